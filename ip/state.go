@@ -1,0 +1,230 @@
+package ip
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Protocol is the routing protocol number (rtm_protocol, include/uapi/linux/rtnetlink.h) that every route of
+// ours carries; "ip route show proto 70" lists them.
+const Protocol = 70
+
+// Kind orders objects: they are created in this order and deleted in the reverse one.
+type Kind uint8
+
+// The kinds of kernel objects, in the order of their dependencies.
+const (
+	KindLink Kind = iota
+	KindAddr
+	KindFDB
+	KindNeigh
+	KindRoute
+	Kinds // how many there are
+)
+
+func (k Kind) String() string {
+	return [...]string{"link", "addr", "fdb", "neigh", "route"}[k]
+}
+
+// Object is one kernel object as a comparable value: a Link, Addr, FDB, Neigh or Route.
+type Object interface {
+	Kind() Kind
+	// Device is the name of the link that the object stands on, for a Link its own name. It is empty for a
+	// route that has no device.
+	Device() string
+	String() string
+}
+
+// Link is a network device. Type and VXLAN except Local, Underlay and Learning cannot change in the lifetime
+// of a device.
+type Link struct {
+	Name     string
+	Type     string // as in IFLA_INFO_KIND: "vxlan", "tun"
+	MAC      MAC
+	MTU      int
+	Up       bool
+	AcceptRA bool // whether IPv6 router advertisements are obeyed
+	VXLAN    VXLAN
+}
+
+// VXLAN are the settings of a vxlan device (IFLA_VXLAN_*, include/uapi/linux/if_link.h).
+type VXLAN struct {
+	VNI      uint32
+	Port     uint16     // UDP destination port
+	Local    netip.Addr // source address of the tunnel packets
+	Underlay string     // name of the link that they leave by
+	Learning bool
+	GBP      bool // group policy extension
+}
+
+// Addr is an address on a link, with the length of its prefix.
+type Addr struct {
+	Link   string
+	Prefix netip.Prefix
+}
+
+// FDB is a permanent entry of a vxlan forwarding database: frames to MAC go to the host Dst.
+type FDB struct {
+	Link string
+	MAC  MAC
+	Dst  netip.Addr
+}
+
+// Neigh is a permanent neighbour (ARP, NDP) entry.
+type Neigh struct {
+	Link string
+	IP   netip.Addr
+	MAC  MAC
+}
+
+// Route is a route of the main table with the default priority (IPv4: 0, IPv6: 1024).
+type Route struct {
+	Dst       netip.Prefix
+	Via       netip.Addr // next hop; the zero value: on the link itself
+	Link      string     // empty for a blackhole
+	Onlink    bool       // take Via as reachable on Link whatever the routes say
+	Blackhole bool
+	Protocol  uint8 // Protocol in every route that we want; others are seen only where they are to be taken over
+}
+
+// Kind implements Object.
+func (Link) Kind() Kind { return KindLink }
+
+// Kind implements Object.
+func (Addr) Kind() Kind { return KindAddr }
+
+// Kind implements Object.
+func (FDB) Kind() Kind { return KindFDB }
+
+// Kind implements Object.
+func (Neigh) Kind() Kind { return KindNeigh }
+
+// Kind implements Object.
+func (Route) Kind() Kind { return KindRoute }
+
+// Device implements Object.
+func (l Link) Device() string { return l.Name }
+
+// Device implements Object.
+func (a Addr) Device() string { return a.Link }
+
+// Device implements Object.
+func (f FDB) Device() string { return f.Link }
+
+// Device implements Object.
+func (n Neigh) Device() string { return n.Link }
+
+// Device implements Object.
+func (r Route) Device() string { return r.Link }
+
+func (l Link) String() string {
+	s := fmt.Sprintf("%s type %s mac %s mtu %d", l.Name, l.Type, l.MAC, l.MTU)
+	if l.Up {
+		s += " up"
+	}
+	if l.AcceptRA {
+		s += " accept_ra"
+	}
+	if l.VXLAN == (VXLAN{}) {
+		return s
+	}
+	s += fmt.Sprintf(" vni %d port %d local %s dev %s", l.VXLAN.VNI, l.VXLAN.Port, l.VXLAN.Local, l.VXLAN.Underlay)
+	if l.VXLAN.Learning {
+		s += " learning"
+	}
+	if l.VXLAN.GBP {
+		s += " gbp"
+	}
+	return s
+}
+
+func (a Addr) String() string { return fmt.Sprintf("%s dev %s", a.Prefix, a.Link) }
+
+func (f FDB) String() string { return fmt.Sprintf("%s dst %s dev %s", f.MAC, f.Dst, f.Link) }
+
+func (n Neigh) String() string { return fmt.Sprintf("%s lladdr %s dev %s", n.IP, n.MAC, n.Link) }
+
+func (r Route) String() string {
+	var b strings.Builder
+	if r.Blackhole {
+		b.WriteString("blackhole ")
+	}
+	b.WriteString(r.Dst.String())
+	if r.Via.IsValid() {
+		b.WriteString(" via " + r.Via.String())
+	}
+	if r.Link != "" {
+		b.WriteString(" dev " + r.Link)
+	}
+	if r.Onlink {
+		b.WriteString(" onlink")
+	}
+	if r.Protocol != Protocol {
+		fmt.Fprintf(&b, " proto %d", r.Protocol)
+	}
+	return b.String()
+}
+
+// State is a set of objects. Equal sets may differ in order until Sort was called on both.
+type State struct {
+	Links  []Link
+	Addrs  []Addr
+	FDB    []FDB
+	Neighs []Neigh
+	Routes []Route
+}
+
+// Sort puts every slice in the order of its keys, in place.
+func (s *State) Sort() {
+	slices.SortFunc(s.Links, func(a, b Link) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(s.Addrs, compareAddr)
+	slices.SortFunc(s.FDB, compareFDB)
+	slices.SortFunc(s.Neighs, compareNeigh)
+	slices.SortFunc(s.Routes, compareRoute)
+}
+
+// Len returns the number of objects of each kind.
+func (s *State) Len() [Kinds]int {
+	return [Kinds]int{len(s.Links), len(s.Addrs), len(s.FDB), len(s.Neighs), len(s.Routes)}
+}
+
+// String renders the state, one object a line, in the order of kinds and keys.
+func (s State) String() string {
+	c := State{slices.Clone(s.Links), slices.Clone(s.Addrs), slices.Clone(s.FDB), slices.Clone(s.Neighs), slices.Clone(s.Routes)}
+	c.Sort()
+	var b strings.Builder
+	render(&b, c.Links)
+	render(&b, c.Addrs)
+	render(&b, c.FDB)
+	render(&b, c.Neighs)
+	render(&b, c.Routes)
+	return b.String()
+}
+
+func render[T Object](b *strings.Builder, objects []T) {
+	for _, o := range objects {
+		fmt.Fprintf(b, "%s %s\n", o.Kind(), o)
+	}
+}
+
+func compareAddr(a, b Addr) int {
+	return cmp.Or(cmp.Compare(a.Link, b.Link), comparePrefix(a.Prefix, b.Prefix))
+}
+
+// compareFDB orders by MAC, the key of an entry: a unicast MAC has one destination.
+func compareFDB(a, b FDB) int {
+	return cmp.Or(cmp.Compare(a.Link, b.Link), slices.Compare(a.MAC[:], b.MAC[:]), a.Dst.Compare(b.Dst))
+}
+
+func compareNeigh(a, b Neigh) int {
+	return cmp.Or(cmp.Compare(a.Link, b.Link), a.IP.Compare(b.IP))
+}
+
+func compareRoute(a, b Route) int { return comparePrefix(a.Dst, b.Dst) }
+
+func comparePrefix(a, b netip.Prefix) int {
+	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+}

@@ -1,0 +1,114 @@
+package subnet
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Lease is one prefix that one host holds, and what its peers must know to reach it. It is comparable. A
+// dual-stack host has two leases.
+type Lease struct {
+	Subnet netip.Prefix
+	Attrs
+}
+
+// Attrs are what a host publishes with a lease.
+type Attrs struct {
+	// PublicIP is the underlay address that peers send to; for backends with one underlay for each family it has the
+	// family of the subnet.
+	PublicIP    netip.Addr
+	BackendType string // "vxlan", "host-gw", …; "udp" where the record names none
+	BackendData string // JSON of the backend, empty if it publishes none
+}
+
+func (l Lease) String() string {
+	return fmt.Sprintf("%s at %s (%s)", l.Subnet, l.PublicIP, l.BackendType)
+}
+
+// Record is all that one host publishes under one key of the store.
+type Record struct {
+	// Leases are sorted by family, IPv4 first: one, or one of each family.
+	Leases []Lease
+	// Identity is the random name under which the host knows itself again; empty in the records of flannel.
+	Identity string
+	// Host is the host's name, for messages only; empty in the records of flannel.
+	Host string
+}
+
+// Equal reports whether both records say the same.
+func (r Record) Equal(o Record) bool {
+	return r.Identity == o.Identity && r.Host == o.Host && slices.Equal(r.Leases, o.Leases)
+}
+
+// Prefixes returns the subnets of the record in its order.
+func (r Record) Prefixes() []netip.Prefix {
+	prefixes := make([]netip.Prefix, len(r.Leases))
+	for i, l := range r.Leases {
+		prefixes[i] = l.Subnet
+	}
+	return prefixes
+}
+
+// String names the host of the record for a message.
+func (r Record) String() string {
+	var ips []string
+	for _, l := range r.Leases {
+		if s := l.PublicIP.String(); !slices.Contains(ips, s) {
+			ips = append(ips, s)
+		}
+	}
+	return fmt.Sprintf("%s (%s)", cmp.Or(r.Host, "unnamed host"), strings.Join(ips, ", "))
+}
+
+// Key returns the name of a record under PREFIX/subnets/: "10.5.34.0-24", "10.5.34.0-24&fd00:5:0:22::-64", or
+// "fd00:5:0:22::-64".
+func Key(prefixes []netip.Prefix) string {
+	parts := make([]string, len(prefixes))
+	for i, p := range prefixes {
+		parts[i] = fmt.Sprintf("%s-%d", p.Addr(), p.Bits())
+	}
+	return strings.Join(parts, "&")
+}
+
+// ParseKey is the inverse of Key. It refuses what Key would not have written: host bits, a wrong order of
+// families, zones, other spellings of an address.
+func ParseKey(key string) ([]netip.Prefix, error) {
+	parts := strings.Split(key, "&")
+	prefixes := make([]netip.Prefix, len(parts))
+	for i, part := range parts {
+		dash := strings.LastIndexByte(part, '-')
+		if dash < 0 {
+			return nil, fmt.Errorf("parse key %q: %q has no prefix length", key, part)
+		}
+		p, err := netip.ParsePrefix(part[:dash] + "/" + part[dash+1:])
+		if err != nil {
+			return nil, fmt.Errorf("parse key %q: %w", key, err)
+		}
+		prefixes[i] = p
+	}
+	if Key(prefixes) != key {
+		return nil, fmt.Errorf("parse key %q: not in the usual form %q", key, Key(prefixes))
+	}
+	if err := checkPrefixes(prefixes); err != nil {
+		return nil, fmt.Errorf("parse key %q: %w", key, err)
+	}
+	return prefixes, nil
+}
+
+func checkPrefixes(prefixes []netip.Prefix) error {
+	for _, p := range prefixes {
+		if p != p.Masked() {
+			return fmt.Errorf("%s has host bits set, the subnet is %s", p, p.Masked())
+		}
+		if p.Addr().Is4In6() {
+			return fmt.Errorf("%s is an IPv4-mapped address", p)
+		}
+	}
+	if len(prefixes) == 1 || len(prefixes) == 2 && prefixes[0].Addr().Is4() && prefixes[1].Addr().Is6() {
+		return nil
+	}
+	return fmt.Errorf("want one subnet, or an IPv4 and an IPv6 one in this order")
+}

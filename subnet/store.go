@@ -1,0 +1,106 @@
+package subnet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// LeaseID names the store's own lease that a record expires with. The zero value is none: the record is a
+// reservation, which never expires.
+type LeaseID int64
+
+// Entry is a record as it stands in the store.
+type Entry struct {
+	Record
+	Key      string // the name under PREFIX/subnets/
+	Revision int64  // the store's revision at the last change of the record
+	Created  int64  // the store's revision when the key came into being
+	LeaseID  LeaseID
+}
+
+// BadRecord is a key under PREFIX/subnets/ whose name or value makes no sense.
+type BadRecord struct {
+	Key      string
+	Revision int64
+	Err      error
+}
+
+// Position is a point in one store's history. Positions of different histories (a wiped or restored store) do
+// not compare: see Store.Watch.
+type Position struct {
+	Cluster  uint64 // identity of the store
+	Revision int64
+}
+
+// Snapshot is all that the store holds, at one Position.
+type Snapshot struct {
+	Position
+	// Config is the text under PREFIX/config; nil if there is none.
+	Config  []byte
+	Entries []Entry // sorted by key
+	Bad     []BadRecord
+}
+
+// Event is one change in the store. Exactly one of the pointers is set, or Deleted, or Config with ConfigSet.
+type Event struct {
+	Revision int64
+	Put      *Entry
+	Bad      *BadRecord // a record came or changed, and makes no sense
+	Deleted  string     // key of a record that was deleted or expired
+	// ConfigSet says that the network configuration changed to Config; nil: it was deleted.
+	ConfigSet bool
+	Config    []byte
+}
+
+// Store keeps the records of one network. All methods may be called concurrently, return when ctx ends, and
+// try only for a bounded time: retrying is the caller's business. Any error that is not
+// one of those named here leaves open whether the write happened.
+type Store interface {
+	// List reads the configuration and all records at one revision.
+	List(ctx context.Context) (Snapshot, error)
+
+	// Watch calls f with the changes after a position, in order and without gaps, in batches that are never split
+	// within a revision. It calls f with an empty batch as soon as the store has confirmed that
+	// it can do so. It returns an error whenever it ends, ErrHistory if the store
+	// cannot continue from the position: compacted, another store, or a store whose revision is lower. After any end the caller lists again.
+	Watch(ctx context.Context, after Position, f func([]Event)) error
+
+	// Grant asks for a new store lease of this time to live, in whole seconds.
+	Grant(ctx context.Context, ttl time.Duration) (LeaseID, error)
+
+	// Create writes the record under the key of its prefixes if no key stands there, nor one that
+	// starts with the same IPv4 prefix. Else it returns a *ConflictError.
+	Create(ctx context.Context, r Record, id LeaseID) (Entry, error)
+
+	// Update replaces the value of the entry, under the same key and with the store lease id, if
+	// the entry's revision is still the one given. Else it returns a *ConflictError.
+	Update(ctx context.Context, old Entry, r Record, id LeaseID) (Entry, error)
+
+	// Delete deletes the entry if its revision is still the one given. Else it returns a *ConflictError; success if there is none.
+	Delete(ctx context.Context, old Entry) error
+
+	// KeepAlive renews a store lease once, without touching the record, and returns the time to live that
+	// it now has. ErrLeaseGone: it has expired or was revoked, and its record with it.
+	KeepAlive(ctx context.Context, id LeaseID) (time.Duration, error)
+}
+
+// ErrHistory is returned by Store.Watch if the store cannot continue from the position.
+var ErrHistory = errors.New("the store's history does not continue from there")
+
+// ErrLeaseGone is returned by Store.KeepAlive for a lease that no longer exists.
+var ErrLeaseGone = errors.New("store lease expired or revoked")
+
+// ConflictError says that a conditional write did not happen because something else stands there.
+type ConflictError struct {
+	Key     string
+	Current *Entry // what stands there; nil if nothing does, or a record that makes no sense
+}
+
+func (e *ConflictError) Error() string {
+	if e.Current == nil {
+		return fmt.Sprintf("conflict at %s: the record has changed or is gone", e.Key)
+	}
+	return fmt.Sprintf("conflict at %s: held by %s", e.Key, e.Current.Record)
+}
