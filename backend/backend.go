@@ -4,11 +4,12 @@ import (
 	"context"
 	"net/netip"
 
+	"flanneld/ip"
 	"flanneld/subnet"
 )
 
-// Backend makes the kernel (or its own datapath) carry packets to the peers. Its methods other than Run are called
-// by one goroutine.
+// Backend makes the kernel (or its own datapath) carry packets to the peers. Valid and Set are called by one
+// goroutine, the others by any.
 type Backend interface {
 	// Attrs returns what this host publishes with the lease of a subnet. The answer is stable over restarts of the
 	// daemon and changes only with the underlay.
@@ -17,9 +18,22 @@ type Backend interface {
 	// MTU returns the largest packet, in bytes, that pods may send.
 	MTU() int
 
+	// Valid says why a lease cannot be that of a peer of this backend; nil if it can.
+	Valid(l subnet.Lease) error
+
 	// Set makes the data plane that of these leases: self are this host's, peers all others that are valid. It is
 	// idempotent and always given the whole set. What can be done is done also when an error is returned.
 	Set(self, peers []subnet.Lease) error
+
+	// Observe takes in a change in the kernel and reports whether Set must be called again. An empty event says that
+	// anything may have changed.
+	Observe(ev ip.Event) bool
+
+	// MACs returns the hardware addresses of the backend's devices, to be kept for the next run.
+	MACs() map[string]ip.MAC
+
+	// Scope returns what the backend may leave in the kernel, for the next run to clean up.
+	Scope() ip.Scope
 
 	// Run carries the datapath, if it is in user space, until ctx ends; it returns nil then.
 	Run(ctx context.Context) error

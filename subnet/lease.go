@@ -36,11 +36,29 @@ type Record struct {
 	Identity string
 	// Host is the host's name, for messages only; empty in the records of flannel.
 	Host string
+	// Claim marks a question instead of a lease: the writer wants to take over the record of these
+	// leases, which carries its identity or its address, and waits whether a live owner deletes the claim.
+	Claim bool
 }
+
+// Key returns the name of the record in the store, below PREFIX: "subnets/10.5.34.0-24", for a claim
+// "claims/10.5.34.0-24".
+func (r Record) Key() string {
+	if r.Claim {
+		return ClaimsFolder + Key(r.Prefixes())
+	}
+	return SubnetsFolder + Key(r.Prefixes())
+}
+
+// The folders below PREFIX. Nobody but us looks into that of the claims.
+const (
+	SubnetsFolder = "subnets/"
+	ClaimsFolder  = "claims/"
+)
 
 // Equal reports whether both records say the same.
 func (r Record) Equal(o Record) bool {
-	return r.Identity == o.Identity && r.Host == o.Host && slices.Equal(r.Leases, o.Leases)
+	return r.Identity == o.Identity && r.Host == o.Host && r.Claim == o.Claim && slices.Equal(r.Leases, o.Leases)
 }
 
 // Prefixes returns the subnets of the record in its order.
@@ -63,7 +81,7 @@ func (r Record) String() string {
 	return fmt.Sprintf("%s (%s)", cmp.Or(r.Host, "unnamed host"), strings.Join(ips, ", "))
 }
 
-// Key returns the name of a record under PREFIX/subnets/: "10.5.34.0-24", "10.5.34.0-24&fd00:5:0:22::-64", or
+// Key returns the name of subnets in the store: "10.5.34.0-24", "10.5.34.0-24&fd00:5:0:22::-64", or
 // "fd00:5:0:22::-64".
 func Key(prefixes []netip.Prefix) string {
 	parts := make([]string, len(prefixes))
@@ -96,6 +114,11 @@ func ParseKey(key string) ([]netip.Prefix, error) {
 		return nil, fmt.Errorf("parse key %q: %w", key, err)
 	}
 	return prefixes, nil
+}
+
+// parseRecordKey reads the subnets from the key of a record below PREFIX.
+func parseRecordKey(key string) ([]netip.Prefix, error) {
+	return ParseKey(strings.TrimPrefix(key, SubnetsFolder))
 }
 
 func checkPrefixes(prefixes []netip.Prefix) error {

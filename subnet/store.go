@@ -14,13 +14,13 @@ type LeaseID int64
 // Entry is a record as it stands in the store.
 type Entry struct {
 	Record
-	Key      string // the name under PREFIX/subnets/
+	Key      string // the name below PREFIX: Record.Key
 	Revision int64  // the store's revision at the last change of the record
 	Created  int64  // the store's revision when the key came into being
 	LeaseID  LeaseID
 }
 
-// BadRecord is a key under PREFIX/subnets/ whose name or value makes no sense.
+// BadRecord is a key under PREFIX/subnets/ (named below PREFIX, like an Entry) whose name or value makes no sense.
 type BadRecord struct {
 	Key      string
 	Revision int64
@@ -48,7 +48,7 @@ type Event struct {
 	Revision int64
 	Put      *Entry
 	Bad      *BadRecord // a record came or changed, and makes no sense
-	Deleted  string     // key of a record that was deleted or expired
+	Deleted  string     // key of a record or claim that was deleted or expired
 	// ConfigSet says that the network configuration changed to Config; nil: it was deleted.
 	ConfigSet bool
 	Config    []byte
@@ -58,10 +58,10 @@ type Event struct {
 // try only for a bounded time: retrying is the caller's business. Any error that is not
 // one of those named here leaves open whether the write happened.
 type Store interface {
-	// List reads the configuration and all records at one revision.
+	// List reads the configuration and all records, but no claims, at one revision.
 	List(ctx context.Context) (Snapshot, error)
 
-	// Watch calls f with the changes after a position, in order and without gaps, in batches that are never split
+	// Watch calls f with the changes of configuration, records and claims after a position, in order and without gaps, in batches that are never split
 	// within a revision. It calls f with an empty batch as soon as the store has confirmed that
 	// it can do so. It returns an error whenever it ends, ErrHistory if the store
 	// cannot continue from the position: compacted, another store, or a store whose revision is lower. After any end the caller lists again.
@@ -71,7 +71,7 @@ type Store interface {
 	Grant(ctx context.Context, ttl time.Duration) (LeaseID, error)
 
 	// Create writes the record under the key of its prefixes if no key stands there, nor one that
-	// starts with the same IPv4 prefix. Else it returns a *ConflictError.
+	// starts with the same IPv4 prefix (a claim: if there is no claim). Else it returns a *ConflictError.
 	Create(ctx context.Context, r Record, id LeaseID) (Entry, error)
 
 	// Update replaces the value of the entry, under the same key and with the store lease id, if

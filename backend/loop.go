@@ -1,0 +1,132 @@
+package backend
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"flanneld/ip"
+	"flanneld/subnet"
+)
+
+// Source is where the leases come from.
+type Source interface {
+	// View returns the present picture.
+	View() subnet.View
+	// Changed receives after every change of it.
+	Changed() <-chan struct{}
+}
+
+// Loop hands the whole set of leases to the backend whenever anything may have changed.
+//
+//	leases changed ─┐
+//	Poke ───────────┼─▶ View ─▶ Set ─▶ After ──┐
+//	resync tick ────┤                          │ failed: again, with backoff
+//	retry timer ◀───┴──────────────────────────┘
+type Loop struct {
+	Source  Source
+	Backend Backend
+	// Resync is how often everything is read anew from the kernel; 0: never.
+	Resync time.Duration
+	// Before is called at the start of each pass.
+	Before func()
+	// After is called with the outcome of each pass.
+	After func(v subnet.View, err error)
+	Log   *slog.Logger
+
+	wake chan struct{}
+	beat atomic.Int64 // Unix nanoseconds of the last sign of life
+}
+
+const (
+	firstRetry = 50 * time.Millisecond
+	lastRetry  = 30 * time.Second
+	heartbeat  = time.Second
+	// stuckAfter is how long a pass may take before the loop counts as dead.
+	stuckAfter = time.Minute
+	// quiet is the least pause between two passes. After a long pass the pause is as long as the pass, so that a storm of
+	// events costs at most half a core.
+	quiet = 5 * time.Millisecond
+)
+
+// NewLoop returns a loop that Run starts. The fields may be set until then.
+func NewLoop(s Source, b Backend, log *slog.Logger) *Loop {
+	l := &Loop{Source: s, Backend: b, Log: log, wake: make(chan struct{}, 1), Before: func() {}, After: func(subnet.View, error) {}}
+	l.alive()
+	return l
+}
+
+// Poke asks for a pass. Any goroutine may call it; it never blocks.
+func (l *Loop) Poke() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Alive reports whether the loop gave a sign of life lately.
+func (l *Loop) Alive() bool { return time.Since(time.Unix(0, l.beat.Load())) < stuckAfter }
+
+func (l *Loop) alive() { l.beat.Store(time.Now().UnixNano()) }
+
+// Run makes passes until ctx ends; it returns nil then.
+func (l *Loop) Run(ctx context.Context) error {
+	var retry time.Duration // 0: the last pass was clean
+	var resync <-chan time.Time
+	if l.Resync > 0 {
+		t := time.NewTicker(l.Resync)
+		defer t.Stop()
+		resync = t.C
+	}
+	beats := time.NewTicker(heartbeat)
+	defer beats.Stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-beats.C:
+			l.alive()
+			continue
+		case <-l.Source.Changed():
+		case <-l.wake:
+		case <-resync:
+			l.Backend.Observe(ip.Event{})
+		case <-timer.C:
+		}
+		start := time.Now()
+		if err := l.pass(); err != nil {
+			retry = min(max(2*retry, firstRetry), lastRetry)
+			timer.Reset(retry/2 + rand.N(retry/2))
+		} else {
+			retry = 0
+			timer.Stop()
+		}
+		l.alive()
+		pause(ctx, max(quiet, time.Since(start)))
+	}
+}
+
+func (l *Loop) pass() error {
+	l.Before()
+	v := l.Source.View()
+	if len(v.Self) == 0 {
+		l.After(v, nil)
+		return nil
+	}
+	err := l.Backend.Set(v.Self, v.Peers)
+	l.After(v, err)
+	return err
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}

@@ -1,0 +1,201 @@
+package vxlan
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"sync/atomic"
+
+	"flanneld/ip"
+	"flanneld/subnet"
+)
+
+// Type is the name of the backend in the network configuration and in records.
+const Type = "vxlan"
+
+// Backend satisfies the interface of package backend.
+type Backend struct {
+	host       ip.Host
+	options    Options
+	config     subnet.Config
+	macs       map[string]ip.MAC
+	scope      ip.Scope
+	reconciler *ip.Reconciler
+	parsed     map[string]data // by the text of the backend data: the same for as long as a peer lives
+	doubled    map[string]bool // peers that were named in the log for their MAC
+	reach      reach
+}
+
+// New reads the options and finds the hardware addresses of our devices: the one of an earlier run, else that
+// of a device which stands there (so that a host swapped in place is reached by peers at once), else one derived
+// from the identity.
+func New(c subnet.Config, h ip.Host) (*Backend, error) {
+	o, err := ParseOptions(c.Backend)
+	if err != nil {
+		return nil, err
+	}
+	b := &Backend{
+		host: h, options: o, config: c, macs: map[string]ip.MAC{}, scope: h.Leftovers,
+		reconciler: ip.NewReconciler(h.Kernel, h.Log), parsed: map[string]data{}, doubled: map[string]bool{},
+	}
+	b.scope.Networks = append(b.scope.Networks, c.Networks()...)
+	for _, network := range c.Networks() {
+		name := o.device(network).name
+		b.scope.Links = append(b.scope.Links, name)
+		if b.macs[name], err = b.mac(name); err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
+}
+
+func (b *Backend) mac(name string) (ip.MAC, error) {
+	if m, ok := b.host.MACs[name]; ok {
+		return m, nil
+	}
+	found, err := b.host.Kernel.Dump(ip.Scope{Links: []string{name}})
+	if err != nil {
+		return ip.MAC{}, fmt.Errorf("look for device %s: %w", name, err)
+	}
+	for _, l := range found.Links {
+		if l.Name == name && l.Type == "vxlan" {
+			return l.MAC, nil
+		}
+	}
+	sum := sha256.Sum256([]byte(b.host.Identity + " " + name))
+	m := ip.MAC(sum[:])
+	m[0] = m[0]&^1 | 2 // unicast, locally administered
+	return m, nil
+}
+
+// MACs returns the hardware addresses of our devices, to be given to the next run.
+func (b *Backend) MACs() map[string]ip.MAC { return b.macs }
+
+// Scope returns what this backend may leave in the kernel.
+func (b *Backend) Scope() ip.Scope { return b.scope }
+
+// Attrs implements backend.Backend.
+func (b *Backend) Attrs(prefix netip.Prefix) subnet.Attrs {
+	text, err := json.Marshal(data{b.options.VNI, b.macs[b.options.device(prefix).name]})
+	if err != nil {
+		panic(err) // a number and a text marshaler that never fails
+	}
+	return subnet.Attrs{PublicIP: b.host.Underlay().PublicAddr(prefix), BackendType: Type, BackendData: string(text)}
+}
+
+// MTU implements backend.Backend.
+func (b *Backend) MTU() int {
+	overhead := 0
+	for _, network := range b.config.Networks() {
+		overhead = max(overhead, b.options.device(network).overhead)
+	}
+	return b.options.underlayMTU(b.host.Underlay()) - overhead
+}
+
+// Valid implements backend.Backend.
+func (b *Backend) Valid(l subnet.Lease) error {
+	d, err := b.data(l)
+	if err != nil {
+		return err
+	}
+	if d.VNI != b.options.VNI {
+		return fmt.Errorf("its VNI is %d, the network's is %d", d.VNI, b.options.VNI)
+	}
+	return nil
+}
+
+// Set implements backend.Backend.
+func (b *Backend) Set(self, peers []subnet.Lease) error {
+	in := input{options: b.options, underlay: b.host.Underlay(), macs: b.macs, self: self}
+	direct := b.reach.start(b.options.DirectRouting, b.host.Kernel, in.underlay.Link)
+	in.peers = make([]peer, 0, len(peers))
+	for _, l := range peers {
+		d, err := b.data(l)
+		if err != nil {
+			continue // Valid has said so
+		}
+		in.peers = append(in.peers, peer{l, d.VtepMAC, direct(l.PublicIP)})
+	}
+	if len(b.parsed) > 2*len(peers)+16 {
+		clear(b.parsed)
+	}
+	want, doubled := desired(in)
+	b.note(doubled)
+	_, err := b.reconciler.Reconcile(b.scope, want)
+	return err
+}
+
+func (b *Backend) data(l subnet.Lease) (data, error) {
+	if d, ok := b.parsed[l.BackendData]; ok {
+		return d, nil
+	}
+	d, err := parseData(l.BackendData)
+	if err == nil {
+		b.parsed[l.BackendData] = d
+	}
+	return d, err
+}
+
+func (b *Backend) note(doubled []peer) {
+	now := make(map[string]bool, len(doubled))
+	for _, p := range doubled {
+		key := p.Lease.String()
+		if now[key] = true; !b.doubled[key] {
+			b.host.Log.Warn("peer left out: another host has the same VtepMAC", "peer", key, "mac", p.mac)
+		}
+	}
+	b.doubled = now
+}
+
+// Observe implements backend.Backend.
+func (b *Backend) Observe(ev ip.Event) bool {
+	return b.reach.observe(ev) || b.reconciler.Observe(ev)
+}
+
+// Run implements backend.Backend: the datapath is the kernel's.
+func (b *Backend) Run(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}
+
+// reach remembers which peers are on the underlay link, as the kernel's routes say, until those may have changed.
+type reach struct {
+	stale atomic.Bool // written by any goroutine
+	on    atomic.Bool
+	known map[netip.Addr]bool
+}
+
+// start returns the function that decides for one address during one pass.
+func (r *reach) start(on bool, k ip.Kernel, link string) func(netip.Addr) bool {
+	r.on.Store(on)
+	if !on {
+		return func(netip.Addr) bool { return false }
+	}
+	if r.stale.Swap(false) || r.known == nil {
+		r.known = map[netip.Addr]bool{}
+	}
+	return func(a netip.Addr) bool {
+		direct, ok := r.known[a]
+		if !ok {
+			hop, err := k.RouteTo(a)
+			direct = err == nil && hop.Link == link && !hop.Via.IsValid()
+			r.known[a] = direct
+		}
+		return direct
+	}
+}
+
+// observe reports whether routes to peers may have changed.
+func (r *reach) observe(ev ip.Event) bool {
+	route, isRoute := ev.Object.(ip.Route)
+	if !r.on.Load() || isRoute && route.Protocol == ip.Protocol {
+		return false
+	}
+	if _, isAddr := ev.Object.(ip.Addr); !isAddr && !isRoute {
+		return false
+	}
+	r.stale.Store(true)
+	return true
+}

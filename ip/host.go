@@ -1,0 +1,45 @@
+package ip
+
+import (
+	"log/slog"
+	"net/netip"
+)
+
+// Host is what a backend is given of the host that it runs on.
+type Host struct {
+	Kernel Kernel
+	Log    *slog.Logger
+	// Underlay returns the interface in use now; it may be called by any goroutine.
+	Underlay func() Underlay
+	// Leftovers is what earlier runs may have left behind, to be cleaned up in the first pass.
+	Leftovers Scope
+	// Identity is the random name of the host, that hardware addresses are derived from.
+	Identity string
+	// MACs are the hardware addresses of earlier runs, by device.
+	MACs map[string]MAC
+}
+
+// Underlay is the interface and the addresses that this host sends tunnel packets from.
+type Underlay struct {
+	Link        string
+	MTU         int          // bytes
+	MAC         MAC          // to tell a clone from a host that moved, in messages
+	Addrs       []netip.Addr // own addresses, one for each family that it has
+	PublicAddrs []netip.Addr // what peers are told, one for each family
+	Reason      string       // why this interface
+}
+
+// Addr returns the own address of the family of a prefix; the zero value if there is none.
+func (u Underlay) Addr(prefix netip.Prefix) netip.Addr { return ofFamily(u.Addrs, prefix) }
+
+// PublicAddr returns the address that peers are told, of the family of a prefix; the zero value if there is none.
+func (u Underlay) PublicAddr(prefix netip.Prefix) netip.Addr { return ofFamily(u.PublicAddrs, prefix) }
+
+func ofFamily(addrs []netip.Addr, prefix netip.Prefix) netip.Addr {
+	for _, a := range addrs {
+		if a.Is4() == prefix.Addr().Is4() {
+			return a
+		}
+	}
+	return netip.Addr{}
+}

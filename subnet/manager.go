@@ -1,0 +1,400 @@
+package subnet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// LostPolicy says what to do when another host has taken this host's subnet.
+type LostPolicy string
+
+// The policies of -on-lost-subnet.
+const (
+	LostMove LostPolicy = "move" // take another subnet
+	LostHold LostPolicy = "hold" // announce nothing, wait until the subnet is free again
+	LostExit LostPolicy = "exit" // end with ErrLost
+)
+
+// ErrLost ends Run under the policy exit.
+var ErrLost = errors.New("subnet lost to another host")
+
+// ErrCloned ends Run when a living host has this host's identity: it must get a new one and start anew.
+var ErrCloned = errors.New("identity in use by another host")
+
+// Options are what a Manager needs to know of its host.
+type Options struct {
+	Identity    string
+	Host        string // name, for messages
+	Prefix      string // of the store, for messages
+	TTL         time.Duration
+	RenewMargin time.Duration // a lease is renewed at least this long before its end
+	PeerGrace   time.Duration // how long peers that a wiped store has lost are kept
+	OnLost      LostPolicy
+	// Attrs returns what to publish with a subnet. It may be called at any time, by one goroutine.
+	Attrs func(netip.Prefix) Attrs
+	// Valid says why a lease of the right network and type cannot be that of a peer; nil: it can.
+	Valid func(Lease) error
+	// Wanted is the subnet in the subnet file, taken if it is free and may be leased.
+	Wanted []netip.Prefix
+	// State is what the last run has left, already found usable; the zero value: nothing.
+	State State
+	Log   *slog.Logger
+}
+
+// Manager holds this host's lease over a Store and follows those of all others.
+//
+//	Run ──▶ session: List ──▶ settle own lease ──▶ Watch, events, timers ──┐
+//	 ▲                                                                    │ any end of the watch
+//	 └──────────────── pause with jitter ◀────────────────────────────────┘
+//
+// All fields are changed by the goroutine of Run alone; the lock is for those who look.
+type Manager struct {
+	store   Store
+	o       Options
+	log     *slog.Logger
+	changed chan struct{} // capacity 1
+	refresh chan struct{} // capacity 1
+
+	first *Snapshot // of WaitConfig, for the first session
+
+	held    *Entry  // the own record as this session has confirmed it
+	wrote   *Record // the own record as this process has last confirmed it
+	lease   LeaseID // store lease that this process keeps alive
+	renewAt time.Time
+	retryAt time.Time // when to settle; zero: nothing to do
+	retry   backoff
+	claim   *claim
+	seed    string
+	fixed   bool // the configuration does not come from the store
+
+	mu       sync.Mutex // guards all below
+	table    *table
+	config   Config
+	text     string // of the configuration
+	position Position
+	self     []Lease           // in use by this host, whether or not the store has them
+	until    time.Time         // when the own store lease has surely ended if nobody renews it; zero: never
+	noted    map[string]string // last warning about each record
+	status   Status
+}
+
+// Status is what an operator wants to know of the manager.
+type Status struct {
+	Held       bool      // the store has our lease
+	Waiting    string    // why not, empty if it has
+	StoreSince time.Time // since when the store cannot be reached; zero while it can
+	StoreError string
+	Pending    string // a change of the configuration that waits for a restart
+	Skipped    int    // records that make no sense
+	Ghosts     int    // peers that are kept although the store has lost them
+}
+
+// View is a consistent picture of the leases.
+type View struct {
+	Config   Config
+	Text     string // of the configuration
+	Position Position
+	Self     []Lease   // this host's, empty as long as it has none
+	Peers    []Lease   // valid leases of others, sorted by subnet
+	Own      Record    // to be remembered
+	Until    time.Time // when the own lease has surely ended; zero for a reservation
+	Status   Status
+}
+
+// NewManager returns a manager that has not asked the store for anything yet.
+func NewManager(store Store, o Options) *Manager {
+	m := &Manager{
+		store: store, o: o, log: o.Log,
+		changed: make(chan struct{}, 1), refresh: make(chan struct{}, 1),
+		seed: o.Identity, noted: map[string]string{}, table: newTable(), until: o.State.Until,
+	}
+	for _, r := range o.State.Peers {
+		e := Entry{Record: r, Key: r.Key()}
+		m.table.ghosts[e.Key] = ghost{e, time.Now().Add(o.PeerGrace)}
+	}
+	return m
+}
+
+// Changed receives after every change of what View returns.
+func (m *Manager) Changed() <-chan struct{} { return m.changed }
+
+// Refresh tells that Options.Attrs may answer differently now.
+func (m *Manager) Refresh() { poke(m.refresh) }
+
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// View returns the present picture. Records that make no sense are named in the log, once each.
+func (m *Manager) View() View {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	v := View{
+		Config: m.config, Text: m.text, Position: m.position, Self: m.self, Status: m.status,
+		Own: Record{Leases: m.self, Identity: m.o.Identity, Host: m.o.Host}, Until: m.until,
+	}
+	var skip []skipped
+	v.Peers, skip = m.table.peers(m.config, m.o.Identity, m.self, m.o.Valid)
+	m.noteLocked(skip)
+	v.Status.Skipped = len(skip)
+	v.Status.Ghosts = len(m.table.ghosts)
+	return v
+}
+
+// Status returns the present state, without Skipped and Ghosts.
+func (m *Manager) Status() Status {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.status
+}
+
+// Peers returns the records of all others, to be remembered over a restart.
+func (m *Manager) Peers() []Record {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []Record
+	for _, e := range m.table.sorted() {
+		if !isOwn(e, m.o.Identity, m.self) {
+			out = append(out, e.Record)
+		}
+	}
+	return out
+}
+
+func (m *Manager) noteLocked(skip []skipped) {
+	for _, s := range skip {
+		if m.noted[s.key] != s.why {
+			m.noted[s.key] = s.why
+			m.log.Warn("record skipped", "key", s.key, "reason", s.why)
+		}
+	}
+}
+
+// Run keeps the lease until ctx ends, and then returns nil: the lease stays. Other ends are ErrLost
+// and ErrCloned. WaitConfig or UseConfig must have succeeded before.
+func (m *Manager) Run(ctx context.Context) error {
+	pause := backoff{}
+	for ctx.Err() == nil {
+		if err := m.session(ctx, &pause); err != nil {
+			return err
+		}
+		sleep(ctx, pause.next())
+	}
+	return nil
+}
+
+// session lasts from a list to the end of the watch that follows it. Its errors end Run.
+func (m *Manager) session(ctx context.Context, pause *backoff) error {
+	snap, err := m.list(ctx)
+	if err != nil {
+		m.storeDown(ctx, err)
+		return nil
+	}
+	m.storeUp()
+	m.reset(snap)
+	ctx, cancel := context.WithCancel(ctx)
+	batches, ended := make(chan []Event), make(chan error, 1)
+	go func() {
+		ended <- m.store.Watch(ctx, snap.Position, func(events []Event) {
+			select {
+			case batches <- events:
+			case <-ctx.Done():
+			}
+		})
+	}()
+	watching := true
+	defer func() {
+		cancel()
+		if watching {
+			<-ended
+		}
+	}()
+	for {
+		if err := m.step(ctx); err != nil {
+			return err
+		}
+		timer := time.NewTimer(m.untilNext())
+		select {
+		case <-ctx.Done():
+		case err := <-ended:
+			watching = false
+			m.log.Info("watch ended, listing again", "reason", err)
+		case events := <-batches:
+			*pause = backoff{}
+			m.follow(ctx, events)
+		case <-m.refresh:
+			m.retryAt = time.Now()
+		case <-timer.C:
+		}
+		timer.Stop()
+		if ctx.Err() != nil || !watching {
+			return nil
+		}
+	}
+}
+
+// list uses the snapshot of WaitConfig once.
+func (m *Manager) list(ctx context.Context) (Snapshot, error) {
+	if s := m.first; s != nil {
+		m.first = nil
+		return *s, nil
+	}
+	return m.store.List(ctx)
+}
+
+// reset takes in a list. Peers that it has lost are kept for a while whenever the store's history may have
+// broken: always after a break while running, at start only if it is not the history that the last run saw.
+func (m *Manager) reset(s Snapshot) {
+	m.mu.Lock()
+	until := time.Now().Add(m.o.PeerGrace)
+	if m.position == (Position{}) {
+		if m.sameHistory(s) {
+			until = time.Time{}
+		}
+		m.table.keepGhosts(until)
+	}
+	m.table.reset(s, until)
+	m.position = s.Position
+	m.mu.Unlock()
+	if !until.IsZero() {
+		m.pruned()
+	}
+	m.setConfig(s.Config)
+	m.held = nil
+	m.retryAt = time.Now()
+	poke(m.changed)
+}
+
+// sameHistory reports whether the list continues what the last run saw: the same store, not gone back, and
+// with our record still in it.
+func (m *Manager) sameHistory(s Snapshot) bool {
+	last := m.o.State.Position
+	if s.Cluster != last.Cluster || s.Revision < last.Revision {
+		return false
+	}
+	for _, e := range s.Entries {
+		if e.Identity == m.o.Identity {
+			return true
+		}
+	}
+	return false
+}
+
+// follow takes in a batch of events. Those about our own record are settled by the next step.
+func (m *Manager) follow(ctx context.Context, events []Event) {
+	for _, ev := range events {
+		if ev.ConfigSet {
+			m.setConfig(ev.Config)
+		}
+		m.answer(ctx, ev)
+		m.mu.Lock()
+		m.table.apply(ev)
+		m.position.Revision = max(m.position.Revision, ev.Revision)
+		m.mu.Unlock()
+		if m.concerns(ev) && m.retry.idle() {
+			m.retryAt = time.Now()
+		}
+	}
+	if len(events) > 0 {
+		m.pruned()
+		poke(m.changed)
+	}
+}
+
+// concerns reports whether an event calls for settling at once: it is about our record, our claim, or we have no record.
+func (m *Manager) concerns(ev Event) bool {
+	if m.held == nil {
+		return true
+	}
+	switch {
+	case ev.Put != nil:
+		return ev.Put.Key == m.held.Key && ev.Put.Revision > m.held.Revision || m.overlapsOwn(ev.Put.Prefixes())
+	case ev.Bad != nil:
+		return ev.Bad.Key == m.held.Key && ev.Bad.Revision > m.held.Revision
+	}
+	return ev.Deleted == m.held.Key
+}
+
+func (m *Manager) overlapsOwn(prefixes []netip.Prefix) bool {
+	for _, p := range prefixes {
+		for _, l := range m.held.Leases {
+			if p == l.Subnet {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// pruned drops ghosts that are due, and says so.
+func (m *Manager) pruned() {
+	m.mu.Lock()
+	_, dropped := m.table.prune(time.Now())
+	m.mu.Unlock()
+	if dropped > 0 {
+		m.log.Info("peers dropped that the store has lost", "count", dropped)
+		poke(m.changed)
+	}
+}
+
+func (m *Manager) storeDown(ctx context.Context, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	m.mu.Lock()
+	first := m.status.StoreSince.IsZero()
+	if first {
+		m.status.StoreSince = time.Now()
+	}
+	m.status.StoreError = fmt.Sprint(err)
+	m.mu.Unlock()
+	if first {
+		m.log.Warn("store unreachable, the data plane stays as it is", "reason", err)
+		poke(m.changed)
+	}
+}
+
+func (m *Manager) storeUp() {
+	m.mu.Lock()
+	since := m.status.StoreSince
+	m.status.StoreSince, m.status.StoreError = time.Time{}, ""
+	m.mu.Unlock()
+	if !since.IsZero() {
+		m.log.Info("store is back", "away", time.Since(since).Round(time.Millisecond))
+		poke(m.changed)
+	}
+}
+
+// backoff is the growing pause between tries: 100 ms at first, 3 s at most, each with jitter.
+type backoff struct{ last time.Duration }
+
+const (
+	firstPause = 100 * time.Millisecond
+	maxPause   = 3 * time.Second
+)
+
+func (b *backoff) next() time.Duration {
+	b.last = min(max(firstPause, 2*b.last), maxPause)
+	return b.last/2 + rand.N(b.last/2)
+}
+
+// idle reports whether the last try succeeded.
+func (b *backoff) idle() bool { return b.last == 0 }
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}

@@ -1,0 +1,134 @@
+package subnet
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/fnv"
+	"math"
+	"net/netip"
+)
+
+// Pool is the range that subnets of one family are leased from. It is comparable.
+type Pool struct {
+	Network   netip.Prefix
+	SubnetLen int        // prefix length of every lease, in bits
+	Min, Max  netip.Addr // first addresses of the first and the last subnet that may be leased
+}
+
+func (p Pool) String() string {
+	return fmt.Sprintf("%s to %s of %s in steps of /%d", p.Min, p.Max, p.Network, p.SubnetLen)
+}
+
+// Holds reports whether a lease of this prefix belongs to the network: inside its range, and of its length.
+func (p Pool) Holds(prefix netip.Prefix) bool {
+	return prefix.Bits() == p.SubnetLen && p.Network.Contains(prefix.Addr()) && prefix == prefix.Masked()
+}
+
+// Leases reports whether the prefix may be newly leased: it also lies between Min and Max.
+func (p Pool) Leases(prefix netip.Prefix) bool {
+	return p.Holds(prefix) && !prefix.Addr().Less(p.Min) && !p.Max.Less(prefix.Addr())
+}
+
+// Size returns how many subnets may be leased, at most 2^63-1.
+func (p Pool) Size() uint64 {
+	lowHi, lowLo := halves(p.Min)
+	hiHi, hiLo := halves(p.Max)
+	hi, lo := hiHi-lowHi, hiLo-lowLo
+	if hiLo < lowLo {
+		hi--
+	}
+	hi, lo = shiftRight(hi, lo, p.hostBits())
+	if hi != 0 || lo >= math.MaxInt64 {
+		return math.MaxInt64
+	}
+	return lo + 1
+}
+
+// At returns the i-th subnet from Min on; i is below Size.
+func (p Pool) At(i uint64) netip.Prefix {
+	addHi, addLo := shiftLeft(i, p.hostBits())
+	hi, lo := halves(p.Min)
+	sum := lo + addLo
+	hi += addHi
+	if sum < lo {
+		hi++
+	}
+	return netip.PrefixFrom(join(hi, sum, p.Min.Is4()), p.SubnetLen)
+}
+
+// Choose returns a subnet for which taken is false, or false if there is none. It starts at a point derived from
+// seed and probes on from there, so that its cost is bounded by the length of a run of taken subnets, two hosts rarely
+// meet, and one host tends to get the same subnet again.
+func (p Pool) Choose(seed string, taken func(netip.Prefix) bool) (netip.Prefix, bool) {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(seed))
+	size := p.Size()
+	start := mix(h.Sum64()) % size
+	for i := range size {
+		at := start + i
+		if at >= size {
+			at -= size
+		}
+		if prefix := p.At(at); !taken(prefix) {
+			return prefix, true
+		}
+	}
+	return netip.Prefix{}, false
+}
+
+// mix is the finalizer of SplitMix64: FNV alone leaves the low bits of similar seeds correlated.
+func mix(x uint64) uint64 {
+	x ^= x >> 30
+	x *= 0xbf58476d1ce4e5b9
+	x ^= x >> 27
+	x *= 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+func (p Pool) hostBits() int { return p.Network.Addr().BitLen() - p.SubnetLen }
+
+// halves returns an address as a 128-bit number; an IPv4 address fills the low 32 bits.
+func halves(a netip.Addr) (hi, lo uint64) {
+	if a.Is4() {
+		b := a.As4()
+		return 0, uint64(binary.BigEndian.Uint32(b[:]))
+	}
+	b := a.As16()
+	return binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])
+}
+
+func join(hi, lo uint64, is4 bool) netip.Addr {
+	if is4 {
+		var b [4]byte
+		binary.BigEndian.PutUint32(b[:], uint32(lo))
+		return netip.AddrFrom4(b)
+	}
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:8], hi)
+	binary.BigEndian.PutUint64(b[8:], lo)
+	return netip.AddrFrom16(b)
+}
+
+func shiftRight(hi, lo uint64, n int) (uint64, uint64) {
+	if n >= 64 {
+		return 0, hi >> (n - 64)
+	}
+	return hi >> n, lo>>n | hi<<(64-n)
+}
+
+func shiftLeft(x uint64, n int) (hi, lo uint64) {
+	if n >= 64 {
+		return x << (n - 64), 0
+	}
+	return x >> (64 - n), x << n
+}
+
+// lastAddr returns the address of a prefix in which all host bits are set.
+func lastAddr(p netip.Prefix) netip.Addr {
+	b := p.Addr().AsSlice()
+	for i := p.Bits(); i < len(b)*8; i++ {
+		b[i/8] |= 1 << (7 - i%8)
+	}
+	last, _ := netip.AddrFromSlice(b)
+	return last
+}

@@ -1,0 +1,188 @@
+package subnet
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// State is what a host remembers over a restart or a reboot, so that it is known again and can serve traffic
+// while the store is away.
+type State struct {
+	Identity string // random, kept for ever
+	Network  string // the store's prefix: a state of another network is not used, but its identity is
+	Config   string // network configuration as last used
+	Own      Record // what this host published; without leases if it holds none
+	// Until is when the own lease has surely ended, after which its subnet may be another's. Zero: never (a
+	// reservation).
+	Until    time.Time
+	Position Position          // of the store, when Peers were written
+	MACs     map[string]string // hardware address by device
+	// Links and Networks are what an earlier run may have left in the kernel.
+	Links    []string
+	Networks []netip.Prefix
+
+	Peers []Record `json:"-"` // kept in a file of its own: large, and written rarely
+}
+
+// StateDir is this host's state on disk, locked for as long as the daemon runs: two daemons with one
+// identity would share one subnet.
+type StateDir struct {
+	path string
+	lock *os.File
+}
+
+// maxStateSize bounds what is read of a state file, in bytes.
+const maxStateSize = 64 << 20
+
+// OpenState locks the state that belongs to a subnet file, and creates the folder. The error says who
+// holds the lock.
+func OpenState(dir, subnetFile string) (*StateDir, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("create state folder: %w", err)
+	}
+	name := strings.ReplaceAll(strings.Trim(filepath.Clean(subnetFile), "/"), "/", "-")
+	s := &StateDir{path: filepath.Join(dir, name)}
+	lock, err := os.OpenFile(s.path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open state lock: %w", err)
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		holder, _ := io.ReadAll(io.LimitReader(lock, 20))
+		_ = lock.Close()
+		return nil, fmt.Errorf("lock %s.lock: another flanneld (pid %s) uses this state: stop it, or give this one a -subnet-file or -state-dir of its own: %w",
+			s.path, bytes.TrimSpace(holder), err)
+	}
+	s.lock = lock
+	_ = lock.Truncate(0)
+	_, _ = lock.WriteAt([]byte(fmt.Sprintln(os.Getpid())), 0)
+	return s, nil
+}
+
+// Close releases the lock.
+func (s *StateDir) Close() error { return s.lock.Close() }
+
+// Load reads the state. It always returns one with an identity, a new one if there is none to be read; the
+// error says what could not be used.
+func (s *StateDir) Load() (State, error) {
+	st, err := s.load()
+	if st.Identity == "" {
+		st.Identity = rand.Text()
+	}
+	return st, err
+}
+
+func (s *StateDir) load() (State, error) {
+	text, err := readLimited(s.path + ".json")
+	if errors.Is(err, fs.ErrNotExist) {
+		return State{}, nil
+	}
+	if err != nil {
+		return State{}, fmt.Errorf("read state: %w", err)
+	}
+	var st State
+	if err := json.Unmarshal(text, &st); err != nil {
+		return State{}, fmt.Errorf("read state %s.json: %w", s.path, err)
+	}
+	st.Peers, err = s.loadPeers()
+	return st, err
+}
+
+func readLimited(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxStateSize))
+}
+
+// Save writes all but the peers.
+func (s *StateDir) Save(st State) error {
+	err := writeFile(s.path+".json", 0o600, func(w io.Writer) error {
+		e := json.NewEncoder(w)
+		e.SetIndent("", "  ")
+		return e.Encode(st)
+	})
+	if err != nil {
+		return fmt.Errorf("save state: %w", err)
+	}
+	return nil
+}
+
+// SavePeers writes the peers, one record a line.
+func (s *StateDir) SavePeers(peers []Record) error {
+	err := writeFile(s.path+".peers", 0o600, func(w io.Writer) error {
+		b := bufio.NewWriter(w)
+		e := json.NewEncoder(b)
+		for _, r := range peers {
+			if err := e.Encode(r); err != nil {
+				return err
+			}
+		}
+		return b.Flush()
+	})
+	if err != nil {
+		return fmt.Errorf("save peers: %w", err)
+	}
+	return nil
+}
+
+func (s *StateDir) loadPeers() ([]Record, error) {
+	text, err := readLimited(s.path + ".peers")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read peers: %w", err)
+	}
+	var peers []Record
+	for d := json.NewDecoder(bytes.NewReader(text)); ; {
+		var r Record
+		err := d.Decode(&r)
+		if errors.Is(err, io.EOF) {
+			return peers, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read peers %s.peers: %w", s.path, err)
+		}
+		if err := checkPrefixes(r.Prefixes()); err != nil {
+			return nil, fmt.Errorf("read peers %s.peers: %w", s.path, err)
+		}
+		peers = append(peers, r)
+	}
+}
+
+// Usable says why the data plane that the state describes must not be brought up without asking the store, or
+// nil: it is of another network, too old, or has no lease. The identity is always usable.
+func (st State) Usable(network string, now time.Time) error {
+	switch {
+	case len(st.Own.Leases) == 0:
+		return errors.New("it holds no lease")
+	case st.Network != network:
+		return fmt.Errorf("it is of the network %s, not %s", st.Network, network)
+	case !st.Until.IsZero() && now.After(st.Until):
+		return fmt.Errorf("its lease has ended at %s", st.Until.Format(time.RFC3339))
+	}
+	c, err := ParseConfig([]byte(st.Config))
+	if err != nil {
+		return fmt.Errorf("its configuration: %w", err)
+	}
+	for _, l := range st.Own.Leases {
+		if p, ok := c.Pool(l.Subnet); !ok || !p.Holds(l.Subnet) {
+			return fmt.Errorf("its subnet %s is not in the network", l.Subnet)
+		}
+	}
+	return nil
+}

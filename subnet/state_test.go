@@ -1,0 +1,126 @@
+package subnet_test
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"flanneld/subnet"
+)
+
+func record(id, host, prefix, ip string) subnet.Record {
+	return subnet.Record{Identity: id, Host: host, Leases: []subnet.Lease{{
+		Subnet: netip.MustParsePrefix(prefix),
+		Attrs:  subnet.Attrs{PublicIP: netip.MustParseAddr(ip), BackendType: "vxlan", BackendData: `{"VNI":1}`},
+	}}}
+}
+
+func openState(t *testing.T, dir string) *subnet.StateDir {
+	t.Helper()
+	s, err := subnet.OpenState(dir, "/run/flannel/subnet.env")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+func TestStateSurvivesARestart(t *testing.T) {
+	dir := t.TempDir()
+	want := subnet.State{
+		Identity: "me", Network: "/net", Config: `{"Network":"10.5.0.0/16"}`, Own: record("me", "a", "10.5.3.0/24", "192.0.2.1"),
+		Until: time.Now().Add(time.Hour).UTC().Truncate(0), Position: subnet.Position{Cluster: 1 << 63, Revision: 7},
+		MACs: map[string]string{"flannel.1": "02:00:00:00:00:01"}, Links: []string{"flannel.1"}, Networks: prefixes("10.5.0.0/16"),
+		Peers: []subnet.Record{record("b", "b", "10.5.4.0/24", "192.0.2.2"), record("", "", "10.5.5.0/24", "192.0.2.3")},
+	}
+	s := openState(t, dir)
+	if err := s.Save(want); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SavePeers(want.Peers); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	got, err := openState(t, dir).Load()
+	if diff := cmp.Diff(got, want, equate); diff != "" || err != nil {
+		t.Errorf("%v (-got +want):\n%s", err, diff)
+	}
+}
+
+func TestAHostWithoutStateGetsAnIdentityOfItsOwn(t *testing.T) {
+	a, errA := openState(t, t.TempDir()).Load()
+	b, errB := openState(t, t.TempDir()).Load()
+	if errA != nil || errB != nil || a.Identity == "" || a.Identity == b.Identity {
+		t.Errorf("identities %q (%v) and %q (%v)", a.Identity, errA, b.Identity, errB)
+	}
+}
+
+func TestBrokenStateIsNamedAndTheDaemonGoesOnWithoutIt(t *testing.T) {
+	for name, text := range map[string]string{"empty": "", "no JSON": "{", "wrong type": `{"Own":7}`} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			path := filepath.Join(dir, "run-flannel-subnet.env.json")
+			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			st, err := openState(t, dir).Load()
+			if err == nil || !strings.Contains(err.Error(), path) {
+				t.Errorf("error %v does not name %s", err, path)
+			}
+			if st.Identity == "" || len(st.Own.Leases) > 0 {
+				t.Errorf("got %+v, want only an identity", st)
+			}
+		})
+	}
+}
+
+func TestASecondDaemonWithOneStateIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	openState(t, dir)
+	_, err := subnet.OpenState(dir, "/run/flannel/subnet.env")
+	if err == nil || !strings.Contains(err.Error(), "another flanneld (pid ") {
+		t.Errorf("got %v", err)
+	}
+	other, err := subnet.OpenState(dir, "/run/flannel/second.env")
+	if err != nil {
+		t.Fatalf("another subnet file: %v", err)
+	}
+	_ = other.Close()
+}
+
+func TestUsableStateIsOfThisNetworkAndNotTooOld(t *testing.T) {
+	now := time.Now()
+	good := subnet.State{
+		Identity: "me", Network: "/net", Config: `{"Network":"10.5.0.0/16"}`,
+		Own: record("me", "a", "10.5.3.0/24", "192.0.2.1"), Until: now.Add(time.Minute),
+	}
+	for _, tt := range []struct {
+		name   string
+		change func(*subnet.State)
+		want   string // empty: usable
+	}{
+		{"as it should be", func(*subnet.State) {}, ""},
+		{"a reservation never ends", func(s *subnet.State) { s.Until = time.Time{} }, ""},
+		{"no lease", func(s *subnet.State) { s.Own = subnet.Record{} }, "holds no lease"},
+		{"another network", func(s *subnet.State) { s.Network = "/other" }, "of the network /other"},
+		{"an ended lease", func(s *subnet.State) { s.Until = now.Add(-time.Second) }, "has ended"},
+		{"a broken configuration", func(s *subnet.State) { s.Config = "{}" }, "configuration"},
+		{"a subnet outside the network", func(s *subnet.State) { s.Config = `{"Network":"10.6.0.0/16"}` }, "not in the network"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			st := good
+			tt.change(&st)
+			err := st.Usable("/net", now)
+			if (tt.want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,250 @@
+package subnet
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// table is what the manager knows of the store: pure, no clock of its own, and whoever has it may change it.
+type table struct {
+	entries map[string]Entry
+	bad     map[string]BadRecord
+	ghosts  map[string]ghost
+}
+
+// ghost is the record of a peer that a list after a break did not show any more. The store may have been
+// wiped, so its host may well live: packets still go there, until the time is up or the subnet has a new owner.
+type ghost struct {
+	Entry
+	until time.Time
+}
+
+func newTable() *table {
+	return &table{entries: map[string]Entry{}, bad: map[string]BadRecord{}, ghosts: map[string]ghost{}}
+}
+
+// reset replaces everything by a list. What the list has lost becomes a ghost until the given time; if that is
+// zero, it is dropped.
+func (t *table) reset(s Snapshot, until time.Time) {
+	lost := t.entries
+	t.entries, t.bad = make(map[string]Entry, len(s.Entries)), map[string]BadRecord{}
+	for _, e := range s.Entries {
+		t.put(e)
+	}
+	for _, b := range s.Bad {
+		t.bad[b.Key] = b
+	}
+	if until.IsZero() {
+		clear(t.ghosts)
+		return
+	}
+	for key, e := range lost {
+		if _, there := t.entries[key]; !there && !e.Claim {
+			t.ghosts[key] = ghost{e, until}
+		}
+	}
+}
+
+// keepGhosts sets the time of all ghosts.
+func (t *table) keepGhosts(until time.Time) {
+	for key, g := range t.ghosts {
+		g.until = until
+		t.ghosts[key] = g
+	}
+}
+
+func (t *table) put(e Entry) {
+	delete(t.bad, e.Key)
+	delete(t.ghosts, e.Key)
+	t.entries[e.Key] = e
+}
+
+// apply carries out one event. An event that is older than what is known changes nothing.
+func (t *table) apply(ev Event) {
+	switch {
+	case ev.Put != nil:
+		if old, ok := t.entries[ev.Put.Key]; !ok || old.Revision <= ev.Put.Revision {
+			t.put(*ev.Put)
+		}
+	case ev.Bad != nil:
+		if old, ok := t.entries[ev.Bad.Key]; !ok || old.Revision <= ev.Bad.Revision {
+			t.remove(ev.Bad.Key)
+			t.bad[ev.Bad.Key] = *ev.Bad
+		}
+	case ev.Deleted != "":
+		if old, ok := t.entries[ev.Deleted]; !ok || old.Revision <= ev.Revision {
+			t.remove(ev.Deleted)
+		}
+	}
+}
+
+func (t *table) remove(key string) {
+	delete(t.entries, key)
+	delete(t.bad, key)
+	delete(t.ghosts, key)
+}
+
+// prune drops the ghosts whose time is up, and those whose subnet, identity or address a living record has. It returns the time
+// when the next one is due, zero if there is none.
+func (t *table) prune(now time.Time) (next time.Time, dropped int) {
+	if len(t.ghosts) == 0 {
+		return time.Time{}, 0
+	}
+	subnets, hosts := map[netip.Prefix]bool{}, map[string]bool{}
+	for _, e := range t.entries {
+		hosts[e.Identity] = true
+		for _, l := range e.Leases {
+			subnets[l.Subnet] = true
+			hosts[l.PublicIP.String()] = true
+		}
+	}
+	for key, g := range t.ghosts {
+		gone := !now.Before(g.until) || g.Identity != "" && hosts[g.Identity]
+		for _, l := range g.Leases {
+			gone = gone || subnets[l.Subnet] || hosts[l.PublicIP.String()]
+		}
+		if gone {
+			delete(t.ghosts, key)
+			dropped++
+		} else if next.IsZero() || g.until.Before(next) {
+			next = g.until
+		}
+	}
+	return next, dropped
+}
+
+// sorted returns all records, and behind them the ghosts, each in the order of their age and key.
+func (t *table) sorted() []Entry {
+	out := make([]Entry, 0, len(t.entries)+len(t.ghosts))
+	for _, e := range t.entries {
+		if !e.Claim {
+			out = append(out, e)
+		}
+	}
+	older := func(a, b Entry) int { return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.Key, b.Key)) }
+	slices.SortFunc(out, older)
+	living := len(out)
+	for _, g := range t.ghosts {
+		out = append(out, g.Entry)
+	}
+	slices.SortFunc(out[living:], older)
+	return out
+}
+
+// skipped says why a record, or one lease of it, is not a peer.
+type skipped struct {
+	key string
+	why string
+}
+
+// peers returns the leases of all others that are valid in this network, sorted by subnet, and why the rest is not. Of two
+// records that claim one subnet, the older holds it.
+func (t *table) peers(c Config, identity string, self []Lease, valid func(Lease) error) ([]Lease, []skipped) {
+	seen := make(map[netip.Prefix]string, len(t.entries))
+	peers := make([]Lease, 0, len(t.entries))
+	var skip []skipped
+	for _, b := range t.bad {
+		skip = append(skip, skipped{b.Key, b.Err.Error()})
+	}
+	for _, e := range t.sorted() {
+		if isOwn(e, identity, self) {
+			continue
+		}
+		for _, l := range e.Leases {
+			why := validate(c, l, self)
+			if why == nil {
+				why = valid(l)
+			}
+			if first, ok := seen[l.Subnet]; ok && why == nil {
+				why = fmt.Errorf("the subnet %s is held by the older record %s", l.Subnet, first)
+			}
+			if why != nil {
+				skip = append(skip, skipped{e.Key, why.Error()})
+				continue
+			}
+			seen[l.Subnet] = e.Key
+			peers = append(peers, l)
+		}
+	}
+	slices.SortFunc(peers, func(a, b Lease) int { return a.Subnet.Addr().Compare(b.Subnet.Addr()) })
+	slices.SortFunc(skip, func(a, b skipped) int { return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.why, b.why)) })
+	return peers, skip
+}
+
+// isOwn reports whether the entry is the record of this host that holds the leases of self.
+func isOwn(e Entry, identity string, self []Lease) bool {
+	if e.Identity != "" && e.Identity != identity {
+		return false
+	}
+	return slices.EqualFunc(e.Leases, self, func(a, b Lease) bool { return a.Subnet == b.Subnet })
+}
+
+// validate says why a lease cannot be that of a peer.
+func validate(c Config, l Lease, self []Lease) error {
+	pool, ok := c.Pool(l.Subnet)
+	switch {
+	case !ok:
+		return fmt.Errorf("the subnet %s is of a family that the network does not have", l.Subnet)
+	case !pool.Network.Overlaps(l.Subnet) || !pool.Network.Contains(l.Subnet.Addr()):
+		return fmt.Errorf("the subnet %s is outside the network %s", l.Subnet, pool.Network)
+	case !pool.Holds(l.Subnet):
+		return fmt.Errorf("the subnet %s is no /%d", l.Subnet, pool.SubnetLen)
+	case l.BackendType != c.BackendType:
+		return fmt.Errorf("its backend is %s, the network's is %s", l.BackendType, c.BackendType)
+	case l.Subnet.Contains(l.PublicIP):
+		return fmt.Errorf("its public IP %s lies inside its subnet %s", l.PublicIP, l.Subnet)
+	}
+	for _, own := range self {
+		switch {
+		case own.Subnet.Overlaps(l.Subnet):
+			return fmt.Errorf("the subnet %s overlaps this host's %s", l.Subnet, own.Subnet)
+		case own.PublicIP == l.PublicIP:
+			return fmt.Errorf("its public IP %s is this host's", l.PublicIP)
+		}
+	}
+	return nil
+}
+
+// taken returns a function that tells whether a subnet may not be leased: some record, however bad, or a ghost covers
+// it. Records of the right length cost one look-up, the few others are compared one by one.
+func (t *table) taken(c Config) func(netip.Prefix) bool {
+	exact := make(map[netip.Prefix]bool, len(t.entries))
+	var odd []netip.Prefix
+	add := func(prefixes []netip.Prefix) {
+		for _, p := range prefixes {
+			if pool, ok := c.Pool(p); ok && pool.Holds(p) {
+				exact[p] = true
+			} else {
+				odd = append(odd, p)
+			}
+		}
+	}
+	for _, e := range t.sorted() {
+		add(e.Prefixes())
+	}
+	for key := range t.bad {
+		if prefixes, err := parseRecordKey(key); err == nil {
+			add(prefixes)
+		}
+	}
+	return func(p netip.Prefix) bool { return exact[p] || slices.ContainsFunc(odd, p.Overlaps) }
+}
+
+// counts returns how many leases and reservations the pool's network holds.
+func (t *table) counts(pool Pool) (leases, reservations int) {
+	for _, e := range t.entries {
+		for _, l := range e.Leases {
+			switch {
+			case e.Claim || !pool.Network.Contains(l.Subnet.Addr()):
+			case e.LeaseID == 0:
+				reservations++
+			default:
+				leases++
+			}
+		}
+	}
+	return leases, reservations
+}
