@@ -1,8 +1,10 @@
 package ip
 
 import (
+	"errors"
 	"log/slog"
 	"net/netip"
+	"slices"
 )
 
 // Host is what a backend is given of the host that it runs on.
@@ -42,4 +44,26 @@ func ofFamily(addrs []netip.Addr, prefix netip.Prefix) netip.Addr {
 		}
 	}
 	return netip.Addr{}
+}
+
+// With returns the union of both scopes. BootGateways is that of the receiver.
+func (s Scope) With(o Scope) Scope {
+	s.Links = append(slices.Clone(s.Links), o.Links...)
+	s.Networks = append(slices.Clone(s.Networks), o.Networks...)
+	return s
+}
+
+// PeersOnly reports whether an error of Reconcile consists of failed operations on single peers: what this host itself
+// needs is in place.
+func PeersOnly(err error) bool {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range joined.Unwrap() {
+			if !PeersOnly(e) {
+				return false
+			}
+		}
+		return true
+	}
+	var op *OpError
+	return errors.As(err, &op) && op.Op.Object.Kind() >= KindFDB
 }

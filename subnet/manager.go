@@ -139,7 +139,7 @@ func (m *Manager) View() View {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	v := View{
-		Config: m.config, Text: m.text, Position: m.position, Self: m.self, Status: m.status,
+		Config: m.config, Text: m.text, Self: m.self, Status: m.status,
 		Own: Record{Leases: m.self, Identity: m.o.Identity, Host: m.o.Host}, Until: m.until,
 	}
 	var skip []skipped
@@ -157,8 +157,8 @@ func (m *Manager) Status() Status {
 	return m.status
 }
 
-// Peers returns the records of all others, to be remembered over a restart.
-func (m *Manager) Peers() []Record {
+// Peers returns the records of all others, to be remembered over a restart, and the position that they stand at.
+func (m *Manager) Peers() (Position, []Record) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var out []Record
@@ -167,7 +167,7 @@ func (m *Manager) Peers() []Record {
 			out = append(out, e.Record)
 		}
 	}
-	return out
+	return m.position, out
 }
 
 func (m *Manager) noteLocked(skip []skipped) {

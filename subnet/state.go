@@ -26,14 +26,16 @@ type State struct {
 	Own      Record // what this host published; without leases if it holds none
 	// Until is when the own lease has surely ended, after which its subnet may be another's. Zero: never (a
 	// reservation).
-	Until    time.Time
-	Position Position          // of the store, when Peers were written
-	MACs     map[string]string // hardware address by device
+	Until time.Time
+	MACs  map[string]string // hardware address by device
 	// Links and Networks are what an earlier run may have left in the kernel.
 	Links    []string
 	Networks []netip.Prefix
 
-	Peers []Record `json:"-"` // kept in a file of its own: large, and written rarely
+	// Peers are the records of all others, and Position that of the store when it said so. They are kept in a file of
+	// their own: large, and written rarely.
+	Peers    []Record `json:"-"`
+	Position Position `json:"-"`
 }
 
 // StateDir is this host's state on disk, locked for as long as the daemon runs: two daemons with one
@@ -95,7 +97,7 @@ func (s *StateDir) load() (State, error) {
 	if err := json.Unmarshal(text, &st); err != nil {
 		return State{}, fmt.Errorf("read state %s.json: %w", s.path, err)
 	}
-	st.Peers, err = s.loadPeers()
+	st.Position, st.Peers, err = s.loadPeers()
 	return st, err
 }
 
@@ -121,11 +123,14 @@ func (s *StateDir) Save(st State) error {
 	return nil
 }
 
-// SavePeers writes the peers, one record a line.
-func (s *StateDir) SavePeers(peers []Record) error {
+// SavePeers writes the position, and behind it the peers, one record a line.
+func (s *StateDir) SavePeers(at Position, peers []Record) error {
 	err := writeFile(s.path+".peers", 0o600, func(w io.Writer) error {
 		b := bufio.NewWriter(w)
 		e := json.NewEncoder(b)
+		if err := e.Encode(at); err != nil {
+			return err
+		}
 		for _, r := range peers {
 			if err := e.Encode(r); err != nil {
 				return err
@@ -139,29 +144,28 @@ func (s *StateDir) SavePeers(peers []Record) error {
 	return nil
 }
 
-func (s *StateDir) loadPeers() ([]Record, error) {
+func (s *StateDir) loadPeers() (Position, []Record, error) {
 	text, err := readLimited(s.path + ".peers")
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return Position{}, nil, nil
 	}
-	if err != nil {
-		return nil, fmt.Errorf("read peers: %w", err)
-	}
+	var at Position
 	var peers []Record
-	for d := json.NewDecoder(bytes.NewReader(text)); ; {
+	d := json.NewDecoder(bytes.NewReader(text))
+	if err == nil {
+		err = d.Decode(&at)
+	}
+	for err == nil && d.More() {
 		var r Record
-		err := d.Decode(&r)
-		if errors.Is(err, io.EOF) {
-			return peers, nil
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read peers %s.peers: %w", s.path, err)
-		}
-		if err := checkPrefixes(r.Prefixes()); err != nil {
-			return nil, fmt.Errorf("read peers %s.peers: %w", s.path, err)
+		if err = d.Decode(&r); err == nil {
+			err = checkPrefixes(r.Prefixes())
 		}
 		peers = append(peers, r)
 	}
+	if err != nil {
+		return Position{}, nil, fmt.Errorf("read peers %s.peers: %w", s.path, err)
+	}
+	return at, peers, nil
 }
 
 // Usable says why the data plane that the state describes must not be brought up without asking the store, or

@@ -42,7 +42,7 @@ func TestStateSurvivesARestart(t *testing.T) {
 	if err := s.Save(want); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.SavePeers(want.Peers); err != nil {
+	if err := s.SavePeers(want.Position, want.Peers); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {

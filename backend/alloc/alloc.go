@@ -17,11 +17,12 @@ const Type = "alloc"
 type Backend struct {
 	host       ip.Host
 	reconciler *ip.Reconciler
+	clean      bool // the leftovers are gone
 }
 
 // New returns the backend.
 func New(h ip.Host) *Backend {
-	return &Backend{h, ip.NewReconciler(h.Kernel, h.Log)}
+	return &Backend{host: h, reconciler: ip.NewReconciler(h.Kernel, h.Log)}
 }
 
 // Attrs implements backend.Backend.
@@ -37,7 +38,11 @@ func (b *Backend) Valid(subnet.Lease) error { return nil }
 
 // Set implements backend.Backend.
 func (b *Backend) Set(_, _ []subnet.Lease) error {
+	if b.clean {
+		return nil
+	}
 	_, err := b.reconciler.Reconcile(b.host.Leftovers, ip.State{})
+	b.clean = err == nil
 	return err
 }
 

@@ -18,7 +18,8 @@ const Type = "host-gw"
 // Backend satisfies the interface of package backend.
 type Backend struct {
 	host       ip.Host
-	scope      ip.Scope
+	own        ip.Scope // of this backend
+	scope      ip.Scope // own, and until the first clean pass the leftovers of earlier runs
 	reconciler *ip.Reconciler
 }
 
@@ -30,10 +31,8 @@ func New(c subnet.Config, h ip.Host) (*Backend, error) {
 			return nil, fmt.Errorf("backend host-gw: the public IP %s is not %s, the address of %s: peers route by it, so remove -public-ip", public, own, u.Link)
 		}
 	}
-	b := &Backend{host: h, scope: h.Leftovers, reconciler: ip.NewReconciler(h.Kernel, h.Log)}
-	b.scope.Networks = append(b.scope.Networks, c.Networks()...)
-	b.scope.BootGateways = true
-	return b, nil
+	own := ip.Scope{Networks: c.Networks(), BootGateways: true}
+	return &Backend{h, own, own.With(h.Leftovers), ip.NewReconciler(h.Kernel, h.Log)}, nil
 }
 
 // Attrs implements backend.Backend.
@@ -55,6 +54,9 @@ func (b *Backend) Valid(l subnet.Lease) error {
 // Set implements backend.Backend.
 func (b *Backend) Set(_, peers []subnet.Lease) error {
 	_, err := b.reconciler.Reconcile(b.scope, desired(b.host.Underlay().Link, peers))
+	if err == nil {
+		b.scope = b.own
+	}
 	return err
 }
 
@@ -73,7 +75,7 @@ func (b *Backend) Observe(ev ip.Event) bool { return b.reconciler.Observe(ev) }
 func (b *Backend) MACs() map[string]ip.MAC { return nil }
 
 // Scope implements backend.Backend.
-func (b *Backend) Scope() ip.Scope { return b.scope }
+func (b *Backend) Scope() ip.Scope { return b.own }
 
 // Run implements backend.Backend: the datapath is the kernel's.
 func (b *Backend) Run(ctx context.Context) error {

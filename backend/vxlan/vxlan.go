@@ -21,7 +21,8 @@ type Backend struct {
 	options    Options
 	config     subnet.Config
 	macs       map[string]ip.MAC
-	scope      ip.Scope
+	own        ip.Scope // of this backend
+	scope      ip.Scope // own, and until the first clean pass the leftovers of earlier runs
 	reconciler *ip.Reconciler
 	parsed     map[string]data // by the text of the backend data: the same for as long as a peer lives
 	doubled    map[string]bool // peers that were named in the log for their MAC
@@ -37,17 +38,17 @@ func New(c subnet.Config, h ip.Host) (*Backend, error) {
 		return nil, err
 	}
 	b := &Backend{
-		host: h, options: o, config: c, macs: map[string]ip.MAC{}, scope: h.Leftovers,
+		host: h, options: o, config: c, macs: map[string]ip.MAC{}, own: ip.Scope{Networks: c.Networks()},
 		reconciler: ip.NewReconciler(h.Kernel, h.Log), parsed: map[string]data{}, doubled: map[string]bool{},
 	}
-	b.scope.Networks = append(b.scope.Networks, c.Networks()...)
 	for _, network := range c.Networks() {
 		name := o.device(network).name
-		b.scope.Links = append(b.scope.Links, name)
+		b.own.Links = append(b.own.Links, name)
 		if b.macs[name], err = b.mac(name); err != nil {
 			return nil, err
 		}
 	}
+	b.scope = b.own.With(h.Leftovers)
 	return b, nil
 }
 
@@ -70,11 +71,11 @@ func (b *Backend) mac(name string) (ip.MAC, error) {
 	return m, nil
 }
 
-// MACs returns the hardware addresses of our devices, to be given to the next run.
+// MACs implements backend.Backend.
 func (b *Backend) MACs() map[string]ip.MAC { return b.macs }
 
-// Scope returns what this backend may leave in the kernel.
-func (b *Backend) Scope() ip.Scope { return b.scope }
+// Scope implements backend.Backend.
+func (b *Backend) Scope() ip.Scope { return b.own }
 
 // Attrs implements backend.Backend.
 func (b *Backend) Attrs(prefix netip.Prefix) subnet.Attrs {
@@ -124,6 +125,9 @@ func (b *Backend) Set(self, peers []subnet.Lease) error {
 	want, doubled := desired(in)
 	b.note(doubled)
 	_, err := b.reconciler.Reconcile(b.scope, want)
+	if err == nil {
+		b.scope = b.own
+	}
 	return err
 }
 

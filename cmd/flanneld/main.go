@@ -1,0 +1,61 @@
+// Command flanneld joins this host to an overlay network: it leases a subnet, keeps the kernel carrying packets
+// to all others, and tells the container runtime. It holds flags and wiring only.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"flanneld/subnet"
+)
+
+// version is set by the linker.
+var version = "unknown"
+
+// Exit codes that systemd units and scripts may rely on.
+const (
+	exitFailure = 1
+	exitUsage   = 2
+	exitLost    = 3 // -on-lost-subnet=exit
+)
+
+func main() { os.Exit(realMain(os.Args[1:], os.Environ())) }
+
+func realMain(args, environ []string) int {
+	o, err := Parse(args, environ, os.Stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		fmt.Fprintln(os.Stderr, err)
+		return exitUsage
+	case o.Version:
+		fmt.Println(version)
+		return 0
+	}
+	level := slog.LevelInfo
+	if o.Verbosity > 0 {
+		level = slog.LevelDebug
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	log.Info("flanneld starts", "version", version, "options", o)
+	err = run(ctx, o, log)
+	switch {
+	case errors.Is(err, subnet.ErrLost):
+		log.Error("flanneld ends", "error", err)
+		return exitLost
+	case err != nil:
+		log.Error("flanneld ends", "error", err)
+		return exitFailure
+	}
+	log.Info("flanneld ends, the data plane stays")
+	return 0
+}

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"flanneld/backend"
+	"flanneld/ip"
+	"flanneld/subnet"
+)
+
+// peersPeriod bounds how often the peers are written to the state folder: the file is as large as the cluster.
+const peersPeriod = 30 * time.Second
+
+// publisher tells the rest of the host about the network: subnet.env, the state folder, readiness and status.
+type publisher struct {
+	*daemon
+	manager *subnet.Manager
+	backend backend.Backend
+	saved   subnet.State
+	dirty   atomic.Bool // peers have changed since they were saved
+	failing string      // last error of a pass that was logged
+}
+
+// after is called by the loop at the end of each pass.
+func (p *publisher) after(v subnet.View, err error) {
+	p.dirty.Store(true)
+	p.say(err)
+	if len(v.Self) == 0 || err != nil && !ip.PeersOnly(err) {
+		p.status.set(v, err, false)
+		return
+	}
+	if envErr := p.writeEnv(v); envErr != nil {
+		p.log.Error("subnet file not written", "error", envErr)
+		p.status.set(v, envErr, false)
+		return
+	}
+	p.save(v)
+	p.status.set(v, err, true)
+}
+
+// say logs the outcome of a pass when it differs from the last one.
+func (p *publisher) say(err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if text == p.failing {
+		return
+	}
+	p.failing = text
+	if err != nil {
+		p.log.Warn("pass incomplete, trying again", "error", err)
+	} else {
+		p.log.Info("passes are clean again")
+	}
+}
+
+func (p *publisher) writeEnv(v subnet.View) error {
+	e := subnet.Env{Networks: v.Config.Networks(), MTU: p.backend.MTU(), IPMasq: p.o.IPMasq}
+	for _, l := range v.Self {
+		e.Subnets = append(e.Subnets, l.Subnet)
+	}
+	return subnet.WriteEnv(p.o.SubnetFile, e)
+}
+
+// save writes what the next run must know, if it has changed.
+func (p *publisher) save(v subnet.View) {
+	st := p.state
+	st.Network, st.Config, st.Own, st.Until = p.o.EtcdPrefix, v.Text, v.Own, v.Until.UTC()
+	st.MACs = map[string]string{}
+	for name, mac := range p.backend.MACs() {
+		st.MACs[name] = mac.String()
+	}
+	scope := p.backend.Scope()
+	st.Links, st.Networks = scope.Links, scope.Networks
+	if p.same(st) {
+		return
+	}
+	if err := p.stateDir.Save(st); err != nil {
+		p.log.Error("state not saved", "error", err)
+		return
+	}
+	p.saved = st
+}
+
+func (p *publisher) same(st subnet.State) bool {
+	return p.saved.Own.Equal(st.Own) && p.saved.Until.Equal(st.Until) && p.saved.Config == st.Config && slices.Equal(p.saved.Links, st.Links)
+}
+
+// keepPeers writes the peers from time to time while they change, and once more at the end.
+func (p *publisher) keepPeers(ctx context.Context) error {
+	t := time.NewTicker(peersPeriod)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return p.savePeers()
+		case <-t.C:
+			if err := p.savePeers(); err != nil {
+				p.log.Error("peers not saved", "error", err)
+			}
+		}
+	}
+}
+
+func (p *publisher) savePeers() error {
+	if !p.dirty.Swap(false) {
+		return nil
+	}
+	return p.stateDir.SavePeers(p.manager.Peers())
+}
