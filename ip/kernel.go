@@ -71,10 +71,12 @@ func (e *OpError) Error() string { return fmt.Sprintf("%s: %v", e.Op, e.Err) }
 
 func (e *OpError) Unwrap() error { return e.Err }
 
-// Event tells that an object has come, changed or gone. An empty event says that anything may have changed.
+// Event tells that an object has come, changed or gone; a neighbour or FDB entry that is not permanent counts as gone. An
+// empty event says that anything may have changed.
 type Event struct {
 	Deleted bool
 	Object  Object
+	By      uint32 // netlink port of who did it, by custom the number of a process; 0: not known
 }
 
 // Interface is a link as it can serve for the underlay.

@@ -1,6 +1,7 @@
 package ip
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"net/netip"
@@ -216,7 +217,7 @@ func compareAddr(a, b Addr) int {
 
 // compareFDB orders by MAC, the key of an entry: a unicast MAC has one destination.
 func compareFDB(a, b FDB) int {
-	return cmp.Or(cmp.Compare(a.Link, b.Link), slices.Compare(a.MAC[:], b.MAC[:]), a.Dst.Compare(b.Dst))
+	return cmp.Or(cmp.Compare(a.Link, b.Link), bytes.Compare(a.MAC[:], b.MAC[:]))
 }
 
 func compareNeigh(a, b Neigh) int {

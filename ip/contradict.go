@@ -1,0 +1,82 @@
+package ip
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+)
+
+// contradicts reports whether an event says that the kernel differs from the expected state, which is sorted. Only
+// what is in the scope or has the key of something expected can do so.
+func contradicts(expect *State, scope Scope, ev Event) bool {
+	switch o := ev.Object.(type) {
+	case Link:
+		want, ok := find(expect.Links, o, func(a, b Link) int { return cmp.Compare(a.Name, b.Name) })
+		if !ok {
+			return !ev.Deleted && slices.Contains(scope.Links, o.Name)
+		}
+		return ev.Deleted || o != want
+	case Addr:
+		return slices.Contains(scope.Links, o.Link) && differs(expect.Addrs, o, compareAddr, ev.Deleted)
+	case FDB:
+		return slices.Contains(scope.Links, o.Link) && differs(expect.FDB, o, compareFDB, ev.Deleted)
+	case Neigh:
+		return slices.Contains(scope.Links, o.Link) && differs(expect.Neighs, o, compareNeigh, ev.Deleted)
+	case Route:
+		want, ok := find(expect.Routes, o, compareRoute)
+		switch {
+		case ok && ev.Deleted:
+			return o == want
+		case ok:
+			return o != want
+		}
+		return !ev.Deleted && scope.owns(o)
+	}
+	return true
+}
+
+// differs reports whether an event contradicts a sorted set: something in it has gone or changed, or something that is not in
+// it has come.
+func differs[T comparable](set []T, o T, compare func(a, b T) int, deleted bool) bool {
+	want, ok := find(set, o, compare)
+	if deleted {
+		return ok && o == want
+	}
+	return !ok || o != want
+}
+
+func find[T any](set []T, o T, compare func(a, b T) int) (T, bool) {
+	i, ok := slices.BinarySearchFunc(set, o, compare)
+	if !ok {
+		var none T
+		return none, false
+	}
+	return set[i], true
+}
+
+// owns reports whether a route is in the scope.
+func (s Scope) owns(r Route) bool {
+	if !s.inNetworks(r.Dst) {
+		return false
+	}
+	switch {
+	case r.Protocol == Protocol:
+		return true
+	case r.Protocol == protoKernel || r.Protocol == protoRA:
+		return false
+	case r.Link != "" && slices.Contains(s.Links, r.Link):
+		return true
+	}
+	return s.BootGateways && r.Protocol == protoBoot && r.Via.IsValid()
+}
+
+func (s Scope) inNetworks(p netip.Prefix) bool {
+	return slices.ContainsFunc(s.Networks, func(n netip.Prefix) bool { return n.Bits() <= p.Bits() && n.Contains(p.Addr()) })
+}
+
+// Routing protocol numbers of others (include/uapi/linux/rtnetlink.h).
+const (
+	protoKernel = 2
+	protoBoot   = 3
+	protoRA     = 9
+)

@@ -1,0 +1,89 @@
+package ip
+
+import (
+	"cmp"
+	"slices"
+)
+
+// Diff returns the operations that turn have into want: puts in the order of kinds, then deletes in the reverse
+// order. A device whose immutable settings differ is deleted first, and what stands on it counts as gone with it.
+// Both states are sorted in place.
+func Diff(have, want *State) []Op {
+	have.Sort()
+	want.Sort()
+	remade := remadeLinks(have.Links, want.Links)
+	var d differ
+	for _, l := range have.Links {
+		if slices.Contains(remade, l.Name) {
+			d.puts = append(d.puts, Op{Delete: true, Object: l})
+		}
+	}
+	diff(&d, without(have.Links, remade), want.Links, func(a, b Link) int { return cmp.Compare(a.Name, b.Name) })
+	diff(&d, without(have.Addrs, remade), want.Addrs, compareAddr)
+	diff(&d, without(have.FDB, remade), want.FDB, compareFDB)
+	diff(&d, without(have.Neighs, remade), want.Neighs, compareNeigh)
+	diff(&d, without(have.Routes, remade), want.Routes, compareRoute)
+	slices.Reverse(d.deletes)
+	return append(d.puts, d.deletes...)
+}
+
+type differ struct{ puts, deletes []Op }
+
+// diff merges two slices that are sorted by key.
+func diff[T interface {
+	comparable
+	Object
+}](d *differ, have, want []T, compare func(a, b T) int) {
+	i, j := 0, 0
+	for i < len(have) || j < len(want) {
+		side := 0
+		switch {
+		case i == len(have):
+			side = 1
+		case j == len(want):
+			side = -1
+		default:
+			side = compare(have[i], want[j])
+		}
+		switch {
+		case side < 0:
+			d.deletes = append(d.deletes, Op{Delete: true, Object: have[i]})
+			i++
+		case side > 0:
+			d.puts = append(d.puts, Op{Object: want[j]})
+			j++
+		default:
+			if have[i] != want[j] {
+				d.puts = append(d.puts, Op{Object: want[j]})
+			}
+			i++
+			j++
+		}
+	}
+}
+
+// remadeLinks names the devices that cannot be changed into what is wanted.
+func remadeLinks(have, want []Link) []string {
+	var names []string
+	for _, w := range want {
+		i := slices.IndexFunc(have, func(h Link) bool { return h.Name == w.Name })
+		if i >= 0 && !have[i].becomes(w) {
+			names = append(names, w.Name)
+		}
+	}
+	return names
+}
+
+// becomes reports whether the kernel can change one device into the other while it stands. Of a vxlan device it can change
+// the local address within a family, the underlay and learning (vxlan_changelink in drivers/net/vxlan/vxlan_core.c).
+func (l Link) becomes(w Link) bool {
+	a, b := l.VXLAN, w.VXLAN
+	return l.Type == w.Type && a.VNI == b.VNI && a.Port == b.Port && a.GBP == b.GBP && a.Local.BitLen() == b.Local.BitLen()
+}
+
+func without[T Object](objects []T, links []string) []T {
+	if len(links) == 0 {
+		return objects
+	}
+	return slices.DeleteFunc(slices.Clone(objects), func(o T) bool { return o.Device() != "" && slices.Contains(links, o.Device()) })
+}

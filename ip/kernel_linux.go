@@ -1,0 +1,130 @@
+package ip
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// LinuxKernel is the Kernel of the network namespace that the thread of NewKernel was in. All threads that call it must be
+// in that namespace, as those of a daemon are: settings under /proc/sys are those of the caller's.
+type LinuxKernel struct {
+	log *slog.Logger
+
+	mu   sync.Mutex // one request at a time
+	sock *socket
+}
+
+// NewKernel opens a netlink socket in the network namespace of the calling thread.
+func NewKernel(log *slog.Logger) (*LinuxKernel, error) {
+	s, err := dial()
+	if err != nil {
+		return nil, err
+	}
+	return &LinuxKernel{log: log, sock: s}, nil
+}
+
+// Close closes the socket.
+func (k *LinuxKernel) Close() { k.sock.close() }
+
+// Apply implements Kernel. Links are handled one by one where they stand in the order, because what follows needs their
+// numbers; all else between them goes in batches.
+func (k *LinuxKernel) Apply(ops []Op) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var errs []error
+	for len(ops) > 0 {
+		if l, ok := ops[0].Object.(Link); ok {
+			if err := k.applyLink(l, ops[0].Delete); err != nil {
+				errs = append(errs, &OpError{ops[0], err})
+			}
+			ops = ops[1:]
+			continue
+		}
+		n := slices.IndexFunc(ops, func(o Op) bool { return o.Object.Kind() == KindLink })
+		if n < 0 {
+			n = len(ops)
+		}
+		failed, err := k.applyBatches(ops[:n])
+		errs = append(errs, failed...)
+		if err != nil {
+			return errors.Join(append(errs, err)...)
+		}
+		ops = ops[n:]
+	}
+	return errors.Join(errs...)
+}
+
+func (k *LinuxKernel) applyBatches(ops []Op) (failed []error, err error) {
+	links, err := k.indexes(ops)
+	if err != nil {
+		return nil, err
+	}
+	for chunk := range slices.Chunk(ops, batchSize) {
+		errs, err := k.sock.batch(len(chunk), func(m *messages, seq uint32, i int) { encode(m, seq, chunk[i], links) })
+		if err != nil {
+			return failed, fmt.Errorf("apply %d operations: %w", len(chunk), err)
+		}
+		for i, op := range chunk {
+			if err := errs[i]; err != nil && !harmless(op, err) {
+				failed = append(failed, &OpError{op, explain(op, err)})
+			}
+		}
+	}
+	return failed, nil
+}
+
+// indexes looks up the numbers of all devices that the operations name. One that is not there has number 0, which the kernel
+// refuses.
+func (k *LinuxKernel) indexes(ops []Op) (indexes, error) {
+	links := indexes{}
+	last := ""
+	for _, op := range ops {
+		name := op.Object.Device()
+		if name == "" || name == last {
+			continue
+		}
+		last = name
+		if _, known := links[name]; known {
+			continue
+		}
+		l, err := k.linkByName(name)
+		if err != nil && !errors.Is(err, unix.ENODEV) {
+			return nil, err
+		}
+		links[name] = l.index
+	}
+	return links, nil
+}
+
+// harmless reports whether an error means that the wanted state stands already: what shall be deleted is not there, or its
+// device is gone, and it with it.
+func harmless(op Op, err error) bool {
+	if !op.Delete {
+		return false
+	}
+	for _, gone := range []error{unix.ENOENT, unix.ESRCH, unix.ENODEV, unix.EADDRNOTAVAIL} {
+		if errors.Is(err, gone) {
+			return true
+		}
+	}
+	// Device number 0: the device was gone when its number was looked up.
+	return errors.Is(err, unix.EINVAL) && op.Object.Device() != "" && op.Object.Kind() != KindRoute
+}
+
+// explain adds what an operator can do about an error.
+func explain(op Op, err error) error {
+	switch l, isLink := op.Object.(Link); {
+	case isLink && l.Type == "vxlan" && errors.Is(err, unix.EEXIST):
+		return fmt.Errorf("%w: another device has VNI %d and port %d: delete it, or choose another VNI", err, l.VXLAN.VNI, l.VXLAN.Port)
+	case errors.Is(err, unix.EPERM):
+		return fmt.Errorf("%w: CAP_NET_ADMIN is needed", err)
+	case isLink && errors.Is(err, unix.EOPNOTSUPP):
+		return fmt.Errorf("%w: the kernel has no support for devices of type %s", err, l.Type)
+	}
+	return err
+}
