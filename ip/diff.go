@@ -21,7 +21,8 @@ func Diff(have, want *State) []Op {
 	diff(&d, without(have.Links, remade), want.Links, func(a, b Link) int { return cmp.Compare(a.Name, b.Name) })
 	diff(&d, without(have.Addrs, remade), want.Addrs, compareAddr)
 	diff(&d, without(have.FDB, remade), want.FDB, compareFDB)
-	diff(&d, without(have.Neighs, remade), want.Neighs, compareNeigh)
+	// The kernel forgets the neighbours on a device whose hardware address changes (neigh_changeaddr).
+	diff(&d, without(have.Neighs, append(remade, readdressedLinks(have.Links, want.Links)...)), want.Neighs, compareNeigh)
 	diff(&d, without(have.Routes, remade), want.Routes, compareRoute)
 	slices.Reverse(d.deletes)
 	return append(d.puts, d.deletes...)
@@ -64,10 +65,20 @@ func diff[T interface {
 
 // remadeLinks names the devices that cannot be changed into what is wanted.
 func remadeLinks(have, want []Link) []string {
+	return linksWhere(have, want, func(h, w Link) bool { return !h.becomes(w) })
+}
+
+// readdressedLinks names the devices that get another hardware address.
+func readdressedLinks(have, want []Link) []string {
+	return linksWhere(have, want, func(h, w Link) bool { return h.MAC != w.MAC })
+}
+
+// linksWhere names the devices that are in both states and of which f holds.
+func linksWhere(have, want []Link, f func(have, want Link) bool) []string {
 	var names []string
 	for _, w := range want {
 		i := slices.IndexFunc(have, func(h Link) bool { return h.Name == w.Name })
-		if i >= 0 && !have[i].becomes(w) {
+		if i >= 0 && f(have[i], w) {
 			names = append(names, w.Name)
 		}
 	}

@@ -109,11 +109,6 @@ func (k *LinuxKernel) createLink(want Link) error {
 		}
 		m.unnest(data)
 		m.unnest(info)
-		spec := m.nest(unix.IFLA_AF_SPEC)
-		inet6 := m.nest(unix.AF_INET6)
-		m.attr(unix.IFLA_INET6_ADDR_GEN_MODE, []byte{addrGenNone})
-		m.unnest(inet6)
-		m.unnest(spec)
 	})
 	if err != nil {
 		return fmt.Errorf("create device: %w", explain(Op{Object: want}, err))
@@ -122,8 +117,23 @@ func (k *LinuxKernel) createLink(want Link) error {
 	if err != nil {
 		return err
 	}
-	have.VXLAN.Underlay = want.VXLAN.Underlay
-	return k.changeLink(have, want)
+	return errors.Join(k.noLinkLocal(have), k.changeLink(have, want))
+}
+
+// noLinkLocal keeps the kernel from giving a device an address of its own making. It refuses that while it creates the
+// device, and without IPv6 there is nothing to do.
+func (k *LinuxKernel) noLinkLocal(l link) error {
+	err := k.setLink(unix.RTM_NEWLINK, 0, infoFixed(l.index, 0, 0), func(m *messages) {
+		spec := m.nest(unix.IFLA_AF_SPEC)
+		inet6 := m.nest(unix.AF_INET6)
+		m.attr(unix.IFLA_INET6_ADDR_GEN_MODE, []byte{addrGenNone})
+		m.unnest(inet6)
+		m.unnest(spec)
+	})
+	if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) {
+		return fmt.Errorf("turn off link-local addresses: %w", err)
+	}
+	return nil
 }
 
 // vxlanMutable writes the settings that can change while the device stands.

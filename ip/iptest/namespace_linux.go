@@ -1,0 +1,50 @@
+package iptest
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// Namespace puts the test into a network namespace of its own, with loopback up. The goroutine stays locked to its thread, which ends
+// with it, and the namespace with both. Threads started by others are not in it.
+func Namespace(t testing.TB) {
+	t.Helper()
+	runtime.LockOSThread() // never unlocked: the runtime ends the thread with the goroutine
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatalf("new network namespace: %v", err)
+		}
+		t.Skipf("new network namespace: %v (root is needed)", err)
+	}
+	Run(t, "ip link set lo up")
+}
+
+// Run runs commands, one a line, in the namespace of the calling test, and returns their output.
+func Run(t testing.TB, commands string) string {
+	t.Helper()
+	var out strings.Builder
+	for line := range strings.Lines(commands) {
+		fields := strings.Fields(line)
+		if len(fields) == 0 {
+			continue
+		}
+		text, err := exec.Command(fields[0], fields[1:]...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", strings.Join(fields, " "), err, text)
+		}
+		out.Write(text)
+	}
+	return out.String()
+}
+
+// Underlay makes a bridge of that name with an address, up: an interface that tunnels can leave by.
+func Underlay(t testing.TB, name, prefix string) {
+	t.Helper()
+	Run(t, fmt.Sprintf("ip link add %[1]s type bridge\nip addr add %[2]s dev %[1]s\nip link set %[1]s up", name, prefix))
+}
