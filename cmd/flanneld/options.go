@@ -1,0 +1,172 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"regexp"
+	"time"
+
+	"flanneld/subnet"
+)
+
+// Options are the effective values of all flags. The table of flags is in options_flags.go.
+type Options struct {
+	EtcdEndpoints      []string
+	EtcdPrefix         string // without a slash at the end: keys are this + "/" + name
+	EtcdKeyfile        string
+	EtcdCertfile       string
+	EtcdCAFile         string
+	EtcdUsername       Secret
+	EtcdPassword       Secret
+	EtcdEmbedded       bool
+	EtcdEmbeddedListen netip.AddrPort
+
+	NetworkConfig string // JSON, to be written to a store that has no configuration; empty: none
+	NetConfigPath string // file that replaces the store's configuration; empty unless given explicitly
+
+	Iface         []string         // names or addresses, in order of preference
+	IfaceRegex    []*regexp.Regexp // on names or addresses, in order of preference
+	IfaceCanReach netip.Addr
+	PublicIP      netip.Addr
+	PublicIPv6    netip.Addr
+
+	SubnetFile             string
+	StateDir               string
+	SubnetLeaseTTL         time.Duration
+	SubnetLeaseRenewMargin time.Duration
+	OnLostSubnet           subnet.LostPolicy
+	PeerGrace              time.Duration
+
+	IPMasq                   bool
+	IPMasqFullyRandomDisable bool
+	IPTablesResync           time.Duration
+	IPTablesForwardRules     bool
+	IPBlackholeRoute         bool
+	StrictIngress            bool
+
+	HealthzIP   netip.Addr
+	HealthzPort uint16 // 0: no server
+
+	Verbosity int // 0 info, above debug
+	Version   bool
+
+	// The flags of Kubernetes as the store are read so that command lines stay valid. KubeSubnetMgr is refused.
+	KubeSubnetMgr             bool
+	KubeAPIURL                string
+	KubeAnnotationPrefix      string
+	KubeconfigFile            string
+	SetNodeNetworkUnavailable bool
+}
+
+const (
+	defaultRenewMargin = time.Hour
+	leastLeaseTTL      = time.Minute
+)
+
+func defaults() Options {
+	return Options{
+		EtcdEndpoints:             []string{"http://127.0.0.1:4001", "http://127.0.0.1:2379"},
+		EtcdPrefix:                "/coreos.com/network",
+		EtcdEmbeddedListen:        netip.MustParseAddrPort("127.0.0.1:2379"),
+		SubnetFile:                "/run/flannel/subnet.env",
+		StateDir:                  "/var/lib/flannel",
+		SubnetLeaseTTL:            24 * time.Hour,
+		SubnetLeaseRenewMargin:    defaultRenewMargin,
+		OnLostSubnet:              subnet.LostMove,
+		PeerGrace:                 10 * time.Minute,
+		IPTablesResync:            5 * time.Second,
+		IPTablesForwardRules:      true,
+		StrictIngress:             true,
+		HealthzIP:                 netip.IPv4Unspecified(),
+		KubeAnnotationPrefix:      "flannel.alpha.coreos.com",
+		SetNodeNetworkUnavailable: true,
+	}
+}
+
+// Parse reads the flags from the command line and, where it says nothing, from environment variables
+// ("NAME=value", as os.Environ returns them). Usage and warnings go to output. The error joins everything that is
+// wrong; it is flag.ErrHelp if help was asked for. With -version nothing else is looked at.
+func Parse(args, environ []string, output io.Writer) (Options, error) {
+	o := defaults()
+	var errs []error
+	var ignored []string
+	fs := newFlagSet(&o, &ignored, &errs)
+	fs.Usage = func() { writeUsage(output) }
+	if err := fs.Parse(args); err != nil {
+		return Options{}, err
+	}
+	if o.Version {
+		return Options{Version: true}, nil
+	}
+	if fs.NArg() > 0 {
+		errs = append(errs, fmt.Errorf("unexpected argument %q: every flag starts with a dash, and a switch takes its value as in -ip-masq=true", fs.Arg(0)))
+	}
+	unknown := readEnviron(fs, environ)
+	given := map[string]bool{}
+	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	o.settle(given)
+	errs = append(errs, o.Validate())
+	log := slog.New(slog.NewTextHandler(output, nil))
+	for _, name := range unknown {
+		log.Warn("environment variable ignored: no such flag", "name", name)
+	}
+	if len(ignored) > 0 {
+		log.Info("flags accepted for compatibility and ignored", "flags", ignored)
+	}
+	if plain := o.unencrypted(); len(plain) > 0 {
+		log.Warn("certificates for etcd are given, but not used with these endpoints: want https://", "endpoints", plain)
+	}
+	return o, errors.Join(errs...)
+}
+
+// settle fills in what depends on whether other flags were given.
+func (o *Options) settle(given map[string]bool) {
+	if o.EtcdEmbedded && !given["etcd-endpoints"] {
+		o.EtcdEndpoints = []string{"http://" + reachable(o.EtcdEmbeddedListen).String()}
+	}
+	if !given["subnet-lease-renew-margin"] {
+		o.SubnetLeaseRenewMargin = min(defaultRenewMargin, o.SubnetLeaseTTL/2)
+	}
+}
+
+// reachable returns where a server listening on a is to be called from its own host.
+func reachable(a netip.AddrPort) netip.AddrPort {
+	switch a.Addr() {
+	case netip.IPv4Unspecified():
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), a.Port())
+	case netip.IPv6Unspecified():
+		return netip.AddrPortFrom(netip.IPv6Loopback(), a.Port())
+	}
+	return a
+}
+
+// Healthz returns the address of the health server; ok is false if there is to be none.
+func (o Options) Healthz() (addr netip.AddrPort, ok bool) {
+	return netip.AddrPortFrom(o.HealthzIP, o.HealthzPort), o.HealthzPort != 0
+}
+
+// Underlay returns the flags that choose the interface.
+func (o Options) Underlay() UnderlayOptions {
+	return UnderlayOptions{
+		Ifaces: o.Iface, Regexes: o.IfaceRegex, CanReach: o.IfaceCanReach,
+		PublicIPv4: o.PublicIP, PublicIPv6: o.PublicIPv6,
+	}
+}
+
+// LogValue implements slog.LogValuer: the flags by name, without secrets and empty ones.
+func (o Options) LogValue() slog.Value {
+	var attrs []slog.Attr
+	for _, g := range groups {
+		fs := g.flags(&o)
+		fs.VisitAll(func(f *flag.Flag) {
+			if s := f.Value.String(); s != "" && !g.reserved {
+				attrs = append(attrs, slog.String(f.Name, s))
+			}
+		})
+	}
+	return slog.GroupValue(attrs...)
+}

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"flanneld/subnet"
+)
+
+// group is a theme of flags, as it appears in the usage text.
+type group struct {
+	title    string
+	define   func(*flag.FlagSet, *Options)
+	reserved bool // without effect so far: not worth a place in the log
+}
+
+var groups = []group{
+	{title: "Store", define: storeFlags},
+	{title: "Network configuration", define: networkFlags},
+	{title: "Underlay: which interface carries the packets", define: underlayFlags},
+	{title: "Lease and state", define: leaseFlags},
+	{title: "Firewall and routes", define: firewallFlags},
+	{title: "Health and messages", define: healthFlags},
+	{title: "Kubernetes as the store (reserved: accepted, but -kube-subnet-mgr is refused)", define: kubeFlags, reserved: true},
+}
+
+// flags returns the flags of the group, bound to o, whose values are the defaults.
+func (g group) flags(o *Options) *flag.FlagSet {
+	fs := flag.NewFlagSet("", flag.ContinueOnError)
+	g.define(fs, o)
+	return fs
+}
+
+func storeFlags(fs *flag.FlagSet, o *Options) {
+	fs.Var(endpoints(&o.EtcdEndpoints), "etcd-endpoints", "comma-separated `URLs` of etcd")
+	fs.Var(keyPrefix(&o.EtcdPrefix), "etcd-prefix", "`key` under which the network lives in etcd")
+	fs.Var(text(&o.EtcdCAFile), "etcd-cafile", "`file` with the certificates that sign etcd's")
+	fs.Var(text(&o.EtcdCertfile), "etcd-certfile", "`file` with the client certificate for etcd")
+	fs.Var(text(&o.EtcdKeyfile), "etcd-keyfile", "`file` with the key of the client certificate")
+	fs.Var(secret(&o.EtcdUsername), "etcd-username", "`user` of etcd")
+	fs.Var(secret(&o.EtcdPassword), "etcd-password", "`password` of the user; better given in the environment")
+	fs.Var(toggle(&o.EtcdEmbedded), "etcd-embedded", "run a single etcd inside this daemon, its data in the state folder")
+	fs.Var(addrPort(&o.EtcdEmbeddedListen), "etcd-embedded-listen", "`address:port` that the embedded etcd listens on")
+}
+
+func networkFlags(fs *flag.FlagSet, o *Options) {
+	fs.Var(networkConfig(&o.NetworkConfig), "network-config", "`JSON` or @file, written to etcd if it has no configuration yet")
+	fs.Var(text(&o.NetConfigPath), "net-config-path", "`file` with the network configuration, used instead of the one in etcd; by custom /etc/kube-flannel/net-conf.json, read only if given")
+}
+
+func underlayFlags(fs *flag.FlagSet, o *Options) {
+	fs.Var(list(&o.Iface), "iface", "interface by `name or address`; may be repeated or comma-separated, the first match wins")
+	fs.Var(regexps(&o.IfaceRegex), "iface-regex", "`pattern` on addresses or names, tried after -iface; may be repeated, the first match wins")
+	fs.Var(address(&o.IfaceCanReach), "iface-can-reach", "the interface that the kernel uses towards this `address`, tried last; none of the three: that of the default route")
+	fs.Var(publicAddress(&o.PublicIP, true), "public-ip", "IPv4 `address` that peers are told, instead of the interface's")
+	fs.Var(publicAddress(&o.PublicIPv6, false), "public-ipv6", "IPv6 `address` that peers are told, instead of the interface's")
+}
+
+func leaseFlags(fs *flag.FlagSet, o *Options) {
+	fs.Var(filePath(&o.SubnetFile), "subnet-file", "`file` that tells the container runtime about the subnet")
+	fs.Var(filePath(&o.StateDir), "state-dir", "`folder` that keeps the identity and the lease over a restart")
+	fs.Var(duration(&o.SubnetLeaseTTL, leastLeaseTTL), "subnet-lease-ttl", "`time` that the lease outlives this host")
+	fs.Var(units(&o.SubnetLeaseRenewMargin, time.Minute, 1, 1439, "minutes"), "subnet-lease-renew-margin", "`minutes` before its end that the lease is renewed at the latest")
+	fs.Var(oneOf(&o.OnLostSubnet, subnet.LostMove, subnet.LostHold, subnet.LostExit), "on-lost-subnet", "what to do when another host has taken the subnet: `move|hold|exit`")
+	fs.Var(duration(&o.PeerGrace, 0), "peer-grace", "`time` to keep sending to peers that a wiped or restored etcd has lost")
+}
+
+func firewallFlags(fs *flag.FlagSet, o *Options) {
+	fs.Var(toggle(&o.IPMasq), "ip-masq", "masquerade traffic that leaves the network")
+	fs.Var(toggle(&o.IPMasqFullyRandomDisable), "ip-masq-fully-random-disable", "do not randomise the source ports of masqueraded traffic")
+	fs.Var(units(&o.IPTablesResync, time.Second, 1, 86400, "seconds"), "iptables-resync", "`seconds` that a lost firewall rule stays lost at most")
+	fs.Var(toggle(&o.IPTablesForwardRules), "iptables-forward-rules", "accept forwarding from and to the network")
+	fs.Var(toggle(&o.IPBlackholeRoute), "ip-blackhole-route", "add a blackhole route for the host's own subnet")
+	fs.Var(toggle(&o.StrictIngress), "strict-ingress", "accept tunnelled packets from peers only")
+}
+
+func healthFlags(fs *flag.FlagSet, o *Options) {
+	fs.Var(listenAddress(&o.HealthzIP), "healthz-ip", "`address` that the health server listens on")
+	fs.Var(port(&o.HealthzPort), "healthz-port", "`port` of the health server, 0: none")
+	fs.Var(verbosity(&o.Verbosity), "v", "verbosity `level`: 0 is info, 1 and above debug")
+	fs.Var(toggle(&o.Version), "version", "print the version and exit")
+}
+
+func kubeFlags(fs *flag.FlagSet, o *Options) {
+	fs.Var(toggle(&o.KubeSubnetMgr), "kube-subnet-mgr", "keep the leases in Kubernetes instead of etcd")
+	fs.Var(text(&o.KubeAPIURL), "kube-api-url", "`URL` of the Kubernetes API")
+	fs.Var(text(&o.KubeAnnotationPrefix), "kube-annotation-prefix", "`prefix` of the node annotations")
+	fs.Var(text(&o.KubeconfigFile), "kubeconfig-file", "`file` with the credentials for the Kubernetes API")
+	fs.Var(toggle(&o.SetNodeNetworkUnavailable), "set-node-network-unavailable", "set NodeNetworkUnavailable once ready")
+}
+
+// ignoredFlags are those of flannel's logging library and of a retired feature. They change nothing that matters
+// here, and stand in unit files. The value says whether the flag is a switch.
+var ignoredFlags = map[string]bool{
+	"add_dir_header":         true,
+	"alsologtostderr":        true,
+	"log_backtrace_at":       false,
+	"log_dir":                false,
+	"log_file":               false,
+	"log_file_max_size":      false,
+	"logtostderr":            true,
+	"one_output":             true,
+	"skip_headers":           true,
+	"skip_log_headers":       true,
+	"stderrthreshold":        false,
+	"use-multi-cluster-cidr": true,
+	"vmodule":                false,
+}
+
+// newFlagSet returns all flags bound to o. A bad value does not end the parsing, it is appended to errs; an ignored flag
+// that was given is appended to ignored.
+func newFlagSet(o *Options, ignored *[]string, errs *[]error) *flag.FlagSet {
+	all := flag.NewFlagSet("flanneld", flag.ContinueOnError)
+	all.SetOutput(io.Discard)
+	for _, g := range groups {
+		g.flags(o).VisitAll(func(f *flag.Flag) {
+			all.Var(gathered{f.Value, f.Name, errs}, f.Name, f.Usage)
+		})
+	}
+	for name, isSwitch := range ignoredFlags {
+		all.Var(ignoredValue{name, isSwitch, ignored}, name, "")
+	}
+	return all
+}
+
+// writeUsage prints all flags by theme, one line each.
+func writeUsage(w io.Writer) {
+	fmt.Fprint(w, "Usage: flanneld [OPTION]...\n\nJoins this host to an overlay network whose leases are kept in etcd.\n")
+	o := defaults()
+	for _, g := range groups {
+		fmt.Fprintf(w, "\n%s:\n", g.title)
+		columns := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+		g.flags(&o).VisitAll(func(f *flag.Flag) {
+			arg, usage := flag.UnquoteUsage(f)
+			if f.DefValue != "" && f.DefValue != "false" {
+				usage += " (default " + f.DefValue + ")"
+			}
+			fmt.Fprintf(columns, "  %s\t%s\n", strings.TrimSpace("-"+f.Name+" "+arg), usage)
+		})
+		_ = columns.Flush() // nothing to do for a reader who has gone
+	}
+	fmt.Fprintf(w, `
+Every flag but -version may also come from the environment: -etcd-endpoints is %s.
+The command line wins. A switch takes its value after an equals sign: -iptables-forward-rules=false.
+`, envName("etcd-endpoints"))
+}

@@ -1,0 +1,400 @@
+package main_test
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	flanneld "flanneld/cmd/flanneld"
+	"flanneld/subnet"
+)
+
+var equalOptions = cmp.Options{
+	cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}),
+	cmp.Comparer(func(a, b *regexp.Regexp) bool { return a.String() == b.String() }),
+}
+
+// builtin are the values that hold when nothing is given: a promise to existing unit files.
+func builtin() flanneld.Options {
+	return flanneld.Options{
+		EtcdEndpoints:             []string{"http://127.0.0.1:4001", "http://127.0.0.1:2379"},
+		EtcdPrefix:                "/coreos.com/network",
+		EtcdEmbeddedListen:        netip.MustParseAddrPort("127.0.0.1:2379"),
+		SubnetFile:                "/run/flannel/subnet.env",
+		StateDir:                  "/var/lib/flannel",
+		SubnetLeaseTTL:            24 * time.Hour,
+		SubnetLeaseRenewMargin:    time.Hour,
+		OnLostSubnet:              subnet.LostMove,
+		PeerGrace:                 10 * time.Minute,
+		IPTablesResync:            5 * time.Second,
+		IPTablesForwardRules:      true,
+		StrictIngress:             true,
+		HealthzIP:                 netip.MustParseAddr("0.0.0.0"),
+		KubeAnnotationPrefix:      "flannel.alpha.coreos.com",
+		SetNodeNetworkUnavailable: true,
+	}
+}
+
+func TestWithoutFlagsTheDefaultsHold(t *testing.T) {
+	var out bytes.Buffer
+	got, err := flanneld.Parse(nil, nil, &out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(builtin(), got, equalOptions); diff != "" {
+		t.Errorf("options (-want +got):\n%s", diff)
+	}
+	if out.Len() > 0 {
+		t.Errorf("output is %q, want none", out.String())
+	}
+}
+
+// everyFlag has a value for each flag but -version, and what it leads to.
+var everyFlag = []struct {
+	flag, value string
+	set         func(*flanneld.Options)
+}{
+	{"etcd-endpoints", "https://192.0.2.1:2379, https://[2001:db8::1]:2379/", func(o *flanneld.Options) {
+		o.EtcdEndpoints = []string{"https://192.0.2.1:2379", "https://[2001:db8::1]:2379/"}
+	}},
+	{"etcd-prefix", "/cluster/two/", func(o *flanneld.Options) { o.EtcdPrefix = "/cluster/two" }},
+	{"etcd-cafile", "/ca.pem", func(o *flanneld.Options) { o.EtcdCAFile = "/ca.pem" }},
+	{"etcd-embedded", "true", func(o *flanneld.Options) {
+		o.EtcdEmbedded = true
+		o.EtcdEndpoints = []string{"http://127.0.0.1:2379"}
+	}},
+	{"etcd-embedded-listen", "[::]:2400", func(o *flanneld.Options) { o.EtcdEmbeddedListen = netip.MustParseAddrPort("[::]:2400") }},
+	{"network-config", `{"Network": "10.5.0.0/16"}`, func(o *flanneld.Options) { o.NetworkConfig = `{"Network": "10.5.0.0/16"}` }},
+	{"net-config-path", "/etc/kube-flannel/net-conf.json", func(o *flanneld.Options) { o.NetConfigPath = "/etc/kube-flannel/net-conf.json" }},
+	{"iface", "eth1,192.0.2.7", func(o *flanneld.Options) { o.Iface = []string{"eth1", "192.0.2.7"} }},
+	{"iface-regex", `10\.\d{1,3}\.`, func(o *flanneld.Options) { o.IfaceRegex = []*regexp.Regexp{regexp.MustCompile(`10\.\d{1,3}\.`)} }},
+	{"iface-can-reach", "192.0.2.1", func(o *flanneld.Options) { o.IfaceCanReach = netip.MustParseAddr("192.0.2.1") }},
+	{"public-ip", "203.0.113.9", func(o *flanneld.Options) { o.PublicIP = netip.MustParseAddr("203.0.113.9") }},
+	{"public-ipv6", "2001:db8::9", func(o *flanneld.Options) { o.PublicIPv6 = netip.MustParseAddr("2001:db8::9") }},
+	{"subnet-file", "/run/two.env", func(o *flanneld.Options) { o.SubnetFile = "/run/two.env" }},
+	{"state-dir", "/state", func(o *flanneld.Options) { o.StateDir = "/state" }},
+	{"subnet-lease-ttl", "1m", func(o *flanneld.Options) {
+		o.SubnetLeaseTTL = time.Minute
+		o.SubnetLeaseRenewMargin = 30 * time.Second
+	}},
+	{"subnet-lease-renew-margin", "1439", func(o *flanneld.Options) { o.SubnetLeaseRenewMargin = 1439 * time.Minute }},
+	{"on-lost-subnet", "hold", func(o *flanneld.Options) { o.OnLostSubnet = subnet.LostHold }},
+	{"peer-grace", "0s", func(o *flanneld.Options) { o.PeerGrace = 0 }},
+	{"ip-masq", "true", func(o *flanneld.Options) { o.IPMasq = true }},
+	{"ip-masq-fully-random-disable", "true", func(o *flanneld.Options) { o.IPMasqFullyRandomDisable = true }},
+	{"iptables-resync", "60", func(o *flanneld.Options) { o.IPTablesResync = time.Minute }},
+	{"iptables-forward-rules", "false", func(o *flanneld.Options) { o.IPTablesForwardRules = false }},
+	{"ip-blackhole-route", "1", func(o *flanneld.Options) { o.IPBlackholeRoute = true }},
+	{"strict-ingress", "false", func(o *flanneld.Options) { o.StrictIngress = false }},
+	{"healthz-ip", "::", func(o *flanneld.Options) { o.HealthzIP = netip.MustParseAddr("::") }},
+	{"healthz-port", "65535", func(o *flanneld.Options) { o.HealthzPort = 65535 }},
+	{"v", "10", func(o *flanneld.Options) { o.Verbosity = 10 }},
+	{"kube-api-url", "https://192.0.2.1", func(o *flanneld.Options) { o.KubeAPIURL = "https://192.0.2.1" }},
+	{"kube-annotation-prefix", "example.com", func(o *flanneld.Options) { o.KubeAnnotationPrefix = "example.com" }},
+	{"kubeconfig-file", "/kube", func(o *flanneld.Options) { o.KubeconfigFile = "/kube" }},
+	{"set-node-network-unavailable", "false", func(o *flanneld.Options) { o.SetNodeNetworkUnavailable = false }},
+}
+
+func TestEveryFlagIsReadFromEverywhere(t *testing.T) {
+	for _, tt := range everyFlag {
+		env := "FLANNELD_" + strings.ToUpper(strings.ReplaceAll(tt.flag, "-", "_"))
+		for _, way := range []struct {
+			name          string
+			args, environ []string
+		}{
+			{"with one dash", []string{"-" + tt.flag + "=" + tt.value}, nil},
+			{"with two dashes", []string{"--" + tt.flag + "=" + tt.value}, nil},
+			{"from the environment", nil, []string{"PATH=/bin", env + "=" + tt.value}},
+		} {
+			t.Run(tt.flag+" "+way.name, func(t *testing.T) {
+				var out bytes.Buffer
+				got, err := flanneld.Parse(way.args, way.environ, &out)
+				if err != nil {
+					t.Fatal(err)
+				}
+				want := builtin()
+				tt.set(&want)
+				if diff := cmp.Diff(want, got, equalOptions); diff != "" {
+					t.Errorf("options (-want +got):\n%s", diff)
+				}
+				if strings.Contains(out.String(), "no such flag") {
+					t.Errorf("output is %q", out.String())
+				}
+			})
+		}
+	}
+}
+
+func TestParse(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "net.json")
+	if err := os.WriteFile(file, []byte(`{"Network": "10.6.0.0/16"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name    string
+		args    []string
+		environ []string
+		set     func(*flanneld.Options)
+	}{
+		{"the command line wins over the environment", []string{"-healthz-port=1"}, []string{"FLANNELD_HEALTHZ_PORT=2"},
+			func(o *flanneld.Options) { o.HealthzPort = 1 }},
+		{"-iface on the command line hides that of the environment", []string{"-iface=eth0"}, []string{"FLANNELD_IFACE=eth1"},
+			func(o *flanneld.Options) { o.Iface = []string{"eth0"} }},
+		{"an empty environment variable is none", nil, []string{"FLANNELD_ETCD_ENDPOINTS=", "FLANNELD_IP_MASQ="},
+			func(*flanneld.Options) {}},
+		{"a switch needs no value", []string{"--ip-masq", "-iface", "eth0"}, nil,
+			func(o *flanneld.Options) { o.IPMasq, o.Iface = true, []string{"eth0"} }},
+		{"repeated interfaces and patterns keep their order", []string{"-iface=b", "-iface-regex=y,z", "-iface=a,c", "-iface-regex=x"}, nil,
+			func(o *flanneld.Options) {
+				o.Iface = []string{"b", "a", "c"}
+				o.IfaceRegex = []*regexp.Regexp{regexp.MustCompile("y,z"), regexp.MustCompile("x")}
+			}},
+		{"empty interface flags, as unit files with unset variables have, count as none",
+			[]string{"-iface=", "-iface-regex=", "-iface-can-reach=", "-public-ip=", "-public-ipv6=", "-healthz-ip="}, nil,
+			func(*flanneld.Options) {}},
+		{"endpoints may lack a scheme or be a socket", []string{"-etcd-endpoints=etcd.example:2379,unix:///run/etcd.sock"}, nil,
+			func(o *flanneld.Options) { o.EtcdEndpoints = []string{"etcd.example:2379", "unix:///run/etcd.sock"} }},
+		{"the prefix / is the root", []string{"-etcd-prefix=/"}, nil, func(o *flanneld.Options) { o.EtcdPrefix = "" }},
+		{"an embedded etcd is called where it listens", []string{"-etcd-embedded", "-etcd-embedded-listen=0.0.0.0:2400"}, nil,
+			func(o *flanneld.Options) {
+				o.EtcdEmbedded, o.EtcdEmbeddedListen = true, netip.MustParseAddrPort("0.0.0.0:2400")
+				o.EtcdEndpoints = []string{"http://127.0.0.1:2400"}
+			}},
+		{"an embedded etcd on all IPv6 addresses is called on the loopback one", []string{"-etcd-embedded", "-etcd-embedded-listen=[::]:2400"}, nil,
+			func(o *flanneld.Options) {
+				o.EtcdEmbedded, o.EtcdEmbeddedListen = true, netip.MustParseAddrPort("[::]:2400")
+				o.EtcdEndpoints = []string{"http://[::1]:2400"}
+			}},
+		{"given endpoints stand beside an embedded etcd", []string{"-etcd-embedded"}, []string{"FLANNELD_ETCD_ENDPOINTS=http://192.0.2.1:2379"},
+			func(o *flanneld.Options) { o.EtcdEmbedded, o.EtcdEndpoints = true, []string{"http://192.0.2.1:2379"} }},
+		{"a network configuration comes from a file", []string{"-network-config=@" + file}, nil,
+			func(o *flanneld.Options) { o.NetworkConfig = `{"Network": "10.6.0.0/16"}` }},
+		{"user and password are read", nil, []string{"FLANNELD_ETCD_USERNAME=u", "FLANNELD_ETCD_PASSWORD=p=w"},
+			func(o *flanneld.Options) { o.EtcdUsername, o.EtcdPassword = "u", "p=w" }},
+		{"an IPv4-mapped address is an IPv4 address", []string{"-iface-can-reach=::ffff:192.0.2.1"}, nil,
+			func(o *flanneld.Options) { o.IfaceCanReach = netip.MustParseAddr("192.0.2.1") }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := flanneld.Parse(tt.args, tt.environ, io.Discard)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := builtin()
+			tt.set(&want)
+			if diff := cmp.Diff(want, got, equalOptions); diff != "" {
+				t.Errorf("options (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestVersionAsksForNothingElse(t *testing.T) {
+	got, err := flanneld.Parse([]string{"--version", "-healthz-port=none"}, nil, io.Discard)
+	if err != nil || !got.Version {
+		t.Errorf("Parse = %v, %v, want Version", got.Version, err)
+	}
+	got, err = flanneld.Parse(nil, []string{"FLANNELD_VERSION=v0.26.1"}, io.Discard)
+	if err != nil || got.Version {
+		t.Errorf("with FLANNELD_VERSION, which images set: Parse = %v, %v, want neither Version nor an error", got.Version, err)
+	}
+}
+
+func TestUsage(t *testing.T) {
+	var out bytes.Buffer
+	if _, err := flanneld.Parse([]string{"--help"}, nil, &out); !errors.Is(err, flag.ErrHelp) {
+		t.Errorf("error is %v, want flag.ErrHelp", err)
+	}
+	names := []string{"etcd-certfile", "etcd-keyfile", "etcd-username", "etcd-password", "kube-subnet-mgr", "version"}
+	for _, f := range everyFlag {
+		names = append(names, f.flag)
+	}
+	for _, name := range names {
+		if n := len(regexp.MustCompile(`(?m)^  -`+name+` .*\w`).FindAllString(out.String(), -1)); n != 1 {
+			t.Errorf("usage has %d lines for -%s, want 1", n, name)
+		}
+	}
+	if got, want := strings.Count(out.String(), "\n  -"), len(names); got != want {
+		t.Errorf("usage has %d flags, want the %d that this test knows", got, want)
+	}
+	if !strings.Contains(out.String(), "(default /run/flannel/subnet.env)") {
+		t.Errorf("usage names no defaults:\n%s", out.String())
+	}
+}
+
+func TestUnknownFlagShowsUsage(t *testing.T) {
+	var out bytes.Buffer
+	_, err := flanneld.Parse([]string{"-etcd-endpoint=x"}, nil, &out)
+	if err == nil || errors.Is(err, flag.ErrHelp) || !strings.Contains(err.Error(), "-etcd-endpoint") {
+		t.Errorf("error is %v, want one that names the flag", err)
+	}
+	if !strings.HasPrefix(out.String(), "Usage: flanneld ") {
+		t.Errorf("output is %q, want the usage", out.String())
+	}
+}
+
+func TestWrongValuesAreRefused(t *testing.T) {
+	tests := []struct {
+		name string
+		args []string
+		want string // part of the error
+	}{
+		{"a switch is true or false", []string{"-ip-masq=yes"}, `-ip-masq (FLANNELD_IP_MASQ) is "yes": want true or false`},
+		{"a switch takes no argument of its own", []string{"-ip-masq", "false"}, `unexpected argument "false"`},
+		{"the margin is at least a minute", []string{"-subnet-lease-renew-margin=0"}, "want 1 to 1439 minutes"},
+		{"the margin is less than a day", []string{"-subnet-lease-renew-margin=1440"}, "want 1 to 1439 minutes"},
+		{"the margin is less than the lease", []string{"-subnet-lease-renew-margin=60", "-subnet-lease-ttl=1h"}, "want less than -subnet-lease-ttl"},
+		{"a lease lives at least a minute", []string{"-subnet-lease-ttl=59s"}, "at least 1m0s"},
+		{"a lease is a duration", []string{"-subnet-lease-ttl=24"}, "want a duration such as 90s"},
+		{"the grace is not negative", []string{"-peer-grace=-1s"}, "at least 0s"},
+		{"the resync has a bound", []string{"-iptables-resync=0"}, "want 1 to 86400 seconds"},
+		{"a number of seconds does not overflow", []string{"-iptables-resync=99999999999999999999"}, "want 1 to 86400 seconds"},
+		{"a port has 16 bits", []string{"-healthz-port=65536"}, "want a port, 0 to 65535"},
+		{"a listen address is no name", []string{"-healthz-ip=localhost"}, "want an IP address"},
+		{"verbosity is a number", []string{"-v=high"}, "want a number"},
+		{"the policy is one of three", []string{"-on-lost-subnet=stay"}, `want one of ["move" "hold" "exit"]`},
+		{"a pattern must compile", []string{"-iface-regex=("}, "want a regular expression"},
+		{"an address to reach is an address", []string{"-iface-can-reach=example.com"}, "want an IP address"},
+		{"a public IP is of IPv4", []string{"-public-ip=2001:db8::1"}, "want an IPv4 address"},
+		{"a public IP can be sent to", []string{"-public-ip=127.0.0.1"}, "want an IPv4 address"},
+		{"a public IPv6 is of IPv6", []string{"-public-ipv6=192.0.2.1"}, "want an IPv6 address"},
+		{"a public IPv6 is not link-local", []string{"-public-ipv6=fe80::1"}, "want an IPv6 address"},
+		{"an endpoint has a port", []string{"-etcd-endpoints=http://192.0.2.1"}, `not "http://192.0.2.1"`},
+		{"an endpoint speaks HTTP", []string{"-etcd-endpoints=ftp://192.0.2.1:21"}, "want http://HOST:PORT"},
+		{"there is an endpoint", []string{"-etcd-endpoints=,"}, "want one URL"},
+		{"there is a prefix", []string{"-etcd-prefix="}, "want a key"},
+		{"an embedded etcd listens on an address and port", []string{"-etcd-embedded-listen=:2379"}, "want an IP address and a port"},
+		{"a certificate has a key", []string{"-etcd-certfile=/c.pem"}, "want both or neither"},
+		{"a user has a password", []string{"-etcd-username=u"}, "want both or neither"},
+		{"there is a subnet file", []string{"-subnet-file="}, "want a path"},
+		{"there is a state folder", []string{"-state-dir="}, "want a path"},
+		{"a network configuration is JSON", []string{"-network-config=10.5.0.0/16"}, "want a network configuration"},
+		{"a network configuration is valid", []string{`-network-config={"Network": "10.5.0.0/29"}`}, "Network is 10.5.0.0/29"},
+		{"the file of a network configuration exists", []string{"-network-config=@/does/not/exist"}, "no such file"},
+		{"there is one network configuration", []string{`-network-config={"Network": "10.5.0.0/16"}`, "-net-config-path=/n"}, "are both set"},
+		{"Kubernetes is not a store yet", []string{"-kube-subnet-mgr"}, "Kubernetes as the store is not supported yet"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := flanneld.Parse(tt.args, nil, io.Discard)
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error is %v, want one with %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestAllMistakesAreReportedAtOnce(t *testing.T) {
+	_, err := flanneld.Parse([]string{"-healthz-port=x", "-kube-subnet-mgr"}, []string{"FLANNELD_V=x", "FLANNELD_IP_MASQ=x"}, io.Discard)
+	for _, want := range []string{"-healthz-port", "-kube-subnet-mgr", "-v (FLANNELD_V)", "-ip-masq"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error is %v, want one with %q", err, want)
+		}
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	tests := []struct {
+		name    string
+		args    []string
+		environ []string
+		want    []string // parts of lines, one line each
+	}{
+		{"a variable like a flag that is none", nil, []string{"FLANNELD_IFACES=eth0", "FLANNEL_MTU=1450", "FLANNELD_SERVICE_HOST=x"},
+			[]string{"name=FLANNELD_IFACES", "name=FLANNELD_SERVICE_HOST"}},
+		{"flags of the old logging library", []string{"-logtostderr", "-vmodule=x=1", "--stderrthreshold", "INFO", "-alsologtostderr=false"}, []string{"FLANNELD_LOG_DIR=/x"},
+			[]string{"[-logtostderr -vmodule -stderrthreshold -alsologtostderr -log_dir]"}},
+		{"certificates for an endpoint in plain text", []string{"-etcd-cafile=/ca.pem", "-etcd-endpoints=http://u:p@192.0.2.1:2379"}, nil,
+			[]string{"http://REDACTED@192.0.2.1:2379"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var out bytes.Buffer
+			if _, err := flanneld.Parse(tt.args, tt.environ, &out); err != nil {
+				t.Fatal(err)
+			}
+			lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+			if len(lines) != len(tt.want) {
+				t.Fatalf("output has %d lines, want %d:\n%s", len(lines), len(tt.want), out.String())
+			}
+			for i, want := range tt.want {
+				if !strings.Contains(lines[i], want) {
+					t.Errorf("line %d is %q, want %q in it", i, lines[i], want)
+				}
+			}
+		})
+	}
+}
+
+func TestSecretsAreNeverShown(t *testing.T) {
+	const password = "s3same"
+	o, err := flanneld.Parse([]string{"-etcd-password=" + password, "-etcd-endpoints=http://u:" + password + "@192.0.2.1:2379",
+		`-network-config={"Network": "10.5.0.0/16", "Backend": {"Type": "wireguard", "PSK": "` + password + `"}}`},
+		[]string{"FLANNELD_ETCD_USERNAME=" + password}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	slog.New(slog.NewTextHandler(&out, nil)).Info("text", "options", o, "password", o.EtcdPassword)
+	slog.New(slog.NewJSONHandler(&out, nil)).Info("json", "options", o, "password", o.EtcdPassword)
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		fmt.Fprintf(&out, verb+"\n", o.EtcdPassword)
+	}
+	_, err = flanneld.Parse([]string{"-etcd-password=" + password, "-etcd-endpoints=ftp://u:" + password + "@192.0.2.1:2379"}, nil, &out)
+	fmt.Fprintln(&out, err)
+	if strings.Contains(out.String(), password) || strings.Contains(out.String(), fmt.Sprintf("%x", password)) {
+		t.Errorf("the password is in\n%s", out.String())
+	}
+	if string(o.EtcdPassword) != password {
+		t.Errorf("password is %q, want %q", string(o.EtcdPassword), password)
+	}
+}
+
+func TestEffectiveValuesAreOneRecord(t *testing.T) {
+	o, err := flanneld.Parse([]string{"-iface=eth0", "-iface=eth1", "-subnet-lease-ttl=30m"}, nil, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	slog.New(slog.NewTextHandler(&out, nil)).Info("start", "options", o)
+	for _, want := range []string{"options.iface=eth0,eth1", "options.subnet-lease-ttl=30m0s", "options.subnet-lease-renew-margin=15", "options.ip-masq=false"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("record is %q, want %q in it", out.String(), want)
+		}
+	}
+	if strings.Contains(out.String(), "kube-") || strings.Count(out.String(), "\n") != 1 {
+		t.Errorf("record is %q, want one line without the reserved flags", out.String())
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add("-etcd-endpoints=http://h:1\n-ip-masq", "FLANNELD_IFACE=eth0,eth1")
+	f.Add("-subnet-lease-ttl=1m\n-public-ip=192.0.2.1\n-iface-regex=^e", "FLANNELD_V=1\nFLANNELD_X=")
+	f.Add(`-network-config={"Network":"10.5.0.0/16"}`, "FLANNELD_ETCD_USERNAME=u\nFLANNELD_ETCD_PASSWORD=p")
+	f.Fuzz(func(t *testing.T, args, environ string) {
+		if strings.Contains(args+environ, "=@") || strings.Contains(args, "\n@") {
+			t.Skip("reads a file")
+		}
+		o, err := flanneld.Parse(strings.Split(args, "\n"), strings.Split(environ, "\n"), io.Discard)
+		if err != nil {
+			return
+		}
+		if err := o.Validate(); err != nil {
+			t.Errorf("Parse succeeded, Validate does not: %v", err)
+		}
+		slog.New(slog.NewTextHandler(io.Discard, nil)).Info("start", "options", o)
+	})
+}

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+
+	"flanneld/ip"
+)
+
+// overlays are the names of devices that carry pods' packets, ours and the bridges behind them: no pattern and no route may lead to
+// them, or the tunnel would run through itself.
+var overlays = regexp.MustCompile(`^(flannel(\d+|[.-].*)|cni\d+|docker\d+)$`)
+
+func isOverlay(name string) bool { return overlays.MatchString(name) }
+
+// underlay completes a candidate, or says what it lacks.
+func (c chooser) underlay(cand candidate) (ip.Underlay, error) {
+	link := cand.link
+	if !link.Up {
+		return ip.Underlay{}, fmt.Errorf("%s: %s is down", cand.reason, link.Name)
+	}
+	u := ip.Underlay{Link: link.Name, MTU: link.MTU, MAC: link.MAC, Reason: cand.reason}
+	for _, fam := range []struct {
+		wanted, is4 bool
+		public      netip.Addr
+	}{{c.families.IPv4, true, c.o.PublicIPv4}, {c.families.IPv6, false, c.o.PublicIPv6}} {
+		if !fam.wanted {
+			continue
+		}
+		own := c.address(cand, fam.is4)
+		if !own.IsValid() {
+			return ip.Underlay{}, fmt.Errorf("%s: %s has no %s address", cand.reason, link.Name, familyName(fam.is4))
+		}
+		public := fam.public
+		if !public.IsValid() {
+			public = own
+		}
+		u.Addrs = append(u.Addrs, own)
+		u.PublicAddrs = append(u.PublicAddrs, public)
+	}
+	return u, nil
+}
+
+// address picks the address of one family; the zero value if there is none.
+func (c chooser) address(cand candidate, is4 bool) netip.Addr {
+	if cand.pin.IsValid() && cand.pin.Is4() == is4 {
+		return cand.pin
+	}
+	addrs := usable(cand.link, is4)
+	if c.o.Last.Link == cand.link.Name {
+		for _, a := range c.o.Last.Addrs {
+			if slices.Contains(addrs, a) {
+				return a
+			}
+		}
+	}
+	if len(addrs) == 0 {
+		return netip.Addr{}
+	}
+	return addrs[0]
+}
+
+// usable returns the addresses of one family that packets to other hosts can come from, best first: for IPv4 as the
+// kernel lists them, link-local ones last. IPv6 has a link-local one everywhere, which does not count; there a /128 comes
+// last, for it is likely to be a virtual address that moves to another host.
+func usable(link ip.Interface, is4 bool) []netip.Addr {
+	var best, rest []netip.Addr
+	for _, p := range link.Addrs {
+		a := p.Addr()
+		switch {
+		case a.Is4() != is4 || a.IsLoopback() || a.IsMulticast() || a.IsUnspecified():
+		case a.IsLinkLocalUnicast() && is4, p.IsSingleIP() && !is4 && !a.IsLinkLocalUnicast():
+			rest = append(rest, a)
+		case !a.IsLinkLocalUnicast():
+			best = append(best, a)
+		}
+	}
+	return append(best, rest...)
+}
+
+// mostDescribed bounds how many interfaces a message names.
+const mostDescribed = 8
+
+// describe lists the interfaces that could serve, with their addresses. The links of pods, which come and go, are left
+// out: a message is repeated when it changes.
+func describe(links []ip.Interface) string {
+	var out []string
+	for _, link := range links {
+		addrs := append(usable(link, true), usable(link, false)...)
+		if len(addrs) == 0 || isOverlay(link.Name) {
+			continue
+		}
+		if len(out) == mostDescribed {
+			out = append(out, "…")
+			break
+		}
+		texts := make([]string, len(addrs))
+		for i, a := range addrs {
+			texts[i] = a.String()
+		}
+		if !link.Up {
+			texts = append(texts, "down")
+		}
+		out = append(out, fmt.Sprintf("%s %s", link.Name, strings.Join(texts, " ")))
+	}
+	if len(out) == 0 {
+		return "none"
+	}
+	return strings.Join(out, ", ")
+}
