@@ -29,6 +29,9 @@ type Backend interface {
 	// anything may have changed.
 	Observe(ev ip.Event) bool
 
+	// Drift returns how many objects were found changed by others since the start, by kind.
+	Drift() [ip.Kinds]int
+
 	// MACs returns the hardware addresses of the backend's devices, to be kept for the next run.
 	MACs() map[string]ip.MAC
 

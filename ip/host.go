@@ -53,8 +53,8 @@ func (s Scope) With(o Scope) Scope {
 	return s
 }
 
-// PeersOnly reports whether an error of Reconcile consists of failed operations on single peers: what this host itself
-// needs is in place.
+// PeersOnly reports whether an error of Reconcile consists of failed operations on single peers, or is ErrFight: what this
+// host itself needs is in place.
 func PeersOnly(err error) bool {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, e := range joined.Unwrap() {
@@ -62,6 +62,9 @@ func PeersOnly(err error) bool {
 				return false
 			}
 		}
+		return true
+	}
+	if errors.Is(err, ErrFight) {
 		return true
 	}
 	var op *OpError

@@ -88,7 +88,7 @@ type Interface struct {
 	Up       bool // administratively up
 	Running  bool // has a carrier
 	Loopback bool
-	Addrs    []netip.Prefix // in the kernel's order, without tentative, deprecated and secondary-only preferences applied
+	Addrs    []netip.Prefix // in the kernel's order, without IPv6 ones that are tentative, deprecated or temporary
 }
 
 // Hop is where the kernel sends a packet: by Link, through Via (the zero value: directly), from Src.

@@ -36,6 +36,8 @@ type Options struct {
 	RenewMargin time.Duration // a lease is renewed at least this long before its end
 	PeerGrace   time.Duration // how long peers that a wiped store has lost are kept
 	OnLost      LostPolicy
+	// Check says what is wrong with a network configuration that is valid by itself, such as an unknown backend.
+	Check func(Config) error
 	// Attrs returns what to publish with a subnet. It may be called at any time, by one goroutine.
 	Attrs func(netip.Prefix) Attrs
 	// Valid says why a lease of the right network and type cannot be that of a peer; nil: it can.

@@ -23,7 +23,7 @@ func (m *Manager) WaitConfig(ctx context.Context) (Config, error) {
 		}
 		if err == nil {
 			m.storeUp()
-			c, err := ParseConfig(snap.Config)
+			c, err := m.parse(snap.Config)
 			if err == nil {
 				m.first = &snap
 				m.useConfig(c, snap.Config)
@@ -41,6 +41,14 @@ func (m *Manager) WaitConfig(ctx context.Context) (Config, error) {
 		}
 		sleep(ctx, pause.next())
 	}
+}
+
+func (m *Manager) parse(text []byte) (Config, error) {
+	c, err := ParseConfig(text)
+	if err != nil {
+		return Config{}, err
+	}
+	return c, m.o.Check(c)
 }
 
 func (m *Manager) listConfig(ctx context.Context) (Snapshot, error) {
@@ -122,7 +130,7 @@ func (m *Manager) setConfig(text []byte) {
 		return
 	}
 	pending := ""
-	c, err := ParseConfig(text)
+	c, err := m.parse(text)
 	switch {
 	case text == nil:
 		pending = "the network configuration was deleted, the last one stays in force"

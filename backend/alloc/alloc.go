@@ -49,6 +49,9 @@ func (b *Backend) Set(_, _ []subnet.Lease) error {
 // Observe implements backend.Backend: only what was left over is ours, and once it is gone nothing is.
 func (b *Backend) Observe(ip.Event) bool { return false }
 
+// Drift implements backend.Backend.
+func (b *Backend) Drift() [ip.Kinds]int { return b.reconciler.Drift() }
+
 // MACs implements backend.Backend.
 func (b *Backend) MACs() map[string]ip.MAC { return nil }
 

@@ -71,6 +71,9 @@ func desired(link string, peers []subnet.Lease) ip.State {
 // Observe implements backend.Backend.
 func (b *Backend) Observe(ev ip.Event) bool { return b.reconciler.Observe(ev) }
 
+// Drift implements backend.Backend.
+func (b *Backend) Drift() [ip.Kinds]int { return b.reconciler.Drift() }
+
 // MACs implements backend.Backend.
 func (b *Backend) MACs() map[string]ip.MAC { return nil }
 

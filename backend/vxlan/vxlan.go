@@ -71,6 +71,9 @@ func (b *Backend) mac(name string) (ip.MAC, error) {
 	return m, nil
 }
 
+// Drift implements backend.Backend.
+func (b *Backend) Drift() [ip.Kinds]int { return b.reconciler.Drift() }
+
 // MACs implements backend.Backend.
 func (b *Backend) MACs() map[string]ip.MAC { return b.macs }
 

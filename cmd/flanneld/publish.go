@@ -16,7 +16,7 @@ const peersPeriod = 30 * time.Second
 
 // publisher tells the rest of the host about the network: subnet.env, the state folder, readiness and status.
 type publisher struct {
-	*daemon
+	*process
 	manager *subnet.Manager
 	backend backend.Backend
 	saved   subnet.State
@@ -29,16 +29,16 @@ func (p *publisher) after(v subnet.View, err error) {
 	p.dirty.Store(true)
 	p.say(err)
 	if len(v.Self) == 0 || err != nil && !ip.PeersOnly(err) {
-		p.status.set(v, err, false)
+		p.status.pass(v, p.underlay.now().Link, err, false)
 		return
 	}
 	if envErr := p.writeEnv(v); envErr != nil {
 		p.log.Error("subnet file not written", "error", envErr)
-		p.status.set(v, envErr, false)
+		p.status.pass(v, p.underlay.now().Link, envErr, false)
 		return
 	}
 	p.save(v)
-	p.status.set(v, err, true)
+	p.status.pass(v, p.underlay.now().Link, err, true)
 }
 
 // say logs the outcome of a pass when it differs from the last one.

@@ -8,12 +8,16 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"flanneld/backend"
+	"flanneld/backend/alloc"
+	"flanneld/backend/hostgw"
+	"flanneld/backend/vxlan"
 	"flanneld/ip"
 	"flanneld/subnet"
 	"flanneld/subnet/etcdv3"
@@ -23,8 +27,11 @@ import (
 // resyncPeriod is how often the whole state is read from the kernel although nothing has happened.
 const resyncPeriod = time.Minute
 
-// daemon is one run: everything that lives as long as the process.
-type daemon struct {
+// offerPause is how long to wait before the network configuration is offered to the store again.
+const offerPause = time.Second
+
+// process is one run: everything that lives as long as the process.
+type process struct {
 	o        Options
 	log      *slog.Logger
 	kernel   ip.Kernel
@@ -32,7 +39,7 @@ type daemon struct {
 	stateDir *subnet.StateDir
 	state    subnet.State
 	status   *status
-	underlay *underlay
+	underlay *liveUnderlay
 }
 
 // run brings the network up and keeps it up until ctx ends, and returns nil then. The data plane stays.
@@ -42,7 +49,8 @@ func run(ctx context.Context, o Options, log *slog.Logger) error {
 		return err
 	}
 	defer stateDir.Close()
-	d := &daemon{o: o, log: log, stateDir: stateDir, status: newStatus()}
+	notifier := NewNotifier(log)
+	d := &process{o: o, log: log, stateDir: stateDir, status: newStatus(notifier)}
 	if d.state, err = stateDir.Load(); err != nil {
 		log.Warn("remembered state not used", "reason", err)
 	}
@@ -50,41 +58,75 @@ func run(ctx context.Context, o Options, log *slog.Logger) error {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return d.serveHealth(ctx) })
-	g.Go(func() error { return d.status.notify(ctx, log) })
-	g.Go(func() error {
-		if err := d.startMember(ctx); err != nil {
-			return err
-		}
-		return d.serve(ctx)
-	})
+	g.Go(func() error { return notifier.Run(ctx, func() bool { return d.status.Alive() == nil }) })
+	if addr, ok := o.Healthz(); ok {
+		h := Health{Addr: addr, Alive: d.status.Alive, Ready: d.status.Ready, Status: func() any { return d.status.report() }, Log: log}
+		g.Go(func() error { return h.Run(ctx) })
+	}
+	g.Go(func() error { return d.serve(ctx) })
 	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
 	return nil
 }
 
-// startMember starts the embedded etcd, if there is to be one.
-func (d *daemon) startMember(ctx context.Context) error {
+// startMember starts the embedded etcd, if there is to be one. It stops with ctx.
+func (d *process) startMember(ctx context.Context) (stop func(), err error) {
 	if !d.o.EtcdEmbedded {
-		return nil
+		return func() {}, nil
 	}
-	m, err := member.Start(ctx, member.Options{Dir: d.o.embeddedDir(), Listen: d.o.EtcdEmbeddedListen, Log: d.log})
+	d.status.waiting("starting the embedded etcd")
+	m, err := member.Start(ctx, member.Options{Dir: filepath.Join(d.o.StateDir, "etcd"), Listen: d.o.EtcdEmbeddedListen, Log: d.log})
 	if err != nil {
-		return fmt.Errorf("start embedded etcd: %w", err)
+		return nil, err
 	}
-	context.AfterFunc(ctx, m.Close)
-	return nil
+	return m.Close, nil
 }
 
 // serve opens the store and runs until ctx ends. A host whose identity turns out to be another's starts anew with one of its own.
-func (d *daemon) serve(ctx context.Context) error {
-	store, err := etcdv3.New(d.o.store(d.log))
+func (d *process) serve(ctx context.Context) error {
+	stop, err := d.startMember(ctx)
 	if err != nil {
 		return err
 	}
-	defer store.Close()
-	d.store = store
+	defer stop()
+	d.store, err = etcdv3.New(etcdv3.Options{
+		Endpoints: d.o.EtcdEndpoints, Prefix: d.o.EtcdPrefix,
+		CertFile: d.o.EtcdCertfile, KeyFile: d.o.EtcdKeyfile, CAFile: d.o.EtcdCAFile,
+		Username: string(d.o.EtcdUsername), Password: string(d.o.EtcdPassword), Log: d.log,
+	})
+	if err != nil {
+		return err
+	}
+	defer d.store.Close()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return d.offerConfig(ctx) })
+	g.Go(func() error { return d.joinAnew(ctx) })
+	return g.Wait()
+}
+
+// offerConfig writes -network-config to the store if that has none, as soon as it can be reached. It returns an error only for
+// a wrong flag.
+func (d *process) offerConfig(ctx context.Context) error {
+	if d.o.NetworkConfig == "" {
+		return nil
+	}
+	for ctx.Err() == nil {
+		written, err := d.store.PutConfigIfAbsent(ctx, d.o.NetworkConfig)
+		if err == nil {
+			d.log.Info("network configuration offered to the store", "key", d.o.EtcdPrefix+"/config", "written", written)
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(offerPause):
+		}
+	}
+	return nil
+}
+
+// joinAnew joins the network, again with a new identity whenever the old one turns out to be another host's.
+func (d *process) joinAnew(ctx context.Context) error {
 	for {
 		err := d.join(ctx)
 		if !errors.Is(err, subnet.ErrCloned) {
@@ -100,7 +142,7 @@ func (d *daemon) serve(ctx context.Context) error {
 }
 
 // join takes part in the network with one identity and one configuration, until ctx ends.
-func (d *daemon) join(ctx context.Context) error {
+func (d *process) join(ctx context.Context) error {
 	var b backend.Backend
 	m := d.manager(&b)
 	config, err := d.config(ctx, m)
@@ -113,7 +155,7 @@ func (d *daemon) join(ctx context.Context) error {
 	if b, err = newBackend(config, d.host()); err != nil {
 		return err
 	}
-	p := &publisher{daemon: d, manager: m, backend: b}
+	p := &publisher{process: d, manager: m, backend: b}
 	loop := backend.NewLoop(m, b, d.log)
 	loop.Resync = resyncPeriod
 	loop.Before = func() {
@@ -123,7 +165,7 @@ func (d *daemon) join(ctx context.Context) error {
 		}
 	}
 	loop.After = p.after
-	d.status.watch(loop.Alive, m.Status)
+	d.status.join(loop.Alive, m.Status, b.Drift)
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return m.Run(ctx) })
@@ -141,14 +183,15 @@ func (d *daemon) join(ctx context.Context) error {
 }
 
 // manager returns the lease manager; b is filled in before it runs.
-func (d *daemon) manager(b *backend.Backend) *subnet.Manager {
+func (d *process) manager(b *backend.Backend) *subnet.Manager {
 	host, err := os.Hostname()
 	if err != nil {
 		d.log.Warn("host name unknown", "error", err)
 	}
 	o := subnet.Options{
 		Identity: d.state.Identity, Host: host, Prefix: d.o.EtcdPrefix,
-		TTL: d.o.SubnetLeaseTTL, RenewMargin: d.o.renewMargin(), PeerGrace: d.o.PeerGrace, OnLost: subnet.LostPolicy(d.o.OnLostSubnet),
+		TTL: d.o.SubnetLeaseTTL, RenewMargin: d.o.SubnetLeaseRenewMargin, PeerGrace: d.o.PeerGrace, OnLost: d.o.OnLostSubnet,
+		Check: checkBackend,
 		Attrs: func(p netip.Prefix) subnet.Attrs { return (*b).Attrs(p) },
 		Valid: func(l subnet.Lease) error { return (*b).Valid(l) },
 		Log:   d.log,
@@ -170,25 +213,29 @@ func (d *daemon) manager(b *backend.Backend) *subnet.Manager {
 
 // config returns the network configuration: that of the file, if one is given, else the store's, which gets the given one
 // if it has none.
-func (d *daemon) config(ctx context.Context, m *subnet.Manager) (subnet.Config, error) {
+func (d *process) config(ctx context.Context, m *subnet.Manager) (subnet.Config, error) {
 	if d.o.NetConfigPath != "" {
 		text, err := os.ReadFile(d.o.NetConfigPath)
 		if err != nil {
 			return subnet.Config{}, fmt.Errorf("read -net-config-path: %w", err)
 		}
 		c, err := subnet.ParseConfig(text)
+		if err == nil {
+			err = checkBackend(c)
+		}
 		if err != nil {
 			return subnet.Config{}, fmt.Errorf("network configuration %s: %w", d.o.NetConfigPath, err)
 		}
 		m.UseConfig(c, text)
 		return c, nil
 	}
-	d.status.watch(func() bool { return true }, m.Status)
+	d.status.join(nil, m.Status, nil)
+	d.status.waiting("waiting for the network configuration")
 	return m.WaitConfig(ctx)
 }
 
 // host returns what the backend is given of this host.
-func (d *daemon) host() ip.Host {
+func (d *process) host() ip.Host {
 	macs := map[string]ip.MAC{}
 	for name, text := range d.state.MACs {
 		m, err := ip.ParseMAC(text)
@@ -202,4 +249,49 @@ func (d *daemon) host() ip.Host {
 		Kernel: d.kernel, Log: d.log, Underlay: d.underlay.now, Identity: d.state.Identity, MACs: macs,
 		Leftovers: ip.Scope{Links: slices.Clone(d.state.Links), Networks: slices.Clone(d.state.Networks)},
 	}
+}
+
+// waitUnderlay returns the interface to use once there is one, with an address of each family of the network.
+func (d *process) waitUnderlay(ctx context.Context, c subnet.Config) (*liveUnderlay, error) {
+	families := FamiliesOf(c.Networks())
+	choose := func(last ip.Underlay) (ip.Underlay, error) {
+		o := d.o.Underlay()
+		o.Last = last
+		return Choose(d.kernel, o, families)
+	}
+	u, err := WaitUnderlay(ctx, d.kernel, func() (ip.Underlay, error) { return choose(ip.Underlay{}) }, func(reason error) {
+		d.log.Warn("waiting for an interface", "reason", reason)
+		d.status.waiting("waiting for an interface: %v", reason)
+	})
+	if err != nil {
+		return nil, err
+	}
+	d.log.Info("underlay chosen", "interface", u.Link, "addresses", u.Addrs, "public", u.PublicAddrs, "mtu", u.MTU, "reason", u.Reason)
+	d.status.waiting("waiting for a subnet")
+	return &liveUnderlay{choose: choose, log: d.log, current: u}, nil
+}
+
+// newBackend makes the backend that the network configuration names.
+func newBackend(c subnet.Config, h ip.Host) (backend.Backend, error) {
+	switch c.BackendType {
+	case vxlan.Type:
+		return vxlan.New(c, h)
+	case hostgw.Type:
+		return hostgw.New(c, h)
+	case alloc.Type:
+		return alloc.New(h), nil
+	}
+	return nil, checkBackend(c)
+}
+
+// checkBackend says what is wrong with the backend that the network configuration names.
+func checkBackend(c subnet.Config) error {
+	switch c.BackendType {
+	case vxlan.Type:
+		_, err := vxlan.ParseOptions(c.Backend)
+		return err
+	case hostgw.Type, alloc.Type:
+		return nil
+	}
+	return fmt.Errorf("backend %q is not available: want vxlan, host-gw or alloc", c.BackendType)
 }

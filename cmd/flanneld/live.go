@@ -1,0 +1,76 @@
+package main
+
+import (
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"flanneld/ip"
+)
+
+// liveUnderlay is the interface in use, chosen again whenever links, addresses or default routes change. As long as nothing can
+// be chosen, the last choice stays.
+type liveUnderlay struct {
+	choose func(last ip.Underlay) (ip.Underlay, error)
+	log    *slog.Logger
+	stale  atomic.Bool
+
+	mu      sync.Mutex // guards all below
+	current ip.Underlay
+	lost    string // why nothing can be chosen
+}
+
+// now returns the underlay in use. Any goroutine may call it.
+func (l *liveUnderlay) now() ip.Underlay {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.current
+}
+
+// observe reports whether an event may change the choice.
+func (l *liveUnderlay) observe(ev ip.Event) bool {
+	concerned := true
+	switch o := ev.Object.(type) {
+	case ip.Link:
+		concerned = !isOverlay(o.Name)
+	case ip.Addr:
+		concerned = !isOverlay(o.Link)
+	case ip.Route:
+		concerned = o.Dst.Bits() == 0
+	case ip.Neigh, ip.FDB:
+		concerned = false
+	}
+	if concerned {
+		l.stale.Store(true)
+	}
+	return concerned
+}
+
+// refresh chooses again if something has happened since, and reports whether what stands on the underlay must be looked at: the
+// kernel takes routes away with a link or an address without a word.
+func (l *liveUnderlay) refresh() bool {
+	if !l.stale.Swap(false) {
+		return false
+	}
+	last := l.now()
+	next, err := l.choose(last)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err != nil {
+		if l.lost != err.Error() {
+			l.lost = err.Error()
+			l.log.Warn("underlay lost, going on with the last one", "interface", last.Link, "reason", err)
+		}
+		return true
+	}
+	if l.lost != "" || !sameUnderlay(last, next) {
+		l.log.Info("underlay chosen", "interface", next.Link, "addresses", next.Addrs, "public", next.PublicAddrs, "mtu", next.MTU, "reason", next.Reason)
+	}
+	l.lost, l.current = "", next
+	return true
+}
+
+func sameUnderlay(a, b ip.Underlay) bool {
+	return a.Link == b.Link && a.MTU == b.MTU && slices.Equal(a.Addrs, b.Addrs) && slices.Equal(a.PublicAddrs, b.PublicAddrs)
+}

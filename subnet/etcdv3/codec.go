@@ -1,0 +1,138 @@
+package etcdv3
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"flanneld/subnet"
+)
+
+// maxValue bounds what a record may be, in bytes: a real one has some two hundred.
+const maxValue = 64 << 10
+
+// value is a record as it stands in etcd. The first five fields are flannel's, in its order; the others are ours and are
+// ignored by it.
+type value struct {
+	PublicIP      string          `json:"PublicIP"`
+	PublicIPv6    *string         `json:"PublicIPv6"`
+	BackendType   string          `json:"BackendType,omitempty"`
+	BackendData   json.RawMessage `json:"BackendData,omitempty"`
+	BackendV6Data json.RawMessage `json:"BackendV6Data,omitempty"`
+	Identity      string          `json:"ID,omitempty"`
+	Host          string          `json:"Host,omitempty"`
+}
+
+// udp is the backend of the records that name none.
+const udp = "udp"
+
+// Encode returns the value of a record.
+func Encode(r subnet.Record) ([]byte, error) {
+	// flannel reads a PublicIP in every record.
+	v := value{PublicIP: netip.IPv4Unspecified().String(), Identity: r.Identity, Host: r.Host}
+	for _, l := range r.Leases {
+		if l.BackendType != udp {
+			v.BackendType = l.BackendType
+		}
+		if l.Subnet.Addr().Is4() {
+			v.PublicIP, v.BackendData = l.PublicIP.String(), json.RawMessage(l.BackendData)
+			continue
+		}
+		text := l.PublicIP.String()
+		v.PublicIPv6, v.BackendV6Data = &text, json.RawMessage(l.BackendData)
+	}
+	text, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("encode record: %w", err)
+	}
+	return text, nil
+}
+
+// Decode reads a record from its key below PREFIX and its value. The error says what is wrong with it.
+func Decode(key string, text []byte) (subnet.Record, error) {
+	r := subnet.Record{}
+	name, ok := strings.CutPrefix(key, subnet.SubnetsFolder)
+	if !ok {
+		if name, r.Claim = strings.CutPrefix(key, subnet.ClaimsFolder); !r.Claim {
+			return subnet.Record{}, fmt.Errorf("key %q is in no folder of records", key)
+		}
+	}
+	prefixes, err := subnet.ParseKey(name)
+	if err != nil {
+		return subnet.Record{}, err
+	}
+	if len(text) > maxValue {
+		return subnet.Record{}, fmt.Errorf("value of %d bytes, more than %d", len(text), maxValue)
+	}
+	var v value
+	if err := json.Unmarshal(text, &v); err != nil {
+		return subnet.Record{}, fmt.Errorf("value is not the JSON of a record: %w", err)
+	}
+	r.Identity, r.Host = v.Identity, printable(v.Host)
+	for _, p := range prefixes {
+		l, err := v.lease(p)
+		if err != nil {
+			return subnet.Record{}, err
+		}
+		r.Leases = append(r.Leases, l)
+	}
+	return r, nil
+}
+
+func (v value) lease(p netip.Prefix) (subnet.Lease, error) {
+	l := subnet.Lease{Subnet: p, Attrs: subnet.Attrs{BackendType: strings.ToLower(v.BackendType)}}
+	if l.BackendType == "" {
+		l.BackendType = udp
+	}
+	name, text, data := "PublicIP", v.PublicIP, v.BackendData
+	if !p.Addr().Is4() {
+		name, text, data = "PublicIPv6", "", v.BackendV6Data
+		if v.PublicIPv6 != nil {
+			text = *v.PublicIPv6
+		}
+	}
+	a, err := netip.ParseAddr(text)
+	if err != nil {
+		return subnet.Lease{}, fmt.Errorf("%s is %.80q, want an address", name, text)
+	}
+	if err := checkPublic(a, p); err != nil {
+		return subnet.Lease{}, fmt.Errorf("%s %s: %w", name, a, err)
+	}
+	l.PublicIP = a
+	if len(data) > 0 && string(data) != "null" {
+		var b bytes.Buffer
+		if err := json.Compact(&b, data); err != nil {
+			return subnet.Lease{}, fmt.Errorf("backend data: %w", err)
+		}
+		l.BackendData = b.String()
+	}
+	return l, nil
+}
+
+// checkPublic says why no host can be reached at an address.
+func checkPublic(a netip.Addr, p netip.Prefix) error {
+	switch {
+	case a.Is4() != p.Addr().Is4() || a.Is4In6() || a.Zone() != "":
+		return fmt.Errorf("not of the family of the subnet %s", p)
+	case a.IsUnspecified(), a.IsLoopback(), a.IsMulticast(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return errors.New("not the address of a host")
+	case p.Addr().Is4() && p.Addr().IsUnspecified(), p.Addr().IsMulticast(), p.Addr().IsLoopback():
+		return fmt.Errorf("the subnet %s cannot be leased", p)
+	}
+	return nil
+}
+
+// printable makes a name that somebody else wrote fit for a log line.
+func printable(s string) string {
+	const most = 253 // bytes of a host name, RFC 1035
+	s = strings.Map(func(r rune) rune {
+		if r <= ' ' || r == 0x7f || r == '\ufffd' {
+			return '?'
+		}
+		return r
+	}, s)
+	return s[:min(len(s), most)]
+}

@@ -1,0 +1,130 @@
+// Package member runs one etcd member inside the process, for a single host or a small cluster whose first host holds
+// the store.
+package member
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// Options say where the member keeps its data and where it listens.
+type Options struct {
+	Dir    string         // created with mode 0700
+	Listen netip.AddrPort // for clients
+	Log    *slog.Logger
+}
+
+// Member is a running etcd member.
+type Member struct {
+	etcd *embed.Etcd
+	logs *logLevel
+}
+
+// The store is small: a few hundred bytes for each host.
+const (
+	quotaBytes     = 512 << 20
+	snapshotCount  = 5000
+	retainedPeriod = "1h" // how far back a watch can resume
+)
+
+// Start returns when the member serves, or when ctx ends.
+func Start(ctx context.Context, o Options) (*Member, error) {
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("create etcd's folder: %w", err)
+	}
+	// While it starts and stops, etcd warns of what is meant to be so.
+	logs := &logLevel{}
+	logs.Store(int32(zapcore.ErrorLevel))
+	c := embed.NewConfig()
+	c.Name, c.Dir = "flanneld", o.Dir
+	c.ListenClientUrls = []url.URL{{Scheme: "http", Host: o.Listen.String()}}
+	c.AdvertiseClientUrls = c.ListenClientUrls
+	// Away from the clients' port, which then speaks gRPC without a detour through net/http.
+	c.ListenClientHttpUrls = []url.URL{{Scheme: "unix", Path: filepath.Join(o.Dir, "http")}}
+	// There are no peers. A socket in the data folder needs no port and cannot collide.
+	peer := url.URL{Scheme: "unix", Path: filepath.Join(o.Dir, "peer")}
+	c.ListenPeerUrls, c.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
+	c.InitialCluster = c.InitialClusterFromName(c.Name)
+	c.QuotaBackendBytes, c.SnapshotCount = quotaBytes, snapshotCount
+	c.AutoCompactionMode, c.AutoCompactionRetention = embed.CompactorModePeriodic, retainedPeriod
+	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(&logCore{log: o.Log.With("component", "etcd"), level: logs}))
+	if err := c.Validate(); err != nil {
+		return nil, fmt.Errorf("configure etcd: %w", err)
+	}
+	e, err := embed.StartEtcd(c)
+	if err != nil {
+		return nil, fmt.Errorf("start etcd in %s on %s: %w", o.Dir, o.Listen, err)
+	}
+	m := &Member{e, logs}
+	select {
+	case <-e.Server.ReadyNotify():
+		logs.Store(int32(zapcore.WarnLevel))
+		o.Log.Info("embedded etcd serves", "address", o.Listen.String(), "dir", o.Dir)
+		return m, nil
+	case err := <-e.Err():
+		m.Close()
+		return nil, fmt.Errorf("start etcd: %w", err)
+	case <-ctx.Done():
+		m.Close()
+		return nil, ctx.Err()
+	}
+}
+
+// Close stops the member and waits for it.
+func (m *Member) Close() {
+	m.logs.Store(int32(zapcore.FatalLevel))
+	m.etcd.Server.Stop()
+	m.etcd.Close()
+}
+
+// logLevel is the least level that is passed on.
+type logLevel struct{ atomic.Int32 }
+
+// logCore passes etcd's log on to slog.
+type logCore struct {
+	log    *slog.Logger
+	level  *logLevel
+	fields []zapcore.Field
+}
+
+func (c *logCore) Enabled(l zapcore.Level) bool { return int32(l) >= c.level.Load() }
+
+func (c *logCore) With(f []zapcore.Field) zapcore.Core {
+	return &logCore{c.log, c.level, append(append([]zapcore.Field{}, c.fields...), f...)}
+}
+
+func (c *logCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if c.Enabled(e.Level) {
+		return ce.AddCore(e, c)
+	}
+	return ce
+}
+
+func (c *logCore) Write(e zapcore.Entry, f []zapcore.Field) error {
+	enc := zapcore.NewMapObjectEncoder()
+	for _, field := range append(append([]zapcore.Field{}, c.fields...), f...) {
+		field.AddTo(enc)
+	}
+	args := make([]any, 0, 2*len(enc.Fields))
+	for k, v := range enc.Fields {
+		args = append(args, k, v)
+	}
+	level := slog.LevelWarn
+	if e.Level > zapcore.WarnLevel {
+		level = slog.LevelError
+	}
+	c.log.Log(context.Background(), level, e.Message, args...)
+	return nil
+}
+
+func (c *logCore) Sync() error { return nil }

@@ -1,0 +1,193 @@
+package etcdv3
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+
+	"flanneld/subnet"
+)
+
+// Options say how to reach etcd.
+type Options struct {
+	Endpoints                 []string // URLs
+	Prefix                    string   // "/coreos.com/network"
+	CertFile, KeyFile, CAFile string   // TLS, read again when they change; empty: none
+	Username, Password        string
+	Log                       *slog.Logger
+}
+
+const (
+	requestTime   = 5 * time.Second // for one call; a slow etcd answers within it
+	pageSize      = 1000            // leases listed with one request
+	keepaliveTime = 10 * time.Second
+	keepaliveWait = 3 * time.Second
+	maxRedial     = 2 * time.Second
+)
+
+// Store is a subnet.Store. It is made without asking etcd for anything.
+type Store struct {
+	client  *clientv3.Client
+	kv      clientv3.KV
+	prefix  string // with a slash at the end
+	servers string // for messages
+}
+
+var _ subnet.Store = (*Store)(nil)
+
+// New returns a store. It does not wait for etcd.
+func New(o Options) (*Store, error) {
+	tls, err := tlsConfig(o)
+	if err != nil {
+		return nil, err
+	}
+	client, err := clientv3.New(clientv3.Config{
+		Endpoints: o.Endpoints, TLS: tls, Username: o.Username, Password: o.Password,
+		DialKeepAliveTime: keepaliveTime, DialKeepAliveTimeout: keepaliveWait, PermitWithoutStream: true,
+		// Retrying is the manager's business: here a call costs what it says. Two tries, so that an
+		// expired token is renewed and a member that has just died is stepped over.
+		MaxUnaryRetries: 2, BackoffWaitBetween: 100 * time.Millisecond,
+		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxRedial},
+			MinConnectTimeout: keepaliveWait,
+		})},
+		Logger: zap.NewNop(),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("etcd client for %s: %w", strings.Join(o.Endpoints, ", "), err)
+	}
+	prefix := "/" + strings.Trim(o.Prefix, "/") + "/"
+	return &Store{client: client, kv: client.KV, prefix: prefix, servers: strings.Join(o.Endpoints, ", ")}, nil
+}
+
+// Close ends all calls.
+func (s *Store) Close() error { return s.client.Close() }
+
+// call bounds a call and names the servers in its error.
+func (s *Store) call(ctx context.Context, what string, f func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), requestTime)
+	defer cancel()
+	err := f(ctx)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, rpctypes.ErrLeaseNotFound):
+		return subnet.ErrLeaseGone
+	case errors.Is(err, rpctypes.ErrNoSpace):
+		return fmt.Errorf("%s: etcd %s has no space left: compact and defragment it, then disarm the alarm: %w", what, s.servers, err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%s: no answer from etcd %s within %s", what, s.servers, requestTime)
+	}
+	return fmt.Errorf("%s: etcd %s: %w", what, s.servers, err)
+}
+
+// txn runs a transaction.
+func (s *Store) txn(ctx context.Context, what string, ifs []clientv3.Cmp, then, otherwise []clientv3.Op) (resp *clientv3.TxnResponse, err error) {
+	err = s.call(ctx, what, func(ctx context.Context) error {
+		resp, err = s.kv.Txn(ctx).If(ifs...).Then(then...).Else(otherwise...).Commit()
+		return err
+	})
+	return resp, err
+}
+
+// PutConfigIfAbsent writes the network configuration if the store has none, and reports whether it did.
+func (s *Store) PutConfigIfAbsent(ctx context.Context, text string) (bool, error) {
+	key := s.prefix + configName
+	resp, err := s.txn(ctx, "write network configuration", []clientv3.Cmp{absent(key)}, []clientv3.Op{clientv3.OpPut(key, text)}, nil)
+	return err == nil && resp.Succeeded, err
+}
+
+// Grant implements subnet.Store.
+func (s *Store) Grant(ctx context.Context, ttl time.Duration) (id subnet.LeaseID, err error) {
+	err = s.call(ctx, "grant lease", func(ctx context.Context) error {
+		resp, err := s.client.Grant(ctx, int64(ttl/time.Second))
+		if err == nil {
+			id = subnet.LeaseID(resp.ID)
+		}
+		return err
+	})
+	return id, err
+}
+
+// KeepAlive implements subnet.Store.
+func (s *Store) KeepAlive(ctx context.Context, id subnet.LeaseID) (ttl time.Duration, err error) {
+	err = s.call(ctx, "renew lease", func(ctx context.Context) error {
+		resp, err := s.client.KeepAliveOnce(ctx, clientv3.LeaseID(id))
+		if err == nil {
+			ttl = time.Duration(resp.TTL) * time.Second
+		}
+		return err
+	})
+	return ttl, err
+}
+
+func absent(key string) clientv3.Cmp { return clientv3.Compare(clientv3.CreateRevision(key), "=", 0) }
+
+// Create implements subnet.Store. In etcd a comparison over a range holds if it holds for each key in it, and for an
+// empty range: so it also covers dual-stack keys that start with the same IPv4 subnet.
+func (s *Store) Create(ctx context.Context, r subnet.Record, id subnet.LeaseID) (subnet.Entry, error) {
+	key := s.prefix + r.Key()
+	first := key
+	if !r.Claim {
+		first = s.prefix + subnet.Record{Leases: r.Leases[:1]}.Key()
+	}
+	free := absent(first).WithPrefix()
+	return s.write(ctx, "create record", free, r, id, clientv3.OpGet(first, clientv3.WithPrefix(), clientv3.WithLimit(1)))
+}
+
+// Update implements subnet.Store.
+func (s *Store) Update(ctx context.Context, old subnet.Entry, r subnet.Record, id subnet.LeaseID) (subnet.Entry, error) {
+	key := s.prefix + old.Key
+	same := clientv3.Compare(clientv3.ModRevision(key), "=", old.Revision)
+	e, err := s.write(ctx, "update record", same, r, id, clientv3.OpGet(key))
+	e.Created = old.Created
+	return e, err
+}
+
+// write puts a record if a condition holds, and else returns what current finds.
+func (s *Store) write(ctx context.Context, what string, cond clientv3.Cmp, r subnet.Record, id subnet.LeaseID, current clientv3.Op) (subnet.Entry, error) {
+	text, err := Encode(r)
+	if err != nil {
+		return subnet.Entry{}, err
+	}
+	put := clientv3.OpPut(s.prefix+r.Key(), string(text), clientv3.WithLease(clientv3.LeaseID(id)))
+	resp, err := s.txn(ctx, what, []clientv3.Cmp{cond}, []clientv3.Op{put}, []clientv3.Op{current})
+	if err != nil {
+		return subnet.Entry{}, err
+	}
+	if !resp.Succeeded {
+		return subnet.Entry{}, s.conflict(r.Key(), resp)
+	}
+	rev := resp.Header.Revision
+	return subnet.Entry{Record: r, Key: r.Key(), Revision: rev, Created: rev, LeaseID: id}, nil
+}
+
+func (s *Store) conflict(key string, resp *clientv3.TxnResponse) error {
+	c := &subnet.ConflictError{Key: key}
+	for _, kv := range resp.Responses[0].GetResponseRange().GetKvs() {
+		if e, err := s.entry(kv); err == nil {
+			c.Current = &e
+		}
+	}
+	return c
+}
+
+// Delete implements subnet.Store.
+func (s *Store) Delete(ctx context.Context, old subnet.Entry) error {
+	key := s.prefix + old.Key
+	same := clientv3.Compare(clientv3.ModRevision(key), "=", old.Revision)
+	resp, err := s.txn(ctx, "delete record", []clientv3.Cmp{same}, []clientv3.Op{clientv3.OpDelete(key)}, []clientv3.Op{clientv3.OpGet(key)})
+	if err != nil || resp.Succeeded || resp.Responses[0].GetResponseRange().GetCount() == 0 {
+		return err
+	}
+	return s.conflict(old.Key, resp)
+}
