@@ -21,7 +21,7 @@ type group struct {
 var groups = []group{
 	{title: "Store", define: storeFlags},
 	{title: "Network configuration", define: networkFlags},
-	{title: "Underlay: which interface carries the packets", define: underlayFlags},
+	{title: "Underlay (which interface carries the packets)", define: underlayFlags},
 	{title: "Lease and state", define: leaseFlags},
 	{title: "Firewall and routes", define: firewallFlags},
 	{title: "Health and messages", define: healthFlags},
@@ -53,7 +53,7 @@ func networkFlags(fs *flag.FlagSet, o *Options) {
 }
 
 func underlayFlags(fs *flag.FlagSet, o *Options) {
-	fs.Var(list(&o.Iface), "iface", "interface by `name or address`; may be repeated or comma-separated, the first match wins")
+	fs.Var(list(&o.Iface), "iface", "interface by `name|address`; may be repeated or comma-separated, the first match wins")
 	fs.Var(regexps(&o.IfaceRegex), "iface-regex", "`pattern` on addresses or names, tried after -iface; may be repeated, the first match wins")
 	fs.Var(address(&o.IfaceCanReach), "iface-can-reach", "the interface that the kernel uses towards this `address`, tried last; none of the three: that of the default route")
 	fs.Var(publicAddress(&o.PublicIP, true), "public-ip", "IPv4 `address` that peers are told, instead of the interface's")

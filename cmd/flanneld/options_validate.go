@@ -67,7 +67,8 @@ func (o Options) Validate() error {
 		fail("only one of %s and %s is set: want both or neither", flagAndEnv("etcd-username"), flagAndEnv("etcd-password"))
 	}
 	if o.SubnetLeaseRenewMargin >= o.SubnetLeaseTTL {
-		fail("%s is %s: want less than %s, which is %s", flagAndEnv("subnet-lease-renew-margin"), o.SubnetLeaseRenewMargin, flagAndEnv("subnet-lease-ttl"), o.SubnetLeaseTTL)
+		fail("%s is %s: want less than %s, which is %s", flagAndEnv("subnet-lease-renew-margin"), showDuration(o.SubnetLeaseRenewMargin),
+			flagAndEnv("subnet-lease-ttl"), showDuration(o.SubnetLeaseTTL))
 	}
 	if o.NetworkConfig != "" && o.NetConfigPath != "" {
 		fail("%s and %s are both set: want the one to fill an empty etcd, or the other to replace what is in it", flagAndEnv("network-config"), flagAndEnv("net-config-path"))

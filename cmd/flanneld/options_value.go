@@ -129,13 +129,25 @@ func units(p *time.Duration, unit time.Duration, low, high int, name string) val
 }
 
 func duration(p *time.Duration, least time.Duration) value[time.Duration] {
-	return value[time.Duration]{p: p, show: time.Duration.String, parse: func(s string) (time.Duration, error) {
+	return value[time.Duration]{p: p, show: showDuration, parse: func(s string) (time.Duration, error) {
 		d, err := time.ParseDuration(s)
 		if err != nil || d < least {
-			return 0, fmt.Errorf("want a duration such as 90s or 24h, at least %s", least)
+			return 0, fmt.Errorf("want a duration such as 90s or 24h, at least %s", showDuration(least))
 		}
 		return d, nil
 	}}
+}
+
+// showDuration writes 24h, where the standard library writes 24h0m0s.
+func showDuration(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }
 
 func oneOf[T ~string](p *T, allowed ...T) value[T] {
