@@ -265,6 +265,11 @@ func (m *Manager) reset(s Snapshot) {
 		m.table.keepGhosts(until)
 	}
 	m.table.reset(s, until)
+	for key, g := range m.table.ghosts {
+		if isOwn(g.Entry, m.o.Identity, m.self) {
+			delete(m.table.ghosts, key)
+		}
+	}
 	m.position = s.Position
 	m.mu.Unlock()
 	if !until.IsZero() {
