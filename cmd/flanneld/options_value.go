@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +22,8 @@ import (
 type Secret string
 
 const redacted = "REDACTED"
+
+var _ encoding.TextMarshaler = Secret("")
 
 // Format implements fmt.Formatter, for all verbs.
 func (s Secret) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(s.String())) }

@@ -1,0 +1,59 @@
+# Everything here runs on a fresh Debian machine with Go and make; what else is needed is installed when it is missing.
+GO      ?= go
+BUILD   := build
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+
+export CGO_ENABLED ?= 0
+
+# Every test package but the end-to-end one, which has the machine to itself.
+PACKAGES = $(shell $(GO) list ./... | grep -v '/lab$$')
+
+.PHONY: all build deps test unit e2e race bench lint fuzz demo clean
+all: build
+
+## build: the programs, static and stripped, in build/
+build:
+	@mkdir -p $(BUILD)
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/flanneld ./cmd/flanneld
+
+## deps: install the Debian packages that tests and demo use, where they are missing
+deps:
+	@hack/install-packages
+
+## test: all tests: unit, script, kernel, end to end (root)
+test: deps unit e2e
+
+unit: deps
+	CI=1 $(GO) test -timeout 10m $(PACKAGES)
+
+## e2e: clusters of hosts in network namespaces, with a real etcd (root)
+e2e: deps
+	CI=1 $(GO) test -timeout 15m ./lab
+
+## race: unit tests under the race detector
+race: deps
+	CGO_ENABLED=1 CI=1 $(GO) test -race -timeout 20m $(PACKAGES)
+
+## bench: benchmarks on a real kernel (root)
+bench: deps
+	$(GO) test -run '^$$' -bench . -benchmem -timeout 30m ./...
+
+## lint: gofmt, govet, staticcheck, errorlint, unparam, misspell
+lint:
+	hack/lint
+
+## fuzz: every fuzz target for FUZZTIME
+FUZZTIME ?= 20s
+fuzz:
+	hack/fuzz $(FUZZTIME)
+
+## demo: three hosts on one overlay, from nothing to a ping between pods (root); HOLD=1 keeps it up
+demo: deps build
+	$(GO) build -o $(BUILD)/demo ./lab/demo
+	$(BUILD)/demo -flanneld $(BUILD)/flanneld $(if $(HOLD),-hold)
+
+clean:
+	rm -rf $(BUILD)
+
+-include dist/dist.mk

@@ -1,0 +1,222 @@
+// Package flanneld holds the tests of the project's structure.
+package flanneld
+
+import (
+	"go/ast"
+	"go/format"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "flanneld"
+
+// rule says what the packages below one folder may import beside the standard library: packages of ours, and modules of others by the
+// beginning of their path.
+type rule struct {
+	ours, others []string
+	all          bool // no limits
+}
+
+// rules is the table of docs/architecture.md. The longest folder that fits counts.
+var rules = map[string]rule{
+	"":                  {},
+	"api":               {},
+	"cmd/flanneld":      {all: true},
+	"cmd/flannelctl":    {all: true},
+	"subnet":            {},
+	"subnet/etcdv3":     {ours: []string{"subnet"}, others: []string{"go.etcd.io/", "go.uber.org/zap", "google.golang.org/grpc"}},
+	"subnet/subnettest": {ours: []string{"subnet"}},
+	"backend":           {ours: []string{"subnet", "ip"}, others: []string{"golang.org/x/time/rate"}},
+	"backend/vxlan":     {ours: []string{"subnet", "ip"}},
+	"backend/hostgw":    {ours: []string{"subnet", "ip"}},
+	"backend/alloc":     {ours: []string{"subnet", "ip"}},
+	"backend/udp":       {ours: []string{"subnet", "ip"}, others: []string{"golang.org/x/sys/", "golang.org/x/time/rate", "github.com/coreos/go-systemd/"}},
+	"ip":                {others: []string{"golang.org/x/sys/"}},
+	"ip/masq":           {ours: []string{"ip"}, others: []string{"github.com/google/nftables", "github.com/mdlayher/netlink", "golang.org/x/sys/"}},
+	"ip/iptest":         {ours: []string{"ip"}, others: []string{"golang.org/x/sys/"}},
+	"cni-plugin":        {ours: []string{"subnet", "cni-plugin"}, others: []string{"github.com/containernetworking/cni"}},
+	"lab":               {all: true},
+	"dist":              {all: true},
+	"hack":              {all: true},
+}
+
+// kernelCallers are the folders whose files may make system calls that reach the kernel's network.
+var kernelCallers = []string{"ip", "backend/udp", "lab", "cmd/flannelctl"}
+
+// source is one parsed file.
+type source struct {
+	path string // slash-separated, from the root
+	file *ast.File
+	text []byte
+}
+
+func (s source) folder() string {
+	if dir := path.Dir(s.path); dir != "." {
+		return dir
+	}
+	return ""
+}
+
+func (s source) isTest() bool { return strings.HasSuffix(s.path, "_test.go") }
+
+// sources reads the files of this module; nested modules have structures of their own.
+func sources(t *testing.T) []source {
+	t.Helper()
+	var out []source
+	err := filepath.WalkDir(".", func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if p != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "build" || d.Name() == "testdata" || isModule(p)) {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if filepath.Ext(p) != ".go" {
+			return nil
+		}
+		text, err := os.ReadFile(p)
+		if err != nil {
+			return err
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), p, text, parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		out = append(out, source{filepath.ToSlash(p), file, text})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func isModule(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, "go.mod"))
+	return err == nil
+}
+
+// ruleOf returns the rule of the nearest folder above; that of the root is for the root alone.
+func ruleOf(folder string) (rule, bool) {
+	for at := folder; ; at = parent(at) {
+		if r, ok := rules[at]; ok {
+			return r, at != "" || folder == ""
+		}
+	}
+}
+
+func parent(folder string) string {
+	if i := strings.LastIndexByte(folder, '/'); i >= 0 {
+		return folder[:i]
+	}
+	return ""
+}
+
+// within reports whether a package lies in or below one of the folders.
+func within(folder string, folders []string) bool {
+	return slices.ContainsFunc(folders, func(f string) bool { return folder == f || strings.HasPrefix(folder, f+"/") })
+}
+
+func imports(f *ast.File) []string {
+	var out []string
+	for _, spec := range f.Imports {
+		name, _ := strconv.Unquote(spec.Path.Value)
+		out = append(out, name)
+	}
+	return out
+}
+
+func TestPackagesImportOnlyWhatTheDesignAllows(t *testing.T) {
+	for _, s := range sources(t) {
+		r, ok := ruleOf(s.folder())
+		if !ok {
+			t.Errorf("%s: the table of packages does not name its folder", s.path)
+			continue
+		}
+		if s.isTest() || r.all {
+			continue
+		}
+		for _, name := range imports(s.file) {
+			if complaint := r.refuses(s.folder(), name); complaint != "" {
+				t.Errorf("%s imports %s: %s", s.path, name, complaint)
+			}
+		}
+	}
+}
+
+// refuses says why a package in the folder may not import name.
+func (r rule) refuses(folder, name string) string {
+	first, _, _ := strings.Cut(name, "/")
+	switch {
+	case name == module || strings.HasPrefix(name, module+"/"):
+		other := strings.TrimPrefix(strings.TrimPrefix(name, module), "/")
+		if other == folder || strings.HasPrefix(other, folder+"/") || slices.Contains(r.ours, other) || within(folder, r.ours) {
+			return ""
+		}
+		return "not in the table of packages"
+	case strings.Contains(first, "."):
+		if slices.ContainsFunc(r.others, func(p string) bool { return strings.HasPrefix(name, p) }) {
+			return ""
+		}
+		return "not in the table of packages"
+	}
+	return ""
+}
+
+func TestSystemCallsOfTheNetworkStayAtTheEdge(t *testing.T) {
+	for _, s := range sources(t) {
+		if s.isTest() || within(s.folder(), kernelCallers) && (strings.HasSuffix(s.path, "_linux.go") || within(s.folder(), []string{"lab", "ip/iptest", "cmd/flannelctl"})) {
+			continue
+		}
+		for _, name := range imports(s.file) {
+			if strings.HasPrefix(name, "golang.org/x/sys/") {
+				t.Errorf("%s imports %s: kernel calls live in files named _linux.go of ip and of the udp backend", s.path, name)
+			}
+		}
+	}
+}
+
+func TestEveryPackageSaysWhatItIs(t *testing.T) {
+	documented := map[string]bool{}
+	for _, s := range sources(t) {
+		if !s.isTest() || s.folder() == "" {
+			documented[s.folder()] = documented[s.folder()] || s.file.Doc != nil
+		}
+	}
+	for folder, ok := range documented {
+		if !ok {
+			t.Errorf("%s: no package comment", folder)
+		}
+	}
+}
+
+func TestNoPackageIsNamedAfterNothing(t *testing.T) {
+	for _, s := range sources(t) {
+		if slices.Contains([]string{"pkg", "util", "utils", "common", "types", "helpers", "misc"}, path.Base(s.folder())) {
+			t.Errorf("%s: the name of the folder says nothing", s.path)
+		}
+	}
+}
+
+func TestFilesAreFormattedAndShort(t *testing.T) {
+	const most = 400 // lines
+	for _, s := range sources(t) {
+		formatted, err := format.Source(s.text)
+		if err != nil || string(formatted) != string(s.text) {
+			t.Errorf("%s: not in the form of gofmt", s.path)
+		}
+		if lines := strings.Count(string(s.text), "\n"); lines > most && !s.isTest() {
+			t.Errorf("%s: %d lines, at most %d", s.path, lines, most)
+		}
+	}
+}
