@@ -1,0 +1,36 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+)
+
+// Binaries are the paths of the programs that a lab runs.
+type Binaries struct {
+	Flanneld string
+	Etcd     string // empty: only the embedded one is used
+}
+
+// Build builds the programs into a folder, from the module that the working directory lies in.
+func Build(ctx context.Context, dir string) (Binaries, error) {
+	b := Binaries{Flanneld: filepath.Join(dir, "flanneld"), Etcd: filepath.Join(dir, "etcd")}
+	for out, pkg := range map[string]string{b.Flanneld: "flanneld/cmd/flanneld", b.Etcd: "flanneld/lab/etcd"} {
+		if err := GoBuild(ctx, out, pkg); err != nil {
+			return Binaries{}, err
+		}
+	}
+	return b, nil
+}
+
+// GoBuild builds one package without cgo.
+func GoBuild(ctx context.Context, out, pkg string) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-ldflags", "-X main.version=lab", "-o", out, pkg)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build %s: %w\n%s", pkg, err, text)
+	}
+	return nil
+}

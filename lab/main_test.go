@@ -1,0 +1,144 @@
+package lab_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"flanneld/lab"
+)
+
+// binaries are the programs under test, built once.
+var binaries lab.Binaries
+
+func TestMain(m *testing.M) { os.Exit(testMain(m)) }
+
+func testMain(m *testing.M) int {
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") != "" {
+			fmt.Fprintln(os.Stderr, "end-to-end tests need root")
+			return 1
+		}
+		fmt.Fprintln(os.Stderr, "skipped: end-to-end tests need root")
+		return 0
+	}
+	dir, err := os.MkdirTemp("", "flanneld-bin-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	if binaries, err = lab.Build(context.Background(), dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
+}
+
+// cluster is a lab that fails the test instead of returning errors.
+type cluster struct {
+	*lab.Lab
+	t   testing.TB
+	ctx context.Context // bounds every wait: a generous time, never a measure
+}
+
+// vxlanConfig is the network configuration of most tests.
+const vxlanConfig = `{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}`
+
+const patience = 2 * time.Minute
+
+func newCluster(t testing.TB) *cluster { return newClusterWith(t, lab.Options{}) }
+
+func newClusterWith(t testing.TB, o lab.Options) *cluster {
+	t.Helper()
+	o.Binaries = binaries
+	l, err := lab.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.Close)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	t.Cleanup(cancel)
+	return &cluster{l, t, ctx}
+}
+
+// must returns a value, or fails the test.
+func must[T any](t testing.TB) func(v T, err error) T {
+	return func(v T, err error) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+func (c *cluster) ok(err error) {
+	c.t.Helper()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// etcd starts a store that holds a network configuration, "": none.
+func (c *cluster) etcd(config string) *lab.Etcd {
+	c.t.Helper()
+	e := must[*lab.Etcd](c.t)(c.Etcd(c.ctx, "etcd"))
+	if config != "" {
+		c.ok(e.Put(c.ctx, "config", config))
+	}
+	return e
+}
+
+func (c *cluster) host(name string) *lab.Host {
+	c.t.Helper()
+	return must[*lab.Host](c.t)(c.Host(name))
+}
+
+// hosts adds n hosts.
+func (c *cluster) hosts(n int) []*lab.Host {
+	c.t.Helper()
+	out := make([]*lab.Host, n)
+	for i := range out {
+		out[i] = c.host(fmt.Sprintf("host%d", i+1))
+	}
+	return out
+}
+
+// flanneld starts a daemon on a store, and waits until it is ready.
+func (c *cluster) flanneld(h *lab.Host, e *lab.Etcd, args ...string) *lab.Daemon {
+	c.t.Helper()
+	d := c.start(h, e, args...)
+	c.ok(d.Ready(c.ctx))
+	return d
+}
+
+// start starts a daemon on a store.
+func (c *cluster) start(h *lab.Host, e *lab.Etcd, args ...string) *lab.Daemon {
+	c.t.Helper()
+	return must[*lab.Daemon](c.t)(h.Flanneld(append([]string{"-etcd-endpoints", e.URL()}, args...)...))
+}
+
+// startAll starts a daemon on each host at once, and waits until all are ready.
+func (c *cluster) startAll(hosts []*lab.Host, e *lab.Etcd, args ...string) []*lab.Daemon {
+	c.t.Helper()
+	out := make([]*lab.Daemon, len(hosts))
+	for i, h := range hosts {
+		out[i] = c.start(h, e, args...)
+	}
+	c.ok(lab.Ready(c.ctx, out...))
+	return out
+}
+
+func (c *cluster) pods(hosts ...*lab.Host) []*lab.Pod {
+	c.t.Helper()
+	return must[[]*lab.Pod](c.t)(lab.Pods(hosts...))
+}
+
+// await waits for a condition.
+func (c *cluster) await(condition func() error) {
+	c.t.Helper()
+	c.ok(lab.Await(c.ctx, condition))
+}
