@@ -29,16 +29,16 @@ func (p *publisher) after(v subnet.View, err error) {
 	p.dirty.Store(true)
 	p.say(err)
 	if len(v.Self) == 0 || err != nil && !ip.PeersOnly(err) {
-		p.status.pass(v, p.underlay.now().Link, err, false)
+		p.status.pass(v, p.underlay.now(), err, false)
 		return
 	}
 	if envErr := p.writeEnv(v); envErr != nil {
 		p.log.Error("subnet file not written", "error", envErr)
-		p.status.pass(v, p.underlay.now().Link, envErr, false)
+		p.status.pass(v, p.underlay.now(), envErr, false)
 		return
 	}
 	p.save(v)
-	p.status.pass(v, p.underlay.now().Link, err, true)
+	p.status.pass(v, p.underlay.now(), err, true)
 }
 
 // say logs the outcome of a pass when it differs from the last one.

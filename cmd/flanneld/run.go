@@ -36,6 +36,7 @@ type process struct {
 	log      *slog.Logger
 	kernel   ip.Kernel
 	store    *etcdv3.Store
+	journal  *Journal
 	stateDir *subnet.StateDir
 	state    subnet.State
 	status   *status
@@ -49,18 +50,22 @@ func run(ctx context.Context, o Options, log *slog.Logger) error {
 		return err
 	}
 	defer stateDir.Close()
+	journal := NewJournal(log.Handler())
+	log = slog.New(journal)
 	notifier := NewNotifier(log)
-	d := &process{o: o, log: log, stateDir: stateDir, status: newStatus(notifier)}
+	d := &process{o: o, log: log, journal: journal, stateDir: stateDir, status: newStatus(notifier)}
 	if d.state, err = stateDir.Load(); err != nil {
 		log.Warn("remembered state not used", "reason", err)
 	}
 	if d.kernel, err = ip.NewKernel(log); err != nil {
 		return err
 	}
+	d.status.fixed, d.status.errors = d.fixed(), journal.Errors
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return d.socket().Run(ctx) })
 	g.Go(func() error { return notifier.Run(ctx, func() bool { return d.status.Alive() == nil }) })
 	if addr, ok := o.Healthz(); ok {
-		h := Health{Addr: addr, Alive: d.status.Alive, Ready: d.status.Ready, Status: func() any { return d.status.report() }, Log: log}
+		h := Health{Addr: addr, Alive: d.status.Alive, Ready: d.status.Ready, Status: func() any { return d.publicStatus() }, Log: log}
 		g.Go(func() error { return h.Run(ctx) })
 	}
 	g.Go(func() error { return d.serve(ctx) })
@@ -159,13 +164,14 @@ func (d *process) join(ctx context.Context) error {
 	loop := backend.NewLoop(m, b, d.log)
 	loop.Resync = resyncPeriod
 	loop.Before = func() {
+		d.status.begin()
 		if d.underlay.refresh() {
 			b.Observe(ip.Event{})
 			m.Refresh()
 		}
 	}
 	loop.After = p.after
-	d.status.join(loop.Alive, m.Status, b.Drift)
+	d.status.join(sources{alive: loop.Alive, manager: m, backend: b})
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return m.Run(ctx) })
@@ -229,7 +235,7 @@ func (d *process) config(ctx context.Context, m *subnet.Manager) (subnet.Config,
 		m.UseConfig(c, text)
 		return c, nil
 	}
-	d.status.join(nil, m.Status, nil)
+	d.status.join(sources{manager: m})
 	d.status.waiting("waiting for the network configuration")
 	return m.WaitConfig(ctx)
 }

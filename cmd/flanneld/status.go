@@ -1,68 +1,55 @@
 package main
 
 import (
+	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"flanneld/api"
+	"flanneld/backend"
 	"flanneld/ip"
 	"flanneld/subnet"
 )
 
-// Report is what /status shows: the daemon's picture of the network, for an operator and for scripts.
-type Report struct {
-	Version     string            `json:"version"`
-	Ready       bool              `json:"ready"`
-	Reason      string            `json:"reason,omitempty"` // why not ready, or what is not as it should be
-	Interface   string            `json:"interface,omitempty"`
-	Backend     string            `json:"backend,omitempty"`
-	Subnets     []string          `json:"subnets"`
-	Peers       int               `json:"peers"`
-	Kept        int               `json:"kept_peers"` // lost by the store, still forwarded to
-	Skipped     int               `json:"skipped_records"`
-	StoreSince  *time.Time        `json:"store_unreachable_since,omitempty"`
-	StoreReason string            `json:"store_error,omitempty"`
-	Pending     string            `json:"pending,omitempty"` // waits for a restart
-	Drift       map[string]uint64 `json:"drift"`             // objects changed by others and repaired, by kind
+// sources are where the facts come from; what is nil says nothing yet.
+type sources struct {
+	alive   func() bool
+	manager *subnet.Manager
+	backend backend.Backend
 }
 
 // status is what the daemon tells about itself. Any goroutine may use it.
 type status struct {
 	notifier *Notifier
+	fixed    api.Status // what does not change while the process lives
+	errors   func() []api.Event
 
-	mu     sync.Mutex // guards all below
-	alive  func() bool
-	lease  func() subnet.Status
-	drift  func() [ip.Kinds]int
-	where  string // what is waited for before the first pass
-	iface  string
-	view   subnet.View
-	failed error // of the last pass
-	ready  bool
+	mu       sync.Mutex // guards all below
+	from     sources
+	where    string // what is waited for before the first pass
+	underlay ip.Underlay
+	view     subnet.View
+	passes   api.Passes
+	began    time.Time // of the pass that is under way
+	failing  failing
+	ready    bool
+	drained  bool
 }
 
 func newStatus(n *Notifier) *status {
-	s := &status{notifier: n, where: "starting"}
-	s.join(nil, nil, nil)
-	return s
+	return &status{notifier: n, where: "starting", errors: func() []api.Event { return []api.Event{} }}
 }
 
-// join sets where the facts come from; nil: from nowhere yet.
-func (s *status) join(alive func() bool, lease func() subnet.Status, drift func() [ip.Kinds]int) {
+// join sets where the facts come from.
+func (s *status) join(from sources) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.alive, s.lease, s.drift = func() bool { return true }, func() subnet.Status { return subnet.Status{} }, func() [ip.Kinds]int { return [ip.Kinds]int{} }
-	if alive != nil {
-		s.alive = alive
-	}
-	if lease != nil {
-		s.lease = lease
-	}
-	if drift != nil {
-		s.drift = drift
-	}
+	s.from = from
 }
 
 // waiting says what the daemon waits for before its first pass.
@@ -73,10 +60,24 @@ func (s *status) waiting(format string, args ...any) {
 	s.notifier.Status(s.line())
 }
 
-// pass takes in the outcome of a pass.
-func (s *status) pass(v subnet.View, iface string, err error, ready bool) {
+// begin notes the start of a pass.
+func (s *status) begin() {
 	s.mu.Lock()
-	s.view, s.iface, s.failed, s.ready = v, iface, err, ready
+	defer s.mu.Unlock()
+	s.began = time.Now()
+}
+
+// pass takes in the outcome of a pass.
+func (s *status) pass(v subnet.View, u ip.Underlay, err error, ready bool) {
+	s.mu.Lock()
+	s.view, s.underlay, s.ready = v, u, ready
+	s.passes.Count++
+	s.passes.Last, s.passes.Took, s.passes.LastErr = time.Now().UTC(), time.Since(s.began), ""
+	if err != nil {
+		s.passes.Failed++
+		s.passes.LastErr = brief(err)
+	}
+	s.failing = newFailing(v.Peers, err)
 	s.mu.Unlock()
 	s.notifier.Status(s.line())
 	if ready {
@@ -84,12 +85,21 @@ func (s *status) pass(v subnet.View, iface string, err error, ready bool) {
 	}
 }
 
+// leave says that the host has left the network for good.
+func (s *status) leave() {
+	s.mu.Lock()
+	s.drained, s.ready, s.from, s.view, s.failing = true, false, sources{}, subnet.View{}, failing{}
+	s.where = "drained by the operator: restart the daemon to join again"
+	s.mu.Unlock()
+	s.notifier.Status(s.line())
+}
+
 // Alive says why the daemon is stuck; nil: it is not.
 func (s *status) Alive() error {
 	s.mu.Lock()
-	alive := s.alive
+	alive := s.from.alive
 	s.mu.Unlock()
-	if alive() {
+	if alive == nil || alive() {
 		return nil
 	}
 	return errors.New("the control loop is stuck")
@@ -97,51 +107,83 @@ func (s *status) Alive() error {
 
 // Ready says why the data plane is not as it should be; nil: it is.
 func (s *status) Ready() error {
-	r := s.report()
-	if r.Ready {
-		return nil
+	if r := s.readiness(); !r.Ready {
+		return errors.New(r.Reason)
 	}
-	return errors.New(r.Reason)
+	return nil
 }
 
-// report collects the facts.
-func (s *status) report() Report {
+func (s *status) readiness() api.Ready {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l := s.lease()
-	r := Report{
-		Version: version, Ready: s.ready, Interface: s.iface, Backend: s.view.Config.BackendType, Subnets: []string{},
-		Peers: len(s.view.Peers), Kept: s.view.Status.Ghosts, Skipped: s.view.Status.Skipped,
-		StoreReason: l.StoreError, Pending: l.Pending, Drift: map[string]uint64{},
+	return api.Ready{Ready: s.ready, Reason: s.reasonLocked(s.leaseLocked())}
+}
+
+func (s *status) leaseLocked() subnet.Status {
+	if s.from.manager == nil {
+		return subnet.Status{}
 	}
-	for _, own := range s.view.Self {
-		r.Subnets = append(r.Subnets, own.Subnet.String())
-	}
-	for k, n := range s.drift() {
-		r.Drift[ip.Kind(k).String()] = uint64(n)
-	}
-	if !l.StoreSince.IsZero() {
-		since := l.StoreSince.UTC()
-		r.StoreSince = &since
-	}
+	return s.from.manager.Status()
+}
+
+func (s *status) reasonLocked(l subnet.Status) string {
 	var reasons []string
-	say := func(text string) {
+	for _, text := range []string{l.Waiting, s.passes.LastErr} {
 		if text != "" {
 			reasons = append(reasons, text)
 		}
 	}
-	say(l.Waiting)
-	if s.failed != nil {
-		say(s.failed.Error())
-	}
-	if r.StoreSince != nil {
-		say("store unreachable since " + r.StoreSince.Format(time.RFC3339) + ": " + l.StoreError)
+	if !l.StoreSince.IsZero() {
+		reasons = append(reasons, fmt.Sprintf("store unreachable since %s: %s", l.StoreSince.UTC().Format(time.RFC3339), l.StoreError))
 	}
 	if len(reasons) == 0 && !s.ready {
-		say(s.where)
+		return s.where
 	}
-	r.Reason = strings.Join(reasons, "; ")
+	return strings.Join(reasons, "; ")
+}
+
+// report collects the facts.
+func (s *status) report() api.Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.leaseLocked()
+	r := s.fixed
+	r.Ready, r.Reason, r.Drained = s.ready, s.reasonLocked(l), s.drained
+	r.Network, r.Backend = s.view.Config.Networks(), s.view.Config.BackendType
+	if json.Valid([]byte(s.view.Text)) {
+		r.Config = json.RawMessage(s.view.Text)
+	}
+	r.Interface, r.Chosen, r.Addresses, r.PublicIPs = s.underlay.Link, s.underlay.Reason, s.underlay.Addrs, s.underlay.PublicAddrs
+	r.Subnets = s.view.Own.Prefixes()
+	r.Lease = s.ownLeaseLocked(l)
+	r.Peers, r.Failing = len(s.view.Peers), s.failing.count(s.view.Peers)
+	r.Kept, r.Skipped = s.view.Status.Ghosts, s.view.Status.Skipped
+	r.StoreReason, r.Pending, r.Passes = l.StoreError, l.Pending, s.passes
+	r.Drift, r.Errors = map[string]uint64{}, s.errors()
+	if !l.StoreSince.IsZero() {
+		since := l.StoreSince.UTC()
+		r.StoreSince = &since
+	}
+	if m := s.from.manager; m != nil {
+		at := m.Position()
+		r.Revision, r.Cluster = at.Revision, strconv.FormatUint(at.Cluster, 16)
+	}
+	if b := s.from.backend; b != nil {
+		r.MTU, r.Devices = b.MTU(), b.Scope().Links
+		for k, n := range b.Drift() {
+			r.Drift[ip.Kind(k).String()] = uint64(n)
+		}
+	}
 	return r
+}
+
+func (s *status) ownLeaseLocked(l subnet.Status) api.Lease {
+	lease := api.Lease{Held: l.Held, Reservation: l.Held && s.view.Until.IsZero()}
+	if len(s.view.Self) > 0 && !s.view.Until.IsZero() {
+		until := s.view.Until.UTC()
+		lease.Until = &until
+	}
+	return lease
 }
 
 // line is the one that "systemctl status" shows.
@@ -149,7 +191,11 @@ func (s *status) line() string {
 	r := s.report()
 	text := "not ready"
 	if r.Ready {
-		text = fmt.Sprintf("%s, %s, %d peers", strings.Join(r.Subnets, " "), r.Backend, r.Peers)
+		var subnets []string
+		for _, p := range r.Subnets {
+			subnets = append(subnets, p.String())
+		}
+		text = fmt.Sprintf("%s, %s, %d peers", strings.Join(subnets, " "), r.Backend, r.Peers)
 	}
 	if r.Skipped > 0 {
 		text += fmt.Sprintf(", %d records skipped", r.Skipped)
@@ -161,4 +207,67 @@ func (s *status) line() string {
 		text += ": " + r.Reason
 	}
 	return text
+}
+
+// brief is the text of an error, cut where a pass over a large cluster joins thousands.
+func brief(err error) string {
+	const most = 5
+	lines := strings.Split(err.Error(), "\n")
+	if len(lines) <= most {
+		return strings.Join(lines, "; ")
+	}
+	return fmt.Sprintf("%s; and %d more", strings.Join(lines[:most], "; "), len(lines)-most)
+}
+
+// leases returns all records of the network.
+func (s *status) leases() api.Leases {
+	s.mu.Lock()
+	m := s.from.manager
+	s.mu.Unlock()
+	out := api.Leases{Records: []api.Record{}}
+	if m == nil {
+		return out
+	}
+	at, records := m.Inventory()
+	out.Revision = at.Revision
+	for _, r := range records {
+		out.Records = append(out.Records, wireRecord(r))
+	}
+	return out
+}
+
+func wireRecord(l subnet.Listed) api.Record {
+	r := api.Record{
+		Key: l.Key, Subnets: l.Prefixes(), Host: l.Host, Identity: l.Identity, Reservation: len(l.Leases) > 0 && l.LeaseID == 0 && !l.Ghost,
+		Own: l.Own, Kept: l.Ghost, Created: l.Created, Revision: l.Revision, Skipped: l.Skipped,
+	}
+	for _, lease := range l.Leases {
+		r.PublicIPs = append(r.PublicIPs, lease.PublicIP)
+		r.Backend = cmp.Or(r.Backend, lease.BackendType)
+	}
+	return r
+}
+
+// peers returns all peers of the last pass, sorted by subnet.
+func (s *status) peers() []api.Peer {
+	s.mu.Lock()
+	m, peers, failing := s.from.manager, s.view.Peers, s.failing
+	s.mu.Unlock()
+	hosts := map[string]string{}
+	if m != nil {
+		_, records := m.Peers()
+		for _, r := range records {
+			for _, l := range r.Leases {
+				hosts[l.Subnet.String()] = r.Host
+			}
+		}
+	}
+	out := make([]api.Peer, 0, len(peers))
+	for _, l := range peers {
+		why := failing.of(l)
+		out = append(out, api.Peer{
+			Subnet: l.Subnet, PublicIP: l.PublicIP, Host: hosts[l.Subnet.String()], Backend: l.BackendType, Programmed: why == "", Reason: why,
+		})
+	}
+	return out
 }

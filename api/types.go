@@ -1,0 +1,168 @@
+package api
+
+import (
+	"encoding/json"
+	"net/netip"
+	"time"
+)
+
+// Ready tells whether pods may be started: the data plane has been brought up.
+type Ready struct {
+	Ready bool `json:"ready"`
+	// Reason says why not; it may also be set while ready, when something is not as it should be.
+	Reason string `json:"reason"`
+}
+
+// Status is one daemon's picture of the network and of itself.
+type Status struct {
+	Version     string            `json:"version"`
+	Host        string            `json:"host,omitempty"`
+	Identity    string            `json:"identity,omitempty"`
+	Started     time.Time         `json:"started"`
+	Ready       bool              `json:"ready"`
+	Reason      string            `json:"reason,omitempty"` // why not ready, or what is not as it should be
+	Drained     bool              `json:"drained,omitempty"`
+	Network     []netip.Prefix    `json:"network"`
+	Config      json.RawMessage   `json:"config,omitempty"` // the network configuration as it stands in the store
+	Backend     string            `json:"backend,omitempty"`
+	Devices     []string          `json:"devices"` // of the backend
+	MTU         int               `json:"mtu,omitempty"`
+	Interface   string            `json:"interface,omitempty"` // of the underlay
+	Chosen      string            `json:"interface_reason,omitempty"`
+	Addresses   []netip.Addr      `json:"addresses"` // on the underlay
+	PublicIPs   []netip.Addr      `json:"public_ips"`
+	Subnets     []netip.Prefix    `json:"subnets"`
+	Lease       Lease             `json:"lease"`
+	Peers       int               `json:"peers"`
+	Failing     int               `json:"failing_peers"` // not programmed in the kernel
+	Kept        int               `json:"kept_peers"`    // lost by the store, still forwarded to
+	Skipped     int               `json:"skipped_records"`
+	StoreSince  *time.Time        `json:"store_unreachable_since,omitempty"`
+	StoreReason string            `json:"store_error,omitempty"`
+	Revision    int64             `json:"store_revision,omitempty"`
+	Cluster     string            `json:"store_cluster,omitempty"` // identity of the store, hexadecimal
+	Pending     string            `json:"pending,omitempty"`       // waits for a restart
+	Drift       map[string]uint64 `json:"drift"`                   // objects changed by others and repaired, by kind
+	Passes      Passes            `json:"passes"`
+	Errors      []Event           `json:"errors"` // the last ones, oldest first
+	Probes      *ProbeSummary     `json:"probes,omitempty"`
+	Daemon      *Daemon           `json:"daemon,omitempty"` // on the socket only
+}
+
+// Lease is the state of the host's own lease.
+type Lease struct {
+	Held        bool       `json:"held"` // the store has it
+	Reservation bool       `json:"reservation,omitempty"`
+	Until       *time.Time `json:"until,omitempty"` // when it ends unless it is renewed; null for a reservation
+}
+
+// Passes counts the passes over the kernel.
+type Passes struct {
+	Count   uint64        `json:"count"`
+	Failed  uint64        `json:"failed"`
+	Last    time.Time     `json:"last"`
+	Took    time.Duration `json:"took_ns"`
+	LastErr string        `json:"last_error,omitempty"` // empty: the last pass was clean
+}
+
+// Daemon is what only those who may talk to the socket learn.
+type Daemon struct {
+	PID           int      `json:"pid"`
+	SubnetFile    string   `json:"subnet_file"`
+	StateDir      string   `json:"state_dir"`
+	Prefix        string   `json:"prefix"`
+	Endpoints     []string `json:"endpoints"`
+	EmbeddedStore bool     `json:"embedded_store,omitempty"`
+	Healthz       string   `json:"healthz,omitempty"` // address:port
+	IPMasq        bool     `json:"ip_masq"`
+	ForwardRules  bool     `json:"forward_rules"`
+	ConfigFile    string   `json:"net_config_file,omitempty"` // replaces the configuration in the store
+}
+
+// Peer is one subnet of another host.
+type Peer struct {
+	Subnet     netip.Prefix `json:"subnet"`
+	PublicIP   netip.Addr   `json:"public_ip"`
+	Host       string       `json:"host,omitempty"`
+	Backend    string       `json:"backend"`
+	Programmed bool         `json:"programmed"` // in the kernel, as of the last pass
+	Reason     string       `json:"reason,omitempty"`
+	Probe      *Probe       `json:"probe,omitempty"`
+}
+
+// Probe is what was last measured through the tunnel to one peer.
+type Probe struct {
+	At        time.Time     `json:"at"`
+	Sent      int           `json:"sent"`
+	Lost      int           `json:"lost"`
+	RoundTrip time.Duration `json:"round_trip_ns"` // the best of those that came back; 0 if none did
+	PathMTU   int           `json:"path_mtu"`      // the largest packet that came back; 0 if none did
+	OneWay    bool          `json:"one_way"`       // the peer's probes arrive here, ours do not come back
+}
+
+// ProbeSummary is all that is known from probes.
+type ProbeSummary struct {
+	Sent     uint64 `json:"sent"`
+	Lost     uint64 `json:"lost"`
+	Peers    int    `json:"peers"` // probed lately
+	Failing  int    `json:"failing"`
+	OneWay   int    `json:"one_way"`
+	SmallMTU int    `json:"small_mtu"` // full packets get lost
+}
+
+// Leases are all records of the network at one revision of the store.
+type Leases struct {
+	Revision int64    `json:"revision"`
+	Records  []Record `json:"records"` // sorted by key
+}
+
+// Record is one key below PREFIX/subnets/.
+type Record struct {
+	Key         string         `json:"key"`
+	Subnets     []netip.Prefix `json:"subnets"`
+	PublicIPs   []netip.Addr   `json:"public_ips"`
+	Host        string         `json:"host,omitempty"`
+	Identity    string         `json:"identity,omitempty"`
+	Backend     string         `json:"backend,omitempty"`
+	Reservation bool           `json:"reservation,omitempty"`
+	Own         bool           `json:"own,omitempty"`
+	Kept        bool           `json:"kept,omitempty"` // the store has lost it, packets still go there
+	Created     int64          `json:"created_revision"`
+	Revision    int64          `json:"revision"`
+	Skipped     string         `json:"skipped,omitempty"` // why it is no peer
+}
+
+// Event is one line that the daemon has logged.
+type Event struct {
+	Time    time.Time `json:"time"`
+	Level   string    `json:"level"`
+	Message string    `json:"message"`
+	Detail  string    `json:"detail,omitempty"` // key=value pairs
+}
+
+// Store is how to reach the store. Whoever gets it must not show it.
+type Store struct {
+	Endpoints []string `json:"endpoints"`
+	Prefix    string   `json:"prefix"`
+	CAFile    string   `json:"ca_file,omitempty"`
+	CertFile  string   `json:"cert_file,omitempty"`
+	KeyFile   string   `json:"key_file,omitempty"`
+	Username  string   `json:"username,omitempty"`
+	Password  string   `json:"password,omitempty"`
+}
+
+// Verdict is what is wrong with a network configuration; empty: nothing.
+type Verdict struct {
+	Problem string `json:"problem"`
+}
+
+// Drained tells what was given back.
+type Drained struct {
+	Subnets []netip.Prefix `json:"subnets"`
+	Removed []string       `json:"removed"` // kernel objects
+}
+
+// Problem is the body of every answer that is neither 200 nor PathReady's.
+type Problem struct {
+	Error string `json:"error"`
+}

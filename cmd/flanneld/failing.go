@@ -1,0 +1,79 @@
+package main
+
+import (
+	"errors"
+	"net/netip"
+
+	"flanneld/ip"
+	"flanneld/subnet"
+)
+
+// failing says which peers the last pass has not brought into the kernel.
+type failing struct {
+	all    string                  // why none is known to be there
+	single map[netip.Prefix]string // by subnet of the peer
+}
+
+// newFailing finds the peers that the failed operations of a pass belong to: by the subnet of a route, the first address of the
+// subnet, or the public address.
+func newFailing(peers []subnet.Lease, err error) failing {
+	f := failing{single: map[netip.Prefix]string{}}
+	if err == nil || errors.Is(err, ip.ErrFight) && ip.PeersOnly(err) {
+		return f
+	}
+	if !ip.PeersOnly(err) {
+		f.all = brief(err)
+		return f
+	}
+	of := make(map[netip.Addr][]netip.Prefix, 2*len(peers))
+	for _, l := range peers {
+		of[l.Subnet.Addr()] = append(of[l.Subnet.Addr()], l.Subnet)
+		of[l.PublicIP] = append(of[l.PublicIP], l.Subnet)
+	}
+	for _, op := range operations(err) {
+		var key netip.Addr
+		switch o := op.Op.Object.(type) {
+		case ip.Route:
+			key = o.Dst.Addr()
+		case ip.Neigh:
+			key = o.IP
+		case ip.FDB:
+			key = o.Dst
+		}
+		for _, p := range of[key] {
+			f.single[p] = op.Error()
+		}
+	}
+	return f
+}
+
+// operations returns the failed operations that an error joins.
+func operations(err error) []*ip.OpError {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var out []*ip.OpError
+		for _, e := range joined.Unwrap() {
+			out = append(out, operations(e)...)
+		}
+		return out
+	}
+	var op *ip.OpError
+	if errors.As(err, &op) {
+		return []*ip.OpError{op}
+	}
+	return nil
+}
+
+// of says why a peer is not in the kernel; empty: it is.
+func (f failing) of(l subnet.Lease) string {
+	if f.all != "" {
+		return f.all
+	}
+	return f.single[l.Subnet]
+}
+
+func (f failing) count(peers []subnet.Lease) int {
+	if f.all != "" {
+		return len(peers)
+	}
+	return len(f.single)
+}

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+
+	"flanneld/api"
+)
+
+// maxConfig bounds a network configuration that is to be checked, in bytes.
+const maxConfig = 1 << 20
+
+// Answers is what the socket serves. The functions are called for each request, by several goroutines at once.
+type Answers struct {
+	Ready    func() api.Ready
+	Status   func() api.Status
+	Leases   func() api.Leases
+	Peers    func() []api.Peer
+	Events   func() []api.Event
+	Store    func() api.Store
+	Validate func(config []byte) error
+	Drain    func(context.Context) (api.Drained, error)
+}
+
+// Handler returns version 1 of the API.
+func (a Answers) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+api.PathReady, func(w http.ResponseWriter, _ *http.Request) {
+		r := a.Ready()
+		code := http.StatusOK
+		if !r.Ready {
+			code = http.StatusServiceUnavailable
+		}
+		writeJSON(w, code, r)
+	})
+	page(mux, api.PathStatus, a.Status)
+	page(mux, api.PathLeases, a.Leases)
+	page(mux, api.PathPeers, a.Peers)
+	page(mux, api.PathEvents, a.Events)
+	page(mux, api.PathStore, a.Store)
+	mux.HandleFunc("POST "+api.PathValidate, func(w http.ResponseWriter, r *http.Request) {
+		text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxConfig))
+		if err != nil {
+			writeJSON(w, http.StatusBadRequest, api.Problem{Error: err.Error()})
+			return
+		}
+		var v api.Verdict
+		if err := a.Validate(text); err != nil {
+			v.Problem = err.Error()
+		}
+		writeJSON(w, http.StatusOK, v)
+	})
+	mux.HandleFunc("POST "+api.PathDrain, func(w http.ResponseWriter, r *http.Request) {
+		d, err := a.Drain(r.Context())
+		if err != nil {
+			writeJSON(w, http.StatusConflict, api.Problem{Error: err.Error()})
+			return
+		}
+		writeJSON(w, http.StatusOK, d)
+	})
+	return mux
+}
+
+func page[T any](mux *http.ServeMux, path string, f func() T) {
+	mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, f()) })
+}
+
+func writeJSON(w http.ResponseWriter, code int, v any) {
+	text, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		code, text = http.StatusInternalServerError, []byte(`{"error": "the answer cannot be written as JSON"}`)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(code)
+	_, _ = w.Write(append(text, '\n')) // nothing to do for a client who has gone
+}
