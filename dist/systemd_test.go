@@ -1,0 +1,170 @@
+package dist_test
+
+import (
+	"bufio"
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// tool returns a program's path; without it the test is skipped, or fails where skipping is not allowed.
+func tool(t *testing.T, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err == nil {
+		return path
+	}
+	if os.Getenv("CI") != "" {
+		t.Fatalf("%s is missing: install what hack/debian-packages lists", name)
+	}
+	t.Skipf("%s is missing", name)
+	return ""
+}
+
+// units returns the files of all units.
+func units(t *testing.T) (files []string) {
+	t.Helper()
+	for _, pattern := range []string{"systemd/*.service", "docker/*.service", "docker/*.path"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, found...)
+	}
+	if len(files) < 4 {
+		t.Fatalf("units: %v, want all", files)
+	}
+	return files
+}
+
+// program is what a unit runs, and what no build machine has installed.
+var program = regexp.MustCompile(`(?m)^(Exec\w+=)(/usr/bin/flanneld|/usr/lib/flannel/[a-z-]+(\.sh)?)`)
+
+func TestEveryUnitIsCleanForSystemd(t *testing.T) {
+	analyze := tool(t, "systemd-analyze")
+	dir := t.TempDir()
+	var copies []string
+	for _, file := range units(t) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		to := filepath.Join(dir, strings.Replace(filepath.Base(file), "@.", "@blue.", 1))
+		if err := os.WriteFile(to, program.ReplaceAll(text, []byte("${1}/bin/true")), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		copies = append(copies, to)
+	}
+	docker := filepath.Join(dir, "docker.service")
+	if err := os.WriteFile(docker, []byte("[Service]\nType=notify\nExecStart=/bin/true\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"flannel", "flannel-json"} {
+		text, err := os.ReadFile("docker/docker.service.d-" + name + ".conf")
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = bytes.ReplaceAll(program.ReplaceAll(text, []byte("${1}/bin/true")), []byte("=dockerd"), []byte("=/bin/true"))
+		if err := os.MkdirAll(docker+".d", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(docker+".d", name+".conf"), text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, err := exec.Command(analyze, append([]string{"verify", "--man=no", docker}, copies...)...).CombinedOutput()
+	for line := range strings.Lines(string(out)) {
+		if strings.Contains(line, dir) || strings.Contains(line, "flannel") || strings.Contains(line, "docker") {
+			t.Error(strings.TrimSpace(line))
+		}
+	}
+	if err != nil {
+		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	}
+}
+
+func TestTheDaemonIsLessExposedThanThreeOfTen(t *testing.T) {
+	const most = 3.0
+	level := regexp.MustCompile(`Overall exposure level for \S+: ([0-9.]+)`)
+	for _, file := range []string{"systemd/flanneld.service", "systemd/flanneld@.service"} {
+		out, err := exec.Command(tool(t, "systemd-analyze"), "security", "--offline=yes", "--no-pager", file).CombinedOutput()
+		m := level.FindSubmatch(out)
+		if err != nil || m == nil {
+			t.Fatalf("%s: %v\n%s", file, err, out)
+		}
+		if got, _ := strconv.ParseFloat(string(m[1]), 64); got > most {
+			t.Errorf("%s: exposure %.1f, want at most %.1f\n%s", file, got, most, out)
+		}
+	}
+}
+
+// settings returns the lines of a unit that are no comments.
+func settings(t *testing.T, file string) (lines []string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for s := bufio.NewScanner(bytes.NewReader(text)); s.Scan(); {
+		if line := s.Text(); line != "" && !strings.HasPrefix(line, "#") {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+func TestAnInstanceDiffersFromTheServiceInItsNetworkOnly(t *testing.T) {
+	one, many := settings(t, "systemd/flanneld.service"), settings(t, "systemd/flanneld@.service")
+	var extra []string
+	for i := 0; i < len(many); i++ {
+		switch j := i - len(extra); {
+		case j < len(one) && one[j] == many[i]:
+		case strings.HasPrefix(many[i], "Environment="):
+			extra = append(extra, many[i])
+		case j < len(one) && strings.HasPrefix(many[i], "Description=") && strings.HasPrefix(one[j], "Description="):
+		case j < len(one) && many[i] == strings.Replace(one[j], "/flanneld.conf", "/%i.conf", 1):
+		default:
+			t.Fatalf("flanneld@.service has %q, unlike flanneld.service", many[i])
+		}
+	}
+	if len(many)-len(extra) != len(one) || len(extra) != 1 {
+		t.Errorf("%d and %d settings, %v added; want one added", len(one), len(many), extra)
+	}
+}
+
+// Others that look after the network of a host must not look after our devices.
+func TestNetworkServicesLeaveOurDevicesAlone(t *testing.T) {
+	for file, want := range map[string][]string{
+		"network/80-flannel.link":     {"[Match]", "OriginalName=flannel*", "MACAddressPolicy=none"},
+		"network/10-flannel.network":  {"[Match]", "Name=flannel*", "Unmanaged=yes"},
+		"network/networkmanager.conf": {"match-device=interface-name:flannel*", "managed=0"},
+		"network/sysctl.conf":         {"net.ipv4.ip_forward = 1"},
+	} {
+		lines := settings(t, file)
+		for _, w := range want {
+			if !strings.Contains(strings.Join(lines, "\n")+"\n", w+"\n") {
+				t.Errorf("%s has no line %q", file, w)
+			}
+		}
+	}
+}
+
+func TestTheNeighbourTablesHoldTenThousandPeers(t *testing.T) {
+	const peers = 10000
+	limits := map[string]int{}
+	for _, line := range settings(t, "network/sysctl.conf") {
+		key, value, _ := strings.Cut(line, " = ")
+		limits[key], _ = strconv.Atoi(value)
+	}
+	for _, family := range []string{"ipv4", "ipv6"} {
+		prefix := "net." + family + ".neigh.default.gc_thresh"
+		if a, b, c := limits[prefix+"1"], limits[prefix+"2"], limits[prefix+"3"]; !(0 < a && a < b && b < c && b > peers) {
+			t.Errorf("%s: %d, %d, %d; want them to rise, and the second above %d", family, a, b, c, peers)
+		}
+	}
+}
