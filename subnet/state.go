@@ -11,8 +11,6 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
-	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -54,8 +52,7 @@ func OpenState(dir, subnetFile string) (*StateDir, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create state folder: %w", err)
 	}
-	name := strings.ReplaceAll(strings.Trim(filepath.Clean(subnetFile), "/"), "/", "-")
-	s := &StateDir{path: filepath.Join(dir, name)}
+	s := &StateDir{path: statePath(dir, subnetFile)}
 	lock, err := os.OpenFile(s.path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open state lock: %w", err)

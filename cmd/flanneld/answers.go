@@ -1,8 +1,6 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"net/netip"
 	"os"
 	"time"
@@ -48,7 +46,7 @@ func (d *process) socket() Socket {
 		Events:   d.journal.Events,
 		Store:    d.storeAccess,
 		Validate: validateConfig,
-		Drain:    func(context.Context) (api.Drained, error) { return api.Drained{}, errors.New("not available") },
+		Drain:    d.drain,
 	}.Handler()}
 }
 

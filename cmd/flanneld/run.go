@@ -37,6 +37,7 @@ type process struct {
 	kernel   ip.Kernel
 	store    *etcdv3.Store
 	journal  *Journal
+	drains   chan *drainRequest
 	stateDir *subnet.StateDir
 	state    subnet.State
 	status   *status
@@ -53,7 +54,7 @@ func run(ctx context.Context, o Options, log *slog.Logger) error {
 	journal := NewJournal(log.Handler())
 	log = slog.New(journal)
 	notifier := NewNotifier(log)
-	d := &process{o: o, log: log, journal: journal, stateDir: stateDir, status: newStatus(notifier)}
+	d := &process{o: o, log: log, journal: journal, drains: make(chan *drainRequest), stateDir: stateDir, status: newStatus(notifier)}
 	if d.state, err = stateDir.Load(); err != nil {
 		log.Warn("remembered state not used", "reason", err)
 	}
@@ -134,6 +135,13 @@ func (d *process) offerConfig(ctx context.Context) error {
 func (d *process) joinAnew(ctx context.Context) error {
 	for {
 		err := d.join(ctx)
+		if req := (*drainRequest)(nil); errors.As(err, &req) {
+			if d.leave(ctx, req) {
+				<-ctx.Done()
+				return nil
+			}
+			continue
+		}
 		if !errors.Is(err, subnet.ErrCloned) {
 			return err
 		}
@@ -178,6 +186,7 @@ func (d *process) join(ctx context.Context) error {
 	g.Go(func() error { return loop.Run(ctx) })
 	g.Go(func() error { return b.Run(ctx) })
 	g.Go(func() error { return p.keepPeers(ctx) })
+	g.Go(func() error { return d.awaitDrain(ctx, b) })
 	g.Go(func() error {
 		return d.kernel.Watch(ctx, func(ev ip.Event) {
 			if concerned := d.underlay.observe(ev); b.Observe(ev) || concerned {

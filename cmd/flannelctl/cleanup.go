@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"flanneld/api"
+	"flanneld/ip"
+	"flanneld/subnet"
+)
+
+// cleanup is what "flannelctl cleanup" was told.
+type cleanup struct {
+	*app
+	dryRun    bool
+	flannel   bool
+	storeData bool
+	kernel    ip.Kernel
+	done      []string
+}
+
+func newCleanup(a *app) *cobra.Command {
+	c := cleanup{app: a}
+	cmd := &cobra.Command{
+		Use: "cleanup", Short: "Remove device, routes, firewall rules and files of a daemon that has been stopped",
+		Long: `Removes everything that a flanneld which no longer runs has left on this host: its device, routes, firewall
+table, subnet file, socket and state. With --flannel also what a former flannel has left. The data of an embedded etcd
+are kept unless --store-data is given. A lease that the host still has in the store is not given back: drain does that.`,
+		Args: arguments(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error { return c.run(cmd.Context()) },
+	}
+	cmd.Flags().BoolVar(&c.dryRun, "dry-run", false, "say what would be removed, remove nothing")
+	cmd.Flags().BoolVar(&c.flannel, "flannel", false, "also the devices, routes and rules of a former flannel")
+	cmd.Flags().BoolVar(&c.storeData, "store-data", false, "also the data of an embedded etcd: all leases and the configuration that it holds are lost")
+	return cmd
+}
+
+func (c *cleanup) run(ctx context.Context) error {
+	if err := c.stopped(ctx); err != nil {
+		return err
+	}
+	k, err := ip.NewKernel(slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	c.kernel = k
+	scope, err := c.scope()
+	if err != nil {
+		return err
+	}
+	err = errors.Join(c.objects(scope), c.firewall(ctx), c.files())
+	return errors.Join(c.print(c.done, func(w io.Writer) {
+		for _, line := range c.done {
+			fmt.Fprintln(w, line)
+		}
+		if len(c.done) == 0 {
+			fmt.Fprintln(w, "nothing to remove")
+		}
+	}), err)
+}
+
+// stopped says that a daemon still runs, by its socket and by its lock.
+func (c *cleanup) stopped(ctx context.Context) error {
+	_, err := ask[api.Ready](ctx, c.app, api.PathReady)
+	if err == nil {
+		return errors.New("flanneld runs: \"flannelctl drain\" gives its lease back; then stop it (systemctl stop flanneld)")
+	}
+	if c.dryRun {
+		return nil
+	}
+	if _, err := os.Stat(subnet.StateFiles(c.stateDir, c.subnetFile)[2]); err != nil {
+		return nil
+	}
+	s, err := subnet.OpenState(c.stateDir, c.subnetFile)
+	if err != nil {
+		return err
+	}
+	return s.Close()
+}
+
+// flannelDevices are the names that flannel gives its devices.
+var flannelDevices = regexp.MustCompile(`^flannel(\d+|\.\d+|-v6\.\d+|\.ipip|-wg|-wg-v6|\.wg)$`)
+
+// scope says what is ours, from the state and the subnet file of the daemon that ran.
+func (c *cleanup) scope() (ip.Scope, error) {
+	s := ip.Scope{BootGateways: c.flannel}
+	st, err := subnet.PeekState(c.stateDir, c.subnetFile)
+	if err != nil {
+		c.done = append(c.done, fmt.Sprintf("not used: %v", err))
+	}
+	s.Links, s.Networks = st.Links, st.Networks
+	if e, err := subnet.ReadEnv(c.subnetFile); err == nil {
+		for _, n := range e.Networks {
+			if !slices.Contains(s.Networks, n) {
+				s.Networks = append(s.Networks, n)
+			}
+		}
+	}
+	if !c.flannel {
+		return s, nil
+	}
+	links, err := c.kernel.Interfaces()
+	if err != nil {
+		return s, err
+	}
+	for _, l := range links {
+		if flannelDevices.MatchString(l.Name) && !slices.Contains(s.Links, l.Name) {
+			s.Links = append(s.Links, l.Name)
+		}
+	}
+	return s, nil
+}
+
+// objects removes what stands in the kernel.
+func (c *cleanup) objects(scope ip.Scope) error {
+	ops, err := ip.Remains(c.kernel, scope)
+	if err != nil {
+		return err
+	}
+	for _, op := range ops {
+		c.note("%s %s", op.Object.Kind(), op.Object)
+	}
+	if c.dryRun || len(ops) == 0 {
+		return nil
+	}
+	return c.kernel.Apply(ops)
+}
+
+// files removes what the daemon writes, and the folders if nothing else is in them.
+func (c *cleanup) files() error {
+	paths := append([]string{c.subnetFile, api.SocketPath(c.subnetFile)}, subnet.StateFiles(c.stateDir, c.subnetFile)...)
+	var errs []error
+	for _, p := range paths {
+		if _, err := os.Lstat(p); err != nil {
+			continue
+		}
+		c.note("file %s", p)
+		if !c.dryRun {
+			errs = append(errs, os.Remove(p))
+		}
+	}
+	data := filepath.Join(c.stateDir, "etcd")
+	if _, err := os.Stat(data); err == nil {
+		if c.storeData {
+			c.note("store data %s", data)
+			if !c.dryRun {
+				errs = append(errs, os.RemoveAll(data))
+			}
+		} else {
+			c.done = append(c.done, fmt.Sprintf("kept: store data %s (--store-data removes them)", data))
+		}
+	}
+	if c.dryRun {
+		return nil
+	}
+	for _, dir := range []string{filepath.Dir(c.subnetFile), c.stateDir} {
+		if os.Remove(dir) == nil { // fails where something is in it
+			c.note("folder %s", dir)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (c *cleanup) note(format string, args ...any) {
+	verb := "removed: "
+	if c.dryRun {
+		verb = "would remove: "
+	}
+	c.done = append(c.done, verb+fmt.Sprintf(format, args...))
+}

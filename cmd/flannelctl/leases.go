@@ -1,0 +1,241 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"flanneld/api"
+	"flanneld/subnet"
+	"flanneld/subnet/etcdv3"
+)
+
+func newLeases(a *app) *cobra.Command {
+	c := &cobra.Command{Use: "leases", Short: "List, watch, reserve and release the subnets of all hosts", Args: arguments(cobra.NoArgs)}
+	c.RunE = func(cmd *cobra.Command, _ []string) error { return a.listLeases(cmd.Context()) }
+	c.AddCommand(
+		&cobra.Command{Use: "list", Short: "All records of the network", Args: arguments(cobra.NoArgs), RunE: c.RunE},
+		&cobra.Command{
+			Use: "watch", Short: "Print every change until interrupted", Args: arguments(cobra.NoArgs),
+			RunE: func(cmd *cobra.Command, _ []string) error { return a.watchLeases(cmd.Context()) },
+		},
+		newReserve(a), newRelease(a), newHistory(a),
+	)
+	return c
+}
+
+// listLeases prints what the daemon knows, or the store if there is no daemon.
+func (a *app) listLeases(ctx context.Context) error {
+	leases, err := ask[api.Leases](ctx, a, api.PathLeases)
+	if a.storeSet || errors.Is(err, api.ErrNoDaemon) {
+		leases, err = a.storedLeases(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	return a.print(leases, func(w io.Writer) {
+		row(w, "SUBNET", "ADDRESS", "HOST", "BACKEND", "KIND", "SINCE REVISION", "REMARK")
+		for _, r := range leases.Records {
+			row(w, strings.TrimPrefix(keyOf(r), subnet.SubnetsFolder), list(r.PublicIPs), r.Host, r.Backend, kindOf(r), r.Created, remarkOn(r))
+		}
+	})
+}
+
+func keyOf(r api.Record) string {
+	if len(r.Subnets) > 0 {
+		return list(r.Subnets)
+	}
+	return r.Key
+}
+
+func kindOf(r api.Record) string {
+	switch {
+	case r.Kept:
+		return "kept"
+	case r.Reservation:
+		return "reservation"
+	case len(r.Subnets) == 0:
+		return "bad"
+	}
+	return "lease"
+}
+
+func remarkOn(r api.Record) string {
+	if r.Own {
+		return "this host"
+	}
+	return r.Skipped
+}
+
+// storedLeases reads the records without a daemon.
+func (a *app) storedLeases(ctx context.Context) (api.Leases, error) {
+	var out api.Leases
+	err := a.withStore(ctx, func(s *etcdv3.Store) error {
+		snap, err := s.List(ctx)
+		if err != nil {
+			return err
+		}
+		out = api.Leases{Revision: snap.Revision, Records: []api.Record{}}
+		for _, e := range snap.Entries {
+			out.Records = append(out.Records, recordOf(e))
+		}
+		for _, b := range snap.Bad {
+			out.Records = append(out.Records, api.Record{Key: b.Key, Revision: b.Revision, Skipped: b.Err.Error()})
+		}
+		return nil
+	})
+	return out, err
+}
+
+func recordOf(e subnet.Entry) api.Record {
+	r := api.Record{
+		Key: e.Key, Subnets: e.Prefixes(), Host: e.Host, Identity: e.Identity, Reservation: e.LeaseID == 0,
+		Created: e.Created, Revision: e.Revision,
+	}
+	for _, l := range e.Leases {
+		r.PublicIPs, r.Backend = append(r.PublicIPs, l.PublicIP), l.BackendType
+	}
+	return r
+}
+
+// withStore opens the store for as long as f runs.
+func (a *app) withStore(ctx context.Context, f func(*etcdv3.Store) error) error {
+	s, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(s), s.Close())
+}
+
+// change is one line of "leases watch".
+type change struct {
+	Time    time.Time   `json:"time"`
+	Change  string      `json:"change"` // put, delete, bad, config
+	Key     string      `json:"key,omitempty"`
+	Record  *api.Record `json:"record,omitempty"`
+	Problem string      `json:"problem,omitempty"`
+}
+
+func (a *app) watchLeases(ctx context.Context) error {
+	return a.withStore(ctx, func(s *etcdv3.Store) error {
+		snap, err := s.List(ctx)
+		if err != nil {
+			return err
+		}
+		var printing error
+		err = s.Watch(ctx, snap.Position, func(events []subnet.Event) {
+			for _, ev := range events {
+				printing = errors.Join(printing, a.printEvent(ev))
+			}
+		})
+		if ctx.Err() != nil {
+			return printing
+		}
+		return errors.Join(err, printing)
+	})
+}
+
+func (a *app) printEvent(ev subnet.Event) error {
+	c := change{Time: time.Now()}
+	switch {
+	case ev.Put != nil && ev.Put.Claim, strings.HasPrefix(ev.Deleted, subnet.ClaimsFolder):
+		return nil
+	case ev.Put != nil:
+		r := recordOf(*ev.Put)
+		c.Change, c.Key, c.Record = "put", ev.Put.Key, &r
+	case ev.Bad != nil:
+		c.Change, c.Key, c.Problem = "bad", ev.Bad.Key, ev.Bad.Err.Error()
+	case ev.ConfigSet:
+		c.Change, c.Key = "config", "config"
+	default:
+		c.Change, c.Key = "delete", ev.Deleted
+	}
+	return a.print(c, func(w io.Writer) {
+		text := c.Problem
+		if c.Record != nil {
+			text = strings.TrimSpace(fmt.Sprintf("%s %s %s", list(c.Record.PublicIPs), c.Record.Host, kindOf(*c.Record)))
+		}
+		fmt.Fprintln(w, strings.TrimSpace(fmt.Sprintf("%s %s %s %s", c.Time.Format(time.TimeOnly), c.Change, strings.TrimPrefix(c.Key, subnet.SubnetsFolder), text)))
+	})
+}
+
+func newHistory(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "history SUBNET", Short: "Who held a subnet, as far back as the store remembers", Args: arguments(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			prefixes, err := parseSubnets(args[0])
+			if err != nil {
+				return usageError{err}
+			}
+			return a.withStore(cmd.Context(), func(s *etcdv3.Store) error {
+				changes, from, err := s.History(cmd.Context(), subnet.SubnetsFolder+subnet.Key(prefixes))
+				if err != nil {
+					return err
+				}
+				return a.printHistory(changes, from)
+			})
+		},
+	}
+}
+
+func (a *app) printHistory(changes []etcdv3.Change, from int64) error {
+	type step struct {
+		Revision int64       `json:"revision"`
+		Deleted  bool        `json:"deleted,omitempty"`
+		Record   *api.Record `json:"record,omitempty"`
+		Problem  string      `json:"problem,omitempty"`
+	}
+	steps := []step{}
+	for _, c := range changes {
+		st := step{Revision: c.Revision, Deleted: c.Deleted, Problem: c.Problem}
+		if len(c.Record.Leases) > 0 {
+			r := recordOf(subnet.Entry{Record: c.Record, Key: c.Record.Key(), Revision: c.Revision, LeaseID: c.Lease})
+			st.Record = &r
+		}
+		steps = append(steps, st)
+	}
+	return a.print(steps, func(w io.Writer) {
+		row(w, "REVISION", "ADDRESS", "HOST", "KIND", "REMARK")
+		for _, s := range steps {
+			switch {
+			case s.Record != nil:
+				row(w, s.Revision, list(s.Record.PublicIPs), s.Record.Host, kindOf(*s.Record), "")
+			case s.Deleted:
+				row(w, s.Revision, "", "", "free", "deleted or expired")
+			default:
+				row(w, s.Revision, "", "", "bad", s.Problem)
+			}
+		}
+		fmt.Fprintf(w, "the store remembers from revision %d\n", from)
+	})
+}
+
+// parseSubnets reads the subnets of one host, separated by a comma or as in the store's key.
+func parseSubnets(text string) ([]netip.Prefix, error) {
+	if p, err := subnet.ParseKey(strings.TrimPrefix(text, subnet.SubnetsFolder)); err == nil {
+		return p, nil
+	}
+	var out []netip.Prefix
+	for part := range strings.SplitSeq(text, ",") {
+		p, err := netip.ParsePrefix(strings.TrimSpace(part))
+		if err != nil {
+			return nil, fmt.Errorf("%q is no subnet: want one such as 10.5.34.0/24, or two of both families separated by a comma", part)
+		}
+		if p != p.Masked() {
+			return nil, fmt.Errorf("%s has host bits set: the subnet is %s", p, p.Masked())
+		}
+		out = append(out, p)
+	}
+	slices.SortFunc(out, func(a, b netip.Prefix) int { return a.Addr().Compare(b.Addr()) })
+	if _, err := subnet.ParseKey(subnet.Key(out)); err != nil {
+		return nil, err
+	}
+	return out, nil
+}

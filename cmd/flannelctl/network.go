@@ -1,0 +1,204 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"flanneld/api"
+	"flanneld/subnet"
+	"flanneld/subnet/etcdv3"
+)
+
+func newNetwork(a *app) *cobra.Command {
+	c := &cobra.Command{Use: "network", Short: "Show, check and change the network configuration", Args: arguments(cobra.NoArgs)}
+	var force bool
+	set := &cobra.Command{
+		Use: "set JSON|@FILE|-", Short: "Check all rules, then write the configuration", Args: arguments(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			text, err := readConfig(args[0])
+			if err != nil {
+				return usageError{err}
+			}
+			return a.withStore(cmd.Context(), func(s *etcdv3.Store) error {
+				snap, err := s.List(cmd.Context())
+				if err != nil {
+					return err
+				}
+				return a.writeConfig(cmd.Context(), s, snap, text, force)
+			})
+		},
+	}
+	edit := &cobra.Command{
+		Use: "edit", Short: "Change the configuration in $EDITOR", Args: arguments(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.editConfig(cmd.Context(), force) },
+	}
+	for _, cmd := range []*cobra.Command{set, edit} {
+		cmd.Flags().BoolVar(&force, "force", false, "write it although leases become unusable")
+	}
+	c.AddCommand(
+		&cobra.Command{
+			Use: "get", Short: "Print the configuration as it stands in the store", Args: arguments(cobra.NoArgs),
+			RunE: func(cmd *cobra.Command, _ []string) error { return a.getConfig(cmd.Context()) },
+		},
+		&cobra.Command{
+			Use: "validate JSON|@FILE|-", Short: "Check a configuration, write nothing", Args: arguments(cobra.ExactArgs(1)),
+			RunE: func(cmd *cobra.Command, args []string) error {
+				text, err := readConfig(args[0])
+				if err != nil {
+					return usageError{err}
+				}
+				remark, err := a.validate(cmd.Context(), text)
+				if err != nil {
+					return err
+				}
+				return a.say("the configuration is good" + remark)
+			},
+		},
+		set, edit,
+	)
+	return c
+}
+
+// readConfig reads a configuration from the argument, a file or the standard input.
+func readConfig(arg string) ([]byte, error) {
+	switch name, isFile := strings.CutPrefix(arg, "@"); {
+	case isFile:
+		return os.ReadFile(name)
+	case arg == "-":
+		return io.ReadAll(os.Stdin)
+	}
+	return []byte(arg), nil
+}
+
+func (a *app) getConfig(ctx context.Context) error {
+	return a.withStore(ctx, func(s *etcdv3.Store) error {
+		snap, err := s.List(ctx)
+		if err != nil {
+			return err
+		}
+		if snap.Config == nil {
+			return errors.New("the store has no network configuration: \"flannelctl network set\" writes one")
+		}
+		if !json.Valid(snap.Config) {
+			return fmt.Errorf("the network configuration is no JSON: %q", snap.Config)
+		}
+		return a.print(json.RawMessage(snap.Config), func(w io.Writer) { fmt.Fprintln(w, indented(snap.Config)) })
+	})
+}
+
+func indented(text []byte) string {
+	var b bytes.Buffer
+	if json.Indent(&b, text, "", "  ") != nil {
+		return string(text)
+	}
+	return b.String()
+}
+
+// validate checks all rules: the general ones here, those of the backend by the daemon. The remark says what was not checked.
+func (a *app) validate(ctx context.Context, text []byte) (remark string, err error) {
+	if _, err := subnet.ParseConfig(text); err != nil {
+		return "", fmt.Errorf("the configuration is wrong:\n%w", err)
+	}
+	var v api.Verdict
+	switch err := a.daemon().Post(ctx, api.PathValidate, text, &v); {
+	case errors.Is(err, api.ErrNoDaemon):
+		return " (the options of the backend were not checked: no daemon runs here)", nil
+	case err != nil:
+		return "", err
+	case v.Problem != "":
+		return "", fmt.Errorf("the configuration is wrong:\n%s", v.Problem)
+	}
+	return "", nil
+}
+
+// writeConfig writes a configuration in place of the one of the snapshot, unless it is wrong or leaves leases behind.
+func (a *app) writeConfig(ctx context.Context, s *etcdv3.Store, snap subnet.Snapshot, text []byte, force bool) error {
+	remark, err := a.validate(ctx, text)
+	if err != nil {
+		return err
+	}
+	config, _ := subnet.ParseConfig(text)
+	if lost := orphans(config, snap.Entries); len(lost) > 0 && !force {
+		return fmt.Errorf("%d of %d leases would be unusable, so nothing was written (--force writes it):\n%s",
+			len(lost), len(snap.Entries), strings.Join(lost[:min(len(lost), 10)], "\n"))
+	}
+	text = bytes.TrimSpace(text)
+	if err := s.PutConfig(ctx, snap.Config, string(text)); err != nil {
+		return err
+	}
+	if snap.Config != nil {
+		remark += "; running daemons take a changed network or backend in when they restart, see \"pending\" in their status"
+	}
+	return a.say("network configuration written" + remark)
+}
+
+// orphans says which leases have no place in a configuration.
+func orphans(c subnet.Config, entries []subnet.Entry) []string {
+	var out []string
+	for _, e := range entries {
+		for _, l := range e.Leases {
+			pool, ok := c.Pool(l.Subnet)
+			switch {
+			case !ok:
+				out = append(out, fmt.Sprintf("%s of %s: its family is not enabled", l.Subnet, e.Record))
+			case !pool.Holds(l.Subnet):
+				out = append(out, fmt.Sprintf("%s of %s: no /%d inside %s", l.Subnet, e.Record, pool.SubnetLen, pool.Network))
+			case l.BackendType != c.BackendType:
+				out = append(out, fmt.Sprintf("%s of %s: its backend is %s, the new one %s", l.Subnet, e.Record, l.BackendType, c.BackendType))
+			}
+		}
+	}
+	return out
+}
+
+// editConfig has the operator change the configuration in a file.
+func (a *app) editConfig(ctx context.Context, force bool) error {
+	return a.withStore(ctx, func(s *etcdv3.Store) error {
+		snap, err := s.List(ctx)
+		if err != nil {
+			return err
+		}
+		f, err := os.CreateTemp("", "flannel-network-*.json")
+		if err != nil {
+			return fmt.Errorf("create file to edit: %w", err)
+		}
+		_, err = fmt.Fprintln(f, indented(snap.Config))
+		if err = errors.Join(err, f.Close()); err != nil {
+			return err
+		}
+		text, err := runEditor(ctx, f.Name())
+		if err != nil {
+			return fmt.Errorf("%w (the text is in %s)", err, f.Name())
+		}
+		if bytes.Equal(bytes.TrimSpace(text), []byte(indented(snap.Config))) {
+			return errors.Join(a.say("nothing changed"), os.Remove(f.Name()))
+		}
+		if err := a.writeConfig(ctx, s, snap, text, force); err != nil {
+			return fmt.Errorf("%w (the text is in %s)", err, f.Name())
+		}
+		return os.Remove(f.Name())
+	})
+}
+
+// runEditor runs $EDITOR, which may have arguments, on a file and returns what it then holds.
+func runEditor(ctx context.Context, file string) ([]byte, error) {
+	words := strings.Fields(os.Getenv("EDITOR"))
+	if len(words) == 0 {
+		words = []string{"vi"}
+	}
+	cmd := exec.CommandContext(ctx, words[0], append(words[1:], file)...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return nil, fmt.Errorf("run editor %s: %w", words[0], err)
+	}
+	return os.ReadFile(file)
+}

@@ -1,0 +1,215 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"flanneld/subnet"
+	"flanneld/subnet/etcdv3"
+)
+
+func newReserve(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "reserve HOST|ADDRESS SUBNET", Short: "Keep a subnet for one host for ever",
+		Long: `Keeps a subnet for one host: by its name, if it has a lease now, or by its public address. A lease that the
+host holds is made a reservation in place. Another subnet is taken by the host when its daemon starts next.
+Dual-stack: both subnets, and if an address is given both addresses, separated by a comma.`,
+		Args: arguments(cobra.ExactArgs(2)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			prefixes, err := parseSubnets(args[1])
+			if err != nil {
+				return usageError{err}
+			}
+			return a.withStore(cmd.Context(), func(s *etcdv3.Store) error {
+				text, err := reserve(cmd.Context(), s, args[0], prefixes)
+				if err != nil {
+					return err
+				}
+				return a.say(text)
+			})
+		},
+	}
+}
+
+// outcome is what commands print that change something.
+type outcome struct {
+	Done string `json:"done"`
+}
+
+func (a *app) say(text string) error {
+	return a.print(outcome{text}, func(w io.Writer) { fmt.Fprintln(w, text) })
+}
+
+// reserve checks all rules and then writes, so that nobody's record is ever overwritten.
+func reserve(ctx context.Context, s *etcdv3.Store, host string, prefixes []netip.Prefix) (string, error) {
+	snap, err := s.List(ctx)
+	if err != nil {
+		return "", err
+	}
+	config, err := subnet.ParseConfig(snap.Config)
+	if err != nil {
+		return "", fmt.Errorf("network configuration in the store: %w", err)
+	}
+	if err := checkSubnets(config, prefixes); err != nil {
+		return "", err
+	}
+	own, record, err := recordFor(snap.Entries, host, prefixes)
+	if err != nil {
+		return "", err
+	}
+	for i := range record.Leases {
+		record.Leases[i].BackendType = cmp.Or(record.Leases[i].BackendType, config.BackendType)
+	}
+	if e, held := holderOf(snap, prefixes); held {
+		return keepHeld(ctx, s, e, record)
+	}
+	if _, err := s.Create(ctx, record, 0); err != nil {
+		return "", err
+	}
+	text := fmt.Sprintf("%s is reserved for %s", list(prefixes), record)
+	if own != "" {
+		text += fmt.Sprintf(", which holds %s: it moves when its flanneld starts next", own)
+	}
+	return text, nil
+}
+
+// keepHeld makes a record that stands there a reservation, if it is that of the host.
+func keepHeld(ctx context.Context, s *etcdv3.Store, e subnet.Entry, want subnet.Record) (string, error) {
+	same := e.Identity != "" && e.Identity == want.Identity
+	for i, l := range e.Leases {
+		same = same || i < len(want.Leases) && l.PublicIP == want.Leases[i].PublicIP
+	}
+	switch {
+	case !same || e.Key != want.Key():
+		return "", fmt.Errorf("%s is held by %s", list(e.Prefixes()), e.Record)
+	case e.LeaseID == 0:
+		return fmt.Sprintf("%s is reserved for %s already", list(e.Prefixes()), e.Record), nil
+	}
+	if _, err := s.Update(ctx, e, e.Record, 0); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("the lease of %s is a reservation of %s now", list(e.Prefixes()), e.Record), nil
+}
+
+func checkSubnets(c subnet.Config, prefixes []netip.Prefix) error {
+	if len(prefixes) != len(c.Pools) {
+		return usageError{fmt.Errorf("the network has %s: want one subnet of each", list(c.Networks()))}
+	}
+	for i, p := range prefixes {
+		if pool := c.Pools[i]; !pool.Holds(p) {
+			return fmt.Errorf("%s cannot be a subnet of this network: want a /%d inside %s", p, pool.SubnetLen, pool.Network)
+		}
+	}
+	return nil
+}
+
+// recordFor returns what to write for a host, and what it holds now.
+func recordFor(entries []subnet.Entry, host string, prefixes []netip.Prefix) (own string, r subnet.Record, err error) {
+	addrs, err := parseAddrs(host)
+	byName := err != nil
+	for _, e := range entries {
+		named := byName && e.Host == host || !byName && slices.ContainsFunc(e.Leases, func(l subnet.Lease) bool { return slices.Contains(addrs, l.PublicIP) })
+		if !named {
+			continue
+		}
+		if own != "" && r.Identity != e.Identity {
+			return "", r, fmt.Errorf("several hosts are named %s: give an address", host)
+		}
+		own, r.Identity, r.Host = list(e.Prefixes()), e.Identity, e.Host
+		r.Leases = nil
+		for i, p := range prefixes {
+			if i < len(e.Leases) {
+				l := e.Leases[i]
+				l.Subnet = p
+				r.Leases = append(r.Leases, l)
+			}
+		}
+	}
+	if own != "" {
+		return own, r, nil
+	}
+	if byName {
+		return "", r, fmt.Errorf("no record names the host %s: give its address", host)
+	}
+	if len(addrs) != len(prefixes) {
+		return "", r, usageError{errors.New("want as many addresses as subnets")}
+	}
+	for i, p := range prefixes {
+		r.Leases = append(r.Leases, subnet.Lease{Subnet: p, Attrs: subnet.Attrs{PublicIP: addrs[i]}})
+	}
+	return "", r, nil
+}
+
+// holderOf returns the record that has one of the subnets or overlaps it.
+func holderOf(snap subnet.Snapshot, prefixes []netip.Prefix) (subnet.Entry, bool) {
+	for _, e := range snap.Entries {
+		for _, l := range e.Leases {
+			if slices.ContainsFunc(prefixes, l.Subnet.Overlaps) {
+				return e, true
+			}
+		}
+	}
+	return subnet.Entry{}, false
+}
+
+func newRelease(a *app) *cobra.Command {
+	var force bool
+	c := &cobra.Command{
+		Use: "release SUBNET", Short: "Delete a reservation, or with --force the lease of a host that is gone",
+		Args: arguments(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			prefixes, err := parseSubnets(args[0])
+			if err != nil {
+				return usageError{err}
+			}
+			return a.withStore(cmd.Context(), func(s *etcdv3.Store) error {
+				text, err := release(cmd.Context(), s, prefixes, force)
+				if err != nil {
+					return err
+				}
+				return a.say(text)
+			})
+		},
+	}
+	c.Flags().BoolVar(&force, "force", false, "also a lease: a host that lives takes it again at once")
+	return c
+}
+
+func release(ctx context.Context, s *etcdv3.Store, prefixes []netip.Prefix, force bool) (string, error) {
+	snap, err := s.List(ctx)
+	if err != nil {
+		return "", err
+	}
+	key := subnet.SubnetsFolder + subnet.Key(prefixes)
+	i := slices.IndexFunc(snap.Entries, func(e subnet.Entry) bool { return e.Key == key })
+	if i < 0 {
+		return "", fmt.Errorf("nobody holds %s", list(prefixes))
+	}
+	e := snap.Entries[i]
+	if e.LeaseID != 0 && !force {
+		return "", fmt.Errorf("%s is the lease of %s: run \"flannelctl drain\" there, or give --force if that host is gone", list(prefixes), e.Record)
+	}
+	if err := s.Delete(ctx, e); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s of %s is free", list(prefixes), e.Record), nil
+}
+
+func parseAddrs(text string) ([]netip.Addr, error) {
+	var out []netip.Addr
+	for _, part := range splitComma(text) {
+		a, err := netip.ParseAddr(part)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, a)
+	}
+	return out, nil
+}

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"flanneld/api"
+)
+
+func newStatus(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "status", Short: "One screen: identity, lease, store, device, peers, drift, warnings", Args: arguments(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := ask[api.Status](cmd.Context(), a, api.PathStatus)
+			if err != nil {
+				return err
+			}
+			if err := a.print(s, func(w io.Writer) { writeStatus(w, s) }); err != nil {
+				return err
+			}
+			if !s.Ready {
+				return errNotOK
+			}
+			return nil
+		},
+	}
+}
+
+func writeStatus(w io.Writer, s api.Status) {
+	ready := "yes"
+	if !s.Ready {
+		ready = "no"
+	}
+	if s.Reason != "" {
+		ready += ": " + s.Reason
+	}
+	row(w, "ready", ready)
+	row(w, "host", fmt.Sprintf("%s (identity %s)", s.Host, s.Identity))
+	row(w, "version", fmt.Sprintf("%s, up %s", s.Version, time.Since(s.Started).Round(time.Second)))
+	row(w, "network", list(s.Network))
+	row(w, "lease", leaseText(s))
+	row(w, "backend", s.Backend)
+	row(w, "device", fmt.Sprintf("%s mtu %d", list(s.Devices), s.MTU))
+	row(w, "underlay", fmt.Sprintf("%s, %s, public %s (%s)", s.Interface, list(s.Addresses), list(s.PublicIPs), s.Chosen))
+	row(w, "store", storeText(s))
+	row(w, "peers", peersText(s))
+	row(w, "drift", driftText(s.Drift))
+	row(w, "passes", fmt.Sprintf("%d, %d failed, last %s, took %s", s.Passes.Count, s.Passes.Failed, ago(s.Passes.Last), s.Passes.Took.Round(time.Microsecond)))
+	if p := s.Probes; p != nil {
+		row(w, "probes", fmt.Sprintf("%d sent, %d lost; of %d peers probed lately %d failing, %d one way, %d lose full packets", p.Sent, p.Lost, p.Peers, p.Failing, p.OneWay, p.SmallMTU))
+	}
+	if s.Pending != "" {
+		row(w, "pending", s.Pending)
+	}
+	for i, e := range s.Errors[max(0, len(s.Errors)-5):] {
+		title := ""
+		if i == 0 {
+			title = "warnings"
+		}
+		fmt.Fprintf(w, "%s\t%s %s %s\n", title, e.Time.Local().Format(time.DateTime), e.Message, e.Detail)
+	}
+}
+
+func leaseText(s api.Status) string {
+	switch {
+	case s.Drained:
+		return "none: drained"
+	case len(s.Subnets) == 0:
+		return "none"
+	}
+	text := list(s.Subnets)
+	switch {
+	case s.Lease.Reservation:
+		text += ", reserved"
+	case s.Lease.Until != nil:
+		text += ", " + time.Until(*s.Lease.Until).Round(time.Second).String() + " left"
+	}
+	if !s.Lease.Held {
+		text += ", not confirmed by the store"
+	}
+	return text
+}
+
+func storeText(s api.Status) string {
+	var at string
+	if s.Daemon != nil {
+		at = list(s.Daemon.Endpoints) + " under " + s.Daemon.Prefix + ", "
+	}
+	if s.StoreSince != nil {
+		return at + "unreachable since " + s.StoreSince.Local().Format(time.DateTime) + ": " + s.StoreReason
+	}
+	return fmt.Sprintf("%sreachable, revision %d", at, s.Revision)
+}
+
+func peersText(s api.Status) string {
+	text := fmt.Sprintf("%d ok, %d failing", s.Peers-s.Failing, s.Failing)
+	if s.Kept > 0 {
+		text += fmt.Sprintf(", %d kept that the store has lost", s.Kept)
+	}
+	if s.Skipped > 0 {
+		text += fmt.Sprintf(", %d records skipped", s.Skipped)
+	}
+	return text
+}
+
+func driftText(drift map[string]uint64) string {
+	var parts []string
+	for _, kind := range slices.Sorted(maps.Keys(drift)) {
+		if drift[kind] > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", drift[kind], kind))
+		}
+	}
+	if len(parts) == 0 {
+		return "none"
+	}
+	return strings.Join(parts, ", ") + " repaired"
+}
+
+func newPeers(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "peers", Short: "All other hosts: subnet, address, whether the kernel knows them, last probe", Args: arguments(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			peers, err := ask[[]api.Peer](cmd.Context(), a, api.PathPeers)
+			if err != nil {
+				return err
+			}
+			err = a.print(peers, func(w io.Writer) {
+				row(w, "SUBNET", "ADDRESS", "HOST", "PROGRAMMED", "LOSS", "RTT", "PATH MTU", "PROBED", "REMARK")
+				for _, p := range peers {
+					writePeer(w, p)
+				}
+			})
+			if err == nil && slices.ContainsFunc(peers, func(p api.Peer) bool { return !p.Programmed }) {
+				return errNotOK
+			}
+			return err
+		},
+	}
+}
+
+func writePeer(w io.Writer, p api.Peer) {
+	loss, rtt, mtu, at, remark := "", "", "", "", p.Reason
+	if q := p.Probe; q != nil {
+		loss = fmt.Sprintf("%d/%d", q.Lost, q.Sent)
+		at = ago(q.At)
+		if q.RoundTrip > 0 {
+			rtt = q.RoundTrip.Round(time.Microsecond).String()
+		}
+		if q.PathMTU > 0 {
+			mtu = fmt.Sprint(q.PathMTU)
+		}
+		if q.OneWay && remark == "" {
+			remark = "it reaches us, we do not reach it"
+		}
+	}
+	row(w, p.Subnet, p.PublicIP, p.Host, yes(p.Programmed), loss, rtt, mtu, at, remark)
+}
