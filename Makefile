@@ -16,6 +16,7 @@ all: build
 build:
 	@mkdir -p $(BUILD)
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/flanneld ./cmd/flanneld
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/flannelctl ./cmd/flannelctl
 
 ## deps: install the Debian packages that tests and demo use, where they are missing
 deps:

@@ -10,14 +10,15 @@ import (
 
 // Binaries are the paths of the programs that a lab runs.
 type Binaries struct {
-	Flanneld string
-	Etcd     string // empty: only the embedded one is used
+	Flanneld   string
+	Flannelctl string
+	Etcd       string // empty: only the embedded one is used
 }
 
 // Build builds the programs into a folder, from the module that the working directory lies in.
 func Build(ctx context.Context, dir string) (Binaries, error) {
-	b := Binaries{Flanneld: filepath.Join(dir, "flanneld"), Etcd: filepath.Join(dir, "etcd")}
-	for out, pkg := range map[string]string{b.Flanneld: "flanneld/cmd/flanneld", b.Etcd: "flanneld/lab/etcd"} {
+	b := Binaries{Flanneld: filepath.Join(dir, "flanneld"), Flannelctl: filepath.Join(dir, "flannelctl"), Etcd: filepath.Join(dir, "etcd")}
+	for out, pkg := range map[string]string{b.Flanneld: "flanneld/cmd/flanneld", b.Flannelctl: "flanneld/cmd/flannelctl", b.Etcd: "flanneld/lab/etcd"} {
 		if err := GoBuild(ctx, out, pkg); err != nil {
 			return Binaries{}, err
 		}

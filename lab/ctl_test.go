@@ -1,0 +1,224 @@
+package lab_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"flanneld/api"
+	"flanneld/lab"
+)
+
+// ctl runs flannelctl on a host, and returns what it prints and its exit code.
+func (c *cluster) ctl(h *lab.Host, args ...string) (string, int) {
+	c.t.Helper()
+	args = append([]string{binaries.Flannelctl, "--subnet-file", h.SubnetFile(), "--state-dir", h.StateDir()}, args...)
+	out, err := h.Exec(c.ctx, args...)
+	exit := (*exec.ExitError)(nil)
+	switch {
+	case errors.As(err, &exit):
+		return out + err.Error(), exit.ExitCode()
+	case err != nil:
+		c.t.Fatal(err)
+	}
+	return out, 0
+}
+
+// ctlOK runs flannelctl and fails the test unless it exits with 0.
+func (c *cluster) ctlOK(h *lab.Host, args ...string) string {
+	c.t.Helper()
+	out, code := c.ctl(h, args...)
+	if code != 0 {
+		c.t.Fatalf("flannelctl %s exits with %d:\n%s", strings.Join(args, " "), code, out)
+	}
+	return out
+}
+
+// ctlJSON reads what flannelctl prints as JSON.
+func ctlJSON[T any](c *cluster, h *lab.Host, args ...string) T {
+	c.t.Helper()
+	out := c.ctlOK(h, append(args, "--json")...)
+	var v T
+	if err := json.Unmarshal([]byte(out), &v); err != nil {
+		c.t.Fatalf("flannelctl %s --json prints no JSON: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return v
+}
+
+// refused runs flannelctl and fails the test unless it exits with the code and says so.
+func (c *cluster) refused(h *lab.Host, code int, says string, args ...string) {
+	c.t.Helper()
+	out, got := c.ctl(h, args...)
+	if got != code || !strings.Contains(out, says) {
+		c.t.Errorf("flannelctl %s exits with %d, want %d and %q:\n%s", strings.Join(args, " "), got, code, says, out)
+	}
+}
+
+func TestFlannelctlShowsAndChangesAHealthyCluster(t *testing.T) {
+	c := newCluster(t)
+	e := c.etcd(vxlanConfig)
+	hosts := c.hosts(3)
+	c.startAll(hosts, e)
+	c.await(func() error {
+		for _, h := range hosts {
+			if n := len(ctlJSON[[]api.Peer](c, h, "peers")); n != 2 {
+				return fmt.Errorf("%d peers, want 2", n)
+			}
+		}
+		return nil
+	})
+	a := hosts[0]
+	t.Run("status, peers and leases", func(t *testing.T) { c.shows(a) })
+	t.Run("the network configuration", func(t *testing.T) { c.network(a) })
+	t.Run("reservations", func(t *testing.T) { c.reservations(a, hosts[1]) })
+	t.Run("no daemon", func(t *testing.T) {
+		c.refused(a, 4, "no daemon answers", "status", "--subnet-file", "/nonexistent/subnet.env")
+		c.refused(a, 2, "unknown flag", "status", "--nonsense")
+		c.refused(a, 2, "accepts 1 arg(s)", "leases", "history")
+	})
+}
+
+func (c *cluster) shows(h *lab.Host) {
+	s := ctlJSON[api.Status](c, h, "status")
+	if !s.Ready || s.Peers != 2 || s.Failing != 0 || len(s.Subnets) != 1 || s.Lease.Until == nil || s.MTU != 1450 || s.Backend != "vxlan" {
+		c.t.Errorf("status is %+v", s)
+	}
+	for _, text := range []string{"ready", "10.5.0.0/16", "flannel.1 mtu 1450", "2 ok, 0 failing", "left"} {
+		if out := c.ctlOK(h, "status"); !strings.Contains(out, text) {
+			c.t.Errorf("status does not say %q:\n%s", text, out)
+		}
+	}
+	if out := c.ctlOK(h, "peers"); strings.Count(out, "yes") != 2 {
+		c.t.Errorf("peers are not both programmed:\n%s", out)
+	}
+	if out := c.ctlOK(h, "leases"); strings.Count(out, "lease") != 3 || !strings.Contains(out, "this host") {
+		c.t.Errorf("leases are not three:\n%s", out)
+	}
+	if out := c.ctlOK(h, "status", "-o", "yaml"); !strings.Contains(out, "\nready: true\n") {
+		c.t.Errorf("status is no YAML:\n%s", out)
+	}
+	if out := c.ctlOK(h, "leases", "history", s.Subnets[0].String()); !strings.Contains(out, s.PublicIPs[0].String()) {
+		c.t.Errorf("the history of %s does not name %s:\n%s", s.Subnets[0], s.PublicIPs[0], out)
+	}
+}
+
+func (c *cluster) network(h *lab.Host) {
+	c.refused(h, 1, "SubnetLen", "network", "validate", `{"Network":"10.5.0.0/16","SubnetLen":8}`)
+	c.refused(h, 1, "not available", "network", "validate", `{"Network":"10.5.0.0/16","Backend":{"Type":"carrier-pigeon"}}`)
+	c.refused(h, 1, "VNI", "network", "set", `{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan","VNI":-1}}`)
+	c.refused(h, 1, "unusable", "network", "set", `{"Network":"10.6.0.0/16","Backend":{"Type":"vxlan"}}`)
+	if got := strings.Join(strings.Fields(c.ctlOK(h, "network", "get")), ""); got != vxlanConfig {
+		c.t.Errorf("the configuration is %s, want it unchanged", got)
+	}
+	c.ctlOK(h, "network", "set", `{"Network":"10.5.0.0/16","SubnetMin":"10.5.16.0","Backend":{"Type":"vxlan"}}`, "--force")
+	c.ctlOK(h, "network", "set", vxlanConfig)
+}
+
+func (c *cluster) reservations(h, other *lab.Host) {
+	s := ctlJSON[api.Status](c, other, "status")
+	own := s.Subnets[0].String()
+	c.refused(h, 1, "is held by", "leases", "reserve", "198.18.0.77", own)
+	c.refused(h, 1, "want a /24", "leases", "reserve", "198.18.0.77", "10.5.250.0/25")
+	c.refused(h, 1, "is the lease of", "leases", "release", own)
+	c.ctlOK(h, "leases", "reserve", "198.18.0.77", "10.5.250.0/24")
+	if out := c.ctlOK(h, "leases", "reserve", "198.18.0.77", "10.5.250.0/24"); !strings.Contains(out, "already") {
+		c.t.Errorf("the second reservation says %s", out)
+	}
+	c.ctlOK(h, "leases", "release", "10.5.250.0/24")
+	c.ctlOK(h, "leases", "reserve", s.PublicIPs[0].String(), own)
+	c.await(func() error {
+		if s := ctlJSON[api.Status](c, other, "status"); !s.Lease.Reservation {
+			return errors.New("the lease has not become a reservation")
+		}
+		return nil
+	})
+}
+
+func TestADrainedHostLeavesItsSubnetToOthers(t *testing.T) {
+	c := newCluster(t)
+	e := c.etcd(`{"Network":"10.5.0.0/28","SubnetLen":30,"Backend":{"Type":"vxlan"}}`) // three subnets
+	hosts := c.hosts(4)
+	daemons := c.startAll(hosts[:3], e)
+	last := c.start(hosts[3], e)
+	c.await(func() error {
+		if !strings.Contains(last.Status(), "no free subnet") {
+			return fmt.Errorf("the fourth host says %q", last.Status())
+		}
+		return nil
+	})
+	c.refused(hosts[3], 3, "no free subnet", "status")
+	freed := ctlJSON[api.Status](c, hosts[0], "status").Subnets[0]
+	c.ctlOK(hosts[0], "drain")
+	c.ok(last.Ready(c.ctx))
+	if got := ctlJSON[api.Status](c, hosts[3], "status").Subnets; len(got) != 1 || got[0] != freed {
+		t.Errorf("the fourth host has %v, want %s", got, freed)
+	}
+	c.refused(hosts[0], 3, "drained", "status")
+	code, text, err := daemons[0].Get(c.ctx, "/readyz")
+	if c.ok(err); code != 503 || !strings.Contains(text, "drained") {
+		t.Errorf("/readyz of the drained host is %d %q", code, text)
+	}
+	if out := must[string](t)(hosts[0].Output("ip -o link show type vxlan")); out != "" {
+		t.Errorf("the drained host has a device:\n%s", out)
+	}
+	c.refused(hosts[0], 1, "flanneld runs", "cleanup")
+	c.ok(daemons[0].Stop(c.ctx))
+	c.refused(hosts[0], 4, "no daemon answers", "drain")
+}
+
+// picture is all that a daemon may have changed on a host.
+func (c *cluster) picture(h *lab.Host) string {
+	c.t.Helper()
+	var b strings.Builder
+	for _, command := range []string{
+		"ip -d link show", "ip addr show", "ip route show table all", "ip -6 route show table all", "ip rule show", "ip neigh show nud permanent",
+		"bridge fdb show", "nft list ruleset", "iptables-nft-save", "ip6tables-nft-save",
+	} {
+		fmt.Fprintf(&b, "# %s\n%s", command, must[string](c.t)(h.Output(command)))
+	}
+	for _, dir := range []string{filepath.Dir(h.SubnetFile()), h.StateDir()} {
+		files, _ := filepath.Glob(dir + "/*")
+		fmt.Fprintln(&b, dir, files)
+	}
+	return b.String()
+}
+
+func TestCleanupLeavesNoTraceOfAnyBackend(t *testing.T) {
+	for _, backend := range []string{"vxlan", "host-gw", "alloc"} {
+		t.Run(backend, func(t *testing.T) {
+			c := newCluster(t)
+			e := c.etcd(fmt.Sprintf(`{"Network":"10.5.0.0/16","Backend":{"Type":%q}}`, backend))
+			hosts := c.hosts(2)
+			h := hosts[0]
+			before := c.picture(h)
+			daemons := c.startAll(hosts, e, "-ip-masq")
+			c.await(func() error {
+				if s := ctlJSON[api.Status](c, h, "status"); s.Peers != 1 {
+					return errors.New("no peer yet")
+				}
+				return nil
+			})
+			c.ok(daemons[0].Stop(c.ctx))
+			during := c.picture(h)
+			c.ctlOK(h, "cleanup", "--dry-run")
+			if got := c.picture(h); got != during {
+				t.Errorf("a dry run changed the host from\n%s\nto\n%s", during, got)
+			}
+			out := c.ctlOK(h, "cleanup")
+			if got := c.picture(h); got != before {
+				t.Errorf("before the first start:\n%s\nafter cleanup (%s):\n%s", before, out, got)
+			}
+			if _, err := os.Stat(h.StateDir()); err == nil {
+				t.Error("the state folder is still there")
+			}
+			if out := c.ctlOK(h, "cleanup"); !strings.Contains(out, "nothing to remove") {
+				t.Errorf("the second cleanup says %s", out)
+			}
+		})
+	}
+}
