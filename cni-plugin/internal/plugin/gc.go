@@ -1,0 +1,90 @@
+package plugin
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/types"
+)
+
+// usualIfName is what runtimes call the first interface of a container.
+const usualIfName = "eth0"
+
+// gc frees what no valid attachment owns, then asks the delegate to do the same. What cannot be freed does not hold up the rest.
+func gc(args *skel.CmdArgs) error {
+	begin := time.Now()
+	c, err := ParseConf(args.StdinData)
+	if err != nil {
+		return err
+	}
+	s := store{c.DataDir}
+	s.sweep(begin)
+	files, err := s.keys()
+	errs := []error{err}
+	for path, k := range files {
+		if err := c.collect(path, k, begin, args.Path); err != nil {
+			errs = append(errs, fmt.Errorf("container %s: %w", k.ContainerID, err))
+		}
+	}
+	errs = append(errs, c.forwardGC(args))
+	if err := errors.Join(errs...); err != nil {
+		return types.NewError(types.ErrInternal, "garbage collection: "+err.Error(), "")
+	}
+	return nil
+}
+
+// collect frees one file's attachment if it is this network's and no valid one. It waits for a call that is under way: an ADD that succeeds is
+// younger than the list, and one that was killed leaves its file old.
+func (c Conf) collect(path string, k Key, begin time.Time, cniPath string) error {
+	if k.IfName != "" && c.isValid(k) {
+		return nil
+	}
+	e, err := lock(path, max(lockWait-time.Since(begin), 0))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	r, err := parseRecord(e.text)
+	if err == nil && r.IfName != "" {
+		k.IfName = r.IfName
+	}
+	info, statErr := e.file.Stat()
+	if statErr != nil || !info.ModTime().Before(begin) || err == nil && r.config.text("name") != c.Name || c.isValid(k) {
+		e.close()
+		return statErr
+	}
+	if k.IfName == "" {
+		k.IfName = usualIfName
+	}
+	return c.free(e, k, cniPath)
+}
+
+// isValid reports whether an attachment is on the runtime's list. One whose interface is not known counts as valid with the container.
+func (c Conf) isValid(k Key) bool {
+	for _, a := range c.ValidAttachments {
+		if a.ContainerID == k.ContainerID && (k.IfName == "" || a.IfName == k.IfName) {
+			return true
+		}
+	}
+	return false
+}
+
+// forwardGC hands the runtime's list to the delegate. One that does not know the verb has nothing to collect.
+func (c Conf) forwardGC(args *skel.CmdArgs) error {
+	config := c.fallback()
+	attachments := c.ValidAttachments
+	if attachments == nil {
+		attachments = []types.GCAttachment{}
+	}
+	config.set("cni.dev/valid-attachments", attachments)
+	err := delegate{config, args.Path}.call("GC", args)
+	if code := codeOf(err); err != nil && (code == types.ErrIncompatibleCNIVersion || code == types.ErrInvalidEnvironmentVariables) {
+		return nil
+	}
+	return err
+}
