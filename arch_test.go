@@ -31,6 +31,7 @@ var rules = map[string]rule{
 	"api":               {},
 	"cmd/flanneld":      {all: true},
 	"cmd/flannelctl":    {all: true},
+	"probe":             {others: []string{"golang.org/x/time/rate"}},
 	"subnet":            {},
 	"subnet/etcdv3":     {ours: []string{"subnet"}, others: []string{"go.etcd.io/", "go.uber.org/zap", "google.golang.org/grpc"}},
 	"subnet/subnettest": {ours: []string{"subnet"}},

@@ -74,6 +74,7 @@ type Daemon struct {
 	Endpoints     []string `json:"endpoints"`
 	EmbeddedStore bool     `json:"embedded_store,omitempty"`
 	Healthz       string   `json:"healthz,omitempty"` // address:port
+	ProbePort     uint16   `json:"probe_port,omitempty"`
 	IPMasq        bool     `json:"ip_masq"`
 	ForwardRules  bool     `json:"forward_rules"`
 	ConfigFile    string   `json:"net_config_file,omitempty"` // replaces the configuration in the store
@@ -98,16 +99,15 @@ type Probe struct {
 	RoundTrip time.Duration `json:"round_trip_ns"` // the best of those that came back; 0 if none did
 	PathMTU   int           `json:"path_mtu"`      // the largest packet that came back; 0 if none did
 	OneWay    bool          `json:"one_way"`       // the peer's probes arrive here, ours do not come back
+	Version   string        `json:"version,omitempty"`
 }
 
 // ProbeSummary is all that is known from probes.
 type ProbeSummary struct {
-	Sent     uint64 `json:"sent"`
-	Lost     uint64 `json:"lost"`
-	Peers    int    `json:"peers"` // probed lately
-	Failing  int    `json:"failing"`
-	OneWay   int    `json:"one_way"`
-	SmallMTU int    `json:"small_mtu"` // full packets get lost
+	Peers    int `json:"peers"` // probed lately
+	Failing  int `json:"failing"`
+	OneWay   int `json:"one_way"`
+	SmallMTU int `json:"small_mtu"` // full packets get lost
 }
 
 // Leases are all records of the network at one revision of the store.

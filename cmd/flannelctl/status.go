@@ -53,7 +53,7 @@ func writeStatus(w io.Writer, s api.Status) {
 	row(w, "drift", driftText(s.Drift))
 	row(w, "passes", fmt.Sprintf("%d, %d failed, last %s, took %s", s.Passes.Count, s.Passes.Failed, ago(s.Passes.Last), s.Passes.Took.Round(time.Microsecond)))
 	if p := s.Probes; p != nil {
-		row(w, "probes", fmt.Sprintf("%d sent, %d lost; of %d peers probed lately %d failing, %d one way, %d lose full packets", p.Sent, p.Lost, p.Peers, p.Failing, p.OneWay, p.SmallMTU))
+		row(w, "probes", fmt.Sprintf("of %d peers probed lately %d failing, %d of them one way, %d lose full packets", p.Peers, p.Failing, p.OneWay, p.SmallMTU))
 	}
 	if s.Pending != "" {
 		row(w, "pending", s.Pending)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"flanneld/api"
+	"flanneld/probe"
 	"flanneld/subnet"
 )
 
@@ -17,7 +18,7 @@ func (d *process) fixed() api.Status {
 		Devices: []string{}, Addresses: []netip.Addr{}, PublicIPs: []netip.Addr{}, Subnets: []netip.Prefix{},
 		Daemon: &api.Daemon{
 			PID: os.Getpid(), SubnetFile: d.o.SubnetFile, StateDir: d.o.StateDir, Prefix: d.o.EtcdPrefix, EmbeddedStore: d.o.EtcdEmbedded,
-			IPMasq: d.o.IPMasq, ForwardRules: d.o.IPTablesForwardRules, ConfigFile: d.o.NetConfigPath,
+			ProbePort: d.o.ProbePort, IPMasq: d.o.IPMasq, ForwardRules: d.o.IPTablesForwardRules, ConfigFile: d.o.NetConfigPath,
 		},
 	}
 	for _, e := range d.o.EtcdEndpoints {
@@ -27,6 +28,25 @@ func (d *process) fixed() api.Status {
 		s.Daemon.Healthz = addr.String()
 	}
 	return s
+}
+
+// observe connects the status with those who look at it.
+func (d *process) observe() {
+	site := &probeSite{status: d.status}
+	d.status.fixed, d.status.errors, d.status.observe = d.fixed(), d.journal.Errors, d.metrics.pass
+	d.status.prober = probe.New(probe.Options{
+		Port: d.o.ProbePort, Period: d.o.ProbeInterval, Version: version, Site: site.site, Observe: d.metrics.probed, Log: d.log,
+	})
+	d.metrics.Register(NewStatusCollector(d.status.report, "/proc/net/dev"))
+}
+
+// health returns the server for whoever may reach the health port.
+func (d *process) health() Health {
+	addr, _ := d.o.Healthz() // without a port: no server
+	return Health{
+		Addr: addr, Alive: d.status.Alive, Ready: d.status.Ready, Status: func() any { return d.publicStatus() },
+		Metrics: d.metrics.Handler(), Page: StatusPage(d.publicStatus, d.status.peers, d.journal.Events), Log: d.log,
+	}
 }
 
 // publicStatus is the status for whoever may reach the health server: without what concerns this host's files and the store.

@@ -17,6 +17,8 @@ import (
 //	/healthz  200 while Alive returns nil, else 503 with the reason
 //	/readyz   200 while Ready returns nil, else 503 with the reason
 //	/status   what Status returns, as JSON; 404 without Status
+//	/metrics  what Metrics serves; 404 without Metrics
+//	/         what Page serves; 404 without Page
 //
 // The functions are called for each request, by several goroutines at once.
 type Health struct {
@@ -24,7 +26,9 @@ type Health struct {
 	Alive  func() error
 	Ready  func() error
 	Status func() any
-	Log    *slog.Logger
+	// Metrics and Page must not change anything: whoever reaches the port may ask them.
+	Metrics, Page http.Handler
+	Log           *slog.Logger
 }
 
 const (
@@ -92,6 +96,12 @@ func (h Health) Handler() http.Handler {
 	mux.Handle("GET /readyz", check(h.Ready))
 	if h.Status != nil {
 		mux.HandleFunc("GET /status", h.writeStatus)
+	}
+	if h.Metrics != nil {
+		mux.Handle("GET /metrics", h.Metrics)
+	}
+	if h.Page != nil {
+		mux.Handle("GET /{$}", h.Page)
 	}
 	return mux
 }

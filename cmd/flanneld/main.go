@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -43,7 +44,7 @@ func realMain(args, environ []string) int {
 	if o.Verbosity > 0 {
 		level = slog.LevelDebug
 	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	log := slog.New(newHandler(o.LogFormat, os.Stderr, level))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	log.Info("flanneld starts", "version", version, "options", o)
@@ -58,4 +59,12 @@ func realMain(args, environ []string) int {
 	}
 	log.Info("flanneld ends, the data plane stays")
 	return 0
+}
+
+func newHandler(format logFormat, w io.Writer, level slog.Level) slog.Handler {
+	o := &slog.HandlerOptions{Level: level}
+	if format == logJSON {
+		return slog.NewJSONHandler(w, o)
+	}
+	return slog.NewTextHandler(w, o)
 }

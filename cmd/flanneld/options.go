@@ -51,7 +51,11 @@ type Options struct {
 	HealthzIP   netip.Addr
 	HealthzPort uint16 // 0: no server
 
+	ProbePort     uint16 // 0: no probes
+	ProbeInterval time.Duration
+
 	Verbosity int // 0 info, above debug
+	LogFormat logFormat
 	Version   bool
 
 	// The flags of Kubernetes as the store are read so that command lines stay valid. KubeSubnetMgr is refused.
@@ -62,7 +66,17 @@ type Options struct {
 	SetNodeNetworkUnavailable bool
 }
 
+// logFormat says how log lines are written.
+type logFormat string
+
 const (
+	logText logFormat = "text"
+	logJSON logFormat = "json"
+)
+
+const (
+	leastProbeInterval = 100 * time.Millisecond
+
 	defaultRenewMargin = time.Hour
 	leastLeaseTTL      = time.Minute
 )
@@ -82,6 +96,9 @@ func defaults() Options {
 		IPTablesForwardRules:      true,
 		StrictIngress:             true,
 		HealthzIP:                 netip.IPv4Unspecified(),
+		ProbePort:                 8473,
+		ProbeInterval:             10 * time.Second,
+		LogFormat:                 logText,
 		KubeAnnotationPrefix:      "flannel.alpha.coreos.com",
 		SetNodeNetworkUnavailable: true,
 	}

@@ -81,6 +81,9 @@ func firewallFlags(fs *flag.FlagSet, o *Options) {
 func healthFlags(fs *flag.FlagSet, o *Options) {
 	fs.Var(listenAddress(&o.HealthzIP), "healthz-ip", "`address` that the health server listens on")
 	fs.Var(port(&o.HealthzPort), "healthz-port", "`port` of the health server, 0: none")
+	fs.Var(port(&o.ProbePort), "probe-port", "UDP `port` inside the tunnel that all hosts answer probes on, 0: no probes")
+	fs.Var(duration(&o.ProbeInterval, leastProbeInterval), "probe-interval", "`time` between two rounds of probes to a few peers")
+	fs.Var(oneOf(&o.LogFormat, logText, logJSON), "log-format", "how log lines are written: `text|json`")
 	fs.Var(verbosity(&o.Verbosity), "v", "verbosity `level`: 0 is info, 1 and above debug")
 	fs.Var(toggle(&o.Version), "version", "print the version and exit")
 }

@@ -41,6 +41,7 @@ type process struct {
 	stateDir *subnet.StateDir
 	state    subnet.State
 	status   *status
+	metrics  *Metrics
 	underlay *liveUnderlay
 }
 
@@ -54,21 +55,21 @@ func run(ctx context.Context, o Options, log *slog.Logger) error {
 	journal := NewJournal(log.Handler())
 	log = slog.New(journal)
 	notifier := NewNotifier(log)
-	d := &process{o: o, log: log, journal: journal, drains: make(chan *drainRequest), stateDir: stateDir, status: newStatus(notifier)}
+	d := &process{o: o, log: log, journal: journal, drains: make(chan *drainRequest), stateDir: stateDir, status: newStatus(notifier), metrics: NewMetrics()}
 	if d.state, err = stateDir.Load(); err != nil {
 		log.Warn("remembered state not used", "reason", err)
 	}
-	if d.kernel, err = ip.NewKernel(log); err != nil {
+	kernel, err := ip.NewKernel(log)
+	if err != nil {
 		return err
 	}
-	d.status.fixed, d.status.errors = d.fixed(), journal.Errors
+	d.kernel = countedKernel{kernel, d.metrics}
+	d.observe()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return d.socket().Run(ctx) })
 	g.Go(func() error { return notifier.Run(ctx, func() bool { return d.status.Alive() == nil }) })
-	if addr, ok := o.Healthz(); ok {
-		h := Health{Addr: addr, Alive: d.status.Alive, Ready: d.status.Ready, Status: func() any { return d.publicStatus() }, Log: log}
-		g.Go(func() error { return h.Run(ctx) })
-	}
+	g.Go(func() error { return d.health().Run(ctx) })
+	g.Go(func() error { return d.status.prober.Run(ctx) })
 	g.Go(func() error { return d.serve(ctx) })
 	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
@@ -223,7 +224,7 @@ func (d *process) manager(b *backend.Backend) *subnet.Manager {
 	} else if !errors.Is(err, os.ErrNotExist) {
 		d.log.Warn("subnet file not used", "reason", err)
 	}
-	return subnet.NewManager(d.store, o)
+	return subnet.NewManager(countedStore{d.store, d.metrics}, o)
 }
 
 // config returns the network configuration: that of the file, if one is given, else the store's, which gets the given one

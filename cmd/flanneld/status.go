@@ -13,6 +13,7 @@ import (
 	"flanneld/api"
 	"flanneld/backend"
 	"flanneld/ip"
+	"flanneld/probe"
 	"flanneld/subnet"
 )
 
@@ -28,6 +29,8 @@ type status struct {
 	notifier *Notifier
 	fixed    api.Status // what does not change while the process lives
 	errors   func() []api.Event
+	prober   *probe.Prober
+	observe  func(took time.Duration, err error) // of each pass
 
 	mu       sync.Mutex // guards all below
 	from     sources
@@ -42,7 +45,10 @@ type status struct {
 }
 
 func newStatus(n *Notifier) *status {
-	return &status{notifier: n, where: "starting", errors: func() []api.Event { return []api.Event{} }}
+	return &status{
+		notifier: n, where: "starting", errors: func() []api.Event { return []api.Event{} },
+		prober: probe.New(probe.Options{}), observe: func(time.Duration, error) {},
+	}
 }
 
 // join sets where the facts come from.
@@ -78,6 +84,7 @@ func (s *status) pass(v subnet.View, u ip.Underlay, err error, ready bool) {
 		s.passes.LastErr = brief(err)
 	}
 	s.failing = newFailing(v.Peers, err)
+	s.observe(s.passes.Took, err)
 	s.mu.Unlock()
 	s.notifier.Status(s.line())
 	if ready {
@@ -173,6 +180,7 @@ func (s *status) report() api.Status {
 		for k, n := range b.Drift() {
 			r.Drift[ip.Kind(k).String()] = uint64(n)
 		}
+		r.Probes = summary(s.prober.Findings(), r.MTU)
 	}
 	return r
 }
@@ -263,11 +271,16 @@ func (s *status) peers() []api.Peer {
 		}
 	}
 	out := make([]api.Peer, 0, len(peers))
+	findings := s.prober.Findings()
 	for _, l := range peers {
 		why := failing.of(l)
-		out = append(out, api.Peer{
+		p := api.Peer{
 			Subnet: l.Subnet, PublicIP: l.PublicIP, Host: hosts[l.Subnet.String()], Backend: l.BackendType, Programmed: why == "", Reason: why,
-		})
+		}
+		if f, ok := findings[l.Subnet]; ok {
+			p.Probe = wireProbe(f)
+		}
+		out = append(out, p)
 	}
 	return out
 }

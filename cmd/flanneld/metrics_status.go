@@ -1,0 +1,142 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"flanneld/api"
+)
+
+// StatusCollector shows the status as metrics.
+type StatusCollector struct {
+	status  func() api.Status
+	devices string // file of the kernel with the counters of all devices
+	gauges  []gauge
+}
+
+type gauge struct {
+	desc  *prometheus.Desc
+	value func(api.Status) float64
+}
+
+// NewStatusCollector returns a collector that asks for the status at each scrape, and reads the counters of the backend's
+// devices from a file like /proc/net/dev.
+func NewStatusCollector(status func() api.Status, devices string) *StatusCollector {
+	c := &StatusCollector{status: status, devices: devices}
+	for _, g := range []struct {
+		name, help string
+		value      func(api.Status) float64
+	}{
+		{"ready", "1 while the data plane is up, else 0.", func(s api.Status) float64 { return number(s.Ready) }},
+		{"drained", "1 after the operator has drained the host.", func(s api.Status) float64 { return number(s.Drained) }},
+		{"peers", "Subnets of other hosts.", func(s api.Status) float64 { return float64(s.Peers) }},
+		{"peers_failing", "Peers that the last pass has not brought into the kernel.", func(s api.Status) float64 { return float64(s.Failing) }},
+		{"peers_kept", "Peers that the store has lost and that are still forwarded to.", func(s api.Status) float64 { return float64(s.Kept) }},
+		{"records_skipped", "Records in the store that are no peers.", func(s api.Status) float64 { return float64(s.Skipped) }},
+		{"store_reachable", "1 while the store answers, else 0.", func(s api.Status) float64 { return number(s.StoreSince == nil) }},
+		{"lease_held", "1 while the store has this host's lease.", func(s api.Status) float64 { return number(s.Lease.Held) }},
+		{"restart_pending", "1 while a change of the network configuration waits for a restart.", func(s api.Status) float64 { return number(s.Pending != "") }},
+		{"mtu_bytes", "Largest packet that pods may send.", func(s api.Status) float64 { return float64(s.MTU) }},
+	} {
+		c.gauges = append(c.gauges, gauge{prometheus.NewDesc(namespace+"_"+g.name, g.help, nil, nil), g.value})
+	}
+	return c
+}
+
+func number(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+var (
+	leaseLeft  = prometheus.NewDesc(namespace+"_lease_remaining_seconds", "Time until the lease ends unless it is renewed; absent for a reservation.", nil, nil)
+	driftTotal = prometheus.NewDesc(namespace+"_drift_objects_total", "Kernel objects that others had changed and that were repaired.", []string{"kind"}, nil)
+	probePeers = prometheus.NewDesc(namespace+"_probe_peers", "Peers probed lately, by what was found; one may count for several.", []string{"finding"}, nil)
+	packets    = prometheus.NewDesc(namespace+"_tunnel_packets_total", "Packets through the tunnel device.", []string{"device", "direction"}, nil)
+	octets     = prometheus.NewDesc(namespace+"_tunnel_bytes_total", "Bytes through the tunnel device.", []string{"device", "direction"}, nil)
+	drops      = prometheus.NewDesc(namespace+"_tunnel_dropped_packets_total", "Packets that the tunnel device dropped.", []string{"device", "direction", "reason"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (c *StatusCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, g := range c.gauges {
+		ch <- g.desc
+	}
+	for _, d := range []*prometheus.Desc{leaseLeft, driftTotal, probePeers, packets, octets, drops} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *StatusCollector) Collect(ch chan<- prometheus.Metric) {
+	s := c.status()
+	for _, g := range c.gauges {
+		ch <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, g.value(s))
+	}
+	if s.Lease.Until != nil {
+		ch <- prometheus.MustNewConstMetric(leaseLeft, prometheus.GaugeValue, time.Until(*s.Lease.Until).Seconds())
+	}
+	for kind, n := range s.Drift {
+		ch <- prometheus.MustNewConstMetric(driftTotal, prometheus.CounterValue, float64(n), kind)
+	}
+	if p := s.Probes; p != nil {
+		for finding, n := range map[string]int{"all": p.Peers, "failing": p.Failing, "one_way": p.OneWay, "small_mtu": p.SmallMTU} {
+			ch <- prometheus.MustNewConstMetric(probePeers, prometheus.GaugeValue, float64(n), finding)
+		}
+	}
+	text, err := os.ReadFile(c.devices)
+	if err != nil {
+		return // the other metrics are worth showing
+	}
+	for name, v := range deviceCounters(text) {
+		if slices.Contains(s.Devices, name) {
+			collectDevice(ch, name, v)
+		}
+	}
+}
+
+func collectDevice(ch chan<- prometheus.Metric, name string, v [deviceColumns]float64) {
+	send := func(d *prometheus.Desc, value float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, value, append([]string{name}, labels...)...)
+	}
+	for i, direction := range []string{"receive", "transmit"} {
+		v := v[i*deviceColumns/2:]
+		send(octets, v[0], direction)
+		send(packets, v[1], direction)
+		send(drops, v[2], direction, "error")
+		send(drops, v[3], direction, "drop")
+		send(drops, v[4], direction, "fifo")
+	}
+	send(drops, v[5], "receive", "frame")
+	send(drops, v[14], "transmit", "carrier")
+}
+
+// deviceColumns of /proc/net/dev: bytes packets errs drop fifo frame compressed multicast, then those of sending: bytes packets
+// errs drop fifo colls carrier compressed.
+const deviceColumns = 16
+
+func deviceCounters(text []byte) map[string][deviceColumns]float64 {
+	out := map[string][deviceColumns]float64{}
+	for lines := bufio.NewScanner(bytes.NewReader(text)); lines.Scan(); {
+		name, rest, ok := strings.Cut(lines.Text(), ":")
+		cells := strings.Fields(rest)
+		if !ok || len(cells) < deviceColumns {
+			continue
+		}
+		var v [deviceColumns]float64
+		for i := range v {
+			v[i], _ = strconv.ParseFloat(cells[i], 64) // the kernel writes numbers
+		}
+		out[strings.TrimSpace(name)] = v
+	}
+	return out
+}

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"net/netip"
+	"sync"
+
+	"flanneld/api"
+	"flanneld/backend/alloc"
+	"flanneld/probe"
+	"flanneld/subnet"
+)
+
+// probeSite tells the prober about this host and its peers. It computes anew only after a pass.
+type probeSite struct {
+	status *status
+
+	mu   sync.Mutex // guards all below
+	seen uint64     // passes
+	last probe.Site
+}
+
+func (p *probeSite) site() probe.Site {
+	p.status.mu.Lock()
+	passes, v, u, from := p.status.passes.Count, p.status.view, p.status.underlay, p.status.from
+	p.status.mu.Unlock()
+	if from.backend == nil || v.Config.BackendType == alloc.Type || len(v.Self) == 0 {
+		return probe.Site{}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if passes == p.seen {
+		return p.last
+	}
+	_, records := from.manager.Peers()
+	ours := map[netip.Prefix]bool{}
+	for _, r := range records {
+		for _, l := range r.Leases {
+			ours[l.Subnet] = r.Identity != ""
+		}
+	}
+	// With a device, its address is in the tunnel; without one the packets travel as the host's own do.
+	tunnel := len(from.backend.Scope().Links) > 0
+	addr := func(l subnet.Lease) netip.Addr {
+		if tunnel {
+			return l.Subnet.Addr()
+		}
+		return l.PublicIP
+	}
+	site := probe.Site{MTU: from.backend.MTU()}
+	for _, l := range v.Self {
+		if tunnel {
+			site.Locals = append(site.Locals, l.Subnet.Addr())
+		} else {
+			site.Locals = append(site.Locals, u.Addr(l.Subnet))
+		}
+	}
+	for _, l := range v.Peers {
+		site.Peers = append(site.Peers, probe.Peer{Subnet: l.Subnet, Addr: addr(l), Silent: !ours[l.Subnet]})
+	}
+	p.seen, p.last = passes, site
+	return site
+}
+
+// wireProbe renders a finding.
+func wireProbe(f probe.Finding) *api.Probe {
+	return &api.Probe{At: f.At.UTC(), Sent: f.Sent, Lost: f.Lost, RoundTrip: f.RoundTrip, PathMTU: f.PathMTU, OneWay: f.OneWay, Version: f.Version}
+}
+
+// summary counts findings.
+func summary(findings map[netip.Prefix]probe.Finding, mtu int) *api.ProbeSummary {
+	s := &api.ProbeSummary{Peers: len(findings)}
+	for _, f := range findings {
+		switch {
+		case f.OneWay:
+			s.OneWay++
+			s.Failing++
+		case f.Lost == f.Sent:
+			s.Failing++
+		case f.PathMTU < mtu:
+			s.SmallMTU++
+		}
+	}
+	return s
+}

@@ -1,0 +1,169 @@
+package probe_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"flanneld/probe"
+)
+
+const period = 50 * time.Millisecond
+
+// freePort returns a UDP port that was free a moment ago.
+func freePort(t *testing.T) uint16 {
+	t.Helper()
+	c, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	return c.LocalAddr().(*net.UDPAddr).AddrPort().Port()
+}
+
+func peer(n byte) probe.Peer {
+	return probe.Peer{Subnet: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 5, n, 0}), 24), Addr: netip.AddrFrom4([4]byte{127, 0, 7, n})}
+}
+
+// prober runs one on 127.0.7.N until the test ends.
+func prober(t *testing.T, port uint16, n byte, observe func(time.Duration), peers ...probe.Peer) *probe.Prober {
+	t.Helper()
+	p := probe.New(probe.Options{
+		Port: port, Period: period, Version: "v1.2", Observe: observe, Log: slog.New(slog.DiscardHandler),
+		Site: func() probe.Site { return probe.Site{Locals: []netip.Addr{peer(n).Addr}, MTU: 1450, Peers: peers} },
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- p.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run = %v, want nil on cancel", err)
+		}
+	})
+	return p
+}
+
+// await waits until the prober has found out what the condition wants.
+func await(t *testing.T, p *probe.Prober, about probe.Peer, ok func(probe.Finding) bool) {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		f, known := p.Findings()[about.Subnet]
+		if known && ok(f) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the finding about %s is %+v", about.Subnet, f)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func TestPeersAnswerEachOther(t *testing.T) {
+	t.Parallel()
+	port := freePort(t)
+	var answered atomic.Int64
+	a := prober(t, port, 1, func(d time.Duration) {
+		if d > 0 {
+			answered.Add(1)
+		}
+	}, peer(2))
+	prober(t, port, 2, func(time.Duration) {}, peer(1))
+	await(t, a, peer(2), func(f probe.Finding) bool {
+		return f.Sent == 3 && f.Lost == 0 && f.RoundTrip > 0 && f.PathMTU == 1450 && f.Version == "v1.2" && !f.OneWay
+	})
+	if answered.Load() == 0 {
+		t.Error("no answer was observed")
+	}
+}
+
+func TestASilentPeerIsFoundOut(t *testing.T) {
+	t.Parallel()
+	a := prober(t, freePort(t), 3, func(time.Duration) {}, peer(4))
+	await(t, a, peer(4), func(f probe.Finding) bool { return f.Lost == f.Sent && f.RoundTrip == 0 && !f.OneWay })
+}
+
+func TestStrangersAreNotAnswered(t *testing.T) {
+	t.Parallel()
+	port := freePort(t)
+	a := prober(t, port, 5, func(time.Duration) {}, peer(6))
+	b := prober(t, port, 6, func(time.Duration) {}) // does not know a
+	await(t, a, peer(6), func(f probe.Finding) bool { return f.Lost == f.Sent })
+	if n := len(b.Findings()); n != 0 {
+		t.Errorf("%d findings about strangers", n)
+	}
+}
+
+func TestAPeerThatHearsNothingFromUsIsOneWay(t *testing.T) {
+	t.Parallel()
+	port := freePort(t)
+	a := prober(t, port, 7, func(time.Duration) {}, peer(8))
+	// The other host asks, and its answers get lost: it does not listen.
+	c, err := net.DialUDP("udp4", &net.UDPAddr{IP: peer(8).Addr.AsSlice()}, &net.UDPAddr{IP: peer(7).Addr.AsSlice(), Port: int(port)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	question := make([]byte, 64)
+	copy(question, "FLP1\x01")
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() {
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(period / 2):
+				_, _ = c.Write(question)
+			}
+		}
+	}()
+	await(t, a, peer(8), func(f probe.Finding) bool { return f.OneWay })
+}
+
+func TestTheRateDoesNotGrowWithTheCluster(t *testing.T) {
+	t.Parallel()
+	port := freePort(t)
+	var peers []probe.Peer
+	for i := range 250 {
+		peers = append(peers, peer(byte(i+1)))
+	}
+	asked := make(chan struct{}, 1000)
+	prober(t, port, 251, func(time.Duration) { asked <- struct{}{} }, peers...)
+	<-asked // the first round is over
+	time.Sleep(5 * time.Millisecond)
+	if n := len(asked); n > 27 {
+		t.Errorf("a round asked %d times, want at most 3 times 9 peers", n+1)
+	}
+}
+
+func TestAskWorksWithoutADaemon(t *testing.T) {
+	t.Parallel()
+	port := freePort(t)
+	prober(t, port, 9, func(time.Duration) {}, peer(10))
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		got, err := probe.Ask(t.Context(), peer(10).Addr, port, []probe.Target{{Addr: peer(9).Addr, MTU: 1450}})
+		if err == nil && got[peer(9).Addr].Lost == 0 && got[peer(9).Addr].PathMTU == 1450 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("Ask = %+v, %v", got, errors.Join(err))
+		}
+	}
+}
+
+func TestNoProberWithoutPort(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := probe.New(probe.Options{}).Run(ctx); err != nil {
+		t.Errorf("Run = %v, want nil", err)
+	}
+}

@@ -1,0 +1,255 @@
+package probe
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+const (
+	randoms     = 3 // peers picked by chance in a round
+	heards      = 3 // peers that ask us
+	suspects    = 3 // peers that did not answer last time
+	answerRate  = 500
+	answerBurst = 200
+	siteEvery   = time.Second
+	// Fresh is how many periods a result stays of use.
+	Fresh = 12
+)
+
+// Peer is another host as the prober sees it.
+type Peer struct {
+	Subnet netip.Prefix
+	Addr   netip.Addr // inside the tunnel, or of the host where there is none
+	Silent bool       // it runs something that does not answer probes
+}
+
+// Site is this host and its peers.
+type Site struct {
+	Locals []netip.Addr // own addresses that questions go to, one for each family
+	MTU    int
+	Peers  []Peer
+}
+
+// Options say what to probe.
+type Options struct {
+	Port    uint16 // 0: no prober
+	Period  time.Duration
+	Version string
+	Site    func() Site // called about once a second
+	// Observe is called for every small question with the time that its answer took, 0: lost.
+	Observe func(roundTrip time.Duration)
+	Log     *slog.Logger
+}
+
+// Prober asks peers and answers theirs.
+//
+//	Site ──▶ sockets on own addresses ──▶ every Period: a few peers by chance, those that ask us, those that failed
+type Prober struct {
+	o       Options
+	limiter *rate.Limiter
+	sockets map[netip.Addr]*socket // used by Run alone
+	failure string                 // last one of opening a socket
+
+	mu      sync.Mutex // guards all below
+	site    Site
+	known   map[netip.Addr]bool // who may ask
+	heard   map[netip.Addr]time.Time
+	results map[netip.Addr]Result
+}
+
+// New returns a prober that does nothing before Run.
+func New(o Options) *Prober {
+	return &Prober{
+		o: o, limiter: rate.NewLimiter(answerRate, answerBurst), sockets: map[netip.Addr]*socket{},
+		known: map[netip.Addr]bool{}, heard: map[netip.Addr]time.Time{}, results: map[netip.Addr]Result{},
+	}
+}
+
+// Run probes until ctx ends, and then returns nil.
+func (p *Prober) Run(ctx context.Context) error {
+	if p.o.Port == 0 {
+		<-ctx.Done()
+		return nil
+	}
+	var receivers sync.WaitGroup
+	defer receivers.Wait()
+	defer p.closeAll()
+	var next time.Time
+	for ctx.Err() == nil {
+		p.look(ctx, &receivers)
+		if now := time.Now(); !now.Before(next) {
+			next = now.Add(p.o.Period/2 + rand.N(p.o.Period))
+			p.rounds(ctx)
+		}
+		pause(ctx, min(siteEvery, p.o.Period))
+	}
+	return nil
+}
+
+// look takes in the present site, and binds to the own addresses as they come and go.
+func (p *Prober) look(ctx context.Context, receivers *sync.WaitGroup) {
+	site := p.o.Site()
+	known := make(map[netip.Addr]bool, len(site.Peers))
+	for _, peer := range site.Peers {
+		known[peer.Addr] = true
+	}
+	p.mu.Lock()
+	p.site, p.known = site, known
+	for a := range p.results {
+		if !known[a] {
+			delete(p.results, a)
+			delete(p.heard, a)
+		}
+	}
+	p.mu.Unlock()
+	for a, s := range p.sockets {
+		if !slices.Contains(site.Locals, a) {
+			_ = s.conn.Close()
+			delete(p.sockets, a)
+		}
+	}
+	for _, a := range site.Locals {
+		if p.sockets[a] != nil {
+			continue
+		}
+		s, err := open(ctx, a, p.o.Port, p.o.Port)
+		if err != nil {
+			if p.failure != err.Error() {
+				p.failure = err.Error()
+				p.o.Log.Debug("probes not possible, trying again", "reason", err)
+			}
+			continue
+		}
+		p.failure, p.sockets[a] = "", s
+		receivers.Go(func() { s.receive(func(q packet, from netip.AddrPort, size int) { p.take(s, q, from, size) }) })
+	}
+}
+
+func (p *Prober) closeAll() {
+	for _, s := range p.sockets {
+		_ = s.conn.Close()
+	}
+}
+
+// take answers a question of a peer, and takes in answers to ours.
+func (p *Prober) take(s *socket, q packet, from netip.AddrPort, size int) {
+	if q.kind == answer {
+		s.land(q, from.Addr())
+		return
+	}
+	p.mu.Lock()
+	known := p.known[from.Addr()]
+	if known {
+		p.heard[from.Addr()] = time.Now()
+	}
+	p.mu.Unlock()
+	if known && p.limiter.Allow() {
+		_, _ = s.conn.WriteToUDPAddrPort(packet{answer, q.nonce, p.o.Version}.encode(size), from) // lost as any packet may be
+	}
+}
+
+// rounds asks the chosen peers, over each family's socket.
+func (p *Prober) rounds(ctx context.Context) {
+	chosen := p.choose()
+	for local, s := range p.sockets {
+		var targets []Target
+		for _, t := range chosen {
+			if t.Addr.Is4() == local.Is4() {
+				targets = append(targets, t)
+			}
+		}
+		results := round(ctx, s, targets, p.o.Version)
+		if ctx.Err() != nil {
+			return
+		}
+		p.mu.Lock()
+		for a, r := range results {
+			p.results[a] = r
+		}
+		p.mu.Unlock()
+		p.observe(results)
+	}
+}
+
+func (p *Prober) observe(results map[netip.Addr]Result) {
+	for _, r := range results {
+		for i := range r.Sent {
+			if i < r.Lost {
+				p.o.Observe(0)
+			} else {
+				p.o.Observe(r.RoundTrip)
+			}
+		}
+	}
+}
+
+// choose picks whom to ask: a bounded number, however many there are.
+func (p *Prober) choose() []Target {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	seen := map[netip.Addr]bool{}
+	var out []Target
+	add := func(peer Peer) bool {
+		if peer.Silent || seen[peer.Addr] {
+			return false
+		}
+		seen[peer.Addr] = true
+		r, known := p.results[peer.Addr]
+		out = append(out, Target{peer.Addr, p.site.MTU, known && r.Lost < r.Sent && r.PathMTU < p.site.MTU})
+		return true
+	}
+	failed, heard := 0, 0
+	start := 0
+	if len(p.site.Peers) > 0 {
+		start = rand.N(len(p.site.Peers))
+	}
+	for i := range p.site.Peers {
+		peer := p.site.Peers[(start+i)%len(p.site.Peers)]
+		r, known := p.results[peer.Addr]
+		switch {
+		case known && r.Sent > 0 && (r.Lost == r.Sent || r.PathMTU < p.site.MTU) && failed < suspects:
+			if add(peer) {
+				failed++
+			}
+		case time.Since(p.heard[peer.Addr]) < 2*p.o.Period && heard < heards:
+			if add(peer) {
+				heard++
+			}
+		}
+	}
+	for tries, picked := 0, 0; picked < randoms && tries < 10*randoms && len(p.site.Peers) > 0; tries++ {
+		if add(p.site.Peers[rand.N(len(p.site.Peers))]) {
+			picked++
+		}
+	}
+	return out
+}
+
+// Finding is a result about a peer that is still of use.
+type Finding struct {
+	Result
+	OneWay bool // it asks us, and does not answer us
+}
+
+// Findings returns what is known, by the subnet of the peer.
+func (p *Prober) Findings() map[netip.Prefix]Finding {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := make(map[netip.Prefix]Finding, len(p.results))
+	for _, peer := range p.site.Peers {
+		r, ok := p.results[peer.Addr]
+		if !ok || time.Since(r.At) > Fresh*p.o.Period+WaitTime {
+			continue
+		}
+		heard := time.Since(p.heard[peer.Addr]) < 2*p.o.Period+WaitTime
+		out[peer.Subnet] = Finding{r, r.Lost == r.Sent && heard}
+	}
+	return out
+}

@@ -1,0 +1,121 @@
+package probe
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+const (
+	smallSize = 100 // bytes of the IP packet
+	smalls    = 3   // small questions to each peer in a round
+	pace      = 2 * time.Millisecond
+	lookEvery = 10 * time.Millisecond
+	// WaitTime is how long a round waits for answers.
+	WaitTime = 2 * time.Second
+)
+
+// ladder are the sizes that are tried when full packets get lost.
+var ladder = []int{1450, 1400, 1350, 1280, 1200, 1000, 576}
+
+// Result is what one round has found about one peer.
+type Result struct {
+	At         time.Time
+	Sent, Lost int
+	RoundTrip  time.Duration // the best; 0: nothing came back
+	PathMTU    int           // the largest packet that came back; 0: only small ones did, or none
+	Version    string        // of the daemon that answered
+}
+
+// Target is whom to ask.
+type Target struct {
+	Addr netip.Addr
+	MTU  int  // of the network: the largest packet that must pass
+	Full bool // full packets got lost before: try smaller ones as well
+}
+
+// round asks all targets and waits for their answers, but not longer than WaitTime.
+func round(ctx context.Context, s *socket, targets []Target, version string) map[netip.Addr]Result {
+	flights := map[netip.Addr][]*flight{}
+	for _, t := range targets {
+		sizes := slices.Repeat([]int{smallSize}, smalls)
+		if t.MTU > smallSize {
+			sizes = append(sizes, t.MTU)
+		}
+		for _, size := range ladder {
+			if t.Full && size < t.MTU {
+				sizes = append(sizes, size)
+			}
+		}
+		for _, size := range sizes {
+			flights[t.Addr] = append(flights[t.Addr], s.ask(t.Addr, size, version))
+			pause(ctx, pace)
+		}
+	}
+	deadline := time.Now().Add(WaitTime)
+	for s.missing() > 0 && time.Now().Before(deadline) && ctx.Err() == nil {
+		pause(ctx, lookEvery)
+	}
+	s.forget()
+	out := make(map[netip.Addr]Result, len(flights))
+	for addr, fs := range flights {
+		out[addr] = summary(fs)
+	}
+	return out
+}
+
+func summary(flights []*flight) Result {
+	r := Result{At: time.Now()}
+	for _, f := range flights {
+		small := f.size == smallSize
+		if small {
+			r.Sent++
+		}
+		if !f.done {
+			if small {
+				r.Lost++
+			}
+			continue
+		}
+		r.Version = f.from
+		if small {
+			if r.RoundTrip == 0 || f.back < r.RoundTrip {
+				r.RoundTrip = f.back
+			}
+		} else {
+			r.PathMTU = max(r.PathMTU, f.size)
+		}
+	}
+	return r
+}
+
+// Ask makes one round from a local address, without a daemon on this host.
+func Ask(ctx context.Context, local netip.Addr, port uint16, targets []Target) (map[netip.Addr]Result, error) {
+	s, err := open(ctx, local, 0, port)
+	if err != nil {
+		return nil, err
+	}
+	received := make(chan struct{})
+	go func() {
+		defer close(received)
+		s.receive(func(p packet, from netip.AddrPort, _ int) {
+			if p.kind == answer {
+				s.land(p, from.Addr())
+			}
+		})
+	}()
+	out := round(ctx, s, targets, "")
+	err = s.conn.Close()
+	<-received
+	return out, err
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
