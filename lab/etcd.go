@@ -21,7 +21,7 @@ const Prefix = "/coreos.com/network"
 type Etcd struct {
 	*Namespace
 	*Process
-	Addr  netip.Addr // on the underlay
+	Addr  netip.Addr // on the underlay; the zero value where the lab does not have the family
 	Addr6 netip.Addr
 
 	lab  *Lab
@@ -37,14 +37,34 @@ func (l *Lab) Etcd(ctx context.Context, name string, args ...string) (*Etcd, err
 		return nil, err
 	}
 	e := &Etcd{Namespace: n, lab: l, name: name, dir: filepath.Join(l.dir, name), args: args}
-	if e.Addr, e.Addr6, err = l.connect(n); err != nil {
+	if e.Addr, e.Addr6, err = l.connect(n, l.o.Families); err != nil {
 		return nil, err
 	}
 	return e, e.Start(ctx)
 }
 
-// URL returns where hosts reach the store.
-func (e *Etcd) URL() string { return fmt.Sprintf("http://%s:2379", e.Addr) }
+// URL returns where hosts reach the store: by IPv4 if the lab has it.
+func (e *Etcd) URL() string { return e.urls()[0] }
+
+// URLFor returns where one host reaches the store.
+func (e *Etcd) URLFor(h *Host) string {
+	urls := e.urls()
+	if !h.Addr.IsValid() {
+		return urls[len(urls)-1]
+	}
+	return urls[0]
+}
+
+// urls returns where the store listens on the underlay, IPv4 first.
+func (e *Etcd) urls() []string {
+	var urls []string
+	for _, a := range []netip.Addr{e.Addr, e.Addr6} {
+		if a.IsValid() {
+			urls = append(urls, "http://"+netip.AddrPortFrom(a, 2379).String())
+		}
+	}
+	return urls
+}
 
 // socket is where the lab itself reaches it, from outside its namespace.
 func (e *Etcd) socket() string { return filepath.Join(e.dir, "client.sock") }
@@ -55,7 +75,7 @@ func (e *Etcd) Start(ctx context.Context) error {
 		return fmt.Errorf("create etcd's folder: %w", err)
 	}
 	_ = os.Remove(e.socket()) // of one that was killed
-	listen := fmt.Sprintf("http://%s:2379,http://[%s]:2379,unix://%s", e.Addr, e.Addr6, e.socket())
+	listen := strings.Join(append(e.urls(), "unix://"+e.socket()), ",")
 	args := append([]string{
 		e.lab.o.Binaries.Etcd, "--name", e.name, "--data-dir", filepath.Join(e.dir, "data"),
 		"--listen-client-urls", listen, "--advertise-client-urls", e.URL(),

@@ -15,7 +15,7 @@ import (
 // Host is a machine on the underlay that can run the daemon and pods.
 type Host struct {
 	*Namespace
-	Addr  netip.Addr // on the underlay
+	Addr  netip.Addr // on the underlay; the zero value where the host does not have the family
 	Addr6 netip.Addr
 
 	lab  *Lab
@@ -25,7 +25,10 @@ type Host struct {
 }
 
 // Host adds a machine to the underlay: forwarding is on, nothing runs yet.
-func (l *Lab) Host(name string) (*Host, error) {
+func (l *Lab) Host(name string) (*Host, error) { return l.HostOf(name, l.o.Families) }
+
+// HostOf adds a machine that has these families only; with none, its interface has no address but the link-local one.
+func (l *Lab) HostOf(name string, families Families) (*Host, error) {
 	n, err := l.namespace(name)
 	if err != nil {
 		return nil, err
@@ -34,10 +37,18 @@ func (l *Lab) Host(name string) (*Host, error) {
 	if err := os.MkdirAll(h.dir, 0o755); err != nil {
 		return nil, fmt.Errorf("create the host's folder: %w", err)
 	}
-	if h.Addr, h.Addr6, err = l.connect(n); err != nil {
+	if h.Addr, h.Addr6, err = l.connect(n, families); err != nil {
 		return nil, err
 	}
 	return h, errors.Join(n.Sysctl("net/ipv4/ip_forward", "1"), n.Sysctl("net/ipv6/conf/all/forwarding", "1"))
+}
+
+// AddrOf returns the host's address on the underlay of the family of another address.
+func (h *Host) AddrOf(family netip.Addr) netip.Addr {
+	if family.Is4() {
+		return h.Addr
+	}
+	return h.Addr6
 }
 
 // Dir returns the folder of the host's files.

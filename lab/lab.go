@@ -17,8 +17,22 @@ import (
 // Options say what a lab is made of.
 type Options struct {
 	Binaries Binaries
-	MTU      int // of the underlay, in bytes; 0: 1500
+	MTU      int      // of the underlay, in bytes; 0: 1500
+	Families Families // of all machines on the underlay, but those that say otherwise; 0: both
 }
+
+// Families is a set of address families.
+type Families uint8
+
+// The families.
+const (
+	IPv4 Families = 1 << iota
+	IPv6
+	Dual = IPv4 | IPv6
+)
+
+// Has reports whether one family is in the set.
+func (f Families) Has(one Families) bool { return f&one != 0 }
 
 // Lab is a cluster. Its methods may be called concurrently.
 type Lab struct {
@@ -44,6 +58,9 @@ const (
 func New(o Options) (*Lab, error) {
 	if o.MTU == 0 {
 		o.MTU = 1500
+	}
+	if o.Families == 0 {
+		o.Families = Dual
 	}
 	sweep()
 	l := &Lab{id: strings.ToLower(rand.Text()[:5]), o: o, next: firstHost}
@@ -141,15 +158,23 @@ func unmountBelow(dir string) {
 	}
 }
 
-// connect plugs a namespace into the underlay as its interface eth0, and returns its addresses.
-func (l *Lab) connect(n *Namespace) (v4, v6 netip.Addr, err error) {
+// connect plugs a namespace into the underlay as its interface eth0, and returns its addresses there, the zero value for a family
+// that it is not to have.
+func (l *Lab) connect(n *Namespace, families Families) (v4, v6 netip.Addr, err error) {
 	l.mu.Lock()
 	number := l.next
 	l.next++
 	l.mu.Unlock()
-	v4 = netip.AddrFrom4([4]byte{198, 18, byte(number >> 8), byte(number)})
-	v6 = netip.MustParseAddr(fmt.Sprintf("fd00:18::%x", number))
 	port := fmt.Sprintf("port%d", number)
+	var addrs, routes []string
+	if families.Has(IPv4) {
+		v4 = netip.AddrFrom4([4]byte{198, 18, byte(number >> 8), byte(number)})
+		addrs, routes = append(addrs, fmt.Sprintf("ip addr add %s/16 dev eth0", v4)), append(routes, "ip route add default via 198.18.0.1")
+	}
+	if families.Has(IPv6) {
+		v6 = netip.MustParseAddr(fmt.Sprintf("fd00:18::%x", number))
+		addrs, routes = append(addrs, fmt.Sprintf("ip addr add %s/64 dev eth0 nodad", v6)), append(routes, "ip route add default via fd00:18::1")
+	}
 	err = l.underlay.Run(
 		fmt.Sprintf("ip link add %s mtu %d type veth peer name eth0 mtu %d netns %s", port, l.o.MTU, l.o.MTU, n.name),
 		fmt.Sprintf("ip link set %s master %s up", port, bridge),
@@ -157,11 +182,5 @@ func (l *Lab) connect(n *Namespace) (v4, v6 netip.Addr, err error) {
 	if err != nil {
 		return v4, v6, err
 	}
-	return v4, v6, n.Run(
-		fmt.Sprintf("ip addr add %s/16 dev eth0", v4),
-		fmt.Sprintf("ip addr add %s/64 dev eth0 nodad", v6),
-		"ip link set eth0 up",
-		"ip route add default via 198.18.0.1",
-		"ip route add default via fd00:18::1",
-	)
+	return v4, v6, n.Run(append(append(addrs, "ip link set eth0 up"), routes...)...)
 }

@@ -118,7 +118,7 @@ func (c *cluster) flanneld(h *lab.Host, e *lab.Etcd, args ...string) *lab.Daemon
 // start starts a daemon on a store.
 func (c *cluster) start(h *lab.Host, e *lab.Etcd, args ...string) *lab.Daemon {
 	c.t.Helper()
-	return must[*lab.Daemon](c.t)(h.Flanneld(append([]string{"-etcd-endpoints", e.URL()}, args...)...))
+	return must[*lab.Daemon](c.t)(h.Flanneld(append([]string{"-etcd-endpoints", e.URLFor(h)}, args...)...))
 }
 
 // startAll starts a daemon on each host at once, and waits until all are ready.

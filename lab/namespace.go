@@ -26,7 +26,7 @@ type Namespace struct {
 	file *os.File
 }
 
-// namespace makes one.
+// namespace makes one. Its interfaces use their IPv6 addresses at once: duplicates are not looked for, which takes a second or two.
 func (l *Lab) namespace(name string) (*Namespace, error) {
 	n := &Namespace{name: netnsPrefix + l.id + "-" + name}
 	if err := run(context.Background(), "ip netns add "+n.name); err != nil {
@@ -38,7 +38,7 @@ func (l *Lab) namespace(name string) (*Namespace, error) {
 	}
 	n.file = file
 	l.onClose(func() { _ = file.Close() })
-	return n, n.Run("ip link set lo up")
+	return n, errors.Join(n.Sysctl("net/ipv6/conf/default/accept_dad", "0"), n.Run("ip link set lo up"))
 }
 
 // Name returns the name by which "ip netns exec" finds the namespace.

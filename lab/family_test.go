@@ -1,0 +1,271 @@
+package lab_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"flanneld/lab"
+)
+
+// network is one row of the table that the cases of every backend and family run over.
+type network struct {
+	backend  string
+	families lab.Families
+}
+
+func (n network) String() string {
+	return n.backend + " over " + map[lab.Families]string{lab.IPv4: "IPv4", lab.IPv6: "IPv6", lab.Dual: "both families"}[n.families]
+}
+
+func (n network) config() string {
+	return fmt.Sprintf(`{"EnableIPv4":%t,"Network":"10.5.0.0/16","EnableIPv6":%t,"IPv6Network":"fd00:5::/48","Backend":{"Type":%q}}`,
+		n.families.Has(lab.IPv4), n.families.Has(lab.IPv6), n.backend)
+}
+
+// devices returns the names of the tunnel devices, IPv4 first.
+func (n network) devices() []string {
+	var names []string
+	if n.backend == "vxlan" && n.families.Has(lab.IPv4) {
+		names = append(names, "flannel.1")
+	}
+	if n.backend == "vxlan" && n.families.Has(lab.IPv6) {
+		names = append(names, "flannel-v6.1")
+	}
+	return names
+}
+
+// mtu is what pods get on an underlay of 1500 bytes.
+func (n network) mtu() int {
+	overhead := map[string][2]int{"vxlan": {50, 70}, "udp": {28, 48}}[n.backend]
+	if n.families.Has(lab.IPv6) {
+		return 1500 - overhead[1]
+	}
+	return 1500 - overhead[0]
+}
+
+func networks() []network {
+	var out []network
+	for _, backend := range []string{"vxlan", "host-gw"} {
+		for _, families := range []lab.Families{lab.IPv4, lab.IPv6, lab.Dual} {
+			out = append(out, network{backend, families})
+		}
+	}
+	return out
+}
+
+// basics are the cases that hold for every backend in every family. Each leaves the two hosts and their pods as they were.
+var basics = []struct {
+	name string
+	run  func(s *site)
+}{
+	{"the own record is that of flannel", ownRecordIsThatOfFlannel},
+	{"pods reach pods and hosts with full packets", podsReachPodsAndHosts},
+	{"a restart is invisible to traffic and keeps the subnets", restartIsInvisible},
+	{"a host that joins later is reached, and forgotten with its record", laterHostIsReachedAndForgotten},
+}
+
+func TestEveryBackendInEveryFamily(t *testing.T) {
+	for _, net := range networks() {
+		t.Run(net.String(), func(t *testing.T) {
+			s := newSite(t, net, 2)
+			for _, c := range basics {
+				t.Run(c.name, func(t *testing.T) { c.run(s.in(t)) })
+			}
+		})
+	}
+}
+
+// site is a cluster that runs one network.
+type site struct {
+	*cluster
+	network
+	store   *lab.Etcd
+	hosts   []*lab.Host
+	daemons []*lab.Daemon
+	pods    []*lab.Pod
+}
+
+func newSite(t *testing.T, net network, n int) *site {
+	t.Helper()
+	s := &site{cluster: newClusterWith(t, lab.Options{Families: net.families}), network: net}
+	s.store = s.etcd(net.config())
+	s.hosts = s.cluster.hosts(n)
+	s.daemons = s.startAll(s.hosts, s.store)
+	s.pods = s.cluster.pods(s.hosts...)
+	return s
+}
+
+// in returns the site for a subtest.
+func (s site) in(t *testing.T) *site {
+	c := *s.cluster
+	c.t, s.cluster = t, &c
+	return &s
+}
+
+// subnets returns the host's subnets, IPv4 first.
+func (c *cluster) subnets(h *lab.Host) []netip.Prefix {
+	c.t.Helper()
+	env, err := h.Env()
+	c.ok(err)
+	return env.Subnets
+}
+
+// keyOf returns the name of a host's record below PREFIX/subnets/.
+func (c *cluster) keyOf(h *lab.Host) string {
+	c.t.Helper()
+	var parts []string
+	for _, p := range c.subnets(h) {
+		parts = append(parts, strings.ReplaceAll(p.String(), "/", "-"))
+	}
+	return strings.Join(parts, "&")
+}
+
+// reaches pings all addresses of a pod from somewhere.
+func (c *cluster) reaches(from *lab.Namespace, to *lab.Pod, o lab.PingOptions) {
+	c.t.Helper()
+	for _, a := range to.Addrs {
+		_, err := from.Ping(c.ctx, a, o)
+		c.ok(err)
+	}
+}
+
+func podsReachPodsAndHosts(s *site) {
+	env, err := s.hosts[0].Env()
+	s.ok(err)
+	if env.MTU != s.mtu() {
+		s.t.Errorf("MTU %d in subnet.env, want %d", env.MTU, s.mtu())
+	}
+	full := lab.PingOptions{Size: env.MTU, DontFragment: true}
+	for i, from := range s.pods {
+		to := s.pods[1-i]
+		s.reaches(from.Namespace, to, lab.PingOptions{})
+		s.reaches(from.Namespace, to, full)
+		s.reaches(s.hosts[i].Namespace, to, lab.PingOptions{})
+		for _, p := range s.subnets(to.Host) { // the other host, by its address on the pods' bridge
+			_, err := from.Ping(s.ctx, p.Addr().Next(), lab.PingOptions{})
+			s.ok(err)
+		}
+	}
+}
+
+func laterHostIsReachedAndForgotten(s *site) {
+	late := s.host("late")
+	d := s.flanneld(late, s.store)
+	p := must[*lab.Pod](s.t)(late.Pod())
+	for _, from := range s.pods {
+		s.reaches(from.Namespace, p, lab.PingOptions{})
+	}
+	s.t.Logf("pinged from all %s after it was ready", time.Since(d.ReadyAt()).Round(time.Millisecond))
+
+	// A host that ends for good: its record is deleted, and all that led to it goes away.
+	s.ok(d.Stop(s.ctx))
+	subnets, start := s.subnets(late), time.Now()
+	s.ok(s.store.Delete(s.ctx, "subnets/"+s.keyOf(late)))
+	for _, h := range s.hosts {
+		s.await(func() error { return s.forgotten(h, late, subnets) })
+	}
+	s.t.Logf("a deleted lease was gone from all after %s", time.Since(start).Round(time.Millisecond))
+}
+
+// forgotten says what on a host still leads to another one.
+func (s *site) forgotten(h, gone *lab.Host, subnets []netip.Prefix) error {
+	commands := []string{"ip route show", "ip -6 route show"}
+	for _, dev := range s.devices() {
+		commands = append(commands, "ip neigh show dev "+dev, "ip -6 neigh show dev "+dev, "bridge fdb show dev "+dev)
+	}
+	for _, command := range commands {
+		out, err := h.Output(command)
+		if err != nil {
+			return err
+		}
+		for _, subnet := range subnets {
+			if words := strings.Fields(out); slices.Contains(words, subnet.String()) || slices.Contains(words, subnet.Addr().String()) || s.leadsTo(words, gone) {
+				return fmt.Errorf("%s: still there: %s", command, out)
+			}
+		}
+	}
+	return nil
+}
+
+// leadsTo reports whether a forwarding entry names a host. A plain route may: that host is on the underlay still.
+func (s *site) leadsTo(words []string, h *lab.Host) bool {
+	i := slices.Index(words, "dst")
+	return i >= 0 && (slices.Contains(words[i:], h.Addr.String()) || slices.Contains(words[i:], h.Addr6.String()))
+}
+
+func restartIsInvisible(s *site) {
+	ends := []struct {
+		name string
+		end  func(ctx context.Context, d *lab.Daemon) error
+	}{
+		{"SIGTERM", func(ctx context.Context, d *lab.Daemon) error { return d.Stop(ctx) }},
+		{"SIGINT", func(ctx context.Context, d *lab.Daemon) error {
+			if err := d.Signal(syscall.SIGINT); err != nil {
+				return err
+			}
+			_, err := d.Wait(ctx)
+			return err
+		}},
+		{"SIGKILL", func(_ context.Context, d *lab.Daemon) error {
+			d.Kill()
+			return nil
+		}},
+	}
+	before, macs := s.keyOf(s.hosts[0]), s.macs(s.hosts[0])
+	for _, way := range ends {
+		pings := append(s.pinged(s.pods[0], s.pods[1]), s.pinged(s.pods[1], s.pods[0])...)
+		s.ok(way.end(s.ctx, s.daemons[0]))
+		s.daemons[0] = s.flanneld(s.hosts[0], s.store)
+		s.nothingLost(way.name, pings)
+		if got := s.keyOf(s.hosts[0]); got != before {
+			s.t.Errorf("%s: subnets %s, before %s", way.name, got, before)
+		}
+		if got := s.macs(s.hosts[0]); !slices.Equal(got, macs) {
+			s.t.Errorf("%s: MACs %s, before %s", way.name, got, macs)
+		}
+	}
+}
+
+// pinged starts to ping all addresses of a pod from another one.
+func (c *cluster) pinged(from, to *lab.Pod) []*lab.Pings {
+	c.t.Helper()
+	var out []*lab.Pings
+	for _, a := range to.Addrs {
+		out = append(out, must[*lab.Pings](c.t)(from.Pings(a, lab.PingOptions{})))
+	}
+	return out
+}
+
+// nothingLost lets some more pings be answered, and wants all of them to be.
+func (c *cluster) nothingLost(what string, pings []*lab.Pings) {
+	c.t.Helper()
+	for _, p := range pings {
+		so := p.Stats().Received
+		c.await(func() error {
+			if p.Stats().Received < so+20 {
+				return errors.New("waiting for answers")
+			}
+			return nil
+		})
+		if st := p.Stop(); st.Lost() != 0 {
+			c.t.Errorf("%s: %s", what, st)
+		}
+	}
+}
+
+// macs returns the hardware addresses of a host's tunnel devices.
+func (s *site) macs(h *lab.Host) []string {
+	s.t.Helper()
+	var out []string
+	for _, dev := range s.devices() {
+		out = append(out, strings.Fields(must[string](s.t)(h.Output("ip -br link show " + dev)))[2])
+	}
+	return out
+}
