@@ -747,3 +747,15 @@ func TestAHundredHostsThatStartAtOnceGetDifferentSubnets(t *testing.T) {
 		}
 	})
 }
+
+func TestARecordThatCoversTheWholeNetworkKeepsNobodyOut(t *testing.T) {
+	network(t, func(t *testing.T, s *subnettest.Server) {
+		s.PutBad("subnets/0.0.0.0-0&fd00:5:0:25::-64", "no address of a host")
+		s.PutBad("subnets/10.5.0.0-16", "rubbish")
+		h := newHost(t, s, 1).start()
+		after(time.Second)
+		if !h.subnet().IsValid() {
+			t.Errorf("no subnet: %s", h.manager.Status().Waiting)
+		}
+	})
+}

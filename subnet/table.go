@@ -209,15 +209,18 @@ func validate(c Config, l Lease, self []Lease) error {
 }
 
 // taken returns a function that tells whether a subnet may not be leased: some record, however bad, or a ghost covers
-// it. Records of the right length cost one look-up, the few others are compared one by one.
+// it. Records of the right length cost one look-up, the few others are compared one by one. One that covers the whole network cannot
+// be meant: the hosts of flannel that have no IPv4 all write 0.0.0.0-0.
 func (t *table) taken(c Config) func(netip.Prefix) bool {
 	exact := make(map[netip.Prefix]bool, len(t.entries))
 	var odd []netip.Prefix
 	add := func(prefixes []netip.Prefix) {
 		for _, p := range prefixes {
-			if pool, ok := c.Pool(p); ok && pool.Holds(p) {
+			switch pool, ok := c.Pool(p); {
+			case !ok || p.Bits() <= pool.Network.Bits():
+			case pool.Holds(p):
 				exact[p] = true
-			} else {
+			default:
 				odd = append(odd, p)
 			}
 		}
