@@ -17,6 +17,7 @@ import (
 	"flanneld/backend"
 	"flanneld/backend/alloc"
 	"flanneld/backend/hostgw"
+	"flanneld/backend/udp"
 	"flanneld/backend/vxlan"
 	"flanneld/ip"
 	"flanneld/subnet"
@@ -294,6 +295,8 @@ func newBackend(c subnet.Config, h ip.Host) (backend.Backend, error) {
 		return vxlan.New(c, h)
 	case hostgw.Type:
 		return hostgw.New(c, h)
+	case udp.Type:
+		return udp.New(c, h)
 	case alloc.Type:
 		return alloc.New(h), nil
 	}
@@ -306,8 +309,11 @@ func checkBackend(c subnet.Config) error {
 	case vxlan.Type:
 		_, err := vxlan.ParseOptions(c.Backend)
 		return err
+	case udp.Type:
+		_, err := udp.ParseOptions(c.Backend)
+		return err
 	case hostgw.Type, alloc.Type:
 		return nil
 	}
-	return fmt.Errorf("backend %q is not available: want vxlan, host-gw or alloc", c.BackendType)
+	return fmt.Errorf("backend %q is not available: want udp, vxlan, host-gw or alloc", c.BackendType)
 }

@@ -1,0 +1,102 @@
+package udp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"flanneld/ip"
+	"flanneld/subnet"
+)
+
+// Type is the name of the backend in the network configuration; records name none.
+const Type = "udp"
+
+// Backend satisfies the interface of package backend.
+type Backend struct {
+	host       ip.Host
+	options    Options
+	networks   []netip.Prefix
+	own        ip.Scope // of this backend
+	scope      ip.Scope // own, and until the first clean pass the leftovers of earlier runs
+	reconciler *ip.Reconciler
+	datapath   *datapath
+	paths      map[netip.Addr]*path // of the table in use
+}
+
+// New returns the backend. It opens nothing before Set.
+func New(c subnet.Config, h ip.Host) (*Backend, error) {
+	o, err := ParseOptions(c.Backend)
+	if err != nil {
+		return nil, err
+	}
+	own := ip.Scope{Links: []string{deviceName}, Networks: c.Networks()}
+	return &Backend{
+		host: h, options: o, networks: c.Networks(), own: own, scope: own.With(h.Leftovers),
+		reconciler: ip.NewReconciler(h.Kernel, h.Log), datapath: newDatapath(h.Log), paths: map[netip.Addr]*path{},
+	}, nil
+}
+
+// Attrs implements backend.Backend.
+func (b *Backend) Attrs(prefix netip.Prefix) subnet.Attrs {
+	return subnet.Attrs{PublicIP: b.host.Underlay().PublicAddr(prefix), BackendType: Type}
+}
+
+// MTU implements backend.Backend.
+func (b *Backend) MTU() int { return b.options.mtu(b.host.Underlay(), b.networks) }
+
+// Valid implements backend.Backend.
+func (b *Backend) Valid(l subnet.Lease) error {
+	if l.PublicIP.BitLen() != l.Subnet.Addr().BitLen() {
+		return errors.New("its public IP is not of the subnet's family")
+	}
+	if contains(b.networks, l.PublicIP) {
+		return fmt.Errorf("its public IP %s is inside the network: packets to it would go into the tunnel again", l.PublicIP)
+	}
+	return nil
+}
+
+// Set implements backend.Backend.
+func (b *Backend) Set(self, peers []subnet.Lease) error {
+	b.datapath.table.Store(newTable(b.networks, self, peers, b.paths))
+	u := b.host.Underlay()
+	s := spec{port: b.options.Port, offload: b.options.Offload}
+	for _, l := range self {
+		s.locals[familyOf(l.Subnet.Addr())] = u.Addr(l.Subnet)
+	}
+	opened := b.datapath.ensure(s)
+	if errors.Is(opened, errDevice) {
+		// Whatever has the name goes; a second try makes our own.
+		if _, err := b.reconciler.Reconcile(b.own, ip.State{}); err != nil {
+			return errors.Join(opened, err)
+		}
+		opened = b.datapath.ensure(s)
+	}
+	_, err := b.reconciler.Reconcile(b.scope, desired(b.networks, self, b.MTU()))
+	if err == nil {
+		b.scope = b.own
+	}
+	return errors.Join(opened, err)
+}
+
+// Observe implements backend.Backend.
+func (b *Backend) Observe(ev ip.Event) bool { return b.reconciler.Observe(ev) }
+
+// Drift implements backend.Backend.
+func (b *Backend) Drift() [ip.Kinds]int { return b.reconciler.Drift() }
+
+// MACs implements backend.Backend.
+func (b *Backend) MACs() map[string]ip.MAC { return nil }
+
+// Scope implements backend.Backend.
+func (b *Backend) Scope() ip.Scope { return b.own }
+
+// Run implements backend.Backend.
+func (b *Backend) Run(ctx context.Context) error {
+	b.datapath.run(ctx)
+	return nil
+}
+
+// Counters returns what the datapath has counted since the start, by name.
+func (b *Backend) Counters() map[string]uint64 { return b.datapath.totals() }
