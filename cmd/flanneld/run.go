@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -248,6 +249,11 @@ func (d *process) config(ctx context.Context, m *subnet.Manager) (subnet.Config,
 	}
 	d.status.join(sources{manager: m})
 	d.status.waiting("waiting for the network configuration")
+	ctx, cancel := context.WithCancel(ctx)
+	var telling sync.WaitGroup
+	defer telling.Wait()
+	defer cancel()
+	telling.Go(func() { d.status.follow(ctx, m.Changed()) })
 	return m.WaitConfig(ctx)
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -64,6 +65,18 @@ func (s *status) waiting(format string, args ...any) {
 	s.where = fmt.Sprintf(format, args...)
 	s.mu.Unlock()
 	s.notifier.Status(s.line())
+}
+
+// follow tells the service manager about each change of what is waited for, as long as no pass does.
+func (s *status) follow(ctx context.Context, changed <-chan struct{}) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+			s.notifier.Status(s.line())
+		}
+	}
 }
 
 // begin notes the start of a pass.

@@ -51,8 +51,8 @@ func (s *Store) list(ctx context.Context) (subnet.Snapshot, error) {
 			return snap, nil
 		}
 		next := string(kvs[len(kvs)-1].Key) + "\x00"
-		err := s.call(ctx, "list records", func(ctx context.Context) error {
-			page, err := s.kv.Get(ctx, next, clientv3.WithRange(end), clientv3.WithLimit(pageSize), clientv3.WithRev(snap.Revision))
+		err := s.call(ctx, "list records", func(ctx context.Context, c *clientv3.Client) error {
+			page, err := c.Get(ctx, next, clientv3.WithRange(end), clientv3.WithLimit(pageSize), clientv3.WithRev(snap.Revision))
 			if err == nil {
 				kvs, more = page.Kvs, page.More
 			}

@@ -54,7 +54,11 @@ type Change struct {
 // History returns the changes of the record under a key below the prefix that etcd still knows, oldest first, and the revision
 // before which it has forgotten all.
 func (s *Store) History(ctx context.Context, key string) (changes []Change, from int64, err error) {
-	now, err := s.kv.Get(ctx, s.prefix+key)
+	client, err := s.connected(ctx)
+	if err != nil {
+		return nil, 0, fmt.Errorf("read %s: %w", key, err)
+	}
+	now, err := client.Get(ctx, s.prefix+key)
 	if err != nil {
 		return nil, 0, fmt.Errorf("read %s: %w", key, err)
 	}
@@ -63,8 +67,7 @@ func (s *Store) History(ctx context.Context, key string) (changes []Change, from
 	defer cancel()
 	from = 1
 	for {
-		w := s.client.Watch(ctx, s.prefix+key, clientv3.WithRev(from), clientv3.WithCreatedNotify())
-		changes, compacted, err := s.replay(ctx, w, key, end)
+		changes, compacted, err := s.replay(ctx, client, key, from, end)
 		if errors.Is(err, rpctypes.ErrCompacted) && compacted >= from {
 			from = compacted
 			continue
@@ -76,9 +79,10 @@ func (s *Store) History(ctx context.Context, key string) (changes []Change, from
 // progressPause is how often the store is asked whether it has sent all.
 const progressPause = 50 * time.Millisecond
 
-// replay collects the changes up to a revision. The store answers the question for its progress only when it has sent all, and
+// replay collects the changes from one revision up to another. The store answers the question for its progress only when it has sent all, and
 // otherwise not at all.
-func (s *Store) replay(ctx context.Context, w clientv3.WatchChan, key string, end int64) (out []Change, compacted int64, err error) {
+func (s *Store) replay(ctx context.Context, client *clientv3.Client, key string, from, end int64) (out []Change, compacted int64, err error) {
+	w := client.Watch(ctx, s.prefix+key, clientv3.WithRev(from), clientv3.WithCreatedNotify())
 	ticks := time.NewTicker(progressPause)
 	defer ticks.Stop()
 	created := false
@@ -90,7 +94,7 @@ func (s *Store) replay(ctx context.Context, w clientv3.WatchChan, key string, en
 			if !created {
 				continue
 			}
-			if err := s.client.RequestProgress(ctx); err != nil {
+			if err := client.RequestProgress(ctx); err != nil {
 				return nil, 0, fmt.Errorf("read the history of %s: %w", key, err)
 			}
 		case resp := <-w:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -36,10 +37,13 @@ const (
 
 // Store is a subnet.Store. It is made without asking etcd for anything.
 type Store struct {
-	client  *clientv3.Client
-	kv      clientv3.KV
+	config  clientv3.Config
 	prefix  string // with a slash at the end
 	servers string // for messages
+
+	mu     sync.Mutex // guards all below
+	client *clientv3.Client
+	cancel context.CancelFunc // of the client's context
 }
 
 var _ subnet.Store = (*Store)(nil)
@@ -50,7 +54,7 @@ func New(o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, err := clientv3.New(clientv3.Config{
+	config := clientv3.Config{
 		Endpoints: o.Endpoints, TLS: tls, Username: o.Username, Password: o.Password,
 		DialKeepAliveTime: keepaliveTime, DialKeepAliveTimeout: keepaliveWait, PermitWithoutStream: true,
 		// Retrying is the manager's business: here a call costs what it says. Two tries, so that an
@@ -61,22 +65,54 @@ func New(o Options) (*Store, error) {
 			MinConnectTimeout: keepaliveWait,
 		})},
 		Logger: zap.NewNop(),
-	})
-	if err != nil {
-		return nil, fmt.Errorf("etcd client for %s: %w", strings.Join(o.Endpoints, ", "), err)
 	}
 	prefix := "/" + strings.Trim(o.Prefix, "/") + "/"
-	return &Store{client: client, kv: client.KV, prefix: prefix, servers: strings.Join(o.Endpoints, ", ")}, nil
+	return &Store{config: config, prefix: prefix, servers: strings.Join(o.Endpoints, ", ")}, nil
 }
 
 // Close ends all calls.
-func (s *Store) Close() error { return s.client.Close() }
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.client == nil {
+		return nil
+	}
+	s.cancel()
+	return s.client.Close()
+}
+
+// connected returns the client, and makes it at the first call: with a user name, clientv3 logs in before it returns one.
+func (s *Store) connected(ctx context.Context) (*clientv3.Client, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.client != nil {
+		return s.client, nil
+	}
+	config := s.config
+	var cancel context.CancelFunc
+	config.Context, cancel = context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, cancel)
+	client, err := clientv3.New(config)
+	if !stop() && err == nil {
+		_ = client.Close()
+		err = ctx.Err()
+	}
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	s.client, s.cancel = client, cancel
+	return client, nil
+}
 
 // call bounds a call and names the servers in its error.
-func (s *Store) call(ctx context.Context, what string, f func(ctx context.Context) error) error {
+func (s *Store) call(ctx context.Context, what string, f func(ctx context.Context, c *clientv3.Client) error) error {
 	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), requestTime)
 	defer cancel()
-	err := f(ctx)
+	c, err := s.connected(ctx)
+	if err == nil {
+		err = f(ctx, c)
+	}
 	switch {
 	case err == nil:
 		return nil
@@ -84,7 +120,7 @@ func (s *Store) call(ctx context.Context, what string, f func(ctx context.Contex
 		return subnet.ErrLeaseGone
 	case errors.Is(err, rpctypes.ErrNoSpace):
 		return fmt.Errorf("%s: etcd %s has no space left: compact and defragment it, then disarm the alarm: %w", what, s.servers, err)
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return fmt.Errorf("%s: no answer from etcd %s within %s", what, s.servers, requestTime)
 	}
 	return fmt.Errorf("%s: etcd %s: %w", what, s.servers, err)
@@ -92,8 +128,8 @@ func (s *Store) call(ctx context.Context, what string, f func(ctx context.Contex
 
 // txn runs a transaction.
 func (s *Store) txn(ctx context.Context, what string, ifs []clientv3.Cmp, then, otherwise []clientv3.Op) (resp *clientv3.TxnResponse, err error) {
-	err = s.call(ctx, what, func(ctx context.Context) error {
-		resp, err = s.kv.Txn(ctx).If(ifs...).Then(then...).Else(otherwise...).Commit()
+	err = s.call(ctx, what, func(ctx context.Context, c *clientv3.Client) error {
+		resp, err = c.Txn(ctx).If(ifs...).Then(then...).Else(otherwise...).Commit()
 		return err
 	})
 	return resp, err
@@ -108,8 +144,8 @@ func (s *Store) PutConfigIfAbsent(ctx context.Context, text string) (bool, error
 
 // Grant implements subnet.Store.
 func (s *Store) Grant(ctx context.Context, ttl time.Duration) (id subnet.LeaseID, err error) {
-	err = s.call(ctx, "grant lease", func(ctx context.Context) error {
-		resp, err := s.client.Grant(ctx, int64(ttl/time.Second))
+	err = s.call(ctx, "grant lease", func(ctx context.Context, c *clientv3.Client) error {
+		resp, err := c.Grant(ctx, int64(ttl/time.Second))
 		if err == nil {
 			id = subnet.LeaseID(resp.ID)
 		}
@@ -120,8 +156,8 @@ func (s *Store) Grant(ctx context.Context, ttl time.Duration) (id subnet.LeaseID
 
 // KeepAlive implements subnet.Store.
 func (s *Store) KeepAlive(ctx context.Context, id subnet.LeaseID) (ttl time.Duration, err error) {
-	err = s.call(ctx, "renew lease", func(ctx context.Context) error {
-		resp, err := s.client.KeepAliveOnce(ctx, clientv3.LeaseID(id))
+	err = s.call(ctx, "renew lease", func(ctx context.Context, c *clientv3.Client) error {
+		resp, err := c.KeepAliveOnce(ctx, clientv3.LeaseID(id))
 		if err == nil {
 			ttl = time.Duration(resp.TTL) * time.Second
 		}

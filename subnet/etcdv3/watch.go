@@ -18,7 +18,11 @@ import (
 func (s *Store) Watch(ctx context.Context, after subnet.Position, f func([]subnet.Event)) error {
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
-	stream, err := pb.NewWatchClient(s.client.ActiveConnection()).Watch(ctx, grpc.MaxCallRecvMsgSize(maxMessage))
+	client, err := s.connected(ctx)
+	if err != nil {
+		return fmt.Errorf("watch etcd %s: %w", s.servers, err)
+	}
+	stream, err := pb.NewWatchClient(client.ActiveConnection()).Watch(ctx, grpc.MaxCallRecvMsgSize(maxMessage))
 	if err != nil {
 		return fmt.Errorf("watch etcd %s: %w", s.servers, err)
 	}
