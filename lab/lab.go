@@ -65,16 +65,9 @@ func New(o Options) (*Lab, error) {
 	sweep()
 	l := &Lab{id: strings.ToLower(rand.Text()[:5]), o: o, next: firstHost}
 	l.dir = filepath.Join(os.TempDir(), dirPrefix+l.id)
-	if err := os.Mkdir(l.dir, 0o755); err != nil {
-		return nil, fmt.Errorf("create the lab's folder: %w", err)
-	}
-	lock, err := os.Create(filepath.Join(l.dir, "lock"))
+	err := l.makeDir()
 	if err != nil {
-		return nil, fmt.Errorf("create the lab's lock: %w", err)
-	}
-	l.lock = lock
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, fmt.Errorf("lock the lab: %w", err)
+		return nil, err
 	}
 	if l.underlay, err = l.namespace("underlay"); err != nil {
 		l.Close()
@@ -91,6 +84,24 @@ func New(o Options) (*Lab, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// makeDir makes the lab's folder, which appears under its name when its lock is held: whoever sees it unlocked may remove it.
+func (l *Lab) makeDir() error {
+	hidden, err := os.MkdirTemp("", ".lab-")
+	if err != nil {
+		return fmt.Errorf("create the lab's folder: %w", err)
+	}
+	if l.lock, err = os.Create(filepath.Join(hidden, "lock")); err != nil {
+		return fmt.Errorf("create the lab's lock: %w", err)
+	}
+	if err := unix.Flock(int(l.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return fmt.Errorf("lock the lab: %w", err)
+	}
+	if err := errors.Join(os.Chmod(hidden, 0o755), os.Rename(hidden, l.dir)); err != nil {
+		return fmt.Errorf("put the lab's folder in place: %w", err)
+	}
+	return nil
 }
 
 // Dir returns the folder of everything that the lab writes.

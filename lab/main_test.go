@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,6 +26,9 @@ func testMain(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "skipped: end-to-end tests need root")
 		return 0
 	}
+	if dir := os.Getenv(orphanVariable); dir != "" {
+		return orphan(dir)
+	}
 	dir, err := os.MkdirTemp("", "flanneld-bin-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -37,6 +42,21 @@ func testMain(m *testing.M) int {
 	return m.Run()
 }
 
+// orphan builds a lab, prints its folder, and is killed.
+func orphan(bin string) int {
+	l, err := lab.New(lab.Options{Binaries: lab.Binaries{Etcd: filepath.Join(bin, "etcd")}})
+	if err == nil {
+		_, err = l.Etcd(context.Background(), "etcd")
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	fmt.Println(l.Dir())
+	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	return 0
+}
+
 // cluster is a lab that fails the test instead of returning errors.
 type cluster struct {
 	*lab.Lab
@@ -47,7 +67,7 @@ type cluster struct {
 // vxlanConfig is the network configuration of most tests.
 const vxlanConfig = `{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}`
 
-const patience = 2 * time.Minute
+const patience = time.Minute
 
 func newCluster(t testing.TB) *cluster { return newClusterWith(t, lab.Options{}) }
 

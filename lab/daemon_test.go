@@ -1,0 +1,213 @@
+package lab_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"flanneld/lab"
+)
+
+func TestTheReleasedProgramIsSmallAndKnowsItsVersion(t *testing.T) {
+	const most = 40 << 20 // bytes, with the embedded etcd in it
+	dir := t.TempDir()
+	cmd := exec.Command("make", "-C", "..", "build", "BUILD="+dir, "VERSION=v9.8.7")
+	cmd.Env = append(os.Environ(), "MAKEFLAGS=", "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	program := filepath.Join(dir, "flanneld")
+	info, err := os.Stat(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Size() > most {
+		t.Errorf("%d bytes, at most %d", info.Size(), most)
+	}
+	if out, err := exec.Command(program, "-version").Output(); string(out) != "v9.8.7\n" || err != nil {
+		t.Errorf("-version prints %q, %v", out, err)
+	}
+}
+
+func TestWrongFlagsEndTheDaemonWithUsage(t *testing.T) {
+	for args, want := range map[string]string{
+		"-no-such-flag":                 "Usage: flanneld",
+		"--subnet-lease-renew-margin=0": "subnet-lease-renew-margin",
+		"-kube-subnet-mgr":              "kube-subnet-mgr",
+	} {
+		out, err := exec.Command(binaries.Flanneld, args).CombinedOutput()
+		exit := (*exec.ExitError)(nil)
+		if !errors.As(err, &exit) || exit.ExitCode() != 2 || !strings.Contains(string(out), want) {
+			t.Errorf("flanneld %s: %v\n%s", args, err, out)
+		}
+	}
+}
+
+// wantWaiting waits until the daemon says, where an operator looks, what it waits for.
+func (c *cluster) wantWaiting(d *lab.Daemon, text string) {
+	c.t.Helper()
+	c.await(func() error {
+		code, body, err := d.Get(c.ctx, "/readyz")
+		if err == nil && (code != http.StatusServiceUnavailable || !strings.Contains(body, text)) {
+			err = fmt.Errorf("/readyz says %d %s, want %q", code, body, text)
+		}
+		return err
+	})
+	c.await(func() error {
+		if s := d.Status(); !strings.Contains(s, text) {
+			return fmt.Errorf("status %q, want %q", s, text)
+		}
+		return nil
+	})
+	if code, _, err := d.Get(c.ctx, "/healthz"); code != http.StatusOK || err != nil {
+		c.t.Errorf("/healthz says %d, %v", code, err)
+	}
+}
+
+func TestTheDaemonWaitsForStoreConfigurationAndInterfaceAndSaysSo(t *testing.T) {
+	c := newCluster(t)
+	e := c.etcd("")
+	h := c.host("host1")
+	c.ok(h.Run("ip addr flush dev eth0"))
+	e.Kill()
+	d := c.start(h, e, "-iface", "eth0")
+	c.wantWaiting(d, "store unreachable since")
+	c.ok(e.Start(c.ctx))
+
+	// etcd cannot be reached without an address either.
+	c.ok(h.Run(fmt.Sprintf("ip addr add %s/16 dev eth0", h.Addr)))
+	c.wantWaiting(d, "network configuration /coreos.com/network/config is missing")
+	c.ok(e.Put(c.ctx, "config", `{"Network":"10.5.0.0/33"}`))
+	c.wantWaiting(d, `Network`)
+	c.ok(e.Put(c.ctx, "config", `{"Network":"10.5.0.0/16","SubnetMin":"10.6.0.0","Backend":{"Type":"vxlan"}}`))
+	c.wantWaiting(d, "SubnetMin")
+	c.ok(e.Put(c.ctx, "config", vxlanConfig))
+	c.ok(d.Ready(c.ctx))
+	if code, body, err := d.Get(c.ctx, "/readyz"); code != http.StatusOK || err != nil {
+		t.Errorf("/readyz says %d %s, %v", code, body, err)
+	}
+}
+
+func TestAnInterfaceWithoutAnAddressIsWaitedFor(t *testing.T) {
+	c := newCluster(t)
+	e := c.etcd(vxlanConfig)
+	h := c.host("host1")
+	c.ok(h.Run("ip link add late0 type veth peer name late1"))
+	d := c.start(h, e, "-iface", "late0")
+	c.wantWaiting(d, "-iface late0: late0 is down")
+	c.ok(h.Run("ip link set late1 up", "ip link set late0 up"))
+	c.wantWaiting(d, "late0 has no IPv4 address")
+	c.ok(h.Run("ip addr add 203.0.113.7/24 dev late0"))
+	c.ok(d.Ready(c.ctx))
+	if out := must[string](t)(h.Output("ip -d link show flannel.1")); !strings.Contains(out, "local 203.0.113.7 dev late0") {
+		t.Errorf("device: %s", out)
+	}
+}
+
+func TestTheInterfaceIsChosenByEveryRule(t *testing.T) {
+	c := newCluster(t)
+	e := c.etcd(vxlanConfig)
+	h := c.host("host1")
+	c.ok(h.Run("ip link add other type veth peer name other1", "ip link set other1 up", "ip link set other up",
+		"ip addr add 203.0.113.7/24 dev other", "ip route add 192.0.2.0/24 via 203.0.113.1 dev other"))
+	for _, tt := range []struct{ flag, link, reason string }{
+		{"", "eth0", "default route via 198.18.0.1 dev eth0"},
+		{"-iface=other", "other", "-iface other"},
+		{"-iface=203.0.113.7", "other", "-iface 203.0.113.7, which other has"},
+		{"-iface=nosuch,eth0", "eth0", "-iface eth0"},
+		{"-iface-regex=^203\\.", "other", "-iface-regex"},
+		{"-iface-can-reach=192.0.2.5", "other", "-iface-can-reach 192.0.2.5: route via 203.0.113.1 dev other"},
+		{"-public-ip=203.0.113.7", "other", "it has the public IP 203.0.113.7"},
+	} {
+		t.Run(tt.flag, func(t *testing.T) {
+			var args []string
+			if tt.flag != "" {
+				args = []string{tt.flag}
+			}
+			d := c.flanneld(h, e, args...)
+			if out := must[string](t)(h.Output("ip -d link show flannel.1")); !strings.Contains(out, " dev "+tt.link+" ") {
+				t.Errorf("device: %s", out)
+			}
+			if !strings.Contains(d.Log(), tt.reason) {
+				t.Errorf("the log does not say %q:\n%s", tt.reason, d.Log())
+			}
+			c.ok(d.Stop(c.ctx))
+		})
+	}
+}
+
+func TestTheMTUFollowsTheUnderlayAndTheOption(t *testing.T) {
+	for _, tt := range []struct {
+		underlay int
+		config   string
+		want     int
+	}{
+		{1500, vxlanConfig, 1450},
+		{9000, vxlanConfig, 8950},
+		{1500, `{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan","MTU":1400}}`, 1350},
+	} {
+		c := newClusterWith(t, lab.Options{MTU: tt.underlay})
+		e := c.etcd(tt.config)
+		h := c.host("host1")
+		c.flanneld(h, e)
+		if got := must[int](t)(mtu(h)); got != tt.want {
+			t.Errorf("underlay %d, %s: subnet.env has %d, want %d", tt.underlay, tt.config, got, tt.want)
+		}
+		if out := must[string](t)(h.Output("ip link show flannel.1")); !strings.Contains(out, fmt.Sprint("mtu ", tt.want, " ")) {
+			t.Errorf("device: %s", out)
+		}
+	}
+}
+
+func TestSecretsAreNeverPrinted(t *testing.T) {
+	c := newCluster(t)
+	h := c.host("host1")
+	d := must[*lab.Daemon](t)(h.Flanneld("-etcd-endpoints", "http://198.18.0.1:1", "-etcd-username", "somebody", "-etcd-password", "hunter2", "-v", "1"))
+	c.wantWaiting(d, "store unreachable since")
+	c.ok(d.Stop(c.ctx))
+	if strings.Contains(d.Log(), "hunter2") || strings.Contains(d.Status(), "hunter2") {
+		t.Errorf("the password is printed:\n%s", d.Log())
+	}
+	if !strings.Contains(d.Log(), "etcd-endpoints=http://198.18.0.1:1") {
+		t.Errorf("the effective values are not logged:\n%s", d.Log())
+	}
+}
+
+func TestAClusterRunsOnTheEmbeddedStore(t *testing.T) {
+	c := newCluster(t)
+	hosts := c.hosts(2)
+	listen := netip.AddrPortFrom(hosts[0].Addr, 2379)
+	first := must[*lab.Daemon](t)(hosts[0].Flanneld("-etcd-embedded", "-etcd-embedded-listen", listen.String(), "-network-config", vxlanConfig))
+	second := must[*lab.Daemon](t)(hosts[1].Flanneld("-etcd-endpoints", "http://"+listen.String()))
+	c.ok(lab.Ready(c.ctx, first, second))
+	pods := c.pods(hosts...)
+	_, err := pods[0].Ping(c.ctx, pods[1].Addr(), lab.PingOptions{})
+	c.ok(err)
+
+	// The store comes back with its host, with all that was in it.
+	subnets := []netip.Prefix{must[netip.Prefix](t)(subnetOf(hosts[0])), must[netip.Prefix](t)(subnetOf(hosts[1]))}
+	pings := must[*lab.Pings](t)(pods[0].Pings(pods[1].Addr(), lab.PingOptions{}))
+	c.ok(first.Stop(c.ctx))
+	first = must[*lab.Daemon](t)(hosts[0].Flanneld("-etcd-embedded", "-etcd-embedded-listen", listen.String(), "-network-config", vxlanConfig))
+	c.ok(first.Ready(c.ctx))
+	c.await(func() error {
+		if code, body, err := second.Get(c.ctx, "/readyz"); code != http.StatusOK {
+			return fmt.Errorf("/readyz of the second host: %d %s %w", code, body, err)
+		}
+		return nil
+	})
+	if s := pings.Stop(); s.Lost() > 0 {
+		t.Error(s)
+	}
+	for i, h := range hosts {
+		if got := must[netip.Prefix](t)(subnetOf(h)); got != subnets[i] {
+			t.Errorf("host %d has %s, before %s", i+1, got, subnets[i])
+		}
+	}
+}

@@ -1,0 +1,206 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+	"sync"
+	"text/tabwriter"
+	"time"
+)
+
+// DemoOptions say what the demo shows and where.
+type DemoOptions struct {
+	Flanneld string // path of the program
+	Hosts    int    // 0: three
+	Out      io.Writer
+	// Hold is called when everything has been shown and the network still stands.
+	Hold func(ctx context.Context)
+}
+
+const (
+	demoConfig  = `{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}}`
+	demoTimeout = time.Minute
+)
+
+// Demo builds a cluster whose first host holds the store, pings from each pod to every other, and prints what there is to see. The
+// error says what did not work.
+func Demo(ctx context.Context, o DemoOptions) error {
+	if o.Hosts == 0 {
+		o.Hosts = 3
+	}
+	l, err := New(Options{Binaries: Binaries{Flanneld: o.Flanneld}})
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	d := demo{DemoOptions: o, lab: l}
+	bounded, cancel := context.WithTimeout(ctx, demoTimeout)
+	defer cancel()
+	if err := d.show(bounded); err != nil {
+		return err
+	}
+	if o.Hold != nil {
+		d.printCommands()
+		o.Hold(ctx)
+	}
+	return nil
+}
+
+// demo is one run.
+type demo struct {
+	DemoOptions
+	lab     *Lab
+	hosts   []*Host
+	daemons []*Daemon
+	pods    []*Pod
+}
+
+func (d *demo) printf(format string, args ...any) { fmt.Fprintf(d.Out, format, args...) }
+
+func (d *demo) show(ctx context.Context) error {
+	d.printf("Starting %d hosts, each a network namespace; host1 holds the store.\n", d.Hosts)
+	for i := range d.Hosts {
+		h, err := d.lab.Host(fmt.Sprintf("host%d", i+1))
+		if err != nil {
+			return err
+		}
+		d.hosts = append(d.hosts, h)
+	}
+	start := time.Now()
+	if err := d.startDaemons(ctx); err != nil {
+		return err
+	}
+	ready := time.Since(start)
+	var err error
+	if d.pods, err = Pods(d.hosts...); err != nil {
+		return err
+	}
+	if _, err := d.pods[0].Ping(ctx, d.pods[1].Addr(), PingOptions{}); err != nil {
+		return err
+	}
+	first := time.Since(start)
+	if err := d.settle(ctx); err != nil {
+		return err
+	}
+	d.printHosts()
+	if err := d.printRoutes(); err != nil {
+		return err
+	}
+	if err := d.printPings(ctx); err != nil {
+		return err
+	}
+	d.printf("\nAll %d hosts ready after %s, first ping between pods answered %s after the start.\n", d.Hosts,
+		ready.Round(time.Millisecond), first.Round(time.Millisecond))
+	return nil
+}
+
+func (d *demo) startDaemons(ctx context.Context) error {
+	store := netip.AddrPortFrom(d.hosts[0].Addr, 2379)
+	for i, h := range d.hosts {
+		args := []string{"-etcd-endpoints", "http://" + store.String()}
+		if i == 0 {
+			args = []string{"-etcd-embedded", "-etcd-embedded-listen", store.String(), "-network-config", demoConfig}
+		}
+		daemon, err := h.Flanneld(args...)
+		if err != nil {
+			return err
+		}
+		d.daemons = append(d.daemons, daemon)
+	}
+	return Ready(ctx, d.daemons...)
+}
+
+// settle waits until every daemon says that it knows all others; they say so once a second at most.
+func (d *demo) settle(ctx context.Context) error {
+	want := fmt.Sprintf("%d peers", d.Hosts-1)
+	return Await(ctx, func() error {
+		for i, daemon := range d.daemons {
+			if s := daemon.Status(); !strings.Contains(s, want) {
+				return fmt.Errorf("host%d does not know all others: %s", i+1, s)
+			}
+		}
+		return nil
+	})
+}
+
+func (d *demo) printHosts() {
+	d.printf("\nHosts\n")
+	w := tabwriter.NewWriter(d.Out, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(w, "  host\tunderlay address\tstatus of its flanneld\tpod")
+	for i, h := range d.hosts {
+		fmt.Fprintf(w, "  host%d\t%s\t%s\t%s\n", i+1, h.Addr, d.daemons[i].Status(), d.pods[i].Addr())
+	}
+	_ = w.Flush() // nothing to do for a reader who has gone
+}
+
+func (d *demo) printRoutes() error {
+	routes, err := d.hosts[0].Output("ip route")
+	if err != nil {
+		return err
+	}
+	d.printf("\nRoutes of host1\n")
+	for line := range strings.Lines(routes) {
+		d.printf("  %s", line)
+	}
+	return nil
+}
+
+// printPings pings every pod from every other, all at once.
+func (d *demo) printPings(ctx context.Context) error {
+	n := len(d.pods)
+	rtt, errs := make([]time.Duration, n*n), make([]error, n*n)
+	var all sync.WaitGroup
+	for i, from := range d.pods {
+		for j, to := range d.pods {
+			if i != j {
+				all.Go(func() { rtt[i*n+j], errs[i*n+j] = from.Ping(ctx, to.Addr(), PingOptions{}) })
+			}
+		}
+	}
+	all.Wait()
+	d.printf("\nPings from pod to pod, round-trip times\n")
+	w := tabwriter.NewWriter(d.Out, 0, 0, 3, ' ', 0)
+	fmt.Fprint(w, "  from \\ to")
+	for _, p := range d.pods {
+		fmt.Fprintf(w, "\t%s", p.Addr())
+	}
+	failed := 0
+	for i, p := range d.pods {
+		fmt.Fprintf(w, "\n  %s", p.Addr())
+		for j := range d.pods {
+			switch {
+			case i == j:
+				fmt.Fprint(w, "\t-")
+			case errs[i*n+j] != nil:
+				failed++
+				fmt.Fprint(w, "\tno answer")
+			default:
+				fmt.Fprintf(w, "\t%s", rtt[i*n+j].Round(time.Microsecond))
+			}
+		}
+	}
+	fmt.Fprintln(w)
+	_ = w.Flush()
+	if failed > 0 {
+		return fmt.Errorf("%d of %d pairs of pods do not reach each other", failed, n*(n-1))
+	}
+	return nil
+}
+
+func (d *demo) printCommands() {
+	d.printf("\nThe network stays up until Ctrl-C. Look around from another terminal, as root:\n\n")
+	for _, c := range []struct{ command, what string }{
+		{"ip netns exec " + d.hosts[0].Name() + " ip -d link show flannel.1", "the tunnel device"},
+		{"ip netns exec " + d.hosts[0].Name() + " bridge fdb show dev flannel.1", "where it sends frames"},
+		{"ip netns exec " + d.hosts[0].Name() + " ip neigh show dev flannel.1", "its neighbours"},
+		{"ip netns exec " + d.pods[0].Name() + " ping " + d.pods[1].Addr().String(), "from pod to pod"},
+		{"cat " + d.hosts[0].SubnetFile(), "what the container runtime is told"},
+		{"tail -f " + d.hosts[0].Dir() + "/flanneld.log", "the daemon's log"},
+		{"ip netns exec " + d.hosts[0].Name() + " ip link del flannel.1", "break something, and see it repaired"},
+	} {
+		d.printf("  %s   # %s\n", c.command, c.what)
+	}
+}
