@@ -8,10 +8,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"flanneld/lab"
+	"flanneld/subnet"
 )
 
 func TestTheReleasedProgramIsSmallAndKnowsItsVersion(t *testing.T) {
@@ -156,7 +158,7 @@ func TestTheMTUFollowsTheUnderlayAndTheOption(t *testing.T) {
 		e := c.etcd(tt.config)
 		h := c.host("host1")
 		c.flanneld(h, e)
-		if got := must[int](t)(mtu(h)); got != tt.want {
+		if got := must[subnet.Env](t)(h.Env()).MTU; got != tt.want {
 			t.Errorf("underlay %d, %s: subnet.env has %d, want %d", tt.underlay, tt.config, got, tt.want)
 		}
 		if out := must[string](t)(h.Output("ip link show flannel.1")); !strings.Contains(out, fmt.Sprint("mtu ", tt.want, " ")) {
@@ -191,7 +193,7 @@ func TestAClusterRunsOnTheEmbeddedStore(t *testing.T) {
 	c.ok(err)
 
 	// The store comes back with its host, with all that was in it.
-	subnets := []netip.Prefix{must[netip.Prefix](t)(subnetOf(hosts[0])), must[netip.Prefix](t)(subnetOf(hosts[1]))}
+	before := [][]netip.Prefix{c.subnets(hosts[0]), c.subnets(hosts[1])}
 	pings := must[*lab.Pings](t)(pods[0].Pings(pods[1].Addr(), lab.PingOptions{}))
 	c.ok(first.Stop(c.ctx))
 	first = must[*lab.Daemon](t)(hosts[0].Flanneld("-etcd-embedded", "-etcd-embedded-listen", listen.String(), "-network-config", vxlanConfig))
@@ -206,8 +208,8 @@ func TestAClusterRunsOnTheEmbeddedStore(t *testing.T) {
 		t.Error(s)
 	}
 	for i, h := range hosts {
-		if got := must[netip.Prefix](t)(subnetOf(h)); got != subnets[i] {
-			t.Errorf("host %d has %s, before %s", i+1, got, subnets[i])
+		if got := c.subnets(h); !slices.Equal(got, before[i]) {
+			t.Errorf("host %d has %s, before %s", i+1, got, before[i])
 		}
 	}
 }
