@@ -1,0 +1,58 @@
+package masq
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"time"
+)
+
+// RunWithoutWatch starts the firewall as start does, deaf to notifications.
+func RunWithoutWatch(t testing.TB, f *Firewall, resync time.Duration, start func(testing.TB, *Firewall, time.Duration)) {
+	f.edge = deaf{f.edge}
+	start(t, f, resync)
+}
+
+// deaf takes every notification for an echo of its own.
+type deaf struct{ edge }
+
+func (deaf) own(uint32) bool { return true }
+
+// PlanForward returns the lines that let the networks pass in a table filter that "iptables -S" printed.
+func PlanForward(text string, r Rules) []string {
+	t := parseIPT(text)
+	return t.plan(forwardHook(t, r.normal().Networks))
+}
+
+// PlanLeftovers returns the lines that remove what flannel has left in a table.
+func PlanLeftovers(table, text string) []string { return planLeftovers(table, parseIPT(text)) }
+
+// Heal makes the pass that Run makes.
+func Heal(f *Firewall) { f.heal(context.Background()) }
+
+// lacking is a kernel without nf_tables.
+type lacking struct{ edge }
+
+var errLacking = errors.New("this kernel lacks nftables")
+
+func (lacking) read(string) (table, error) { return table{}, errLacking }
+
+func (lacking) replace(table) error { return errLacking }
+
+func (lacking) remove(foreignTable) error { return errLacking }
+
+func (lacking) generation() (uint32, error) { return 0, errLacking }
+
+func (lacking) diagnose() error { return errLacking }
+
+// NewLacking returns a firewall of a kernel without nf_tables.
+func NewLacking(log *slog.Logger) *Firewall {
+	return newFirewall(log, lacking{&netfilter{}}, execRunner{})
+}
+
+// Recover gives the kernel what it lacked.
+func Recover(f *Firewall) {
+	f.edge = f.edge.(lacking).edge
+	f.tableDoubt.Store(true)
+}
