@@ -1,0 +1,109 @@
+// Command release builds everything that a version of flanneld is published as: packages for Debian and for the Red Hat family,
+// archives, a container image, bills of materials and checksums. Two runs on one commit make the same bytes.
+//
+// It is a module of its own so that the daemon's does not depend on its libraries.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// release is one run.
+type release struct {
+	root    string // of the repository
+	out     string
+	version version
+	time    time.Time // of everything that has a time
+	arches  []string
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "release:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	fs := flag.NewFlagSet("release", flag.ExitOnError)
+	root := fs.String("root", "../..", "the repository's `folder`")
+	out := fs.String("o", "", "`folder` to build in, emptied first (default build/release in the repository)")
+	arches := fs.String("arch", "amd64,arm64", "comma-separated `architectures`")
+	describe := fs.String("version", "", "`version`, in the form of git describe (default: what that says)")
+	printVersion := fs.Bool("print-version", false, "print the version of the packages, build nothing")
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	dir, err := filepath.Abs(*root)
+	if err != nil {
+		return err
+	}
+	r := release{root: dir, out: *out, arches: strings.Split(*arches, ",")}
+	if r.out == "" {
+		r.out = filepath.Join(dir, "build/release")
+	}
+	if r.out, err = filepath.Abs(r.out); err != nil {
+		return err
+	}
+	if r.version, r.time, err = versionOf(ctx, dir, *describe); err != nil {
+		return err
+	}
+	if *printVersion {
+		fmt.Println(r.version.upgrade)
+		return nil
+	}
+	return r.build(ctx)
+}
+
+// build makes all files, and SUMS of those that are published.
+func (r release) build(ctx context.Context) error {
+	if err := os.RemoveAll(r.out); err != nil {
+		return err
+	}
+	manual, err := r.buildManual(ctx)
+	if err != nil {
+		return err
+	}
+	stages := map[string]stage{}
+	for _, arch := range r.arches {
+		s, err := r.buildStage(ctx, arch, manual)
+		if err != nil {
+			return err
+		}
+		stages[arch] = s
+		if err := r.publish(s); err != nil {
+			return fmt.Errorf("%s: %w", arch, err)
+		}
+	}
+	if err := r.writeImage(stages); err != nil {
+		return fmt.Errorf("image: %w", err)
+	}
+	return r.writeSums()
+}
+
+// publish makes everything of one architecture but its part of the image.
+func (r release) publish(s stage) error {
+	for _, p := range packages(s) {
+		for _, format := range []string{"deb", "rpm"} {
+			if err := r.writePackage(s, p, format); err != nil {
+				return fmt.Errorf("%s of %s: %w", format, p.name, err)
+			}
+		}
+	}
+	if err := r.writeArchive(s); err != nil {
+		return fmt.Errorf("archive: %w", err)
+	}
+	if err := r.writeBill(s); err != nil {
+		return fmt.Errorf("bill of materials: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+)
+
+// stage is where the programs of one architecture lie before they are packed.
+type stage struct {
+	arch   string
+	dir    string // programs
+	manual string // manual pages and completions, the same for all
+	root   string // of the repository
+}
+
+// programs are the commands of the repository, each with the name of its file.
+var programs = map[string]string{
+	"flanneld":       "./cmd/flanneld",
+	"flannelctl":     "./cmd/flannelctl",
+	"flannel":        "./cni-plugin",
+	"flannel-docker": "./dist/flannel-docker",
+	"install-cni":    "./dist/install-cni",
+}
+
+// programs returns the names of the programs, sorted.
+func (s stage) programs() []string { return slices.Sorted(maps.Keys(programs)) }
+
+// buildStage builds the programs of one architecture.
+func (r release) buildStage(ctx context.Context, arch string, manual string) (stage, error) {
+	s := stage{arch: arch, dir: filepath.Join(r.out, "stage", arch), manual: manual, root: r.root}
+	for name, source := range programs {
+		if err := r.compile(ctx, arch, source, filepath.Join(s.dir, name)); err != nil {
+			return stage{}, err
+		}
+	}
+	return s, nil
+}
+
+// compile builds a static program in which nothing depends on where and when it was built.
+func (r release) compile(ctx context.Context, arch, source, to string) error {
+	c := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -buildid= -X main.version="+r.version.git+" -X main.buildVersion="+r.version.git, "-o", to, source)
+	c.Dir = r.root
+	c.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch, "GOFLAGS=", "GOAMD64=v1", "GOARM64=v8.0")
+	if out, err := c.CombinedOutput(); err != nil {
+		return fmt.Errorf("build %s for %s: %w\n%s", source, arch, err, out)
+	}
+	return nil
+}
+
+// buildManual makes the manual pages, completions and the configuration file, with programs of this machine's architecture.
+func (r release) buildManual(ctx context.Context) (string, error) {
+	dir, tools := filepath.Join(r.out, "stage/manual"), filepath.Join(r.out, "stage/tools")
+	for name, source := range map[string]string{"flanneld": programs["flanneld"], "flannelctl": programs["flannelctl"], "generate": "./dist/manual/generate"} {
+		if err := r.compile(ctx, "", source, filepath.Join(tools, name)); err != nil {
+			return "", err
+		}
+	}
+	out, err := exec.CommandContext(ctx, filepath.Join(tools, "generate"), "-flanneld", filepath.Join(tools, "flanneld"), "-o", dir).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("generate the manual: %w\n%s", err, out)
+	}
+	for shell, file := range map[string]string{"bash": "flannelctl.bash", "zsh": "_flannelctl", "fish": "flannelctl.fish"} {
+		text, err := exec.CommandContext(ctx, filepath.Join(tools, "flannelctl"), "completion", shell).Output()
+		if err != nil {
+			return "", fmt.Errorf("completion of flannelctl for %s: %w", shell, err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, file), text, 0o644); err != nil {
+			return "", err
+		}
+	}
+	return dir, compress(filepath.Join(dir, "flanneld.8"))
+}
