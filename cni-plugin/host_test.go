@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"flanneld/cni-plugin/plugintest"
 )
@@ -67,6 +68,12 @@ func (h *host) run(args ...string) string {
 		h.t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 	return string(out)
+}
+
+// inside runs a command in the host's namespace.
+func (h *host) inside(args ...string) (string, error) {
+	out, err := exec.Command("ip", append([]string{"netns", "exec", h.netns}, args...)...).CombinedOutput()
+	return string(out), err
 }
 
 func (h *host) writeEnv(text string) {
@@ -185,9 +192,19 @@ func (h *host) clean() {
 	if got := h.list("saved"); len(got) > 0 {
 		h.t.Errorf("files left: %v", got)
 	}
-	if got := h.run("ip", "-n", h.netns, "-o", "link", "show", "type", "veth"); got != "" {
-		h.t.Errorf("interfaces left: %s", got)
+	h.await("interfaces left", func() string { return h.run("ip", "-n", h.netns, "-o", "link", "show", "type", "veth") })
+}
+
+// await waits until left returns nothing. The kernel takes a namespace's interfaces away some time after the namespace.
+func (h *host) await(what string, left func() string) {
+	h.t.Helper()
+	var got string
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if got = left(); got == "" {
+			return
+		}
 	}
+	h.t.Errorf("%s: %s", what, got)
 }
 
 // address returns the first address in a result of any version.

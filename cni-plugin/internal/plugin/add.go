@@ -22,6 +22,9 @@ func add(args *skel.CmdArgs) error {
 		return err
 	}
 	d := delegate{c.generate(e), args.Path}
+	if err := d.programs(); err != nil {
+		return err
+	}
 	b, err := c.prepareBridge(d.config, e)
 	if err != nil {
 		return err
