@@ -9,7 +9,7 @@ export CGO_ENABLED ?= 0
 # Every test package but the end-to-end one, which has the machine to itself.
 PACKAGES = $(shell $(GO) list ./... | grep -v '/lab$$')
 
-.PHONY: all build deps test unit e2e race bench lint fuzz demo clean
+.PHONY: all build deps test unit e2e race bench lint fuzz soak demo clean
 all: build
 
 ## build: the programs, static and stripped, in build/
@@ -49,6 +49,11 @@ lint:
 FUZZTIME ?= 20s
 fuzz:
 	hack/fuzz $(FUZZTIME)
+
+## soak: the simulation of the lease protocol over SCHEDULES random schedules of faults
+SCHEDULES ?= 1000000
+soak:
+	$(GO) test -timeout 0 ./subnet -run TestNoScheduleOfFaults -v -sim.schedules $(SCHEDULES)
 
 ## demo: three hosts on one overlay, from nothing to a ping between pods (root); HOLD=1 keeps it up
 demo: deps build

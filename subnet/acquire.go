@@ -1,27 +1,30 @@
 package subnet
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
-	"time"
 )
 
 // acquire takes a subnet: the one in use, the one in the subnet file, or a free one. It reports whether there
 // is nothing more to do now.
 func (m *Manager) acquire(ctx context.Context) (bool, error) {
 	if holder := m.holder(); holder != "" {
-		if done, err := m.lost(holder); done || err != nil {
-			return done, err
+		if wait, err := m.lost(holder); wait || err != nil {
+			return wait, err
 		}
 	}
-	if e, ok := m.sameAddress(); ok {
-		if ok, err := m.mayTake(ctx, e); !ok || err != nil {
-			return !ok, err
-		}
-		return m.takeOver(ctx, e)
+	doubles := m.sameAddress()
+	if ok, err := m.mayTake(ctx, doubles...); !ok || err != nil {
+		return !ok, err
+	}
+	if i := slices.IndexFunc(doubles, func(e Entry) bool { return len(m.self) == 0 && m.fits(e.Record) }); i >= 0 {
+		return true, m.takeOver(ctx, doubles[i])
+	}
+	if err := m.dropLeased(ctx, doubles); err != nil {
+		return false, err
 	}
 	prefixes, ok := m.choose()
 	if !ok {
@@ -33,7 +36,6 @@ func (m *Manager) acquire(ctx context.Context) (bool, error) {
 	}
 	e, err := m.store.Create(ctx, m.record(prefixes), id)
 	if err != nil {
-		m.seed = fmt.Sprint(m.seed, "+") // whoever lost a race to a neighbour in hash order starts elsewhere
 		return false, err
 	}
 	m.hold(e)
@@ -41,48 +43,74 @@ func (m *Manager) acquire(ctx context.Context) (bool, error) {
 }
 
 // takeOver makes the record of a host that had our address, and does not answer, ours.
-func (m *Manager) takeOver(ctx context.Context, e Entry) (bool, error) {
-	m.mu.Lock()
-	fits := m.fitsLocked(e.Record)
-	m.mu.Unlock()
-	if !fits {
-		if err := m.store.Delete(ctx, e); err != nil {
-			return false, err
-		}
-		m.mu.Lock()
-		m.table.remove(e.Key)
-		m.mu.Unlock()
-		return false, nil
-	}
-	id, err := m.alive(ctx, e.LeaseID)
+func (m *Manager) takeOver(ctx context.Context, e Entry) error {
+	id, err := m.leaseFor(ctx, e, true)
 	if err != nil {
-		return false, err
+		return err
 	}
 	m.log.Info("taking over the record of a host that had this address and is gone", "key", e.Key, "host", e.Host)
 	if e, err = m.store.Update(ctx, e, m.record(e.Prefixes()), id); err != nil {
-		return false, err
+		return err
 	}
 	m.hold(e)
-	return true, nil
+	return nil
+}
+
+// sameAddress returns the records of other hosts, known by an identity, that name our address, sorted by key. Ours under
+// another host name may be a clone's. A host that claims something with another address has left this one: two hosts
+// that swap addresses do not wait for each other.
+func (m *Manager) sameAddress() []Entry {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	left := map[string]bool{}
+	for _, c := range m.table.claims {
+		left[c.Identity] = c.Identity != m.o.Identity && !m.hasOurAddress(c.Record)
+	}
+	var out []Entry
+	for _, e := range m.table.entries {
+		if e.Identity != "" && !m.written(e.Record) && !left[e.Identity] && m.hasOurAddress(e.Record) {
+			out = append(out, e)
+		}
+	}
+	slices.SortFunc(out, func(a, b Entry) int { return cmp.Compare(a.Key, b.Key) })
+	return out
+}
+
+// written reports whether this host, or a clone of it, has written the record.
+func (m *Manager) written(r Record) bool { return r.Identity == m.o.Identity && r.Host == m.o.Host }
+
+// dropLeased deletes the records of hosts that do not answer, but no reservations.
+func (m *Manager) dropLeased(ctx context.Context, records []Entry) error {
+	for _, e := range records {
+		if e.LeaseID == 0 {
+			continue
+		}
+		if err := m.drop(ctx, e); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // holder says who has the subnet that this host uses; empty: nobody, or it uses none.
 func (m *Manager) holder() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if len(m.self) == 0 {
+		return ""
+	}
+	// A record that is no subnet of this network takes nothing away.
+	uses := func(p netip.Prefix) bool {
+		return slices.ContainsFunc(m.self, func(own Lease) bool { return own.Subnet == p })
+	}
 	for _, e := range m.table.entries {
-		for _, l := range e.Leases {
-			if !e.Claim && slices.ContainsFunc(m.self, func(own Lease) bool { return own.Subnet.Overlaps(l.Subnet) }) {
-				return e.Record.String()
-			}
+		if slices.ContainsFunc(e.Prefixes(), uses) {
+			return e.Record.String()
 		}
 	}
 	for key, b := range m.table.bad {
-		prefixes, _ := parseRecordKey(key)
-		for _, p := range prefixes {
-			if slices.ContainsFunc(m.self, func(own Lease) bool { return own.Subnet.Overlaps(p) }) {
-				return fmt.Sprintf("a record that makes no sense (%v)", b.Err)
-			}
+		if prefixes, _ := parseRecordKey(key); slices.ContainsFunc(prefixes, uses) {
+			return fmt.Sprintf("a record that makes no sense (%v)", b.Err)
 		}
 	}
 	return ""
@@ -96,6 +124,7 @@ func (m *Manager) lost(holder string) (bool, error) {
 	again := m.status.Waiting == why
 	m.status.Held, m.status.Waiting = false, why
 	m.mu.Unlock()
+	m.held, m.lease = nil, 0 // whoever took the record may keep its store lease alive
 	if !again {
 		m.log.Error("subnet lost to another host", "subnet", subnets, "holder", holder, "policy", string(m.o.OnLost),
 			"hint", "find out who wrote that record; delete it, or restart the pods of this host on the new subnet")
@@ -120,13 +149,13 @@ func (m *Manager) choose() ([]netip.Prefix, bool) {
 	pools := m.config.Pools
 	inUse := Record{Leases: m.self}.Prefixes()
 	m.mu.Unlock()
-	free := func(prefixes []netip.Prefix, may func(Pool, netip.Prefix) bool) bool {
-		return slices.EqualFunc(prefixes, pools, func(s netip.Prefix, p Pool) bool { return may(p, s) && !taken(s) })
+	each := func(prefixes []netip.Prefix, may func(Pool, netip.Prefix) bool) bool {
+		return slices.EqualFunc(prefixes, pools, func(s netip.Prefix, p Pool) bool { return may(p, s) })
 	}
-	if free(inUse, Pool.Holds) {
+	if each(inUse, Pool.Holds) { // nobody holds it: see holder
 		return inUse, true
 	}
-	if free(m.o.Wanted, Pool.Leases) {
+	if each(m.o.Wanted, func(p Pool, s netip.Prefix) bool { return p.Leases(s) && !taken(s) }) {
 		return m.o.Wanted, true
 	}
 	var chosen []netip.Prefix
@@ -147,128 +176,4 @@ func (m *Manager) full(p Pool) {
 	m.mu.Unlock()
 	m.setWaiting(fmt.Sprintf("no free subnet: %s holds %d, with %d leases and %d reservations; delete unused records or widen the range",
 		p, p.Size(), leases, reservations))
-}
-
-// claim is an open question whether the owner of a record lives.
-//
-//	Create claim ──▶ owner deletes it ──▶ refused
-//	      └────────▶ claimWait passes ──▶ the record may be taken over
-type claim struct {
-	target Entry
-	asked  Entry
-	until  time.Time // while open: when silence counts as consent; when refused: when to ask again
-	answer claimAnswer
-}
-
-type claimAnswer uint8
-
-const (
-	claimOpen claimAnswer = iota
-	claimRefused
-	claimGranted
-)
-
-const (
-	claimWait  = 3 * time.Second
-	claimTTL   = 30 * time.Second
-	claimAgain = time.Minute
-)
-
-// mayTake reports whether the owner of a record has not answered a claim to it; false: not known yet, or it has, which is
-// then shown. A record of our own identity whose owner lives means that this host is the clone: ErrCloned.
-func (m *Manager) mayTake(ctx context.Context, e Entry) (bool, error) {
-	c := m.claim
-	now := time.Now()
-	switch {
-	case c == nil || c.target.Key != e.Key || c.target.Revision != e.Revision:
-		return false, m.ask(ctx, e)
-	case c.answer == claimGranted:
-		return true, nil
-	case c.answer == claimRefused && e.Identity == m.o.Identity:
-		m.log.Error("the identity of this host belongs to a living host, probably a cloned disk: taking a new one", "holder", e.Record.String())
-		return false, ErrCloned
-	case c.answer == claimRefused && now.Before(c.until):
-		m.setWaiting(fmt.Sprintf("the public IP of this host is that of the living host %s: give one of them another address (-iface, -public-ip)", e.Record))
-		m.retryAt = c.until
-		return false, nil
-	case c.answer == claimRefused:
-		return false, m.ask(ctx, e)
-	case now.Before(c.until):
-		m.retryAt = c.until
-		return false, nil
-	}
-	c.answer = claimGranted
-	return true, m.store.Delete(ctx, c.asked)
-}
-
-// ask opens a claim.
-func (m *Manager) ask(ctx context.Context, e Entry) error {
-	question := m.record(e.Prefixes())
-	question.Claim = true
-	id, err := m.store.Grant(ctx, claimTTL)
-	if err != nil {
-		return err
-	}
-	asked, err := m.store.Create(ctx, question, id)
-	if conflict := (*ConflictError)(nil); errors.As(err, &conflict) && conflict.Current != nil {
-		if !conflict.Current.Equal(question) {
-			m.setWaiting(fmt.Sprintf("%s also claims the record of %s", conflict.Current.Record, e.Record))
-			m.retryAt = time.Now().Add(claimWait)
-			return nil
-		}
-		asked, err = *conflict.Current, nil
-	}
-	if err != nil {
-		return err
-	}
-	m.claim = &claim{target: e, asked: asked, until: time.Now().Add(claimWait)}
-	m.retryAt = m.claim.until
-	m.setWaiting(fmt.Sprintf("asking whether %s, whose record this host would take over, is alive", e.Record))
-	return nil
-}
-
-// answer refuses a claim to the record that we hold, and notes the refusal of our own claim.
-func (m *Manager) answer(ctx context.Context, ev Event) {
-	if c := m.claim; c != nil && c.answer == claimOpen && ev.Deleted == c.asked.Key && ev.Revision > c.asked.Revision {
-		c.answer, c.until = claimRefused, time.Now().Add(claimAgain)
-		m.retryAt = time.Now()
-	}
-	if ev.Put == nil || !ev.Put.Claim || m.held == nil || Key(ev.Put.Prefixes()) != Key(m.held.Prefixes()) {
-		return
-	}
-	m.log.Warn("another host has this host's identity or address and asks for its subnet: refused", "claimant", ev.Put.Record.String())
-	if err := m.store.Delete(ctx, *ev.Put); err != nil {
-		m.log.Debug("claim not refused", "error", err)
-	}
-}
-
-// sameAddress returns the record of another host, known by an identity, that names our address.
-func (m *Manager) sameAddress() (Entry, bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, e := range m.table.entries {
-		if !e.Claim && e.Identity != "" && e.Identity != m.o.Identity && m.hasOurAddress(e.Record) {
-			return e, true
-		}
-	}
-	return Entry{}, false
-}
-
-// addressFree reports whether no living host has the address that our record is about to name. The record of one that
-// does not answer is deleted.
-func (m *Manager) addressFree(ctx context.Context) (bool, error) {
-	e, found := m.sameAddress()
-	if !found {
-		return true, nil
-	}
-	if ok, err := m.mayTake(ctx, e); !ok || err != nil {
-		return false, err
-	}
-	if err := m.store.Delete(ctx, e); err != nil {
-		return false, err
-	}
-	m.mu.Lock()
-	m.table.remove(e.Key)
-	m.mu.Unlock()
-	return true, nil
 }

@@ -1,9 +1,7 @@
 package subnet
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"sync"
@@ -62,17 +60,21 @@ type Manager struct {
 	changed chan struct{} // capacity 1
 	refresh chan struct{} // capacity 1
 
-	first *Snapshot // of WaitConfig, for the first session
+	first   *Snapshot // of WaitConfig, for the first session
+	firstAt time.Time
 
-	held    *Entry  // the own record as this session has confirmed it
-	wrote   *Record // the own record as this process has last confirmed it
-	lease   LeaseID // store lease that this process keeps alive
-	renewAt time.Time
-	retryAt time.Time // when to settle; zero: nothing to do
-	retry   backoff
-	claim   *claim
-	seed    string
-	fixed   bool // the configuration does not come from the store
+	held        *Entry  // the own record as this session has confirmed it
+	wrote       *Record // the own record as this process has last confirmed it
+	lease       LeaseID // store lease that this process keeps alive
+	renewAt     time.Time
+	renewals    backoff
+	settleAt    time.Time // when to settle; zero: nothing to do
+	pace        pace      // of settling
+	claims      map[string]*claim
+	refusals    pace  // of the claims of others
+	refusedLast int64 // revision of the last one that was named in the log
+	seed        string
+	fixed       bool // the configuration does not come from the store
 
 	mu       sync.Mutex // guards all below
 	table    *table
@@ -113,11 +115,11 @@ func NewManager(store Store, o Options) *Manager {
 	m := &Manager{
 		store: store, o: o, log: o.Log,
 		changed: make(chan struct{}, 1), refresh: make(chan struct{}, 1),
-		seed: o.Identity, noted: map[string]string{}, table: newTable(), until: o.State.Until,
+		seed: o.Identity, claims: map[string]*claim{}, noted: map[string]string{}, table: newTable(), until: o.State.Until,
 	}
 	for _, r := range o.State.Peers {
 		e := Entry{Record: r, Key: r.Key()}
-		m.table.ghosts[e.Key] = ghost{e, time.Now().Add(o.PeerGrace)}
+		m.table.ghosts[e.Key] = ghost{Entry: e, until: time.Now().Add(o.PeerGrace)}
 	}
 	return m
 }
@@ -147,7 +149,7 @@ func (m *Manager) View() View {
 	v.Peers, skip = m.table.peers(m.config, m.o.Identity, m.self, m.o.Valid)
 	m.noteLocked(skip)
 	v.Status.Skipped = len(skip)
-	v.Status.Ghosts = len(m.table.ghosts)
+	v.Status.Ghosts = m.table.kept()
 	return v
 }
 
@@ -177,205 +179,5 @@ func (m *Manager) noteLocked(skip []skipped) {
 			m.noted[s.key] = s.why
 			m.log.Warn("record skipped", "key", s.key, "reason", s.why)
 		}
-	}
-}
-
-// Run keeps the lease until ctx ends, and then returns nil: the lease stays. Other ends are ErrLost
-// and ErrCloned. WaitConfig or UseConfig must have succeeded before.
-func (m *Manager) Run(ctx context.Context) error {
-	pause := backoff{}
-	for ctx.Err() == nil {
-		if err := m.session(ctx, &pause); err != nil {
-			return err
-		}
-		sleep(ctx, pause.next())
-	}
-	return nil
-}
-
-// session lasts from a list to the end of the watch that follows it. Its errors end Run.
-func (m *Manager) session(ctx context.Context, pause *backoff) error {
-	snap, err := m.list(ctx)
-	if err != nil {
-		m.storeDown(ctx, err)
-		return nil
-	}
-	m.storeUp()
-	m.reset(snap)
-	ctx, cancel := context.WithCancel(ctx)
-	batches, ended := make(chan []Event), make(chan error, 1)
-	go func() {
-		ended <- m.store.Watch(ctx, snap.Position, func(events []Event) {
-			select {
-			case batches <- events:
-			case <-ctx.Done():
-			}
-		})
-	}()
-	watching := true
-	defer func() {
-		cancel()
-		if watching {
-			<-ended
-		}
-	}()
-	for {
-		if err := m.step(ctx); err != nil {
-			return err
-		}
-		timer := time.NewTimer(m.untilNext())
-		select {
-		case <-ctx.Done():
-		case err := <-ended:
-			watching = false
-			m.log.Info("watch ended, listing again", "reason", err)
-		case events := <-batches:
-			*pause = backoff{}
-			m.follow(ctx, events)
-		case <-m.refresh:
-			m.retryAt = time.Now()
-		case <-timer.C:
-		}
-		timer.Stop()
-		if ctx.Err() != nil || !watching {
-			return nil
-		}
-	}
-}
-
-// list uses the snapshot of WaitConfig once.
-func (m *Manager) list(ctx context.Context) (Snapshot, error) {
-	if s := m.first; s != nil {
-		m.first = nil
-		return *s, nil
-	}
-	return m.store.List(ctx)
-}
-
-// reset takes in a list. Peers that it has lost are kept for a while whenever the store's history may have
-// broken: always after a break while running, at start only if it is not the history that the last run saw.
-func (m *Manager) reset(s Snapshot) {
-	m.mu.Lock()
-	until := time.Now().Add(m.o.PeerGrace)
-	if m.position == (Position{}) {
-		if m.sameHistory(s) {
-			until = time.Time{}
-		}
-		m.table.keepGhosts(until)
-	}
-	m.table.reset(s, until)
-	for key, g := range m.table.ghosts {
-		if isOwn(g.Entry, m.o.Identity, m.self) {
-			delete(m.table.ghosts, key)
-		}
-	}
-	m.position = s.Position
-	m.mu.Unlock()
-	if !until.IsZero() {
-		m.pruned()
-	}
-	m.setConfig(s.Config)
-	m.held = nil
-	m.retryAt = time.Now()
-	poke(m.changed)
-}
-
-// sameHistory reports whether the list continues what the last run saw: the same store, not gone back, and
-// with our record still in it.
-func (m *Manager) sameHistory(s Snapshot) bool {
-	last := m.o.State.Position
-	if s.Cluster != last.Cluster || s.Revision < last.Revision {
-		return false
-	}
-	for _, e := range s.Entries {
-		if e.Identity == m.o.Identity {
-			return true
-		}
-	}
-	return false
-}
-
-// follow takes in a batch of events. Those about our own record are settled by the next step.
-func (m *Manager) follow(ctx context.Context, events []Event) {
-	for _, ev := range events {
-		if ev.ConfigSet {
-			m.setConfig(ev.Config)
-		}
-		m.answer(ctx, ev)
-		m.mu.Lock()
-		m.table.apply(ev)
-		m.position.Revision = max(m.position.Revision, ev.Revision)
-		m.mu.Unlock()
-		if m.concerns(ev) && m.retry.idle() {
-			m.retryAt = time.Now()
-		}
-	}
-	if len(events) > 0 {
-		m.pruned()
-		poke(m.changed)
-	}
-}
-
-// concerns reports whether an event calls for settling at once: it is about our record, our claim, or we have no record.
-func (m *Manager) concerns(ev Event) bool {
-	if m.held == nil {
-		return true
-	}
-	switch {
-	case ev.Put != nil:
-		return ev.Put.Key == m.held.Key && ev.Put.Revision > m.held.Revision || m.overlapsOwn(ev.Put.Prefixes())
-	case ev.Bad != nil:
-		return ev.Bad.Key == m.held.Key && ev.Bad.Revision > m.held.Revision
-	}
-	return ev.Deleted == m.held.Key
-}
-
-func (m *Manager) overlapsOwn(prefixes []netip.Prefix) bool {
-	for _, p := range prefixes {
-		for _, l := range m.held.Leases {
-			if p == l.Subnet {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// pruned drops ghosts that are due, and says so.
-func (m *Manager) pruned() {
-	m.mu.Lock()
-	_, dropped := m.table.prune(time.Now())
-	m.mu.Unlock()
-	if dropped > 0 {
-		m.log.Info("peers dropped that the store has lost", "count", dropped)
-		poke(m.changed)
-	}
-}
-
-func (m *Manager) storeDown(ctx context.Context, err error) {
-	if ctx.Err() != nil {
-		return
-	}
-	m.mu.Lock()
-	first := m.status.StoreSince.IsZero()
-	if first {
-		m.status.StoreSince = time.Now()
-	}
-	m.status.StoreError = fmt.Sprint(err)
-	m.mu.Unlock()
-	if first {
-		m.log.Warn("store unreachable, the data plane stays as it is", "reason", err)
-		poke(m.changed)
-	}
-}
-
-func (m *Manager) storeUp() {
-	m.mu.Lock()
-	since := m.status.StoreSince
-	m.status.StoreSince, m.status.StoreError = time.Time{}, ""
-	m.mu.Unlock()
-	if !since.IsZero() {
-		m.log.Info("store is back", "away", time.Since(since).Round(time.Millisecond))
-		poke(m.changed)
 	}
 }

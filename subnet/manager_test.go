@@ -207,7 +207,7 @@ func TestADeletedRecordIsWrittenAgainAtOnceWithTheSameSubnet(t *testing.T) {
 		first := h.subnet()
 		old, _ := recordOf(s, first)
 		s.Remove(old.Key)
-		after(time.Millisecond)
+		after(300 * time.Millisecond)
 		if got, ok := recordOf(s, first); !ok || got.Identity != "id1" {
 			t.Errorf("record %+v, want it back", got)
 		}

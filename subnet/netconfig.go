@@ -25,12 +25,15 @@ func (m *Manager) WaitConfig(ctx context.Context) (Config, error) {
 			m.storeUp()
 			c, err := m.parse(snap.Config)
 			if err == nil {
-				m.first = &snap
+				m.first, m.firstAt = &snap, time.Now()
 				m.useConfig(c, snap.Config)
 				return c, nil
 			}
 			said = m.sayConfig(said, snap.Config, err)
-			m.awaitConfig(ctx, snap.Position)
+			if m.awaitConfig(ctx, snap.Position) {
+				pause = backoff{}
+			}
+			sleep(ctx, pause.next(firstPause, maxPause))
 			continue
 		}
 		m.storeDown(ctx, err)
@@ -39,7 +42,7 @@ func (m *Manager) WaitConfig(ctx context.Context) (Config, error) {
 			m.useConfig(c, text)
 			return c, err
 		}
-		sleep(ctx, pause.next())
+		sleep(ctx, pause.next(firstPause, maxPause))
 	}
 }
 
@@ -70,25 +73,30 @@ func (m *Manager) sayConfig(said string, text []byte, err error) string {
 	if waiting == said {
 		return said
 	}
-	m.setWaiting(waiting)
+	m.mu.Lock()
+	m.status.Waiting = waiting
+	m.mu.Unlock()
+	poke(m.changed)
 	m.log.Warn("waiting for the network configuration", "key", key, "reason", waiting,
 		"hint", `etcdctl put `+key+` '{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}}'`)
 	return waiting
 }
 
-// awaitConfig returns when the configuration may have changed.
-func (m *Manager) awaitConfig(ctx context.Context, after Position) {
+// awaitConfig waits until the configuration may have changed, and reports whether it has.
+func (m *Manager) awaitConfig(ctx context.Context, after Position) bool {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	changed := false
 	err := m.store.Watch(ctx, after, func(events []Event) {
 		if slices.ContainsFunc(events, func(ev Event) bool { return ev.ConfigSet }) {
+			changed = true
 			cancel()
 		}
 	})
 	if ctx.Err() == nil {
 		m.storeDown(ctx, err)
-		sleep(ctx, firstPause)
 	}
+	return changed
 }
 
 // UseConfig fixes the configuration: that of the store is not looked at.
@@ -113,7 +121,7 @@ func (m *Manager) keptLocked(c Config) []Lease {
 		return nil
 	}
 	for i, l := range own {
-		if !c.Pools[i].Leases(l.Subnet) {
+		if !c.Pools[i].Holds(l.Subnet) {
 			return nil
 		}
 	}

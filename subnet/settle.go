@@ -10,25 +10,50 @@ import (
 	"time"
 )
 
-// step does what is due: renew, settle, drop ghosts. Its errors end Run; what can heal is tried again later.
+// maxRounds bounds what one try to settle may do without a pause.
+const maxRounds = 4
+
+// errUnsettled is the end of a try that took too many rounds: somebody keeps changing what we look at.
+var errUnsettled = errors.New("the store keeps changing under our hands")
+
+// step does what is due: renew, drop ghosts, settle, refuse claims. Its errors end Run; what can heal is tried again later.
 func (m *Manager) step(ctx context.Context) error {
-	now := time.Now()
-	if m.held != nil && m.lease != 0 && !now.Before(m.renewAt) {
+	if m.held != nil && m.lease != 0 && !time.Now().Before(m.renewAt) {
 		m.renew(ctx)
 	}
-	if m.retryAt.IsZero() || now.Before(m.retryAt) {
-		m.pruned()
-		return nil
+	m.pruned()
+	if !m.settleAt.IsZero() && !time.Now().Before(m.pace.at(m.settleAt)) {
+		if err := m.try(ctx); err != nil {
+			return err
+		}
 	}
-	m.retryAt = time.Time{}
+	m.refuse(ctx)
+	return nil
+}
+
+// try settles once. However it ends, the next try keeps its distance: neither a store that answers nonsense nor
+// somebody who keeps deleting our record makes a storm of requests.
+func (m *Manager) try(ctx context.Context) error {
+	m.settleAt = time.Time{}
 	err := m.settle(ctx)
+	conflict := (*ConflictError)(nil)
 	switch {
 	case errors.Is(err, ErrLost), errors.Is(err, ErrCloned):
 		return err
+	case ctx.Err() != nil:
+		return nil
 	case err == nil:
-		m.retry = backoff{}
-	case ctx.Err() == nil:
-		m.retryAt = time.Now().Add(m.retry.next())
+		m.pace.tried(racePause)
+	case errors.As(err, &conflict):
+		m.mu.Lock()
+		m.table.learn(conflict)
+		m.mu.Unlock()
+		m.seed += "+" // whoever lost a race to a neighbour in hash order starts elsewhere
+		m.pace.tried(racePause)
+		m.settleAt = time.Now()
+	default:
+		m.pace.tried(maxPause)
+		m.settleAt = time.Now()
 		m.setWaiting(fmt.Sprintf("own lease not confirmed: %v", err))
 	}
 	return nil
@@ -42,33 +67,29 @@ func (m *Manager) untilNext() time.Duration {
 			next = t
 		}
 	}
-	sooner(m.retryAt)
+	if !m.settleAt.IsZero() {
+		sooner(m.pace.at(m.settleAt))
+	}
 	if m.held != nil && m.lease != 0 {
 		sooner(m.renewAt)
 	}
-	if m.claim != nil {
-		sooner(m.claim.until)
+	if _, ok := m.claimed(); ok {
+		sooner(m.refuseAt())
 	}
 	m.mu.Lock()
-	ghosts, _ := m.table.prune(time.Now())
+	sooner(m.table.due())
 	m.mu.Unlock()
-	sooner(ghosts)
 	return max(0, time.Until(next))
 }
 
-// settle brings the store to hold our record, or finds out what to wait for. Every round either ends or has
-// learned something new about the table, so that the loop ends.
+// settle brings the store to hold our record, or finds out what to wait for.
 func (m *Manager) settle(ctx context.Context) error {
-	for ctx.Err() == nil {
+	for range maxRounds {
 		round := m.acquire
 		if own, ok := m.findOwn(); ok {
 			round = func(ctx context.Context) (bool, error) { return m.confirm(ctx, own) }
 		}
 		done, err := round(ctx)
-		if conflict := (*ConflictError)(nil); errors.As(err, &conflict) {
-			m.learn(conflict)
-			continue
-		}
 		if errors.Is(err, ErrLeaseGone) {
 			m.lease = 0
 			continue
@@ -77,22 +98,7 @@ func (m *Manager) settle(ctx context.Context) error {
 			return err
 		}
 	}
-	return ctx.Err()
-}
-
-// learn takes in what stood where we wanted to write.
-func (m *Manager) learn(c *ConflictError) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if c.Current != nil {
-		m.table.put(*c.Current)
-		return
-	}
-	_, known := m.table.entries[c.Key]
-	m.table.remove(c.Key)
-	if !known {
-		m.table.bad[c.Key] = BadRecord{Key: c.Key, Err: errors.New("taken by a record that makes no sense")}
-	}
+	return errUnsettled
 }
 
 // findOwn returns our record: by identity, before that which the kernel already uses; else, if it has no
@@ -101,7 +107,10 @@ func (m *Manager) findOwn() (Entry, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	best, bestRank := Entry{}, 0
-	selfKey := Record{Leases: m.self}.Key()
+	selfKey := ""
+	if len(m.self) > 0 {
+		selfKey = Record{Leases: m.self}.Key()
+	}
 	for _, e := range m.table.entries {
 		rank := m.rankLocked(e, selfKey)
 		if rank > bestRank || rank == bestRank && rank > 0 && e.Created < best.Created {
@@ -111,9 +120,10 @@ func (m *Manager) findOwn() (Entry, bool) {
 	return best, bestRank > 0
 }
 
-// rankLocked says how surely an entry is ours; 0: it is not, or of no use in this network.
+// rankLocked says how surely an entry is ours; 0: it is not, or of no use in this network. Pods live on the subnet in use:
+// another record of ours is no reason to leave it, unless it is a reservation that was made while we did not run.
 func (m *Manager) rankLocked(e Entry, selfKey string) int {
-	if e.Claim || !m.fitsLocked(e.Record) {
+	if !m.fitsLocked(e.Record) || selfKey != "" && e.Key != selfKey && (m.wrote != nil || e.LeaseID != 0) {
 		return 0
 	}
 	switch {
@@ -132,6 +142,12 @@ func (m *Manager) rankLocked(e Entry, selfKey string) int {
 // fitsLocked reports whether the record has one valid subnet for each pool.
 func (m *Manager) fitsLocked(r Record) bool {
 	return slices.EqualFunc(r.Leases, m.config.Pools, func(l Lease, p Pool) bool { return p.Holds(l.Subnet) })
+}
+
+func (m *Manager) fits(r Record) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.fitsLocked(r)
 }
 
 // hasOurAddress reports whether the record names one of our public addresses.
@@ -154,25 +170,23 @@ func (m *Manager) record(prefixes []netip.Prefix) Record {
 // confirm makes sure that our record says what we want and expires when we do. It reports whether that is done.
 func (m *Manager) confirm(ctx context.Context, own Entry) (bool, error) {
 	want := m.record(own.Prefixes())
-	moved := own.Identity == m.o.Identity && !sameAddresses(own.Record, want)
+	moved := !sameAddresses(own.Record, want)
+	// Not what we published: this host has changed while we did not run, or a clone of it has written the record.
+	foreign := own.Identity != "" && (moved || own.Host != want.Host) && (m.wrote == nil || !own.Record.Equal(*m.wrote))
+	var others, doubles []Entry
 	if moved {
-		// Not the address that we published: ours has changed, or a clone of this host has written it.
-		if m.wrote != nil && !sameAddresses(own.Record, *m.wrote) {
-			m.log.Error("another host has this host's identity, probably a cloned disk: taking a new identity", "holder", own.Record.String(), "subnet", own.Key)
-			return false, ErrCloned
-		}
-		if m.wrote == nil {
-			if ok, err := m.mayTake(ctx, own); !ok || err != nil {
-				return !ok, err
-			}
-		}
+		doubles = slices.DeleteFunc(m.sameAddress(), func(e Entry) bool { return e.Key == own.Key })
 	}
-	if !m.hasOurAddress(own.Record) {
-		if ok, err := m.addressFree(ctx); !ok || err != nil {
-			return !ok, err
-		}
+	if foreign {
+		others = []Entry{own}
 	}
-	id, err := m.alive(ctx, own.LeaseID)
+	if ok, err := m.mayTake(ctx, append(others, doubles...)...); !ok || err != nil {
+		return !ok, err
+	}
+	if err := m.dropLeased(ctx, doubles); err != nil {
+		return false, err
+	}
+	id, err := m.leaseFor(ctx, own, foreign)
 	if err != nil {
 		return false, err
 	}
@@ -183,6 +197,15 @@ func (m *Manager) confirm(ctx context.Context, own Entry) (bool, error) {
 	}
 	m.hold(own)
 	return true, m.tidy(ctx)
+}
+
+// leaseFor returns the store lease for a record that we take: none for a reservation; that of the record, unless another
+// process may still be keeping it alive, so that one host's life never hangs on another's.
+func (m *Manager) leaseFor(ctx context.Context, e Entry, foreign bool) (LeaseID, error) {
+	if e.LeaseID != 0 && foreign {
+		return m.granted(ctx)
+	}
+	return m.alive(ctx, e.LeaseID)
 }
 
 func sameAddresses(a, b Record) bool {
@@ -240,7 +263,7 @@ func (m *Manager) renewed(start time.Time, ttl time.Duration) {
 	if early := ttl - m.o.RenewMargin; early >= time.Minute {
 		pause = min(pause, early)
 	}
-	m.renewAt = start.Add(pause)
+	m.renewAt, m.renewals = start.Add(pause), backoff{}
 	m.mu.Lock()
 	m.until = start.Add(ttl)
 	m.mu.Unlock()
@@ -253,16 +276,15 @@ func (m *Manager) renew(ctx context.Context) {
 	ttl, err := m.store.KeepAlive(ctx, m.lease)
 	switch {
 	case err == nil:
-		m.retry = backoff{}
 		m.renewed(start, ttl)
 	case errors.Is(err, ErrLeaseGone):
 		m.log.Warn("store lease expired or revoked, taking the subnet again", "subnet", m.held.Key)
 		m.mu.Lock()
 		m.table.remove(m.held.Key)
 		m.mu.Unlock()
-		m.lease, m.held, m.retryAt = 0, nil, time.Now()
+		m.lease, m.held, m.settleAt = 0, nil, time.Now()
 	default:
-		m.renewAt = time.Now().Add(m.retry.next())
+		m.renewAt = time.Now().Add(m.renewals.next(firstPause, maxPause))
 		m.log.Debug("store lease not renewed", "error", err)
 	}
 }
@@ -270,7 +292,8 @@ func (m *Manager) renew(ctx context.Context) {
 // hold takes in that the store has our record.
 func (m *Manager) hold(e Entry) {
 	fresh := m.wrote == nil || m.wrote.Key() != e.Key
-	m.held, m.wrote, m.claim = &e, &e.Record, nil
+	m.held, m.wrote = &e, &e.Record
+	clear(m.claims)
 	m.mu.Lock()
 	m.table.put(e)
 	changed := !slices.Equal(m.self, e.Leases) || !m.status.Held
@@ -286,18 +309,39 @@ func (m *Manager) hold(e Entry) {
 }
 
 // tidy deletes other records that carry our identity and address: left behind by a write whose answer was lost, or by an
-// earlier network configuration. Reservations stay.
+// earlier network configuration. Reservations stay. Those with another address are named: their host may live.
 func (m *Manager) tidy(ctx context.Context) error {
+	m.noteTwins()
 	for _, e := range m.strays() {
 		m.log.Info("deleting an old record of this host", "key", e.Key)
-		if err := m.store.Delete(ctx, e); err != nil {
+		if err := m.drop(ctx, e); err != nil {
 			return err
 		}
-		m.mu.Lock()
-		m.table.remove(e.Key)
-		m.mu.Unlock()
 	}
 	return nil
+}
+
+// drop deletes a record.
+func (m *Manager) drop(ctx context.Context, e Entry) error {
+	if err := m.store.Delete(ctx, e); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	m.table.remove(e.Key)
+	m.mu.Unlock()
+	return nil
+}
+
+func (m *Manager) noteTwins() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for key, e := range m.table.entries {
+		const why = "this host's identity at another address: a cloned disk, or an old record of this host"
+		if key != m.held.Key && e.Identity == m.o.Identity && !m.hasOurAddress(e.Record) && m.noted["twin "+key] != why {
+			m.noted["twin "+key] = why
+			m.log.Warn("record of this host's identity", "key", key, "holder", e.Record.String(), "reason", why)
+		}
+	}
 }
 
 func (m *Manager) strays() []Entry {
@@ -305,8 +349,8 @@ func (m *Manager) strays() []Entry {
 	defer m.mu.Unlock()
 	var out []Entry
 	for key, e := range m.table.entries {
-		ours := e.Identity == m.o.Identity || e.Identity == "" && !m.fitsLocked(e.Record)
-		if key != m.held.Key && !e.Claim && e.LeaseID != 0 && ours && m.hasOurAddress(e.Record) {
+		ours := m.written(e.Record) || e.Identity == "" && !m.fitsLocked(e.Record)
+		if key != m.held.Key && e.LeaseID != 0 && ours && m.hasOurAddress(e.Record) {
 			out = append(out, e)
 		}
 	}

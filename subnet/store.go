@@ -40,6 +40,7 @@ type Snapshot struct {
 	// Config is the text under PREFIX/config; nil if there is none.
 	Config  []byte
 	Entries []Entry // sorted by key
+	Claims  []Entry // likewise
 	Bad     []BadRecord
 }
 
@@ -58,7 +59,7 @@ type Event struct {
 // try only for a bounded time: retrying is the caller's business. Any error that is not
 // one of those named here leaves open whether the write happened.
 type Store interface {
-	// List reads the configuration and all records, but no claims, at one revision.
+	// List reads the configuration, all records and all claims, at one revision.
 	List(ctx context.Context) (Snapshot, error)
 
 	// Watch calls f with the changes of configuration, records and claims after a position, in order and without gaps, in batches that are never split
@@ -75,10 +76,12 @@ type Store interface {
 	Create(ctx context.Context, r Record, id LeaseID) (Entry, error)
 
 	// Update replaces the value of the entry, under the same key and with the store lease id, if
-	// the entry's revision is still the one given. Else it returns a *ConflictError.
+	// the entry's revision is still the one given, and its store lease, which no record of another history shares. Else it
+	// returns a *ConflictError.
 	Update(ctx context.Context, old Entry, r Record, id LeaseID) (Entry, error)
 
-	// Delete deletes the entry if its revision is still the one given. Else it returns a *ConflictError; success if there is none.
+	// Delete deletes the entry under the same condition. Else it returns a *ConflictError; success if nothing
+	// stands there.
 	Delete(ctx context.Context, old Entry) error
 
 	// KeepAlive renews a store lease once, without touching the record, and returns the time to live that
@@ -92,15 +95,20 @@ var ErrHistory = errors.New("the store's history does not continue from there")
 // ErrLeaseGone is returned by Store.KeepAlive for a lease that no longer exists.
 var ErrLeaseGone = errors.New("store lease expired or revoked")
 
-// ConflictError says that a conditional write did not happen because something else stands there.
+// ConflictError says that a conditional write did not happen because of what stands there. Without Current and
+// Bad nothing does: the record is gone.
 type ConflictError struct {
-	Key     string
-	Current *Entry // what stands there; nil if nothing does, or a record that makes no sense
+	Key     string // of what stands there; of the write if nothing does
+	Current *Entry
+	Bad     *BadRecord
 }
 
 func (e *ConflictError) Error() string {
-	if e.Current == nil {
-		return fmt.Sprintf("conflict at %s: the record has changed or is gone", e.Key)
+	switch {
+	case e.Current != nil:
+		return fmt.Sprintf("conflict at %s: held by %s", e.Key, e.Current.Record)
+	case e.Bad != nil:
+		return fmt.Sprintf("conflict at %s: a record that makes no sense: %v", e.Key, e.Bad.Err)
 	}
-	return fmt.Sprintf("conflict at %s: held by %s", e.Key, e.Current.Record)
+	return fmt.Sprintf("conflict at %s: the record is gone", e.Key)
 }

@@ -11,27 +11,30 @@ import (
 // table is what the manager knows of the store: pure, no clock of its own, and whoever has it may change it.
 type table struct {
 	entries map[string]Entry
+	claims  map[string]Entry
 	bad     map[string]BadRecord
 	ghosts  map[string]ghost
 }
 
-// ghost is the record of a peer that a list after a break did not show any more. The store may have been
-// wiped, so its host may well live: packets still go there, until the time is up or the subnet has a new owner.
+// ghost is the record of a peer that the store does not have any more, to which packets still go until the time is up or
+// the subnet has a new owner. Either a list after a break did not show it: the store may have been wiped, and its host
+// may well live. Or it was deleted a moment ago: its host, if it lives, is taking it again.
 type ghost struct {
 	Entry
-	until time.Time
+	until   time.Time
+	deleted bool
 }
 
 func newTable() *table {
-	return &table{entries: map[string]Entry{}, bad: map[string]BadRecord{}, ghosts: map[string]ghost{}}
+	return &table{entries: map[string]Entry{}, claims: map[string]Entry{}, bad: map[string]BadRecord{}, ghosts: map[string]ghost{}}
 }
 
 // reset replaces everything by a list. What the list has lost becomes a ghost until the given time; if that is
 // zero, it is dropped.
 func (t *table) reset(s Snapshot, until time.Time) {
 	lost := t.entries
-	t.entries, t.bad = make(map[string]Entry, len(s.Entries)), map[string]BadRecord{}
-	for _, e := range s.Entries {
+	t.entries, t.claims, t.bad = make(map[string]Entry, len(s.Entries)), map[string]Entry{}, map[string]BadRecord{}
+	for _, e := range slices.Concat(s.Entries, s.Claims) {
 		t.put(e)
 	}
 	for _, b := range s.Bad {
@@ -42,8 +45,8 @@ func (t *table) reset(s Snapshot, until time.Time) {
 		return
 	}
 	for key, e := range lost {
-		if _, there := t.entries[key]; !there && !e.Claim {
-			t.ghosts[key] = ghost{e, until}
+		if _, there := t.entries[key]; !there {
+			t.ghosts[key] = ghost{Entry: e, until: until}
 		}
 	}
 }
@@ -57,41 +60,88 @@ func (t *table) keepGhosts(until time.Time) {
 }
 
 func (t *table) put(e Entry) {
+	if e.Claim {
+		t.claims[e.Key] = e
+		return
+	}
 	delete(t.bad, e.Key)
 	delete(t.ghosts, e.Key)
 	t.entries[e.Key] = e
 }
 
-// apply carries out one event. An event that is older than what is known changes nothing.
-func (t *table) apply(ev Event) {
+// apply carries out one event; a deleted record stays as a ghost until the given time. An event that is older than what
+// is known changes nothing.
+func (t *table) apply(ev Event, until time.Time) {
 	switch {
 	case ev.Put != nil:
-		if old, ok := t.entries[ev.Put.Key]; !ok || old.Revision <= ev.Put.Revision {
+		if t.revision(ev.Put.Key) <= ev.Revision {
 			t.put(*ev.Put)
 		}
 	case ev.Bad != nil:
-		if old, ok := t.entries[ev.Bad.Key]; !ok || old.Revision <= ev.Bad.Revision {
+		if t.revision(ev.Bad.Key) <= ev.Revision {
 			t.remove(ev.Bad.Key)
 			t.bad[ev.Bad.Key] = *ev.Bad
 		}
 	case ev.Deleted != "":
-		if old, ok := t.entries[ev.Deleted]; !ok || old.Revision <= ev.Revision {
-			t.remove(ev.Deleted)
+		if t.revision(ev.Deleted) > ev.Revision {
+			return
+		}
+		e, there := t.entries[ev.Deleted]
+		t.remove(ev.Deleted)
+		if there {
+			t.ghosts[e.Key] = ghost{e, until, true}
 		}
 	}
 }
 
+// revision returns the revision of what is known to stand at a key; 0: nothing.
+func (t *table) revision(key string) int64 {
+	return max(t.entries[key].Revision, t.claims[key].Revision, t.bad[key].Revision)
+}
+
 func (t *table) remove(key string) {
 	delete(t.entries, key)
+	delete(t.claims, key)
 	delete(t.bad, key)
 	delete(t.ghosts, key)
 }
 
-// prune drops the ghosts whose time is up, and those whose subnet, identity or address a living record has. It returns the time
-// when the next one is due, zero if there is none.
-func (t *table) prune(now time.Time) (next time.Time, dropped int) {
+// learn takes in what stood where we wanted to write.
+func (t *table) learn(c *ConflictError) {
+	t.remove(c.Key)
+	switch {
+	case c.Current != nil:
+		t.put(*c.Current)
+	case c.Bad != nil:
+		t.bad[c.Bad.Key] = *c.Bad
+	}
+}
+
+// due returns when the next ghost is to be dropped; zero: there is none.
+func (t *table) due() (next time.Time) {
+	for _, g := range t.ghosts {
+		if next.IsZero() || g.until.Before(next) {
+			next = g.until
+		}
+	}
+	return next
+}
+
+// kept returns how many peers stay although a list has lost them.
+func (t *table) kept() (n int) {
+	for _, g := range t.ghosts {
+		if !g.deleted {
+			n++
+		}
+	}
+	return n
+}
+
+// prune drops the ghosts whose time is up, and those whose subnet, identity or address a living record has. It returns
+// how many of both kinds it has dropped.
+func (t *table) prune(now time.Time) (lost, deleted int) {
 	if len(t.ghosts) == 0 {
-		return time.Time{}, 0
+		return 0, 0
 	}
 	subnets, hosts := map[netip.Prefix]bool{}, map[string]bool{}
 	for _, e := range t.entries {
@@ -106,23 +156,24 @@ func (t *table) prune(now time.Time) (next time.Time, dropped int) {
 		for _, l := range g.Leases {
 			gone = gone || subnets[l.Subnet] || hosts[l.PublicIP.String()]
 		}
-		if gone {
-			delete(t.ghosts, key)
-			dropped++
-		} else if next.IsZero() || g.until.Before(next) {
-			next = g.until
+		switch {
+		case !gone:
+			continue
+		case g.deleted:
+			deleted++
+		default:
+			lost++
 		}
+		delete(t.ghosts, key)
 	}
-	return next, dropped
+	return lost, deleted
 }
 
 // sorted returns all records, and behind them the ghosts, each in the order of their age and key.
 func (t *table) sorted() []Entry {
 	out := make([]Entry, 0, len(t.entries)+len(t.ghosts))
 	for _, e := range t.entries {
-		if !e.Claim {
-			out = append(out, e)
-		}
+		out = append(out, e)
 	}
 	older := func(a, b Entry) int { return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.Key, b.Key)) }
 	slices.SortFunc(out, older)
@@ -241,7 +292,7 @@ func (t *table) counts(pool Pool) (leases, reservations int) {
 	for _, e := range t.entries {
 		for _, l := range e.Leases {
 			switch {
-			case e.Claim || !pool.Network.Contains(l.Subnet.Addr()):
+			case !pool.Network.Contains(l.Subnet.Addr()):
 			case e.LeaseID == 0:
 				reservations++
 			default:

@@ -3,6 +3,7 @@ package etcdv3
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -18,8 +19,8 @@ const configName = "config"
 // listTries bounds how often a list starts anew because its revision was compacted meanwhile.
 const listTries = 3
 
-// List implements subnet.Store: one request for the configuration and the first thousand records, and one for each thousand
-// more.
+// List implements subnet.Store: one request for each thousand keys. Claims, configuration and records are neighbours
+// in etcd's order, so that one range holds them all.
 func (s *Store) List(ctx context.Context) (subnet.Snapshot, error) {
 	for try := 1; ; try++ {
 		snap, err := s.list(ctx)
@@ -29,49 +30,50 @@ func (s *Store) List(ctx context.Context) (subnet.Snapshot, error) {
 	}
 }
 
-func (s *Store) list(ctx context.Context) (subnet.Snapshot, error) {
-	from := s.prefix + subnet.SubnetsFolder
-	end := clientv3.GetPrefixRangeEnd(from)
-	resp, err := s.txn(ctx, "list records", nil, []clientv3.Op{
-		clientv3.OpGet(s.prefix + configName),
-		clientv3.OpGet(from, clientv3.WithRange(end), clientv3.WithLimit(pageSize)),
-	}, nil)
-	if err != nil {
-		return subnet.Snapshot{}, err
-	}
-	snap := subnet.Snapshot{Position: subnet.Position{Cluster: resp.Header.ClusterId, Revision: resp.Header.Revision}}
-	for _, kv := range resp.Responses[0].GetResponseRange().GetKvs() {
-		snap.Config = kv.Value
-	}
-	page := resp.Responses[1].GetResponseRange()
-	kvs, more := page.GetKvs(), page.GetMore()
+// all returns the first key of ours and the one behind the last.
+func (s *Store) all() (from, end string) {
+	return s.prefix + subnet.ClaimsFolder, clientv3.GetPrefixRangeEnd(s.prefix + subnet.SubnetsFolder)
+}
+
+func (s *Store) list(ctx context.Context) (snap subnet.Snapshot, err error) {
+	from, end := s.all()
 	for {
-		s.add(&snap, kvs)
-		if !more || len(kvs) == 0 {
-			return snap, nil
-		}
-		next := string(kvs[len(kvs)-1].Key) + "\x00"
+		var page *clientv3.GetResponse
 		err := s.call(ctx, "list records", func(ctx context.Context, c *clientv3.Client) error {
-			page, err := c.Get(ctx, next, clientv3.WithRange(end), clientv3.WithLimit(pageSize), clientv3.WithRev(snap.Revision))
-			if err == nil {
-				kvs, more = page.Kvs, page.More
-			}
+			page, err = c.Get(ctx, from, clientv3.WithRange(end), clientv3.WithLimit(pageSize), clientv3.WithRev(snap.Revision))
 			return err
 		})
 		if err != nil {
 			return subnet.Snapshot{}, err
 		}
+		at := subnet.Position{Cluster: page.Header.ClusterId, Revision: page.Header.Revision}
+		switch {
+		case snap.Revision == 0:
+			snap.Position = at
+		case at.Cluster != snap.Cluster || at.Revision < snap.Revision:
+			return subnet.Snapshot{}, fmt.Errorf("list records: etcd %s: another store answers: %w", s.servers, subnet.ErrHistory)
+		}
+		s.add(&snap, page.Kvs)
+		if !page.More || len(page.Kvs) == 0 {
+			return snap, nil
+		}
+		from = string(page.Kvs[len(page.Kvs)-1].Key) + "\x00"
 	}
 }
 
+// add takes keys into a snapshot, and skips what is none of ours.
 func (s *Store) add(snap *subnet.Snapshot, kvs []*mvccpb.KeyValue) {
 	for _, kv := range kvs {
-		e, err := s.entry(kv)
-		if err != nil {
-			snap.Bad = append(snap.Bad, s.bad(kv, err))
-			continue
+		switch ev := s.event(kv, false); {
+		case ev.ConfigSet:
+			snap.Config = ev.Config
+		case ev.Put != nil && ev.Put.Claim:
+			snap.Claims = append(snap.Claims, *ev.Put)
+		case ev.Put != nil:
+			snap.Entries = append(snap.Entries, *ev.Put)
+		case ev.Bad != nil:
+			snap.Bad = append(snap.Bad, *ev.Bad)
 		}
-		snap.Entries = append(snap.Entries, e)
 	}
 }
 

@@ -168,6 +168,15 @@ func (s *Store) KeepAlive(ctx context.Context, id subnet.LeaseID) (ttl time.Dura
 
 func absent(key string) clientv3.Cmp { return clientv3.Compare(clientv3.CreateRevision(key), "=", 0) }
 
+// unchanged is the condition of every change. A request that waits for a connection may reach a store that was wiped
+// meanwhile and whose revisions are the same by chance; its lease ids are not.
+func unchanged(key string, old subnet.Entry) []clientv3.Cmp {
+	return []clientv3.Cmp{
+		clientv3.Compare(clientv3.ModRevision(key), "=", old.Revision),
+		clientv3.Compare(clientv3.LeaseValue(key), "=", int64(old.LeaseID)),
+	}
+}
+
 // Create implements subnet.Store. In etcd a comparison over a range holds if it holds for each key in it, and for an
 // empty range: so it also covers dual-stack keys that start with the same IPv4 subnet.
 func (s *Store) Create(ctx context.Context, r subnet.Record, id subnet.LeaseID) (subnet.Entry, error) {
@@ -177,26 +186,25 @@ func (s *Store) Create(ctx context.Context, r subnet.Record, id subnet.LeaseID) 
 		first = s.prefix + subnet.Record{Leases: r.Leases[:1]}.Key()
 	}
 	free := absent(first).WithPrefix()
-	return s.write(ctx, "create record", free, r, id, clientv3.OpGet(first, clientv3.WithPrefix(), clientv3.WithLimit(1)))
+	return s.write(ctx, "create record", []clientv3.Cmp{free}, r, id, clientv3.OpGet(first, clientv3.WithPrefix(), clientv3.WithLimit(1)))
 }
 
 // Update implements subnet.Store.
 func (s *Store) Update(ctx context.Context, old subnet.Entry, r subnet.Record, id subnet.LeaseID) (subnet.Entry, error) {
 	key := s.prefix + old.Key
-	same := clientv3.Compare(clientv3.ModRevision(key), "=", old.Revision)
-	e, err := s.write(ctx, "update record", same, r, id, clientv3.OpGet(key))
+	e, err := s.write(ctx, "update record", unchanged(key, old), r, id, clientv3.OpGet(key))
 	e.Created = old.Created
 	return e, err
 }
 
 // write puts a record if a condition holds, and else returns what current finds.
-func (s *Store) write(ctx context.Context, what string, cond clientv3.Cmp, r subnet.Record, id subnet.LeaseID, current clientv3.Op) (subnet.Entry, error) {
+func (s *Store) write(ctx context.Context, what string, cond []clientv3.Cmp, r subnet.Record, id subnet.LeaseID, current clientv3.Op) (subnet.Entry, error) {
 	text, err := Encode(r)
 	if err != nil {
 		return subnet.Entry{}, err
 	}
 	put := clientv3.OpPut(s.prefix+r.Key(), string(text), clientv3.WithLease(clientv3.LeaseID(id)))
-	resp, err := s.txn(ctx, what, []clientv3.Cmp{cond}, []clientv3.Op{put}, []clientv3.Op{current})
+	resp, err := s.txn(ctx, what, cond, []clientv3.Op{put}, []clientv3.Op{current})
 	if err != nil {
 		return subnet.Entry{}, err
 	}
@@ -207,11 +215,16 @@ func (s *Store) write(ctx context.Context, what string, cond clientv3.Cmp, r sub
 	return subnet.Entry{Record: r, Key: r.Key(), Revision: rev, Created: rev, LeaseID: id}, nil
 }
 
+// conflict tells what stood there, as the last part of a transaction that failed has read it.
 func (s *Store) conflict(key string, resp *clientv3.TxnResponse) error {
 	c := &subnet.ConflictError{Key: key}
 	for _, kv := range resp.Responses[0].GetResponseRange().GetKvs() {
+		c.Key = strings.TrimPrefix(string(kv.Key), s.prefix)
 		if e, err := s.entry(kv); err == nil {
 			c.Current = &e
+		} else {
+			bad := s.bad(kv, err)
+			c.Bad = &bad
 		}
 	}
 	return c
@@ -220,8 +233,7 @@ func (s *Store) conflict(key string, resp *clientv3.TxnResponse) error {
 // Delete implements subnet.Store.
 func (s *Store) Delete(ctx context.Context, old subnet.Entry) error {
 	key := s.prefix + old.Key
-	same := clientv3.Compare(clientv3.ModRevision(key), "=", old.Revision)
-	resp, err := s.txn(ctx, "delete record", []clientv3.Cmp{same}, []clientv3.Op{clientv3.OpDelete(key)}, []clientv3.Op{clientv3.OpGet(key)})
+	resp, err := s.txn(ctx, "delete record", unchanged(key, old), []clientv3.Op{clientv3.OpDelete(key)}, []clientv3.Op{clientv3.OpGet(key)})
 	if err != nil || resp.Succeeded || resp.Responses[0].GetResponseRange().GetCount() == 0 {
 		return err
 	}

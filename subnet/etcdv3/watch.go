@@ -26,9 +26,9 @@ func (s *Store) Watch(ctx context.Context, after subnet.Position, f func([]subne
 	if err != nil {
 		return fmt.Errorf("watch etcd %s: %w", s.servers, err)
 	}
+	from, end := s.all()
 	err = stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{
-		Key: []byte(s.prefix + subnet.ClaimsFolder), RangeEnd: []byte(clientv3.GetPrefixRangeEnd(s.prefix + subnet.SubnetsFolder)),
-		StartRevision: after.Revision + 1,
+		Key: []byte(from), RangeEnd: []byte(end), StartRevision: after.Revision + 1,
 	}}})
 	if err != nil {
 		return fmt.Errorf("watch etcd %s: %w", s.servers, err)
@@ -72,30 +72,40 @@ func checkWatch(resp *pb.WatchResponse, after subnet.Position) error {
 func (s *Store) events(in []*mvccpb.Event) []subnet.Event {
 	out := make([]subnet.Event, 0, len(in))
 	for _, ev := range in {
-		kv := ev.Kv
-		name := strings.TrimPrefix(string(kv.Key), s.prefix)
-		e := subnet.Event{Revision: kv.ModRevision}
-		switch deleted := ev.Type == mvccpb.Event_DELETE; {
-		case name == configName:
-			e.ConfigSet = true
-			if !deleted {
-				e.Config = kv.Value
-			}
-		case !strings.HasPrefix(name, subnet.SubnetsFolder) && !strings.HasPrefix(name, subnet.ClaimsFolder):
-			continue
-		case deleted:
-			e.Deleted = name
-		default:
-			if entry, err := s.entry(kv); err == nil {
-				e.Put = &entry
-			} else if strings.HasPrefix(name, subnet.SubnetsFolder) {
-				bad := s.bad(kv, err)
-				e.Bad = &bad
-			} else {
-				continue
-			}
+		if e := s.event(ev.Kv, ev.Type == mvccpb.Event_DELETE); e.Revision != 0 {
+			out = append(out, e)
 		}
-		out = append(out, e)
 	}
 	return out
+}
+
+// event tells what became of a key; the zero value: it is none of ours.
+func (s *Store) event(kv *mvccpb.KeyValue, deleted bool) subnet.Event {
+	name := strings.TrimPrefix(string(kv.Key), s.prefix)
+	ev := subnet.Event{Revision: kv.ModRevision}
+	isRecord := strings.HasPrefix(name, subnet.SubnetsFolder)
+	switch {
+	case name == configName:
+		ev.ConfigSet = true
+		if !deleted {
+			ev.Config = kv.Value
+		}
+		return ev
+	case !isRecord && !strings.HasPrefix(name, subnet.ClaimsFolder):
+		return subnet.Event{}
+	case deleted:
+		ev.Deleted = name
+		return ev
+	}
+	e, err := s.entry(kv)
+	switch {
+	case err == nil:
+		ev.Put = &e
+	case isRecord:
+		bad := s.bad(kv, err)
+		ev.Bad = &bad
+	default:
+		return subnet.Event{}
+	}
+	return ev
 }

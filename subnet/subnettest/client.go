@@ -30,6 +30,8 @@ type Client struct {
 	counts map[string]int
 	cut    chan struct{} // closed while the client is cut off
 	isCut  bool
+	lag    time.Duration // of the events
+	epoch  chan struct{} // the server's at the last list
 }
 
 var _ subnet.Store = (*Client)(nil)
@@ -38,6 +40,9 @@ var _ subnet.Store = (*Client)(nil)
 func (s *Server) Client(name string) *Client {
 	return &Client{server: s, name: name, counts: map[string]int{}, cut: make(chan struct{})}
 }
+
+// Server returns the store that the client leads to.
+func (c *Client) Server() *Server { return c.server }
 
 // OnCall has f decide what happens to each call, by the name of its method; nil: nothing special.
 func (c *Client) OnCall(f func(method string) Fault) {
@@ -58,6 +63,13 @@ func (c *Client) Cut(off bool) {
 	} else {
 		c.cut = make(chan struct{})
 	}
+}
+
+// Lag has the client see all changes late.
+func (c *Client) Lag(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lag = d
 }
 
 // Counts returns how often each method was called.
@@ -103,13 +115,17 @@ func (c *Client) call(ctx context.Context, method string, f func() error) error 
 // List implements subnet.Store.
 func (c *Client) List(ctx context.Context) (snap subnet.Snapshot, err error) {
 	err = c.call(ctx, "List", func() error {
-		snap = c.server.snapshot()
+		var epoch chan struct{}
+		snap, epoch = c.server.snapshot()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.epoch = epoch
 		return nil
 	})
 	return snap, err
 }
 
-// Watch implements subnet.Store.
+// Watch implements subnet.Store. It fails if the connection that the last List used has broken since.
 func (c *Client) Watch(ctx context.Context, after subnet.Position, f func([]subnet.Event)) error {
 	if err := c.call(ctx, "Watch", func() error { return nil }); err != nil {
 		return err
@@ -118,12 +134,18 @@ func (c *Client) Watch(ctx context.Context, after subnet.Position, f func([]subn
 	if err != nil {
 		return err
 	}
-	f(nil)
 	c.mu.Lock()
-	cut := c.cut
+	cut, listed := c.cut, c.epoch
 	c.mu.Unlock()
+	if listed != nil && listed != epoch {
+		return ErrFault
+	}
+	f(nil)
 	for {
 		events, changed, _, err := c.server.since(after)
+		if len(events) > 0 {
+			c.late(ctx)
+		}
 		select {
 		case <-epoch:
 			return ErrFault
@@ -146,6 +168,22 @@ func (c *Client) Watch(ctx context.Context, after subnet.Position, f func([]subn
 		case <-cut:
 		case <-changed:
 		}
+	}
+}
+
+// late waits for as long as the client lags.
+func (c *Client) late(ctx context.Context) {
+	c.mu.Lock()
+	lag := c.lag
+	c.mu.Unlock()
+	if lag == 0 {
+		return
+	}
+	t := time.NewTimer(lag)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
 	}
 }
 

@@ -36,9 +36,9 @@ type lease struct {
 	timer   *time.Timer
 }
 
-// Write is one change of a record by a client, with what stood there before.
+// Write is one change of a record or claim, with what stood there before. The operator's are not told.
 type Write struct {
-	Client string
+	Client string // name; empty: the record expired
 	Before *subnet.Entry
 	After  *subnet.Entry // nil: deleted
 }
@@ -60,7 +60,7 @@ func (s *Server) emptyLocked() {
 	s.leases = map[subnet.LeaseID]*lease{}
 }
 
-// OnWrite has f called, under the lock, for every change of a record by a client.
+// OnWrite has f called, under the lock, for every change of a record by a client or by its expiry.
 func (s *Server) OnWrite(f func(Write)) { s.onWrite = f }
 
 // SetConfig is the operator writing the network configuration; nil deletes it.
@@ -229,25 +229,28 @@ func (s *Server) revokeLocked(id subnet.LeaseID) {
 	}
 	delete(s.leases, id)
 	for _, key := range slices.Sorted(maps.Keys(s.entries)) {
-		if s.entries[key].LeaseID == id {
+		if e := s.entries[key]; e.LeaseID == id {
 			s.removeLocked(key)
+			s.notedLocked(Write{Before: &e})
 		}
 	}
 }
 
-func (s *Server) snapshot() subnet.Snapshot {
+func (s *Server) snapshot() (subnet.Snapshot, chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	snap := subnet.Snapshot{Position: subnet.Position{Cluster: s.cluster, Revision: s.revision}, Config: s.config}
 	for _, key := range slices.Sorted(maps.Keys(s.entries)) {
-		if e := s.entries[key]; !e.Claim {
+		if e := s.entries[key]; e.Claim {
+			snap.Claims = append(snap.Claims, e)
+		} else {
 			snap.Entries = append(snap.Entries, e)
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(s.bad)) {
 		snap.Bad = append(snap.Bad, s.bad[key])
 	}
-	return snap
+	return snap, s.epoch
 }
 
 // since returns the events after a revision, what to wait for if there are none, and what ends the watch.
@@ -269,16 +272,26 @@ func (s *Server) conflictLocked(r subnet.Record) error {
 	first := subnet.Record{Leases: r.Leases[:1], Claim: r.Claim}.Key()
 	for _, key := range slices.Sorted(maps.Keys(s.entries)) {
 		if strings.HasPrefix(key, first) {
-			e := s.entries[key]
-			return &subnet.ConflictError{Key: r.Key(), Current: &e}
+			return s.conflictAtLocked(key)
 		}
 	}
-	for key := range s.bad {
+	for _, key := range slices.Sorted(maps.Keys(s.bad)) {
 		if strings.HasPrefix(key, first) {
-			return &subnet.ConflictError{Key: r.Key()}
+			return s.conflictAtLocked(key)
 		}
 	}
 	return nil
+}
+
+// conflictAtLocked returns the conflict with what stands at a key.
+func (s *Server) conflictAtLocked(key string) error {
+	c := &subnet.ConflictError{Key: key}
+	if e, ok := s.entries[key]; ok {
+		c.Current = &e
+	} else if b, ok := s.bad[key]; ok {
+		c.Bad = &b
+	}
+	return c
 }
 
 func (s *Server) create(client string, r subnet.Record, id subnet.LeaseID) (subnet.Entry, error) {
@@ -302,34 +315,31 @@ func (s *Server) update(client string, old subnet.Entry, r subnet.Record, id sub
 		return subnet.Entry{}, subnet.ErrLeaseGone
 	}
 	now, ok := s.entries[old.Key]
-	if !ok || now.Revision != old.Revision {
-		return subnet.Entry{}, conflictWith(old.Key, now, ok)
+	if !ok || !same(now, old) {
+		return subnet.Entry{}, s.conflictAtLocked(old.Key)
 	}
 	e := s.putLocked(r, id)
 	s.notedLocked(Write{client, &now, &e})
 	return e, nil
 }
 
+// same reports whether an entry is unchanged, and not one of another history that has the same revision by chance.
+func same(a, b subnet.Entry) bool {
+	return a.Revision == b.Revision && a.Created == b.Created && a.LeaseID == b.LeaseID
+}
+
 func (s *Server) remove(client string, old subnet.Entry) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now, ok := s.entries[old.Key]
-	if ok && now.Revision != old.Revision {
-		return conflictWith(old.Key, now, ok)
+	if _, bad := s.bad[old.Key]; bad || ok && !same(now, old) {
+		return s.conflictAtLocked(old.Key)
 	}
 	if ok {
 		s.removeLocked(old.Key)
 		s.notedLocked(Write{client, &now, nil})
 	}
 	return nil
-}
-
-func conflictWith(key string, now subnet.Entry, ok bool) error {
-	c := &subnet.ConflictError{Key: key}
-	if ok {
-		c.Current = &now
-	}
-	return c
 }
 
 func (s *Server) notedLocked(w Write) {
@@ -356,4 +366,11 @@ func (s *Server) keepAlive(id subnet.LeaseID) (time.Duration, error) {
 	l.timer.Reset(l.ttl)
 	l.expires = time.Now().Add(l.ttl)
 	return l.ttl, nil
+}
+
+// BadRecords returns how many keys hold rubbish.
+func (s *Server) BadRecords() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.bad)
 }

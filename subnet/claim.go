@@ -1,0 +1,202 @@
+package subnet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// claim is our open question whether the owner of a record lives.
+//
+//	Create claim ──▶ owner deletes it ──▶ refused ──▶ asked again later
+//	      └────────▶ claimWait passes, it still stands ──▶ granted: the record may be taken over now
+type claim struct {
+	target int64 // revision of the record in question
+	asked  Entry
+	expiry time.Time // of the claim's own store lease
+	// until is, while the claim is open, when silence counts as consent; when it is granted, how long that holds;
+	// when it is refused, when to ask again.
+	until  time.Time
+	answer claimAnswer
+}
+
+type claimAnswer uint8
+
+const (
+	claimOpen claimAnswer = iota
+	claimRefused
+	claimGranted
+)
+
+const (
+	claimWait  = 3 * time.Second
+	claimTTL   = 30 * time.Second
+	claimAgain = time.Minute
+	claimHolds = time.Second // after that the owner may have come back
+)
+
+// mayTake reports whether no owner of these records has answered a claim to it; false: not known yet, or one has, which is
+// then shown. All are asked at the same time, and consent holds for a moment only: an owner may come back.
+func (m *Manager) mayTake(ctx context.Context, records ...Entry) (bool, error) {
+	var wait time.Time
+	all := true
+	for _, e := range records {
+		until, err := m.asked(ctx, e)
+		if err != nil {
+			return false, err
+		}
+		if until.After(wait) {
+			wait = until
+		}
+		c := m.claims[e.Key]
+		all = all && c != nil && c.answer != claimRefused
+	}
+	if !all || wait.After(time.Now()) {
+		m.settleAt = wait
+		return false, nil
+	}
+	for _, e := range records {
+		if ok, err := m.silence(ctx, m.claims[e.Key]); !ok || err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// asked returns when the claim to a record is decided, and opens one if there is none. A record of our own identity whose owner
+// lives means that this host is the clone: ErrCloned.
+func (m *Manager) asked(ctx context.Context, e Entry) (time.Time, error) {
+	c, now := m.claims[e.Key], time.Now()
+	switch {
+	case c == nil, c.target != e.Revision:
+		return m.ask(ctx, e)
+	case c.answer == claimRefused && e.Identity == m.o.Identity:
+		m.log.Error("the identity of this host belongs to a living host, probably a cloned disk: taking a new one", "holder", e.Record.String())
+		return time.Time{}, ErrCloned
+	case c.answer == claimRefused && now.Before(c.until):
+		m.setWaiting(fmt.Sprintf("the public IP of this host is that of the living host %s: give one of them another address (-iface, -public-ip)", e.Record))
+		return c.until, nil
+	case c.answer == claimOpen && now.Before(c.expiry):
+		return c.until, nil
+	case c.answer == claimGranted && now.Before(c.until):
+		return now, nil
+	}
+	return m.ask(ctx, e)
+}
+
+// silence makes sure that a claim that nobody has answered still stands, which a watch that lags does not prove.
+func (m *Manager) silence(ctx context.Context, c *claim) (bool, error) {
+	if c.answer == claimGranted {
+		return true, nil
+	}
+	asked, err := m.store.Update(ctx, c.asked, c.asked.Record, c.asked.LeaseID)
+	conflict := (*ConflictError)(nil)
+	switch {
+	case errors.As(err, &conflict) && conflict.Current != nil && conflict.Current.Equal(c.asked.Record):
+		c.asked = *conflict.Current // the answer to an earlier try was lost
+		m.settleAt = time.Now()
+		return false, nil
+	case errors.As(err, &conflict):
+		c.refused()
+		m.settleAt = time.Now()
+		return false, nil
+	case errors.Is(err, ErrLeaseGone):
+		c.expiry = time.Time{}
+		m.settleAt = time.Now()
+		return false, nil
+	case err != nil:
+		return false, err
+	}
+	c.answer, c.until = claimGranted, time.Now().Add(claimHolds)
+	if err := m.store.Delete(ctx, asked); err != nil {
+		m.log.Debug("claim left to expire", "key", asked.Key, "error", err)
+	}
+	return true, nil
+}
+
+func (c *claim) refused() { c.answer, c.until = claimRefused, time.Now().Add(claimAgain) }
+
+// ask opens a claim and returns when it is decided.
+func (m *Manager) ask(ctx context.Context, e Entry) (time.Time, error) {
+	question := m.record(e.Prefixes())
+	question.Claim = true
+	start := time.Now()
+	id, err := m.store.Grant(ctx, claimTTL)
+	if err != nil {
+		return time.Time{}, err
+	}
+	asked, err := m.store.Create(ctx, question, id)
+	if conflict := (*ConflictError)(nil); errors.As(err, &conflict) && conflict.Current != nil {
+		if !conflict.Current.Equal(question) {
+			m.setWaiting(fmt.Sprintf("%s also claims the record of %s", conflict.Current.Record, e.Record))
+			return time.Now().Add(claimWait), nil
+		}
+		// Asked by a try whose answer was lost.
+		asked, start = *conflict.Current, time.Now()
+		if _, err = m.store.KeepAlive(ctx, asked.LeaseID); errors.Is(err, ErrLeaseGone) {
+			return time.Now().Add(firstPause), nil
+		}
+	}
+	if err != nil {
+		return time.Time{}, err
+	}
+	if m.claims[e.Key] == nil { // asked again: the last answer stays on show
+		m.setWaiting(fmt.Sprintf("asking whether %s, whose record this host would take over, is alive", e.Record))
+	}
+	c := &claim{target: e.Revision, asked: asked, expiry: start.Add(claimTTL), until: time.Now().Add(claimWait)}
+	m.claims[e.Key] = c
+	return c.until, nil
+}
+
+// heardOfClaim notes the refusal of a claim of ours. One that may have expired was not refused.
+func (m *Manager) heardOfClaim(ev Event) {
+	for _, c := range m.claims {
+		if c.answer == claimOpen && ev.Deleted == c.asked.Key && ev.Revision > c.asked.Revision && time.Now().Before(c.expiry) {
+			c.refused()
+			m.settleAt = time.Now()
+		}
+	}
+}
+
+// claimed returns the claim of another to the record that we hold.
+func (m *Manager) claimed() (Entry, bool) {
+	if m.held == nil {
+		return Entry{}, false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e, ok := m.table.claims[Record{Leases: m.held.Leases, Claim: true}.Key()]
+	return e, ok
+}
+
+// refuseAt returns when to refuse a claim to the record that we hold: at once, but not before what is to be settled, because
+// a host that is asked for an address which it has left must say so in its record.
+func (m *Manager) refuseAt() time.Time {
+	at := m.refusals.at(time.Now())
+	if due := m.pace.at(m.settleAt); !m.settleAt.IsZero() && !m.settleAt.After(time.Now()) && due.After(at) {
+		return due
+	}
+	return at
+}
+
+// refuse deletes a claim to the record that we hold: its owner lives.
+func (m *Manager) refuse(ctx context.Context) {
+	e, ok := m.claimed()
+	if !ok || time.Now().Before(m.refuseAt()) {
+		return
+	}
+	if m.refusedLast != e.Revision {
+		m.refusedLast = e.Revision
+		m.log.Warn("another host has this host's identity or address and asks for its subnet: refused", "claimant", e.Record.String())
+	}
+	err := m.drop(ctx, e)
+	m.refusals.tried(racePause)
+	if conflict := (*ConflictError)(nil); errors.As(err, &conflict) {
+		m.mu.Lock()
+		m.table.learn(conflict)
+		m.mu.Unlock()
+	} else if err != nil {
+		m.log.Debug("claim not refused yet", "error", err)
+	}
+}

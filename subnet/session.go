@@ -1,0 +1,231 @@
+package subnet
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// The pauses before a new session: after a break all hosts of the cluster list, not all at once.
+const (
+	firstBreak = 500 * time.Millisecond
+	// steadyAfter is how long a session must last for the next pause to count as a first one.
+	steadyAfter = 10 * time.Second
+)
+
+// historyWait is how long after a list the watch may open: a store that is replaced by another one breaks the connection, and cannot
+// come back within that time with a revision beyond the list's.
+const historyWait = 3 * time.Second
+
+// linger is how long packets still go to a peer whose record was deleted: its host, if it lives, takes it again meanwhile.
+const linger = 500 * time.Millisecond
+
+// Run keeps the lease until ctx ends, and then returns nil: the lease stays. Other ends are ErrLost
+// and ErrCloned. WaitConfig or UseConfig must have succeeded before.
+func (m *Manager) Run(ctx context.Context) error {
+	pause := backoff{}
+	for ctx.Err() == nil {
+		start := time.Now()
+		if err := m.session(ctx); err != nil {
+			return err
+		}
+		if time.Since(start) > steadyAfter {
+			pause = backoff{}
+		}
+		sleep(ctx, pause.next(firstBreak, maxPause))
+	}
+	return nil
+}
+
+// session lasts from a list to the end of the watch that follows it. Its errors end Run.
+func (m *Manager) session(ctx context.Context) error {
+	snap, err := m.list(ctx)
+	if err != nil {
+		m.storeDown(ctx, err)
+		return nil
+	}
+	m.storeUp()
+	m.reset(snap)
+	listed, confirmed := time.Now(), false
+	ctx, cancel := context.WithCancel(ctx)
+	batches, ended := make(chan []Event), make(chan error, 1)
+	go func() {
+		ended <- m.store.Watch(ctx, snap.Position, func(events []Event) {
+			select {
+			case batches <- events:
+			case <-ctx.Done():
+			}
+		})
+	}()
+	watching := true
+	defer func() {
+		cancel()
+		if watching {
+			<-ended
+		}
+	}()
+	for {
+		if err := m.step(ctx); err != nil {
+			return err
+		}
+		timer := time.NewTimer(m.untilNext())
+		select {
+		case <-ctx.Done():
+		case err := <-ended:
+			watching = false
+			m.log.Info("watch ended, listing again", "reason", err)
+		case events := <-batches:
+			if !confirmed && time.Since(listed) > historyWait {
+				m.log.Info("watch came late, listing again")
+				return nil
+			}
+			confirmed = true
+			m.follow(events)
+		case <-m.refresh:
+			m.settleAt = time.Now()
+		case <-timer.C:
+		}
+		timer.Stop()
+		if ctx.Err() != nil || !watching {
+			return nil
+		}
+	}
+}
+
+// list uses the snapshot of WaitConfig once, if it is fresh.
+func (m *Manager) list(ctx context.Context) (Snapshot, error) {
+	s := m.first
+	m.first = nil
+	if s != nil && time.Since(m.firstAt) < firstBreak {
+		return *s, nil
+	}
+	return m.store.List(ctx)
+}
+
+// reset takes in a list. Peers that it has lost are kept for a while whenever the store's history may have
+// broken: always after a break while running, at start only if it is not the history that the last run saw.
+func (m *Manager) reset(s Snapshot) {
+	m.mu.Lock()
+	until := time.Now().Add(m.o.PeerGrace)
+	if m.position == (Position{}) {
+		if m.sameHistory(s) {
+			until = time.Time{}
+		}
+		m.table.keepGhosts(until)
+	}
+	m.table.reset(s, until)
+	for key, g := range m.table.ghosts {
+		if isOwn(g.Entry, m.o.Identity, m.self) {
+			delete(m.table.ghosts, key)
+		}
+	}
+	m.position = s.Position
+	m.mu.Unlock()
+	m.pruned()
+	m.setConfig(s.Config)
+	m.held = nil
+	clear(m.claims) // silence counts only while the watch was unbroken
+	m.settleAt = time.Now()
+	poke(m.changed)
+}
+
+// sameHistory reports whether the list continues what the last run saw: the same store, not gone back, and
+// with our record still in it.
+func (m *Manager) sameHistory(s Snapshot) bool {
+	last := m.o.State.Position
+	if s.Cluster != last.Cluster || s.Revision < last.Revision {
+		return false
+	}
+	return slices.ContainsFunc(s.Entries, func(e Entry) bool { return e.Identity == m.o.Identity })
+}
+
+// follow takes in a batch of events. Those about our own record are settled by the next step.
+func (m *Manager) follow(events []Event) {
+	for _, ev := range events {
+		if ev.ConfigSet {
+			m.setConfig(ev.Config)
+		}
+		m.heardOfClaim(ev)
+		m.mu.Lock()
+		m.table.apply(ev, time.Now().Add(linger))
+		m.position.Revision = max(m.position.Revision, ev.Revision)
+		m.mu.Unlock()
+		if m.concerns(ev) {
+			m.settleAt = time.Now()
+		}
+	}
+	if len(events) > 0 {
+		m.pruned()
+		poke(m.changed)
+	}
+}
+
+// concerns reports whether an event calls for settling: it is about our record, or we have none.
+func (m *Manager) concerns(ev Event) bool {
+	if m.held == nil {
+		return true
+	}
+	switch {
+	case ev.Put != nil && ev.Put.Claim:
+		return len(m.claims) > 0 // the host that we have asked may be moving itself: see sameAddress
+	case ev.Put != nil:
+		return ev.Put.Revision > m.held.Revision && m.namesHeld(ev.Put.Prefixes())
+	case ev.Bad != nil:
+		prefixes, _ := parseRecordKey(ev.Bad.Key)
+		return ev.Bad.Revision > m.held.Revision && m.namesHeld(prefixes)
+	}
+	return ev.Deleted == m.held.Key && ev.Revision > m.held.Revision
+}
+
+func (m *Manager) namesHeld(prefixes []netip.Prefix) bool {
+	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool {
+		return slices.ContainsFunc(m.held.Leases, func(l Lease) bool { return l.Subnet == p })
+	})
+}
+
+// pruned drops ghosts that are due, and says so. A deleted record frees its subnet only then.
+func (m *Manager) pruned() {
+	m.mu.Lock()
+	lost, deleted := m.table.prune(time.Now())
+	m.mu.Unlock()
+	if lost > 0 {
+		m.log.Info("peers dropped that the store has lost", "count", lost)
+	}
+	if lost+deleted > 0 {
+		if m.held == nil {
+			m.settleAt = time.Now()
+		}
+		poke(m.changed)
+	}
+}
+
+func (m *Manager) storeDown(ctx context.Context, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	m.mu.Lock()
+	first := m.status.StoreSince.IsZero()
+	if first {
+		m.status.StoreSince = time.Now()
+	}
+	since := m.status.StoreSince
+	m.status.StoreError = fmt.Sprint(err)
+	m.mu.Unlock()
+	if first {
+		m.log.Warn("store unreachable, the data plane stays as it is", "since", since.UTC().Format(time.RFC3339), "reason", err)
+		poke(m.changed)
+	}
+}
+
+func (m *Manager) storeUp() {
+	m.mu.Lock()
+	since := m.status.StoreSince
+	m.status.StoreSince, m.status.StoreError = time.Time{}, ""
+	m.mu.Unlock()
+	if !since.IsZero() {
+		m.log.Info("store is back", "away", time.Since(since).Round(time.Millisecond))
+		poke(m.changed)
+	}
+}

@@ -1,0 +1,179 @@
+package subnet_test
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"flanneld/subnet/subnettest"
+)
+
+const (
+	// simLives is how long a host must have been undisturbed before it counts as living, and before two hosts on one subnet
+	// count as a mistake: the time in which a loss must be noticed.
+	simLives = 5 * time.Second
+	// simMostCalls is what a host may ask of the store within a second.
+	simMostCalls = 40
+)
+
+func (s *sim) mistake(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mistakes = append(s.mistakes, fmt.Sprintf(format, args...))
+}
+
+// livesForLocked reports whether nothing has disturbed the host for a while.
+func (h *simHost) livesForLocked(d time.Duration) bool {
+	return !h.well.IsZero() && time.Since(h.well) >= d
+}
+
+// check is called for every write of a host, and for every record that expires.
+func (s *sim) check(w subnettest.Write) {
+	if b := w.Before; b != nil && !b.Claim {
+		s.checkOwner(w)
+	}
+	if w.Client == "" {
+		return
+	}
+	n, _ := strconv.Atoi(w.Client)
+	h := s.hosts[n]
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	a, b := w.After, w.Before
+	if a != nil && !h.ids[a.Identity] {
+		s.mistake("host %d wrote a record of %s", n, a.Identity)
+	}
+	if a != nil && !a.Claim && a.LeaseID == 0 && (b == nil || b.LeaseID != 0) {
+		s.mistake("host %d made a reservation of %s", n, a.Key)
+	}
+	if b == nil || b.Claim {
+		return
+	}
+	if b.LeaseID == 0 && (a == nil || a.LeaseID != 0) {
+		s.mistake("host %d ended the reservation %s", n, b.Key)
+	}
+	if !h.ids[b.Identity] && !h.addresses[b.Leases[0].PublicIP] {
+		s.mistake("host %d wrote over %s of %s", n, b.Key, b.Record)
+	}
+}
+
+// checkOwner looks whether the host whose record is changed or expires is another one, and lives.
+func (s *sim) checkOwner(w subnettest.Write) {
+	for _, h := range s.hosts {
+		if w.Client == fmt.Sprint(h.n) {
+			continue
+		}
+		h.mu.Lock()
+		switch own := h.id == w.Before.Identity && h.address == w.Before.Leases[0].PublicIP; {
+		case own && w.Client != "" && h.livesForLocked(simLives):
+			s.mistake("host %s took %s from host %d, which lives", w.Client, w.Before.Key, h.n)
+		case own && w.Client == "" && h.livesForLocked(simTTL):
+			s.mistake("the record %s of host %d, which lives, expired", w.Before.Key, h.n)
+		}
+		h.mu.Unlock()
+	}
+}
+
+// unique looks for two living hosts on one subnet.
+func (s *sim) unique() {
+	holders := map[netip.Prefix]int{}
+	for _, h := range s.hosts {
+		h.mu.Lock()
+		m, lives := h.manager, h.livesForLocked(simLives)
+		h.mu.Unlock()
+		if m == nil || !lives {
+			continue
+		}
+		v := m.View()
+		if !v.Status.Held || len(v.Self) == 0 {
+			continue
+		}
+		p := v.Self[0].Subnet
+		if other, ok := holders[p]; ok {
+			s.mistake("hosts %d and %d both hold %s", other, h.n, p)
+		}
+		holders[p] = h.n
+	}
+}
+
+// settle ends all faults, and looks whether every host comes to a subnet of its own and a picture that is the store's.
+func (s *sim) settle() {
+	for _, h := range s.hosts {
+		h.client.Cut(false)
+		h.client.Lag(0)
+		h.disturb(func() { h.cut, h.faulty, h.lags = false, false, false })
+		h.move(h.home())
+		h.run()
+	}
+	// The longest waits: records of the dead expire, a refused claim is asked again after a minute.
+	after(simTTL + 2*time.Minute)
+	s.unique()
+	for _, h := range s.waiting() {
+		if s.taken() < simSubnets {
+			s.mistake("host %d has no subnet although %d of %d are taken: %s", h.n, s.taken(), simSubnets, h.manager.Status().Waiting)
+			return
+		}
+	}
+	if len(s.waiting()) > 0 {
+		s.free()
+	}
+	for _, h := range s.hosts {
+		if v := h.manager.View(); v.Status.Held {
+			s.checkPicture(h)
+		}
+	}
+}
+
+// free frees one subnet of a full pool. Somebody must take it within 2 s.
+func (s *sim) free() {
+	waited := len(s.waiting())
+	for _, e := range s.server.Entries() {
+		if e.Identity == "" {
+			s.server.Remove(e.Key)
+			after(2 * time.Second)
+			if len(s.waiting()) >= waited {
+				s.mistake("%d hosts wait after %s was freed, %d before", len(s.waiting()), e.Key, waited)
+			}
+			return
+		}
+	}
+}
+
+func (s *sim) waiting() (out []*simHost) {
+	for _, h := range s.hosts {
+		if v := h.manager.View(); len(v.Self) == 0 || !v.Status.Held {
+			out = append(out, h)
+		}
+	}
+	return out
+}
+
+// taken returns how many subnets have a record.
+func (s *sim) taken() int {
+	n := s.server.BadRecords()
+	for _, e := range s.server.Entries() {
+		if !e.Claim {
+			n++
+		}
+	}
+	return n
+}
+
+// checkPicture compares what a host knows with what the store has.
+func (s *sim) checkPicture(h *simHost) {
+	v := h.manager.View()
+	e, ok := recordOf(s.server, v.Self[0].Subnet)
+	if !ok || e.Identity != h.id || e.Leases[0].PublicIP != h.address {
+		s.mistake("host %d holds %s, where the store has %v", h.n, v.Self[0].Subnet, e)
+	}
+	var want []string
+	for _, e := range s.server.Entries() {
+		if !e.Claim && e.Leases[0].PublicIP != h.address {
+			want = append(want, e.Leases[0].String())
+		}
+	}
+	if got := len(v.Peers); got != len(want) {
+		s.mistake("host %d sees the peers %v, the store has %v", h.n, v.Peers, want)
+	}
+}

@@ -1,0 +1,239 @@
+package subnet_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"flanneld/subnet"
+	"flanneld/subnet/subnettest"
+)
+
+var (
+	simSchedules = flag.Int("sim.schedules", 10_000, "schedules of the simulation")
+	simSeed      = flag.Uint64("sim.seed", 0, "run this one schedule of the simulation, with the logs of all hosts")
+)
+
+const (
+	simHosts   = 5
+	simSubnets = 7 // in the pool: it is full with two reservations
+	simSteps   = 25
+	simTTL     = 2 * time.Minute
+	simGrace   = time.Minute // for peers that a list has lost
+)
+
+// sim is one schedule: some hosts on one store, random faults, and a checker that looks at every write.
+type sim struct {
+	rng    *rand.Rand
+	server *subnettest.Server
+	hosts  []*simHost
+	backup subnettest.Backup
+	breach breach
+	log    slog.Handler
+
+	mu       sync.Mutex // guards all below
+	next     int        // number of the next identity
+	mistakes []string
+}
+
+// breach is a rule that is broken on purpose, to see whether the checker notices. The zero value breaks none.
+type breach struct {
+	store         func(*subnettest.Client) subnet.Store
+	keepsIdentity bool // a clone that was found out starts anew with the same identity
+}
+
+func newSim(seed uint64, b breach) *sim {
+	s := &sim{rng: rand.New(rand.NewPCG(seed, 1)), server: subnettest.NewServer(), breach: b, log: slog.DiscardHandler}
+	if *simSeed != 0 {
+		s.log = slog.NewTextHandler(os.Stderr, nil)
+	}
+	s.server.SetConfig([]byte(`{"Network":"10.5.0.0/26","SubnetLen":29,"Backend":{"Type":"vxlan"}}`))
+	s.server.OnWrite(s.check)
+	s.backup = s.server.Backup()
+	for i := range simHosts {
+		h := &simHost{
+			sim: s, n: i, client: s.server.Client(fmt.Sprint(i)), random: rand.New(rand.NewPCG(seed, uint64(i)+2)),
+			ids: map[string]bool{}, addresses: map[netip.Addr]bool{},
+		}
+		h.become(s.identity(), subnet.State{})
+		h.move(h.home())
+		h.client.OnCall(h.fault)
+		s.hosts = append(s.hosts, h)
+	}
+	return s
+}
+
+func (s *sim) identity() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.next++
+	return fmt.Sprint("id", s.next)
+}
+
+// simHost is a host as the daemon makes it: it has a state folder, and gets a new identity when its own is another's.
+type simHost struct {
+	sim    *sim
+	n      int
+	client *subnettest.Client
+	stop   context.CancelFunc
+	ended  chan struct{}
+
+	mu        sync.Mutex // guards all below
+	random    *rand.Rand // of the faults
+	id        string
+	address   netip.Addr
+	ids       map[string]bool     // all that it ever had: a write may be on its way for long
+	addresses map[netip.Addr]bool // likewise
+	state     subnet.State
+	manager   *subnet.Manager
+	faulty    bool
+	cut       bool
+	lags      bool
+	well      time.Time // since when nothing disturbs it; zero: something does
+	calls     int       // since second
+	second    time.Time
+}
+
+// home is the address that no other host has.
+func (h *simHost) home() netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, byte(h.n + 1)}) }
+
+// disturb changes what disturbs the host.
+func (h *simHost) disturb(change func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	change()
+	h.wellLocked()
+}
+
+func (h *simHost) wellLocked() {
+	h.well = time.Time{}
+	if h.manager != nil && !h.cut && !h.faulty && !h.lags {
+		h.well = time.Now()
+	}
+}
+
+func (h *simHost) become(id string, st subnet.State) {
+	h.disturb(func() { h.id, h.state, h.ids[id] = id, st, true })
+}
+
+func (h *simHost) move(a netip.Addr) {
+	h.disturb(func() { h.address, h.addresses[a] = a, true })
+	if h.stop != nil {
+		h.manager.Refresh()
+	}
+}
+
+func (h *simHost) run() {
+	if h.stop != nil {
+		return
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	h.stop, h.ended = stop, make(chan struct{})
+	h.newManager()
+	go func() {
+		defer close(h.ended)
+		for {
+			m := h.manager
+			_, err := m.WaitConfig(ctx)
+			if err == nil {
+				err = m.Run(ctx)
+			}
+			if !errors.Is(err, subnet.ErrCloned) {
+				return
+			}
+			if !h.sim.breach.keepsIdentity {
+				h.become(h.sim.identity(), subnet.State{})
+			}
+			h.newManager()
+		}
+	}()
+}
+
+func (h *simHost) newManager() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	o := subnet.Options{
+		Identity: h.id, Host: fmt.Sprint("host", h.n), Prefix: "/net", TTL: simTTL, RenewMargin: time.Minute, PeerGrace: simGrace,
+		OnLost: subnet.LostMove, State: h.state, Log: slog.New(h.sim.log).With("host", h.n),
+		Valid: func(subnet.Lease) error { return nil }, Check: func(subnet.Config) error { return nil },
+		Attrs: func(netip.Prefix) subnet.Attrs {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			return subnet.Attrs{PublicIP: h.address, BackendType: "vxlan"}
+		},
+	}
+	if err := o.State.Usable("/net", time.Now()); err != nil {
+		o.State = subnet.State{}
+	}
+	var store subnet.Store = h.client
+	if f := h.sim.breach.store; f != nil {
+		store = f(h.client)
+	}
+	h.manager = subnet.NewManager(store, o)
+	h.wellLocked()
+}
+
+// halt is a crash; the state folder stays.
+func (h *simHost) halt() {
+	if h.stop == nil {
+		return
+	}
+	h.stop()
+	<-h.ended
+	h.stop = nil
+	v := h.manager.View()
+	at, peers := h.manager.Peers()
+	h.disturb(func() {
+		h.manager = nil
+		h.state = subnet.State{Identity: h.id, Network: "/net", Config: v.Text, Own: v.Own, Until: v.Until, Position: at, Peers: peers}
+	})
+}
+
+// runSim runs one schedule and returns the mistakes that were seen.
+func runSim(t *testing.T, seed uint64, b breach) (mistakes []string) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSim(seed, b)
+		for range simSteps {
+			s.step()
+		}
+		s.settle()
+		for _, h := range s.hosts {
+			h.halt()
+		}
+		s.server.Wipe() // stops the timers
+		mistakes = s.mistakes
+	})
+	return mistakes
+}
+
+func TestNoScheduleOfFaultsLosesOrSharesASubnet(t *testing.T) {
+	if *simSeed != 0 {
+		for _, m := range runSim(t, *simSeed, breach{}) {
+			t.Error(m)
+		}
+		return
+	}
+	first := rand.Uint64N(1 << 40)
+	t.Logf("%d schedules with the seeds from %d on", *simSchedules, first)
+	const workers = 4
+	for w := range workers {
+		t.Run(fmt.Sprint("worker ", w), func(t *testing.T) {
+			t.Parallel()
+			for i := w; i < *simSchedules && !t.Failed(); i += workers {
+				seed := first + uint64(i)
+				for _, m := range runSim(t, seed, breach{}) {
+					t.Errorf("go test ./subnet -run TestNoSchedule -sim.seed %d: %s", seed, m)
+				}
+			}
+		})
+	}
+}
