@@ -184,22 +184,18 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 func TestAClusterRunsOnTheEmbeddedStore(t *testing.T) {
 	c := newCluster(t)
 	hosts := c.hosts(2)
-	listen := netip.AddrPortFrom(hosts[0].Addr, 2379)
-	first := must[*lab.Daemon](t)(hosts[0].Flanneld("-etcd-embedded", "-etcd-embedded-listen", listen.String(), "-network-config", vxlanConfig))
-	second := must[*lab.Daemon](t)(hosts[1].Flanneld("-etcd-endpoints", "http://"+listen.String()))
-	c.ok(lab.Ready(c.ctx, first, second))
+	daemons, before := c.embedded(hosts)
 	pods := c.pods(hosts...)
 	_, err := pods[0].Ping(c.ctx, pods[1].Addr(), lab.PingOptions{})
 	c.ok(err)
 
 	// The store comes back with its host, with all that was in it.
-	before := [][]netip.Prefix{c.subnets(hosts[0]), c.subnets(hosts[1])}
 	pings := must[*lab.Pings](t)(pods[0].Pings(pods[1].Addr(), lab.PingOptions{}))
-	c.ok(first.Stop(c.ctx))
-	first = must[*lab.Daemon](t)(hosts[0].Flanneld("-etcd-embedded", "-etcd-embedded-listen", listen.String(), "-network-config", vxlanConfig))
-	c.ok(first.Ready(c.ctx))
+	c.ok(daemons[0].Stop(c.ctx))
+	again := netip.AddrPortFrom(hosts[0].Addr, 2379).String()
+	c.ok(must[*lab.Daemon](t)(hosts[0].Flanneld("-etcd-embedded", "-etcd-embedded-listen", again)).Ready(c.ctx))
 	c.await(func() error {
-		if code, body, err := second.Get(c.ctx, "/readyz"); code != http.StatusOK {
+		if code, body, err := daemons[1].Get(c.ctx, "/readyz"); code != http.StatusOK {
 			return fmt.Errorf("/readyz of the second host: %d %s %w", code, body, err)
 		}
 		return nil
