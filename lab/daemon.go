@@ -43,7 +43,8 @@ func (h *Host) Flanneld(args ...string) (*Daemon, error) {
 		"-healthz-ip", "127.0.0.1", "-healthz-port", fmt.Sprint(healthPort),
 	}, args...)
 	d := &Daemon{host: h, socket: socket, ready: make(chan struct{})}
-	d.Process, err = h.start(filepath.Join(h.dir, "flanneld.log"), []string{"NOTIFY_SOCKET=" + path}, args...)
+	env, files, args := h.kept.activate([]string{"NOTIFY_SOCKET=" + path}, args)
+	d.Process, err = h.startWith(filepath.Join(h.dir, "flanneld.log"), env, files, args...)
 	if err != nil {
 		_ = socket.Close()
 		return nil, err
@@ -59,11 +60,13 @@ func (h *Host) Flanneld(args ...string) (*Daemon, error) {
 // listen takes in the notifications (sd_notify(3)).
 func (d *Daemon) listen() {
 	b := make([]byte, 64<<10)
+	oob := make([]byte, 4<<10)
 	for {
-		n, err := d.socket.Read(b)
+		n, oobn, _, _, err := d.socket.ReadMsgUnix(b, oob)
 		if err != nil {
 			return
 		}
+		d.host.kept.note(string(b[:n]), oob[:oobn])
 		for line := range strings.Lines(string(b[:n])) {
 			d.note(strings.TrimSuffix(line, "\n"))
 		}

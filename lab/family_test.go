@@ -52,7 +52,7 @@ func (n network) mtu() int {
 
 func networks() []network {
 	var out []network
-	for _, backend := range []string{"vxlan", "host-gw"} {
+	for _, backend := range []string{"vxlan", "host-gw", "udp"} {
 		for _, families := range []lab.Families{lab.IPv4, lab.IPv6, lab.Dual} {
 			out = append(out, network{backend, families})
 		}

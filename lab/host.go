@@ -20,6 +20,7 @@ type Host struct {
 
 	lab  *Lab
 	dir  string
+	kept fdStore
 	mu   sync.Mutex // guards all below
 	pods int
 }
@@ -37,6 +38,7 @@ func (l *Lab) HostOf(name string, families Families) (*Host, error) {
 	if err := os.MkdirAll(h.dir, 0o755); err != nil {
 		return nil, fmt.Errorf("create the host's folder: %w", err)
 	}
+	l.onClose(h.kept.close)
 	if h.Addr, h.Addr6, err = l.connect(n, families); err != nil {
 		return nil, err
 	}

@@ -22,6 +22,11 @@ type Process struct {
 
 // start runs a program, its output appended to a log file.
 func (n *Namespace) start(logFile string, env []string, args ...string) (*Process, error) {
+	return n.startWith(logFile, env, nil, args...)
+}
+
+// startWith also hands files to the program, as its descriptors from 3 on.
+func (n *Namespace) startWith(logFile string, env []string, files []*os.File, args ...string) (*Process, error) {
 	if err := os.MkdirAll(filepath.Dir(logFile), 0o755); err != nil {
 		return nil, fmt.Errorf("create log folder: %w", err)
 	}
@@ -31,7 +36,7 @@ func (n *Namespace) start(logFile string, env []string, args ...string) (*Proces
 	}
 	defer log.Close()
 	p := &Process{cmd: exec.Command(args[0], args[1:]...), logFile: logFile, done: make(chan struct{})}
-	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Env = log, log, append(os.Environ(), env...)
+	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Env, p.cmd.ExtraFiles = log, log, append(os.Environ(), env...), files
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for the lab alone
 	p.Started = time.Now()
 	if err := n.Do(p.cmd.Start); err != nil {

@@ -13,6 +13,20 @@ import (
 	"golang.org/x/time/rate"
 )
 
+// Keeper keeps open files from one run of the daemon to the next, so that packets wait in them meanwhile instead of being lost.
+type Keeper interface {
+	// Take returns the descriptors that the run before has kept under a name, in their order; they are the caller's then. There may
+	// be none.
+	Take(name string) []int
+	// Keep replaces what is kept under a name. The descriptors stay the caller's.
+	Keep(name string, fds []int)
+}
+
+// Names of what is kept.
+const keptDevice = "udp-device"
+
+var keptSockets = [families]string{"udp-socket4", "udp-socket6"}
+
 // spec is what the datapath must have open.
 type spec struct {
 	locals  [families]netip.Addr // own address for each family of the network
@@ -26,6 +40,7 @@ type spec struct {
 //	                                                             is closed, new workers start
 type datapath struct {
 	log      *slog.Logger
+	keeper   Keeper
 	workers  int
 	table    atomic.Pointer[table]
 	errors   *rate.Limiter
@@ -41,10 +56,10 @@ type datapath struct {
 // maxWorkers bounds the workers: each needs memory for its packets, about 2 MiB.
 const maxWorkers = 8
 
-func newDatapath(log *slog.Logger) *datapath {
+func newDatapath(log *slog.Logger, k Keeper) *datapath {
 	n := min(runtime.GOMAXPROCS(0), maxWorkers)
 	d := &datapath{
-		log: log, workers: n, counters: make([]counters, n), sessions: make(chan *session, 1),
+		log: log, keeper: k, workers: n, counters: make([]counters, n), sessions: make(chan *session, 1),
 		errors: rate.NewLimiter(errorsPerSecond, errorsBurst),
 	}
 	d.table.Store(&table{})
@@ -58,10 +73,11 @@ func (d *datapath) ensure(s spec) error {
 	var old []interface{ close() }
 	changed := false
 	if d.device == nil || d.spec.offload != s.offload || !d.device.attached() {
-		fresh, err := openDevice(deviceName, d.workers, s.offload, nil)
+		fresh, err := openDevice(deviceName, d.workers, s.offload, d.keeper.Take(keptDevice))
 		if err != nil {
 			return err
 		}
+		d.keeper.Keep(keptDevice, fresh.queues)
 		if d.device != nil {
 			old = append(old, d.device)
 		}
@@ -76,11 +92,12 @@ func (d *datapath) ensure(s spec) error {
 		if d.sockets[f] != nil || !local.IsValid() {
 			continue
 		}
-		fresh, err := openSockets(want, d.workers, s.offload, nil)
+		fresh, err := openSockets(want, d.workers, s.offload, d.keeper.Take(keptSockets[f]))
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
+		d.keeper.Keep(keptSockets[f], fresh.fds)
 		d.sockets[f], changed = fresh, true
 	}
 	d.spec = s

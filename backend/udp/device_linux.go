@@ -72,6 +72,9 @@ func openQueue(name string) (int, error) {
 
 // setUp makes the device outlive the process and turns on as many offloads as the kernel knows.
 func (d *device) setUp(fd int, offload bool) error {
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return fmt.Errorf("set up device %s: %w", d.name, err)
+	}
 	if err := unix.IoctlSetInt(fd, unix.TUNSETPERSIST, 1); err != nil {
 		return fmt.Errorf("make device %s persistent: %w", d.name, err)
 	}

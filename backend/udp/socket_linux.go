@@ -88,6 +88,7 @@ func sockaddr(a netip.AddrPort) unix.Sockaddr {
 func (s *sockets) setUp(fd int, offload bool) error {
 	o := socketOptions[familyOf(s.local.Addr())]
 	err := errors.Join(
+		unix.SetNonblock(fd, true),
 		unix.SetsockoptInt(fd, o.level, o.discover, unix.IP_PMTUDISC_DO),
 		unix.SetsockoptInt(fd, o.level, o.errors, 1),
 		unix.SetsockoptInt(fd, o.level, o.class, 1),

@@ -26,7 +26,7 @@ type Backend struct {
 }
 
 // New returns the backend. It opens nothing before Set.
-func New(c subnet.Config, h ip.Host) (*Backend, error) {
+func New(c subnet.Config, h ip.Host, k Keeper) (*Backend, error) {
 	o, err := ParseOptions(c.Backend)
 	if err != nil {
 		return nil, err
@@ -34,7 +34,7 @@ func New(c subnet.Config, h ip.Host) (*Backend, error) {
 	own := ip.Scope{Links: []string{deviceName}, Networks: c.Networks()}
 	return &Backend{
 		host: h, options: o, networks: c.Networks(), own: own, scope: own.With(h.Leftovers),
-		reconciler: ip.NewReconciler(h.Kernel, h.Log), datapath: newDatapath(h.Log), paths: map[netip.Addr]*path{},
+		reconciler: ip.NewReconciler(h.Kernel, h.Log), datapath: newDatapath(h.Log, k), paths: map[netip.Addr]*path{},
 	}, nil
 }
 

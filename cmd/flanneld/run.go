@@ -45,6 +45,7 @@ type process struct {
 	status   *status
 	metrics  *Metrics
 	underlay *liveUnderlay
+	files    *FDStore
 }
 
 // run brings the network up and keeps it up until ctx ends, and returns nil then. The data plane stays.
@@ -57,7 +58,7 @@ func run(ctx context.Context, o Options, log *slog.Logger) error {
 	journal := NewJournal(log.Handler())
 	log = slog.New(journal)
 	notifier := NewNotifier(log)
-	d := &process{o: o, log: log, journal: journal, drains: make(chan *drainRequest), stateDir: stateDir, status: newStatus(notifier), metrics: NewMetrics()}
+	d := &process{o: o, log: log, journal: journal, drains: make(chan *drainRequest), stateDir: stateDir, status: newStatus(notifier), metrics: NewMetrics(), files: OpenFDStore(log)}
 	if d.state, err = stateDir.Load(); err != nil {
 		log.Warn("remembered state not used", "reason", err)
 	}
@@ -168,7 +169,7 @@ func (d *process) join(ctx context.Context) error {
 	if d.underlay, err = d.waitUnderlay(ctx, config); err != nil {
 		return err
 	}
-	if b, err = newBackend(config, d.host()); err != nil {
+	if b, err = newBackend(config, d.host(), d.files); err != nil {
 		return err
 	}
 	p := &publisher{process: d, manager: m, backend: b}
@@ -295,14 +296,17 @@ func (d *process) waitUnderlay(ctx context.Context, c subnet.Config) (*liveUnder
 }
 
 // newBackend makes the backend that the network configuration names.
-func newBackend(c subnet.Config, h ip.Host) (backend.Backend, error) {
+func newBackend(c subnet.Config, h ip.Host, files *FDStore) (backend.Backend, error) {
+	if c.BackendType != udp.Type {
+		files.Drop() // of an earlier run with that backend
+	}
 	switch c.BackendType {
 	case vxlan.Type:
 		return vxlan.New(c, h)
 	case hostgw.Type:
 		return hostgw.New(c, h)
 	case udp.Type:
-		return udp.New(c, h)
+		return udp.New(c, h, files)
 	case alloc.Type:
 		return alloc.New(h), nil
 	}
