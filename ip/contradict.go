@@ -17,7 +17,7 @@ func contradicts(expect *State, scope Scope, ev Event) bool {
 		}
 		return ev.Deleted || o != want
 	case Addr:
-		return slices.Contains(scope.Links, o.Link) && differs(expect.Addrs, o, compareAddr, ev.Deleted)
+		return slices.Contains(scope.Links, o.Link) && !o.ofKernel() && differs(expect.Addrs, o, compareAddr, ev.Deleted)
 	case FDB:
 		return slices.Contains(scope.Links, o.Link) && differs(expect.FDB, o, compareFDB, ev.Deleted)
 	case Neigh:

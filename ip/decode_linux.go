@@ -14,7 +14,7 @@ func address(b []byte) netip.Addr {
 	return a
 }
 
-// decodeAddr reads a struct ifaddrmsg; ok is false for link-local addresses, which the kernel makes by itself.
+// decodeAddr reads a struct ifaddrmsg.
 func decodeAddr(b []byte, links names) (a Addr, ok bool) {
 	if len(b) < unix.SizeofIfAddrmsg {
 		return Addr{}, false
@@ -32,7 +32,7 @@ func decodeAddr(b []byte, links names) (a Addr, ok bool) {
 	if !local.IsValid() {
 		local = peer
 	}
-	if !local.IsValid() || local.IsLinkLocalUnicast() {
+	if !local.IsValid() {
 		return Addr{}, false
 	}
 	a.Prefix = netip.PrefixFrom(local, int(b[1]))
@@ -47,13 +47,19 @@ func decodeNeigh(b []byte, links names) (o Object, permanent bool) {
 	link, state := links[native.Uint32(b[4:])], native.Uint16(b[8:])
 	var dst netip.Addr
 	var mac MAC
+	zone := ""
 	for kind, data := range attributes(b[unix.SizeofNdMsg:]) {
 		switch kind {
 		case unix.NDA_DST:
 			dst = address(data)
 		case unix.NDA_LLADDR:
 			copy(mac[:], data)
+		case unix.NDA_IFINDEX:
+			zone = links[u32(data)]
 		}
+	}
+	if dst.Is6() && dst.IsLinkLocalUnicast() && b[0] == unix.AF_BRIDGE {
+		dst = dst.WithZone(zone)
 	}
 	permanent = state&unix.NUD_PERMANENT != 0
 	if b[0] == unix.AF_BRIDGE {

@@ -60,7 +60,7 @@ func (k *LinuxKernel) dump(scope Scope) (State, error) {
 func (k *LinuxKernel) dumpOn(s *State, index uint32, links names) error {
 	fixed := native.AppendUint32(make([]byte, 4, unix.SizeofIfAddrmsg), index)
 	err := k.sock.dump(unix.RTM_GETADDR, fixed, nil, func(got message) {
-		if a, ok := decodeAddr(got.data, links); ok && native.Uint32(got.data[4:]) == index {
+		if a, ok := decodeAddr(got.data, links); ok && !a.ofKernel() && native.Uint32(got.data[4:]) == index {
 			s.Addrs = append(s.Addrs, a)
 		}
 	})
@@ -167,11 +167,16 @@ func (k *LinuxKernel) interfaces() ([]Interface, error) {
 	if err != nil {
 		return nil, err
 	}
-	addrs := map[string][]netip.Prefix{}
+	addrs, fading := map[string][]netip.Prefix{}, map[string][]netip.Prefix{}
 	err = k.sock.dump(unix.RTM_GETADDR, make([]byte, unix.SizeofIfAddrmsg), nil, func(got message) {
-		const unusable = unix.IFA_F_TENTATIVE | unix.IFA_F_DADFAILED | unix.IFA_F_DEPRECATED | unix.IFA_F_TEMPORARY
-		if a, ok := decodeAddr(got.data, linkNames); ok && (a.Prefix.Addr().Is4() || got.data[2]&unusable == 0) {
+		const unusable = unix.IFA_F_TENTATIVE | unix.IFA_F_DADFAILED | unix.IFA_F_TEMPORARY
+		a, ok := decodeAddr(got.data, linkNames)
+		switch {
+		case !ok:
+		case a.Prefix.Addr().Is4() || got.data[2]&(unusable|unix.IFA_F_DEPRECATED) == 0:
 			addrs[a.Link] = append(addrs[a.Link], a.Prefix)
+		case got.data[2]&unusable == 0:
+			fading[a.Link] = append(fading[a.Link], a.Prefix)
 		}
 	})
 	if err != nil {
@@ -180,7 +185,7 @@ func (k *LinuxKernel) interfaces() ([]Interface, error) {
 	out := make([]Interface, len(links))
 	for i, l := range links {
 		out[i] = Interface{
-			Name: l.Name, Index: int(l.index), MTU: l.MTU, MAC: l.MAC, Up: l.Up, Addrs: addrs[l.Name],
+			Name: l.Name, Index: int(l.index), MTU: l.MTU, MAC: l.MAC, Up: l.Up, Addrs: addrs[l.Name], Deprecated: fading[l.Name],
 			Running: l.flags&unix.IFF_RUNNING != 0, Loopback: l.flags&unix.IFF_LOOPBACK != 0,
 		}
 	}

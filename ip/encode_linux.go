@@ -55,6 +55,9 @@ func encodeAttrs(m *messages, op Op, links indexes) {
 	case FDB:
 		m.attr(unix.NDA_LLADDR, o.MAC[:])
 		m.addr(unix.NDA_DST, o.Dst)
+		if zone := o.Dst.Zone(); zone != "" {
+			m.u32(unix.NDA_IFINDEX, links[zone])
+		}
 	case Neigh:
 		m.addr(unix.NDA_DST, o.IP)
 		if !op.Delete {

@@ -88,7 +88,9 @@ type Interface struct {
 	Up       bool // administratively up
 	Running  bool // has a carrier
 	Loopback bool
-	Addrs    []netip.Prefix // in the kernel's order, without IPv6 ones that are tentative, deprecated or temporary
+	// Addrs are in the kernel's order, link-local ones among them, without IPv6 ones that are tentative or temporary. Deprecated are
+	// those IPv6 addresses that still work and are about to go.
+	Addrs, Deprecated []netip.Prefix
 }
 
 // Hop is where the kernel sends a packet: by Link, through Via (the zero value: directly), from Src.

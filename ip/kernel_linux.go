@@ -85,20 +85,33 @@ func (k *LinuxKernel) indexes(ops []Op) (indexes, error) {
 	last := ""
 	for _, op := range ops {
 		name := op.Object.Device()
+		if f, ok := op.Object.(FDB); ok && f.Dst.Zone() != "" {
+			if err := k.addIndex(links, f.Dst.Zone()); err != nil {
+				return nil, err
+			}
+		}
 		if name == "" || name == last {
 			continue
 		}
 		last = name
-		if _, known := links[name]; known {
-			continue
-		}
-		l, err := k.linkByName(name)
-		if err != nil && !errors.Is(err, unix.ENODEV) {
+		if err := k.addIndex(links, name); err != nil {
 			return nil, err
 		}
-		links[name] = l.index
 	}
 	return links, nil
+}
+
+// addIndex looks up the number of a device that is not known yet.
+func (k *LinuxKernel) addIndex(links indexes, name string) error {
+	if _, known := links[name]; known {
+		return nil
+	}
+	l, err := k.linkByName(name)
+	if err != nil && !errors.Is(err, unix.ENODEV) {
+		return err
+	}
+	links[name] = l.index
+	return nil
 }
 
 // harmless reports whether an error means that the wanted state stands already: what shall be deleted is not there, or its
@@ -121,6 +134,8 @@ func explain(op Op, err error) error {
 	switch l, isLink := op.Object.(Link); {
 	case isLink && l.Type == "vxlan" && errors.Is(err, unix.EEXIST):
 		return fmt.Errorf("%w: another device has VNI %d and port %d: delete it, or choose another VNI", err, l.VXLAN.VNI, l.VXLAN.Port)
+	case op.Object.Kind() == KindAddr && errors.Is(err, unix.EACCES):
+		return fmt.Errorf("%w: IPv6 is turned off on the device: sysctl net.ipv6.conf.%s.disable_ipv6=0", err, op.Object.Device())
 	case errors.Is(err, unix.EPERM):
 		return fmt.Errorf("%w: CAP_NET_ADMIN is needed", err)
 	case isLink && errors.Is(err, unix.EOPNOTSUPP):

@@ -67,7 +67,11 @@ type Addr struct {
 	Prefix netip.Prefix
 }
 
-// FDB is a permanent entry of a vxlan forwarding database: frames to MAC go to the host Dst.
+// ofKernel reports whether the kernel has made the address by itself, and will again: it is nobody's to take away.
+func (a Addr) ofKernel() bool { return a.Prefix.Addr().IsLinkLocalUnicast() }
+
+// FDB is a permanent entry of a vxlan forwarding database: frames to MAC go to the host Dst. A link-local Dst has the name of
+// its link as its zone.
 type FDB struct {
 	Link string
 	MAC  MAC

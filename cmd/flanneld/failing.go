@@ -38,7 +38,7 @@ func newFailing(peers []subnet.Lease, err error) failing {
 		case ip.Neigh:
 			key = o.IP
 		case ip.FDB:
-			key = o.Dst
+			key = o.Dst.WithZone("")
 		}
 		for _, p := range of[key] {
 			f.single[p] = op.Error()

@@ -46,6 +46,7 @@ type Options struct {
 	IPTablesResync           time.Duration
 	IPTablesForwardRules     bool
 	IPBlackholeRoute         bool
+	IPForward                bool
 	StrictIngress            bool
 
 	HealthzIP   netip.Addr

@@ -99,6 +99,7 @@ var everyFlag = []struct {
 	{"ip-masq", "true", func(o *flanneld.Options) { o.IPMasq = true }},
 	{"ip-masq-fully-random-disable", "true", func(o *flanneld.Options) { o.IPMasqFullyRandomDisable = true }},
 	{"iptables-resync", "60", func(o *flanneld.Options) { o.IPTablesResync = time.Minute }},
+	{"ip-forward", "true", func(o *flanneld.Options) { o.IPForward = true }},
 	{"iptables-forward-rules", "false", func(o *flanneld.Options) { o.IPTablesForwardRules = false }},
 	{"ip-blackhole-route", "1", func(o *flanneld.Options) { o.IPBlackholeRoute = true }},
 	{"strict-ingress", "false", func(o *flanneld.Options) { o.StrictIngress = false }},

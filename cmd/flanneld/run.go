@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -28,6 +29,10 @@ import (
 
 // resyncPeriod is how often the whole state is read from the kernel although nothing has happened.
 const resyncPeriod = time.Minute
+
+// routersTime is how long an interface that has only a link-local IPv6 address is waited for: longer than it takes to ask for
+// routers (RFC 4861, section 10: three times with four seconds in between).
+const routersTime = 15 * time.Second
 
 // offerPause is how long to wait before the network configuration is offered to the store again.
 const offerPause = time.Second
@@ -86,11 +91,26 @@ func (d *process) startMember(ctx context.Context) (stop func(), err error) {
 		return func() {}, nil
 	}
 	d.status.waiting("starting the embedded etcd")
-	m, err := member.Start(ctx, member.Options{Dir: filepath.Join(d.o.StateDir, "etcd"), Listen: d.o.EtcdEmbeddedListen, Log: d.log})
-	if err != nil {
-		return nil, err
+	o := member.Options{Dir: filepath.Join(d.o.StateDir, "etcd"), Listen: d.o.EtcdEmbeddedListen, Log: d.log}
+	for said := false; ; said = true {
+		m, err := member.Start(ctx, o)
+		if err == nil {
+			return m.Close, nil
+		}
+		if !errors.Is(err, syscall.EADDRNOTAVAIL) {
+			return nil, err
+		}
+		// While a host boots the address may be missing, or an IPv6 one may still be checked for duplicates.
+		if !said {
+			d.log.Warn("waiting for the address of the embedded etcd", "address", o.Listen.String(), "reason", err)
+		}
+		d.status.waiting("waiting for the address of the embedded etcd: %v", err)
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(offerPause):
+		}
 	}
-	return m.Close, nil
 }
 
 // serve opens the store and runs until ctx ends. A host whose identity turns out to be another's starts anew with one of its own.
@@ -175,12 +195,14 @@ func (d *process) join(ctx context.Context) error {
 	p := &publisher{process: d, manager: m, backend: b}
 	loop := backend.NewLoop(m, b, d.log)
 	loop.Resync = resyncPeriod
+	settings := forwarding{turnOn: d.o.IPForward, networks: config.Networks(), log: d.log}
 	loop.Before = func() {
 		d.status.begin()
 		if d.underlay.refresh() {
 			b.Observe(ip.Event{})
 			m.Refresh()
 		}
+		settings.check(d.underlay.now().Link)
 	}
 	loop.After = p.after
 	d.status.join(sources{alive: loop.Alive, manager: m, backend: b})
@@ -277,10 +299,11 @@ func (d *process) host() ip.Host {
 
 // waitUnderlay returns the interface to use once there is one, with an address of each family of the network.
 func (d *process) waitUnderlay(ctx context.Context, c subnet.Config) (*liveUnderlay, error) {
-	families := FamiliesOf(c.Networks())
+	families, start := FamiliesOf(c.Networks()), time.Now()
 	choose := func(last ip.Underlay) (ip.Underlay, error) {
 		o := d.o.Underlay()
 		o.Last = last
+		o.LinkLocal = last.Link == "" && time.Since(start) > routersTime || slices.ContainsFunc(last.Addrs, netip.Addr.IsLinkLocalUnicast)
 		return Choose(d.kernel, o, families)
 	}
 	u, err := WaitUnderlay(ctx, d.kernel, func() (ip.Underlay, error) { return choose(ip.Underlay{}) }, func(reason error) {
@@ -291,6 +314,9 @@ func (d *process) waitUnderlay(ctx context.Context, c subnet.Config) (*liveUnder
 		return nil, err
 	}
 	d.log.Info("underlay chosen", "interface", u.Link, "addresses", u.Addrs, "public", u.PublicAddrs, "mtu", u.MTU, "reason", u.Reason)
+	if slices.ContainsFunc(u.PublicAddrs, func(a netip.Addr) bool { return a.Is6() && a.IsLinkLocalUnicast() }) {
+		d.log.Warn("the underlay has a link-local IPv6 address only: all hosts must be on this link", "interface", u.Link)
+	}
 	d.status.waiting("waiting for a subnet")
 	return &liveUnderlay{choose: choose, log: d.log, current: u}, nil
 }

@@ -32,7 +32,7 @@ func (c chooser) underlay(cand candidate) (ip.Underlay, error) {
 		}
 		own := c.address(cand, fam.is4)
 		if !own.IsValid() {
-			return ip.Underlay{}, fmt.Errorf("%s: %s has no %s address", cand.reason, link.Name, familyName(fam.is4))
+			return ip.Underlay{}, fmt.Errorf("%s: %s has no %s address%s", cand.reason, link.Name, familyName(fam.is4), butLinkLocal(link, fam.is4))
 		}
 		public := fam.public
 		if !public.IsValid() {
@@ -44,31 +44,37 @@ func (c chooser) underlay(cand candidate) (ip.Underlay, error) {
 	return u, nil
 }
 
-// address picks the address of one family; the zero value if there is none.
+// address picks the address of one family; the zero value if there is none. The one in use is kept for as long as the kernel
+// does not give it up.
 func (c chooser) address(cand candidate, is4 bool) netip.Addr {
 	if cand.pin.IsValid() && cand.pin.Is4() == is4 {
 		return cand.pin
 	}
-	addrs := usable(cand.link, is4)
-	if c.o.Last.Link == cand.link.Name {
-		for _, a := range c.o.Last.Addrs {
-			if slices.Contains(addrs, a) {
-				return a
+	groups := [][]netip.Addr{usable(cand.link.Addrs, is4), usable(cand.link.Deprecated, is4)}
+	if c.o.LinkLocal && !is4 {
+		groups = append(groups, linkLocal(cand.link))
+	}
+	for _, addrs := range groups {
+		if c.o.Last.Link == cand.link.Name {
+			for _, a := range c.o.Last.Addrs {
+				if slices.Contains(addrs, a) {
+					return a
+				}
 			}
 		}
+		if len(addrs) > 0 {
+			return addrs[0]
+		}
 	}
-	if len(addrs) == 0 {
-		return netip.Addr{}
-	}
-	return addrs[0]
+	return netip.Addr{}
 }
 
 // usable returns the addresses of one family that packets to other hosts can come from, best first: for IPv4 as the
 // kernel lists them, link-local ones last. IPv6 has a link-local one everywhere, which does not count; there a /128 comes
 // last, for it is likely to be a virtual address that moves to another host.
-func usable(link ip.Interface, is4 bool) []netip.Addr {
+func usable(prefixes []netip.Prefix, is4 bool) []netip.Addr {
 	var best, rest []netip.Addr
-	for _, p := range link.Addrs {
+	for _, p := range prefixes {
 		a := p.Addr()
 		switch {
 		case a.Is4() != is4 || a.IsLoopback() || a.IsMulticast() || a.IsUnspecified():
@@ -81,6 +87,24 @@ func usable(link ip.Interface, is4 bool) []netip.Addr {
 	return append(best, rest...)
 }
 
+// linkLocal returns the IPv6 link-local addresses of an interface.
+func linkLocal(link ip.Interface) []netip.Addr {
+	var out []netip.Addr
+	for _, p := range link.Addrs {
+		if a := p.Addr(); a.Is6() && a.IsLinkLocalUnicast() {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+func butLinkLocal(link ip.Interface, is4 bool) string {
+	if addrs := linkLocal(link); !is4 && len(addrs) > 0 {
+		return " but the link-local " + addrs[0].String()
+	}
+	return ""
+}
+
 // mostDescribed bounds how many interfaces a message names.
 const mostDescribed = 8
 
@@ -89,7 +113,7 @@ const mostDescribed = 8
 func describe(links []ip.Interface) string {
 	var out []string
 	for _, link := range links {
-		addrs := append(usable(link, true), usable(link, false)...)
+		addrs := append(usable(link.Addrs, true), usable(link.Addrs, false)...)
 		if len(addrs) == 0 || isOverlay(link.Name) {
 			continue
 		}

@@ -35,6 +35,8 @@ type UnderlayOptions struct {
 	// Last is the underlay in use. Its addresses are kept for as long as the interface has them, whatever else
 	// is added to it: the kernel lists the newest IPv6 address first, and that may be one that wanders.
 	Last ip.Underlay
+	// LinkLocal allows IPv6 link-local addresses where there is no other: all hosts are on one link then.
+	LinkLocal bool
 }
 
 // Routing is what Choose asks of ip.Kernel.
@@ -134,7 +136,7 @@ func (c chooser) matching(r *regexp.Regexp) []candidate {
 		if isOverlay(link.Name) {
 			continue
 		}
-		addrs := append(usable(link, true), usable(link, false)...)
+		addrs := append(usable(link.Addrs, true), usable(link.Addrs, false)...)
 		i := slices.IndexFunc(addrs, func(a netip.Addr) bool { return c.families.has(a) && r.MatchString(a.String()) })
 		if i >= 0 {
 			byAddr = append(byAddr, candidate{link, addrs[i], fmt.Sprintf("-iface-regex %s, which %s on %s matches", r, addrs[i], link.Name)})
@@ -201,6 +203,10 @@ func (c chooser) across(hop ip.Hop, what string) (candidate, error) {
 	case isOverlay(link.Name):
 		return candidate{}, errors.New(reason + ": leads into a network of pods")
 	}
+	// The kernel may prefer a temporary address for what it sends itself, which is not one to be found by.
+	if !hop.Src.Is4() && !has(link.Addrs, hop.Src) {
+		hop.Src = netip.Addr{}
+	}
 	return candidate{link, hop.Src, reason}, nil
 }
 
@@ -213,13 +219,15 @@ func (c chooser) byName(name string) (ip.Interface, bool) {
 }
 
 func (c chooser) owner(a netip.Addr) (ip.Interface, bool) {
-	i := slices.IndexFunc(c.links, func(l ip.Interface) bool {
-		return slices.ContainsFunc(l.Addrs, func(p netip.Prefix) bool { return p.Addr() == a })
-	})
+	i := slices.IndexFunc(c.links, func(l ip.Interface) bool { return has(l.Addrs, a) || has(l.Deprecated, a) })
 	if i < 0 {
 		return ip.Interface{}, false
 	}
 	return c.links[i], true
+}
+
+func has(prefixes []netip.Prefix, a netip.Addr) bool {
+	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Addr() == a })
 }
 
 func (f Families) has(a netip.Addr) bool { return a.Is4() && f.IPv4 || a.Is6() && f.IPv6 }

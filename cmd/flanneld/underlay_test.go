@@ -73,6 +73,14 @@ func addrs(texts ...string) []netip.Addr {
 	return out
 }
 
+func prefixes(texts ...string) []netip.Prefix {
+	var out []netip.Prefix
+	for _, s := range texts {
+		out = append(out, netip.MustParsePrefix(s))
+	}
+	return out
+}
+
 // site is a host with two interfaces, the usual one by default, and all that stands around on a host with pods.
 func site() host {
 	return host{
@@ -175,6 +183,36 @@ func TestChoose(t *testing.T) {
 		{name: "a single IPv6 /128 serves", families: only6,
 			change: func(h *host) { h.links[1] = link("eth0", "2001:db8::100/128", "fe80::5/64") },
 			link:   "eth0", addrs: addrs("2001:db8::100"), reason: "default route via fe80::1 dev eth0"},
+		{name: "a deprecated IPv6 address serves when there is no other", families: only6,
+			change: func(h *host) {
+				h.links[1] = link("eth0", "fe80::5/64")
+				h.links[1].Deprecated = prefixes("2001:db8::9/64")
+			},
+			link: "eth0", addrs: addrs("2001:db8::9"), reason: "default route via fe80::1 dev eth0"},
+		{name: "the address in use is given up when it is deprecated and there is another", families: only6,
+			options: flanneld.UnderlayOptions{Last: ip.Underlay{Link: "eth0", Addrs: addrs("2001:db8::9")}},
+			change:  func(h *host) { h.links[1].Deprecated = prefixes("2001:db8::9/64") },
+			link:    "eth0", addrs: addrs("2001:db8::5"), reason: "default route via fe80::1 dev eth0"},
+		{name: "-iface may name a link-local IPv6 address", families: only6, options: flanneld.UnderlayOptions{Ifaces: []string{"fe80::6"}},
+			link: "eth1", addrs: addrs("fe80::6"), reason: "-iface fe80::6, which eth1 has"},
+		{name: "a link-local IPv6 address serves where it is allowed", families: only6, options: flanneld.UnderlayOptions{Ifaces: []string{"eth1"}, LinkLocal: true},
+			link: "eth1", addrs: addrs("fe80::6"), reason: "-iface eth1"},
+		{name: "a link-local IPv6 address in use is given up for any other", families: only6,
+			options: flanneld.UnderlayOptions{LinkLocal: true, Last: ip.Underlay{Link: "eth0", Addrs: addrs("fe80::5")}},
+			link:    "eth0", addrs: addrs("2001:db8::5"), reason: "default route via fe80::1 dev eth0"},
+		{name: "a temporary address that the kernel prefers is not used", families: only6,
+			options: flanneld.UnderlayOptions{CanReach: netip.MustParseAddr("2001:db8:9::9")},
+			change: func(h *host) {
+				h.routes["2001:db8:9::9"] = ip.Hop{Link: "eth0", Via: netip.MustParseAddr("fe80::1"), Src: netip.MustParseAddr("2001:db8::aaaa")}
+			},
+			link: "eth0", addrs: addrs("2001:db8::5"), reason: "-iface-can-reach 2001:db8:9::9: route via fe80::1 dev eth0"},
+		{name: "-iface-can-reach takes the IPv6 source address of the route", families: only6,
+			options: flanneld.UnderlayOptions{CanReach: netip.MustParseAddr("2001:db8:9::9")},
+			change: func(h *host) {
+				h.links[1] = link("eth0", "2001:db8::7/64", "2001:db8::5/64")
+				h.routes["2001:db8:9::9"] = ip.Hop{Link: "eth0", Src: netip.MustParseAddr("2001:db8::5")}
+			},
+			link: "eth0", addrs: addrs("2001:db8::5"), reason: "-iface-can-reach 2001:db8:9::9: route dev eth0"},
 		{name: "the address in use is kept when others are added", families: only6,
 			options: flanneld.UnderlayOptions{Last: ip.Underlay{Link: "eth0", Addrs: addrs("2001:db8::5")}},
 			change:  func(h *host) { h.links[1] = link("eth0", "2001:db8::77/64", "2001:db8::5/64") },
@@ -217,7 +255,7 @@ func TestChooseSaysWhatIsMissing(t *testing.T) {
 		{name: "an address that nobody has", families: only4, options: flanneld.UnderlayOptions{Ifaces: []string{"192.0.2.99"}},
 			want: []string{"-iface 192.0.2.99: no interface has this address"}},
 		{name: "an interface without an address", families: dual, options: flanneld.UnderlayOptions{Ifaces: []string{"eth1"}},
-			want: []string{"-iface eth1: eth1 has no IPv6 address"}},
+			want: []string{"-iface eth1: eth1 has no IPv6 address but the link-local fe80::6"}},
 		{name: "an interface that is down", families: only4, options: flanneld.UnderlayOptions{Ifaces: []string{"eth1"}},
 			change: func(h *host) { h.links[2] = down(h.links[2]) },
 			want:   []string{"-iface eth1: eth1 is down", "eth1 10.1.0.5 down"}},

@@ -1,0 +1,92 @@
+package ip
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Forwarding is what the kernel's settings (Documentation/networking/ip-sysctl.rst) say about packets of pods that are to leave the
+// host or to come in.
+type Forwarding struct {
+	// Off are the settings that keep the kernel from forwarding, as "name = value" for sysctl(8) with the value that is wanted.
+	Off []string
+	// TakesRA says that the link obeys router advertisements now, and would no longer once forwarding is turned on.
+	TakesRA bool
+}
+
+// ReadForwarding looks at the families of the networks and at the link of the underlay.
+func ReadForwarding(link string, networks []netip.Prefix) (Forwarding, error) {
+	var f Forwarding
+	for _, s := range forwardingSettings(networks) {
+		value, err := readSysctl(s)
+		if err != nil {
+			return Forwarding{}, err
+		}
+		if value == "0" {
+			f.Off = append(f.Off, strings.ReplaceAll(s, "/", ".")+" = 1")
+		}
+	}
+	if !slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Addr().Is6() }) {
+		return f, nil
+	}
+	accept, err := readSysctl(linkSetting(link, "accept_ra"))
+	if err != nil {
+		return Forwarding{}, err
+	}
+	forwards, err := readSysctl(linkSetting(link, "forwarding"))
+	f.TakesRA = accept == "1" && forwards == "0"
+	return f, err
+}
+
+// KeepRA makes a link obey router advertisements whether or not it forwards. The value 1 means only as long as it does not, and
+// turning forwarding on takes the default routes that came that way (dev_forward_change in net/ipv6/addrconf.c).
+func KeepRA(link string) error { return writeSysctl(linkSetting(link, "accept_ra"), "2") }
+
+// TurnOnForwarding does so for the families of the networks.
+func TurnOnForwarding(networks []netip.Prefix) error {
+	for _, s := range forwardingSettings(networks) {
+		if value, err := readSysctl(s); err == nil && value != "0" {
+			continue
+		}
+		if err := writeSysctl(s, "1"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func forwardingSettings(networks []netip.Prefix) []string {
+	var out []string
+	for _, n := range networks {
+		name := "net/ipv4/ip_forward"
+		if n.Addr().Is6() {
+			name = "net/ipv6/conf/all/forwarding"
+		}
+		if !slices.Contains(out, name) {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// linkSetting is the path of an IPv6 setting of one link. A dot in the name of a link stands there as it is.
+func linkSetting(link, name string) string { return "net/ipv6/conf/" + link + "/" + name }
+
+func readSysctl(name string) (string, error) {
+	text, err := os.ReadFile(filepath.Join("/proc/sys", name))
+	if err != nil {
+		return "", fmt.Errorf("read setting: %w", err)
+	}
+	return strings.TrimSpace(string(text)), nil
+}
+
+func writeSysctl(name, value string) error {
+	if err := os.WriteFile(filepath.Join("/proc/sys", name), []byte(value), 0); err != nil {
+		return fmt.Errorf("change setting: %w", err)
+	}
+	return nil
+}
