@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"sync/atomic"
@@ -43,6 +44,9 @@ type Loop struct {
 const (
 	firstRetry = 50 * time.Millisecond
 	lastRetry  = 30 * time.Second
+	// lastFight is the pace at which what others keep changing is put right: slow enough to cost nothing, and fast enough for
+	// traffic to have most of the time.
+	lastFight = 5 * time.Second
 	heartbeat  = time.Second
 	// stuckAfter is how long a pass may take before the loop counts as dead.
 	stuckAfter = time.Minute
@@ -99,7 +103,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		}
 		start := time.Now()
 		if err := l.pass(); err != nil {
-			retry = min(max(2*retry, firstRetry), lastRetry)
+			retry = min(max(2*retry, firstRetry), slowest(err))
 			timer.Reset(retry/2 + rand.N(retry/2))
 		} else {
 			retry = 0
@@ -108,6 +112,14 @@ func (l *Loop) Run(ctx context.Context) error {
 		l.alive()
 		pause(ctx, max(quiet, time.Since(start)))
 	}
+}
+
+// slowest is the longest pause after an error.
+func slowest(err error) time.Duration {
+	if errors.Is(err, ip.ErrFight) {
+		return lastFight
+	}
+	return lastRetry
 }
 
 func (l *Loop) pass() error {

@@ -1,7 +1,6 @@
 package ip
 
 import (
-	"cmp"
 	"net/netip"
 	"slices"
 )
@@ -11,7 +10,7 @@ import (
 func contradicts(expect *State, scope Scope, ev Event) bool {
 	switch o := ev.Object.(type) {
 	case Link:
-		want, ok := find(expect.Links, o, func(a, b Link) int { return cmp.Compare(a.Name, b.Name) })
+		want, ok := find(expect.Links, o, compareLink)
 		if !ok {
 			return !ev.Deleted && slices.Contains(scope.Links, o.Name)
 		}
@@ -30,7 +29,7 @@ func contradicts(expect *State, scope Scope, ev Event) bool {
 		case ok:
 			return o != want
 		}
-		return !ev.Deleted && scope.owns(o)
+		return !ev.Deleted && scope.Owns(o)
 	}
 	return true
 }
@@ -54,12 +53,13 @@ func find[T any](set []T, o T, compare func(a, b T) int) (T, bool) {
 	return set[i], true
 }
 
-// owns reports whether a route is in the scope.
-func (s Scope) owns(r Route) bool {
-	if !s.inNetworks(r.Dst) {
-		return false
-	}
+// Owns reports whether a route is in the scope.
+func (s Scope) Owns(r Route) bool {
 	switch {
+	case !s.inNetworks(r.Dst):
+		return false
+	case r.Metric != 0:
+		return r.Blackhole && r.Metric == BlackholeMetric && r.Protocol == Protocol
 	case r.Protocol == Protocol:
 		return true
 	case r.Protocol == protoKernel || r.Protocol == protoRA:

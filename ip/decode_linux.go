@@ -47,7 +47,7 @@ func decodeNeigh(b []byte, links names) (o Object, permanent bool) {
 	link, state := links[native.Uint32(b[4:])], native.Uint16(b[8:])
 	var dst netip.Addr
 	var mac MAC
-	zone := ""
+	zone, odd := "", false
 	for kind, data := range attributes(b[unix.SizeofNdMsg:]) {
 		switch kind {
 		case unix.NDA_DST:
@@ -56,26 +56,30 @@ func decodeNeigh(b []byte, links names) (o Object, permanent bool) {
 			copy(mac[:], data)
 		case unix.NDA_IFINDEX:
 			zone = links[u32(data)]
+		case unix.NDA_PORT, unix.NDA_VNI:
+			odd = true
 		}
 	}
 	if dst.Is6() && dst.IsLinkLocalUnicast() && b[0] == unix.AF_BRIDGE {
 		dst = dst.WithZone(zone)
+	} else if zone != "" {
+		odd = true
 	}
 	permanent = state&unix.NUD_PERMANENT != 0
 	if b[0] == unix.AF_BRIDGE {
-		return FDB{link, mac, dst}, permanent
+		return FDB{link, mac, dst, odd}, permanent
 	}
 	return Neigh{link, dst, mac}, permanent
 }
 
-// decodeRoute reads a struct rtmsg; ok is false for a route that cannot be ours: of another table or priority, or cloned. A
+// decodeRoute reads a struct rtmsg; ok is false for a route that cannot be ours: of another table or kind, or cloned. A
 // route with several next hops has neither Via nor Link.
 func decodeRoute(b []byte, links names) (r Route, ok bool) {
 	if len(b) < unix.SizeofRtMsg {
 		return Route{}, false
 	}
 	family, bits, protocol, kind := b[0], int(b[1]), b[5], b[7]
-	flags, table, metric := native.Uint32(b[8:]), uint32(b[4]), uint32(0)
+	flags, table := native.Uint32(b[8:]), uint32(b[4])
 	dst := netip.IPv4Unspecified()
 	if family == unix.AF_INET6 {
 		dst = netip.IPv6Unspecified()
@@ -91,14 +95,16 @@ func decodeRoute(b []byte, links names) (r Route, ok bool) {
 		case unix.RTA_OIF:
 			r.Link = links[u32(data)]
 		case unix.RTA_PRIORITY:
-			metric = u32(data)
+			r.Metric = u32(data)
+		case unix.RTA_MULTIPATH, unix.RTA_METRICS, unix.RTA_PREFSRC, unix.RTA_ENCAP, unix.RTA_FLOW, unix.RTA_VIA:
+			r.Odd = true
 		}
 	}
-	usual := uint32(0)
-	if family == unix.AF_INET6 {
-		usual = metric6
+	if family == unix.AF_INET6 && r.Metric == metric6 {
+		r.Metric = 0
 	}
-	if table != unix.RT_TABLE_MAIN || metric != usual || flags&unix.RTM_F_CLONED != 0 {
+	// An IPv4 route for another type of service is beside ours, and does not replace it.
+	if table != unix.RT_TABLE_MAIN || b[3] != 0 || flags&unix.RTM_F_CLONED != 0 {
 		return Route{}, false
 	}
 	r.Dst, r.Protocol = netip.PrefixFrom(dst, bits), protocol

@@ -1,7 +1,7 @@
 package ip
 
 import (
-	"cmp"
+	"iter"
 	"slices"
 )
 
@@ -18,7 +18,7 @@ func Diff(have, want *State) []Op {
 			d.puts = append(d.puts, Op{Delete: true, Object: l})
 		}
 	}
-	diff(&d, without(have.Links, remade), want.Links, func(a, b Link) int { return cmp.Compare(a.Name, b.Name) })
+	diff(&d, without(have.Links, remade), want.Links, compareLink)
 	diff(&d, without(have.Addrs, remade), want.Addrs, compareAddr)
 	diff(&d, without(have.FDB, remade), want.FDB, compareFDB)
 	// The kernel forgets the neighbours on a device whose hardware address changes (neigh_changeaddr).
@@ -30,35 +30,48 @@ func Diff(have, want *State) []Op {
 
 type differ struct{ puts, deletes []Op }
 
-// diff merges two slices that are sorted by key.
-func diff[T interface {
+// diff adds what turns one slice into the other; both are sorted by key.
+func diff[T value](d *differ, have, want []T, compare func(a, b T) int) {
+	for h, w := range pairs(have, want, compare) {
+		switch {
+		case w == nil:
+			d.deletes = append(d.deletes, Op{Delete: true, Object: *h})
+		case h == nil || *h != *w:
+			d.puts = append(d.puts, Op{Object: *w})
+		}
+	}
+}
+
+type value interface {
 	comparable
 	Object
-}](d *differ, have, want []T, compare func(a, b T) int) {
-	i, j := 0, 0
-	for i < len(have) || j < len(want) {
-		side := 0
-		switch {
-		case i == len(have):
-			side = 1
-		case j == len(want):
-			side = -1
-		default:
-			side = compare(have[i], want[j])
-		}
-		switch {
-		case side < 0:
-			d.deletes = append(d.deletes, Op{Delete: true, Object: have[i]})
-			i++
-		case side > 0:
-			d.puts = append(d.puts, Op{Object: want[j]})
-			j++
-		default:
-			if have[i] != want[j] {
-				d.puts = append(d.puts, Op{Object: want[j]})
+}
+
+// pairs merges two slices that are sorted by key, and yields what has the same key together, else nil on the other side.
+func pairs[T any](have, want []T, compare func(a, b T) int) iter.Seq2[*T, *T] {
+	return func(yield func(h, w *T) bool) {
+		for i, j := 0, 0; i < len(have) || j < len(want); {
+			side := 0
+			switch {
+			case i == len(have):
+				side = 1
+			case j == len(want):
+				side = -1
+			default:
+				side = compare(have[i], want[j])
 			}
-			i++
-			j++
+			var h, w *T
+			if side <= 0 {
+				h = &have[i]
+				i++
+			}
+			if side >= 0 {
+				w = &want[j]
+				j++
+			}
+			if !yield(h, w) {
+				return
+			}
 		}
 	}
 }

@@ -98,7 +98,7 @@ func (k *LinuxKernel) dumpOn(s *State, index uint32, links names) error {
 // dumpRoutes adds the routes of the scope.
 func (k *LinuxKernel) dumpRoutes(s *State, scope Scope, links names) error {
 	add := func(got message) {
-		if r, ok := decodeRoute(got.data, links); ok && scope.owns(r) {
+		if r, ok := decodeRoute(got.data, links); ok && scope.Owns(r) {
 			s.Routes = append(s.Routes, r)
 		}
 	}

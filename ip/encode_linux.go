@@ -54,6 +54,9 @@ func encodeAttrs(m *messages, op Op, links indexes) {
 		m.addr(unix.IFA_ADDRESS, o.Prefix.Addr())
 	case FDB:
 		m.attr(unix.NDA_LLADDR, o.MAC[:])
+		if o.Odd {
+			break // a delete takes the entry with all its destinations
+		}
 		m.addr(unix.NDA_DST, o.Dst)
 		if zone := o.Dst.Zone(); zone != "" {
 			m.u32(unix.NDA_IFINDEX, links[zone])
@@ -71,7 +74,9 @@ func encodeAttrs(m *messages, op Op, links indexes) {
 		if o.Link != "" {
 			m.u32(unix.RTA_OIF, links[o.Link])
 		}
-		if !o.Dst.Addr().Is4() {
+		if o.Metric != 0 {
+			m.u32(unix.RTA_PRIORITY, o.Metric)
+		} else if !o.Dst.Addr().Is4() {
 			m.u32(unix.RTA_PRIORITY, metric6)
 		}
 	}

@@ -1,7 +1,6 @@
 package ip
 
 import (
-	"errors"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -19,6 +18,20 @@ type Host struct {
 	Identity string
 	// MACs are the hardware addresses of earlier runs, by device.
 	MACs map[string]MAC
+	// Blackhole says that packets into the host's own subnets shall be dropped where no pod's route takes them.
+	Blackhole bool
+}
+
+// OwnRoutes returns the routes that a host has for its own subnets, whatever the backend.
+func (h Host) OwnRoutes(subnets ...netip.Prefix) []Route {
+	if !h.Blackhole {
+		return nil
+	}
+	out := make([]Route, len(subnets))
+	for i, s := range subnets {
+		out[i] = Route{Dst: s, Blackhole: true, Metric: BlackholeMetric, Protocol: Protocol}
+	}
+	return out
 }
 
 // Underlay is the interface and the addresses that this host sends tunnel packets from.
@@ -51,22 +64,4 @@ func (s Scope) With(o Scope) Scope {
 	s.Links = append(slices.Clone(s.Links), o.Links...)
 	s.Networks = append(slices.Clone(s.Networks), o.Networks...)
 	return s
-}
-
-// PeersOnly reports whether an error of Reconcile consists of failed operations on single peers, or is ErrFight: what this
-// host itself needs is in place.
-func PeersOnly(err error) bool {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		for _, e := range joined.Unwrap() {
-			if !PeersOnly(e) {
-				return false
-			}
-		}
-		return true
-	}
-	if errors.Is(err, ErrFight) {
-		return true
-	}
-	var op *OpError
-	return errors.As(err, &op) && op.Op.Object.Kind() >= KindFDB
 }

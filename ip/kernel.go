@@ -14,8 +14,8 @@ type Kernel interface {
 	Dump(Scope) (State, error)
 
 	// Apply carries out the operations in their order, neighbours, FDB and routes as one batch. It is idempotent: putting what
-	// stands and deleting what is gone succeed. An operation that fails holds up no other; the error joins
-	// one *OpError for each, and any other error means that the outcome is unknown.
+	// stands and deleting what is gone succeed. An operation that fails holds up no other, but those on a device that could
+	// not be made are left out; the error is an OpErrors. Any other error means that the outcome is unknown.
 	Apply([]Op) error
 
 	// Watch calls f for every change of a link, address, neighbour, FDB entry or route of the namespace, ours
@@ -40,7 +40,7 @@ type Scope struct {
 	// its permanent FDB and neighbour entries.
 	Links []string
 	// Networks are the ranges in which routes are ours: those of the main table with our Protocol, and those of any protocol but kernel (2) and ra (9)
-	// that leave by one of Links.
+	// that leave by one of Links; in any case only with the default metric, or as a blackhole with BlackholeMetric.
 	Networks []netip.Prefix
 	// BootGateways takes over routes inside Networks via a next hop under the protocol boot (3), as flannel's host-gw leaves
 	// them.
@@ -61,22 +61,13 @@ func (o Op) String() string {
 	return fmt.Sprintf("%s %s %s", verb, o.Object.Kind(), o.Object)
 }
 
-// OpError is the failure of one operation.
-type OpError struct {
-	Op  Op
-	Err error // unwraps to a syscall.Errno; the kernel's extended message in its text where it gave one
-}
-
-func (e *OpError) Error() string { return fmt.Sprintf("%s: %v", e.Op, e.Err) }
-
-func (e *OpError) Unwrap() error { return e.Err }
-
 // Event tells that an object has come, changed or gone; a neighbour or FDB entry that is not permanent counts as gone. An
-// empty event says that anything may have changed.
+// empty event says that anything may have changed. Routes of other metrics than ours are told too, for the way to peers may
+// depend on them.
 type Event struct {
 	Deleted bool
 	Object  Object
-	By      uint32 // netlink port of who did it, by custom the number of a process; 0: not known
+	By      string // who did it, as far as that is known; empty: we, or the kernel, or not known
 }
 
 // Interface is a link as it can serve for the underlay.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 
@@ -36,7 +37,7 @@ func (k *LinuxKernel) Close() { k.sock.close() }
 func (k *LinuxKernel) Apply(ops []Op) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	var errs []error
+	var errs OpErrors
 	for len(ops) > 0 {
 		if l, ok := ops[0].Object.(Link); ok {
 			if err := k.applyLink(l, ops[0].Delete); err != nil {
@@ -49,21 +50,23 @@ func (k *LinuxKernel) Apply(ops []Op) error {
 		if n < 0 {
 			n = len(ops)
 		}
-		failed, err := k.applyBatches(ops[:n])
+		failed, err := k.applyBatches(ops[:n], errs)
 		errs = append(errs, failed...)
 		if err != nil {
-			return errors.Join(append(errs, err)...)
+			return errors.Join(errs.orNil(), err)
 		}
 		ops = ops[n:]
 	}
-	return errors.Join(errs...)
+	return errs.orNil()
 }
 
-func (k *LinuxKernel) applyBatches(ops []Op) (failed []error, err error) {
+// applyBatches carries out operations on everything but links. before are the errors of those on links.
+func (k *LinuxKernel) applyBatches(ops []Op, before OpErrors) (failed OpErrors, err error) {
 	links, err := k.indexes(ops)
 	if err != nil {
 		return nil, err
 	}
+	ops, failed = present(ops, links, before)
 	for chunk := range slices.Chunk(ops, batchSize) {
 		errs, err := k.sock.batch(len(chunk), func(m *messages, seq uint32, i int) { encode(m, seq, chunk[i], links) })
 		if err != nil {
@@ -78,8 +81,30 @@ func (k *LinuxKernel) applyBatches(ops []Op) (failed []error, err error) {
 	return failed, nil
 }
 
-// indexes looks up the numbers of all devices that the operations name. One that is not there has number 0, which the kernel
-// refuses.
+// present returns the operations whose device is there. Without it, a delete has nothing to do, and a put fails: with an error of
+// its own only if the failure of the device is not in before.
+func present(ops []Op, links indexes, before OpErrors) (there []Op, failed OpErrors) {
+	if !slices.Contains(slices.Collect(maps.Values(links)), 0) {
+		return ops, nil
+	}
+	for _, op := range ops {
+		name := op.Object.Device()
+		switch {
+		case name == "" || links[name] != 0:
+			there = append(there, op)
+		case !op.Delete && !before.on(name):
+			failed = append(failed, &OpError{op, fmt.Errorf("find device %s: %w", name, unix.ENODEV)})
+		}
+	}
+	return there, failed
+}
+
+// on reports whether one of the errors is about a device.
+func (e OpErrors) on(name string) bool {
+	return slices.ContainsFunc(e, func(op *OpError) bool { return op.Op.Object.Device() == name })
+}
+
+// indexes looks up the numbers of all devices that the operations name; one that is not there has number 0.
 func (k *LinuxKernel) indexes(ops []Op) (indexes, error) {
 	links := indexes{}
 	last := ""
@@ -125,8 +150,7 @@ func harmless(op Op, err error) bool {
 			return true
 		}
 	}
-	// Device number 0: the device was gone when its number was looked up.
-	return errors.Is(err, unix.EINVAL) && op.Object.Device() != "" && op.Object.Kind() != KindRoute
+	return false
 }
 
 // explain adds what an operator can do about an error.

@@ -1,11 +1,7 @@
 package ip
 
 import (
-	"errors"
-	"fmt"
 	"log/slog"
-	"os"
-	"strings"
 	"sync"
 	"time"
 )
@@ -29,7 +25,8 @@ type Reconciler struct {
 	expect State      // what it holds or is being made to hold, sorted
 	scope  Scope
 	drift  [Kinds]int // since the start
-	fight  fight
+	by     string     // who changed something of ours last
+	fights fights
 }
 
 // Result tells what one pass did.
@@ -41,7 +38,7 @@ type Result struct {
 
 // NewReconciler returns one that knows nothing yet.
 func NewReconciler(k Kernel, log *slog.Logger) *Reconciler {
-	return &Reconciler{kernel: k, log: log}
+	return &Reconciler{kernel: k, log: log, fights: fights{}}
 }
 
 // Drift returns how many objects were found changed by others since the start, by kind.
@@ -69,7 +66,7 @@ func (r *Reconciler) Reconcile(scope Scope, want State) (Result, error) {
 		return res, err
 	}
 	r.have = want
-	if r.fight.on = r.fight.count > fightLimit && res.Drift != [Kinds]int{}; r.fight.on {
+	if r.fights.any(time.Now()) {
 		return res, ErrFight
 	}
 	return res, nil
@@ -103,32 +100,26 @@ func (r *Reconciler) pass(scope Scope, known bool, have, want State) (Result, er
 	return res, nil
 }
 
-// maxNamed bounds the objects that one pass names in the log.
-const maxNamed = 10
-
-// compare counts and names what others have changed since the last clean pass. Without one nothing can be told.
+// compare counts what others have changed since the last clean pass, and says it in one line for each kind. Without a
+// clean pass nothing can be told.
 func (r *Reconciler) compare(before, found State) (counts [Kinds]int) {
 	if before.Len() == [Kinds]int{} {
 		return counts
 	}
-	ops := Diff(&found, &before)
-	for i, op := range ops {
-		kind := op.Object.Kind()
-		counts[kind]++
-		if i < maxNamed {
-			r.log.Warn("drift repaired", "kind", kind.String(), "object", op.Object.String(), "foreign", op.Delete)
-		}
-	}
-	if len(ops) > maxNamed {
-		r.log.Warn("more drift repaired", "count", len(ops)-maxNamed)
-	}
+	found.Sort()
+	all := drifts(&before, &found)
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	for k, n := range counts {
-		r.drift[k] += n
+	by := r.by
+	r.by = ""
+	for _, d := range all {
+		counts[d.Kind()]++
+		r.drift[d.Kind()]++
 	}
-	if len(ops) > 0 {
-		r.noteFightLocked(ops[0].Object)
+	r.fights.note(all, by, time.Now(), r.log)
+	r.mu.Unlock()
+	for _, some := range byKind(all) {
+		d := some[0]
+		r.log.Warn("drift found", "kind", d.Kind().String(), "object", d.String(), "found", d.found, "count", len(some), "by", nameOf(by))
 	}
 	return counts
 }
@@ -142,51 +133,8 @@ func (r *Reconciler) Observe(ev Event) bool {
 		return false
 	}
 	r.known = false
-	if ev.By != 0 && int(ev.By) != os.Getpid() {
-		r.fight.by = ev.By
+	if ev.By != "" {
+		r.by = ev.By
 	}
-	return !r.fight.on // else the caller's retry timer sets the pace
-}
-
-// ErrFight says that something keeps changing what this daemon sets. All was put right again, but the next time shall be
-// later.
-var ErrFight = errors.New("something keeps changing the objects of this daemon, which are put right at a slower pace: tell the network manager to leave its devices alone")
-
-// fight counts the passes that had to repair something within a window.
-type fight struct {
-	since time.Time
-	count int
-	by    uint32 // netlink port of the last one who changed something of ours
-	on    bool   // repairs are slowed down
-	said  bool
-}
-
-const (
-	fightWindow = time.Minute
-	fightLimit  = 10
-)
-
-func (r *Reconciler) noteFightLocked(o Object) {
-	f := &r.fight
-	now := time.Now()
-	if now.Sub(f.since) > fightWindow {
-		*f = fight{since: now, by: f.by}
-	}
-	if f.count++; f.count > fightLimit && !f.said {
-		f.said = true
-		r.log.Error("something keeps changing our objects, repairing at a slower pace",
-			"object", o.String(), "times", f.count, "window", now.Sub(f.since).Round(time.Second), "by", processName(f.by))
-	}
-}
-
-// processName names the owner of a netlink port, which by custom has the number of its process.
-func processName(port uint32) string {
-	if port == 0 {
-		return "unknown"
-	}
-	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", port))
-	if err != nil {
-		return fmt.Sprintf("netlink port %d, a process that has ended", port)
-	}
-	return fmt.Sprintf("%s (pid %d)", strings.TrimSpace(string(name)), port)
+	return !r.fights.about(ev.Object) // else the caller's retry timer sets the pace
 }

@@ -12,9 +12,10 @@ import (
 
 // socket is a NETLINK_ROUTE socket for requests. One goroutine uses it at a time.
 type socket struct {
-	fd  int
-	seq uint32
-	in  []byte
+	fd   int
+	port uint32 // what the kernel calls the sender in notifications
+	seq  uint32
+	in   []byte
 }
 
 const (
@@ -47,7 +48,12 @@ func dial() (*socket, error) {
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("set up netlink socket (Linux 4.20 and CAP_NET_ADMIN are needed): %w", err)
 	}
-	return &socket{fd: fd, in: make([]byte, 64<<10)}, nil
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("name of the netlink socket: %w", err)
+	}
+	return &socket{fd: fd, port: name.(*unix.SockaddrNetlink).Pid, in: make([]byte, 64<<10)}, nil
 }
 
 func (s *socket) close() { _ = unix.Close(s.fd) }

@@ -76,6 +76,7 @@ type FDB struct {
 	Link string
 	MAC  MAC
 	Dst  netip.Addr
+	Odd  bool // names a port, a VNI or a link of its own: never wanted
 }
 
 // Neigh is a permanent neighbour (ARP, NDP) entry.
@@ -85,14 +86,20 @@ type Neigh struct {
 	MAC  MAC
 }
 
-// Route is a route of the main table with the default priority (IPv4: 0, IPv6: 1024).
+// BlackholeMetric is the metric of blackhole routes: the largest, so that any route of others to the same
+// destination wins, such as that of the pods' bridge.
+const BlackholeMetric = 1<<32 - 1
+
+// Route is a route of the main table.
 type Route struct {
 	Dst       netip.Prefix
 	Via       netip.Addr // next hop; the zero value: on the link itself
 	Link      string     // empty for a blackhole
 	Onlink    bool       // take Via as reachable on Link whatever the routes say
 	Blackhole bool
-	Protocol  uint8 // Protocol in every route that we want; others are seen only where they are to be taken over
+	Metric    uint32 // 0: the default (IPv4: 0, IPv6: 1024)
+	Odd       bool   // has what we never give a route: several next hops, a source, an MTU, …
+	Protocol  uint8  // Protocol in every route that we want; others are seen only where they are to be taken over
 }
 
 // Kind implements Object.
@@ -148,7 +155,13 @@ func (l Link) String() string {
 
 func (a Addr) String() string { return fmt.Sprintf("%s dev %s", a.Prefix, a.Link) }
 
-func (f FDB) String() string { return fmt.Sprintf("%s dst %s dev %s", f.MAC, f.Dst, f.Link) }
+func (f FDB) String() string {
+	s := fmt.Sprintf("%s dst %s dev %s", f.MAC, f.Dst, f.Link)
+	if f.Odd {
+		s += " odd"
+	}
+	return s
+}
 
 func (n Neigh) String() string { return fmt.Sprintf("%s lladdr %s dev %s", n.IP, n.MAC, n.Link) }
 
@@ -167,6 +180,12 @@ func (r Route) String() string {
 	if r.Onlink {
 		b.WriteString(" onlink")
 	}
+	if r.Metric != 0 {
+		fmt.Fprintf(&b, " metric %d", r.Metric)
+	}
+	if r.Odd {
+		b.WriteString(" odd")
+	}
 	if r.Protocol != Protocol {
 		fmt.Fprintf(&b, " proto %d", r.Protocol)
 	}
@@ -184,7 +203,7 @@ type State struct {
 
 // Sort puts every slice in the order of its keys, in place.
 func (s *State) Sort() {
-	slices.SortFunc(s.Links, func(a, b Link) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(s.Links, compareLink)
 	slices.SortFunc(s.Addrs, compareAddr)
 	slices.SortFunc(s.FDB, compareFDB)
 	slices.SortFunc(s.Neighs, compareNeigh)
@@ -215,6 +234,8 @@ func render[T Object](b *strings.Builder, objects []T) {
 	}
 }
 
+func compareLink(a, b Link) int { return cmp.Compare(a.Name, b.Name) }
+
 func compareAddr(a, b Addr) int {
 	return cmp.Or(cmp.Compare(a.Link, b.Link), comparePrefix(a.Prefix, b.Prefix))
 }
@@ -228,7 +249,9 @@ func compareNeigh(a, b Neigh) int {
 	return cmp.Or(cmp.Compare(a.Link, b.Link), a.IP.Compare(b.IP))
 }
 
-func compareRoute(a, b Route) int { return comparePrefix(a.Dst, b.Dst) }
+func compareRoute(a, b Route) int {
+	return cmp.Or(comparePrefix(a.Dst, b.Dst), cmp.Compare(a.Metric, b.Metric))
+}
 
 func comparePrefix(a, b netip.Prefix) int {
 	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))

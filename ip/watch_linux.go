@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -87,6 +88,8 @@ type watcher struct {
 	f      func(Event)
 	names  names
 	buf    []byte
+	port   uint32 // of the last event that was not our own
+	by     string // its owner
 }
 
 // refresh reads the names of all links and says that anything may have changed.
@@ -104,7 +107,7 @@ func (w *watcher) refresh() error {
 }
 
 func (w *watcher) notify(m message) {
-	ev := Event{By: m.port}
+	ev := Event{By: w.who(m.port)}
 	switch m.kind {
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
 		l, ok := decodeLink(m.data)
@@ -114,6 +117,9 @@ func (w *watcher) notify(m message) {
 		if ev.Deleted = m.kind == unix.RTM_DELLINK; ev.Deleted {
 			delete(w.names, l.index)
 		} else {
+			if old, ok := w.names[l.index]; ok && old != l.Name {
+				w.f(Event{Object: Link{Name: old}, Deleted: true, By: ev.By}) // renamed
+			}
 			w.names[l.index] = l.Name
 		}
 		l.VXLAN.Underlay = w.names[l.underlay]
@@ -140,4 +146,24 @@ func (w *watcher) notify(m message) {
 		return
 	}
 	w.f(ev)
+}
+
+// who names the owner of a netlink port, which by custom has the number of its process. It looks at once: a process such as
+// ip(8) ends soon.
+func (w *watcher) who(port uint32) string {
+	if port == 0 || port == w.kernel.sock.port {
+		return ""
+	}
+	if port != w.port {
+		w.port, w.by = port, processName(port)
+	}
+	return w.by
+}
+
+func processName(port uint32) string {
+	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", port))
+	if err != nil {
+		return fmt.Sprintf("netlink port %d, a process that has ended", port)
+	}
+	return fmt.Sprintf("%s (pid %d)", strings.TrimSpace(string(name)), port)
 }

@@ -16,13 +16,18 @@ const Type = "alloc"
 // Backend satisfies the interface of package backend.
 type Backend struct {
 	host       ip.Host
+	own        ip.Scope // of this backend: nothing, or the networks that the host's own routes are in
+	scope      ip.Scope // own, and until the first clean pass the leftovers of earlier runs
 	reconciler *ip.Reconciler
-	clean      bool // the leftovers are gone
 }
 
 // New returns the backend.
-func New(h ip.Host) *Backend {
-	return &Backend{host: h, reconciler: ip.NewReconciler(h.Kernel, h.Log)}
+func New(c subnet.Config, h ip.Host) *Backend {
+	var own ip.Scope
+	if h.Blackhole {
+		own.Networks = c.Networks()
+	}
+	return &Backend{h, own, own.With(h.Leftovers), ip.NewReconciler(h.Kernel, h.Log)}
 }
 
 // Attrs implements backend.Backend.
@@ -37,17 +42,20 @@ func (b *Backend) MTU() int { return b.host.Underlay().MTU }
 func (b *Backend) Valid(subnet.Lease) error { return nil }
 
 // Set implements backend.Backend.
-func (b *Backend) Set(_, _ []subnet.Lease) error {
-	if b.clean {
-		return nil
+func (b *Backend) Set(self, _ []subnet.Lease) error {
+	var want ip.State
+	for _, l := range self {
+		want.Routes = append(want.Routes, b.host.OwnRoutes(l.Subnet)...)
 	}
-	_, err := b.reconciler.Reconcile(b.host.Leftovers, ip.State{})
-	b.clean = err == nil
+	_, err := b.reconciler.Reconcile(b.scope, want)
+	if err == nil {
+		b.scope = b.own
+	}
 	return err
 }
 
-// Observe implements backend.Backend: only what was left over is ours, and once it is gone nothing is.
-func (b *Backend) Observe(ip.Event) bool { return false }
+// Observe implements backend.Backend.
+func (b *Backend) Observe(ev ip.Event) bool { return b.reconciler.Observe(ev) }
 
 // Drift implements backend.Backend.
 func (b *Backend) Drift() [ip.Kinds]int { return b.reconciler.Drift() }
@@ -55,8 +63,8 @@ func (b *Backend) Drift() [ip.Kinds]int { return b.reconciler.Drift() }
 // MACs implements backend.Backend.
 func (b *Backend) MACs() map[string]ip.MAC { return nil }
 
-// Scope implements backend.Backend: nothing is left behind.
-func (b *Backend) Scope() ip.Scope { return ip.Scope{} }
+// Scope implements backend.Backend.
+func (b *Backend) Scope() ip.Scope { return b.scope }
 
 // Run implements backend.Backend.
 func (b *Backend) Run(ctx context.Context) error {

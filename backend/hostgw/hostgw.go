@@ -52,8 +52,12 @@ func (b *Backend) Valid(l subnet.Lease) error {
 }
 
 // Set implements backend.Backend.
-func (b *Backend) Set(_, peers []subnet.Lease) error {
-	_, err := b.reconciler.Reconcile(b.scope, desired(b.host.Underlay().Link, peers))
+func (b *Backend) Set(self, peers []subnet.Lease) error {
+	want := desired(b.host.Underlay().Link, peers)
+	for _, l := range self {
+		want.Routes = append(want.Routes, b.host.OwnRoutes(l.Subnet)...)
+	}
+	_, err := b.reconciler.Reconcile(b.scope, want)
 	if err == nil {
 		b.scope = b.own
 	}
@@ -78,7 +82,7 @@ func (b *Backend) Drift() [ip.Kinds]int { return b.reconciler.Drift() }
 func (b *Backend) MACs() map[string]ip.MAC { return nil }
 
 // Scope implements backend.Backend.
-func (b *Backend) Scope() ip.Scope { return b.own }
+func (b *Backend) Scope() ip.Scope { return b.scope }
 
 // Run implements backend.Backend: the datapath is the kernel's.
 func (b *Backend) Run(ctx context.Context) error {

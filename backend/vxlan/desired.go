@@ -50,9 +50,10 @@ func (o Options) device(prefix netip.Prefix) device {
 	return device{fmt.Sprintf("flannel-v6.%d", o.VNI), overhead6}
 }
 
-// underlayMTU is the MTU of the underlay in force: the option, else that of the interface.
+// underlayMTU is the MTU of the underlay in force: the option, but no more than that of the interface, which the kernel
+// would refuse (vxlan_change_mtu in drivers/net/vxlan/vxlan_core.c).
 func (o Options) underlayMTU(u ip.Underlay) int {
-	if o.MTU != 0 {
+	if o.MTU != 0 && o.MTU < u.MTU {
 		return o.MTU
 	}
 	return u.MTU

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
-	"sync/atomic"
 
 	"flanneld/ip"
 	"flanneld/subnet"
@@ -40,6 +39,7 @@ func New(c subnet.Config, h ip.Host) (*Backend, error) {
 	b := &Backend{
 		host: h, options: o, config: c, macs: map[string]ip.MAC{}, own: ip.Scope{Networks: c.Networks()},
 		reconciler: ip.NewReconciler(h.Kernel, h.Log), parsed: map[string]data{}, doubled: map[string]bool{},
+		reach: reach{on: o.DirectRouting, networks: c.Networks()},
 	}
 	for _, network := range c.Networks() {
 		name := o.device(network).name
@@ -78,7 +78,7 @@ func (b *Backend) Drift() [ip.Kinds]int { return b.reconciler.Drift() }
 func (b *Backend) MACs() map[string]ip.MAC { return b.macs }
 
 // Scope implements backend.Backend.
-func (b *Backend) Scope() ip.Scope { return b.own }
+func (b *Backend) Scope() ip.Scope { return b.scope }
 
 // Attrs implements backend.Backend.
 func (b *Backend) Attrs(prefix netip.Prefix) subnet.Attrs {
@@ -113,7 +113,7 @@ func (b *Backend) Valid(l subnet.Lease) error {
 // Set implements backend.Backend.
 func (b *Backend) Set(self, peers []subnet.Lease) error {
 	in := input{options: b.options, underlay: b.host.Underlay(), macs: b.macs, self: self}
-	direct := b.reach.start(b.options.DirectRouting, b.host.Kernel, in.underlay.Link)
+	direct := b.reach.start(b.host.Kernel, in.underlay.Link)
 	in.peers = make([]peer, 0, len(peers))
 	for _, l := range peers {
 		d, err := b.data(l)
@@ -126,6 +126,9 @@ func (b *Backend) Set(self, peers []subnet.Lease) error {
 		clear(b.parsed)
 	}
 	want, doubled := desired(in)
+	for _, l := range self {
+		want.Routes = append(want.Routes, b.host.OwnRoutes(l.Subnet)...)
+	}
 	b.note(doubled)
 	_, err := b.reconciler.Reconcile(b.scope, want)
 	if err == nil {
@@ -158,51 +161,12 @@ func (b *Backend) note(doubled []peer) {
 
 // Observe implements backend.Backend.
 func (b *Backend) Observe(ev ip.Event) bool {
-	return b.reach.observe(ev) || b.reconciler.Observe(ev)
+	moved, drifted := b.reach.observe(ev), b.reconciler.Observe(ev)
+	return moved || drifted
 }
 
 // Run implements backend.Backend: the datapath is the kernel's.
 func (b *Backend) Run(ctx context.Context) error {
 	<-ctx.Done()
 	return nil
-}
-
-// reach remembers which peers are on the underlay link, as the kernel's routes say, until those may have changed.
-type reach struct {
-	stale atomic.Bool // written by any goroutine
-	on    atomic.Bool
-	known map[netip.Addr]bool
-}
-
-// start returns the function that decides for one address during one pass.
-func (r *reach) start(on bool, k ip.Kernel, link string) func(netip.Addr) bool {
-	r.on.Store(on)
-	if !on {
-		return func(netip.Addr) bool { return false }
-	}
-	if r.stale.Swap(false) || r.known == nil {
-		r.known = map[netip.Addr]bool{}
-	}
-	return func(a netip.Addr) bool {
-		direct, ok := r.known[a]
-		if !ok {
-			hop, err := k.RouteTo(a)
-			direct = err == nil && hop.Link == link && !hop.Via.IsValid()
-			r.known[a] = direct
-		}
-		return direct
-	}
-}
-
-// observe reports whether routes to peers may have changed.
-func (r *reach) observe(ev ip.Event) bool {
-	route, isRoute := ev.Object.(ip.Route)
-	if !r.on.Load() || isRoute && route.Protocol == ip.Protocol {
-		return false
-	}
-	if _, isAddr := ev.Object.(ip.Addr); !isAddr && !isRoute {
-		return false
-	}
-	r.stale.Store(true)
-	return true
 }

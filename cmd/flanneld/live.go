@@ -14,7 +14,8 @@ import (
 type liveUnderlay struct {
 	choose func(last ip.Underlay) (ip.Underlay, error)
 	log    *slog.Logger
-	stale  atomic.Bool
+	stale  atomic.Bool // the choice may be another one
+	shaken atomic.Bool // what stands on the interface in use may have gone with a change of it
 
 	mu      sync.Mutex // guards all below
 	current ip.Underlay
@@ -30,16 +31,19 @@ func (l *liveUnderlay) now() ip.Underlay {
 
 // observe reports whether an event may change the choice.
 func (l *liveUnderlay) observe(ev ip.Event) bool {
-	concerned := true
+	concerned, shaken := true, false
 	switch o := ev.Object.(type) {
-	case ip.Link:
-		concerned = !isOverlay(o.Name)
-	case ip.Addr:
-		concerned = !isOverlay(o.Link)
+	case nil:
+		shaken = true
+	case ip.Link, ip.Addr:
+		concerned, shaken = !isOverlay(o.Device()), o.Device() == l.now().Link
 	case ip.Route:
 		concerned = o.Dst.Bits() == 0
 	case ip.Neigh, ip.FDB:
 		concerned = false
+	}
+	if shaken {
+		l.shaken.Store(true)
 	}
 	if concerned {
 		l.stale.Store(true)
@@ -53,7 +57,7 @@ func (l *liveUnderlay) refresh() bool {
 	if !l.stale.Swap(false) {
 		return false
 	}
-	last := l.now()
+	shaken, last := l.shaken.Swap(false), l.now()
 	next, err := l.choose(last)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -62,13 +66,14 @@ func (l *liveUnderlay) refresh() bool {
 			l.lost = err.Error()
 			l.log.Warn("underlay lost, going on with the last one", "interface", last.Link, "reason", err)
 		}
-		return true
+		return shaken
 	}
-	if l.lost != "" || !sameUnderlay(last, next) {
+	changed := l.lost != "" || !sameUnderlay(last, next)
+	if changed {
 		l.log.Info("underlay chosen", "interface", next.Link, "addresses", next.Addrs, "public", next.PublicAddrs, "mtu", next.MTU, "reason", next.Reason)
 	}
 	l.lost, l.current = "", next
-	return true
+	return shaken || changed
 }
 
 func sameUnderlay(a, b ip.Underlay) bool {

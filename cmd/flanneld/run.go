@@ -294,6 +294,7 @@ func (d *process) host() ip.Host {
 	return ip.Host{
 		Kernel: d.kernel, Log: d.log, Underlay: d.underlay.now, Identity: d.state.Identity, MACs: macs,
 		Leftovers: ip.Scope{Links: slices.Clone(d.state.Links), Networks: slices.Clone(d.state.Networks)},
+		Blackhole: d.o.IPBlackholeRoute,
 	}
 }
 
@@ -334,7 +335,7 @@ func newBackend(c subnet.Config, h ip.Host, files *FDStore) (backend.Backend, er
 	case udp.Type:
 		return udp.New(c, h, files)
 	case alloc.Type:
-		return alloc.New(h), nil
+		return alloc.New(c, h), nil
 	}
 	return nil, checkBackend(c)
 }

@@ -1,0 +1,62 @@
+package vxlan
+
+import (
+	"net/netip"
+	"slices"
+	"sync/atomic"
+
+	"flanneld/ip"
+)
+
+// reach remembers which peers are on the underlay link, as the kernel's routes say, until those may have changed.
+type reach struct {
+	on       bool // never changes
+	networks []netip.Prefix
+	link     atomic.Pointer[string] // of the underlay
+	stale    atomic.Bool            // written by any goroutine
+
+	known map[netip.Addr]bool // of the goroutine that makes the passes
+}
+
+// start begins a pass on an underlay, and returns the function that decides for one address.
+func (r *reach) start(k ip.Kernel, link string) func(netip.Addr) bool {
+	if !r.on {
+		return func(netip.Addr) bool { return false }
+	}
+	before := r.link.Swap(&link)
+	if r.stale.Swap(false) || before == nil || *before != link {
+		r.known = map[netip.Addr]bool{}
+	}
+	return func(a netip.Addr) bool {
+		direct, ok := r.known[a]
+		if !ok {
+			hop, err := k.RouteTo(a)
+			direct = err == nil && hop.Link == link && !hop.Via.IsValid()
+			r.known[a] = direct
+		}
+		return direct
+	}
+}
+
+// observe reports whether the way to peers may have changed. The routes of pods, which come and go, cannot do that.
+func (r *reach) observe(ev ip.Event) bool {
+	if !r.on {
+		return false
+	}
+	concerned := true
+	switch o := ev.Object.(type) {
+	case ip.Link, ip.Addr:
+		link := r.link.Load()
+		concerned = link == nil || *link == o.Device()
+	case ip.Route:
+		concerned = o.Protocol != ip.Protocol && !slices.ContainsFunc(r.networks, func(n netip.Prefix) bool {
+			return n.Bits() <= o.Dst.Bits() && n.Contains(o.Dst.Addr())
+		})
+	case ip.FDB, ip.Neigh:
+		concerned = false
+	}
+	if concerned {
+		r.stale.Store(true)
+	}
+	return concerned
+}
