@@ -1,0 +1,205 @@
+package backend_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"flanneld/backend"
+	"flanneld/ip"
+	"flanneld/subnet"
+)
+
+// source is a backend.Source that the test sets.
+type source struct {
+	view    subnet.View
+	changed chan struct{}
+}
+
+func (s *source) View() subnet.View        { return s.view }
+func (s *source) Changed() <-chan struct{} { return s.changed }
+
+// recorder is a backend.Backend that only counts.
+type recorder struct {
+	sets     []time.Time
+	observed int
+	err      error
+	takes    time.Duration // how long a pass lasts
+}
+
+func (r *recorder) Set(_, _ []subnet.Lease) error {
+	r.sets = append(r.sets, time.Now())
+	time.Sleep(r.takes)
+	return r.err
+}
+func (r *recorder) Observe(ip.Event) bool           { r.observed++; return true }
+func (r *recorder) Attrs(netip.Prefix) subnet.Attrs { return subnet.Attrs{} }
+func (r *recorder) MTU() int                        { return 0 }
+func (r *recorder) Valid(subnet.Lease) error        { return nil }
+func (r *recorder) Drift() [ip.Kinds]int            { return [ip.Kinds]int{} }
+func (r *recorder) MACs() map[string]ip.MAC         { return nil }
+func (r *recorder) Scope() ip.Scope                 { return ip.Scope{} }
+func (r *recorder) Run(context.Context) error       { return nil }
+
+// loopRig is a loop that runs in a bubble of its own time.
+type loopRig struct {
+	*backend.Loop
+	source  *source
+	backend *recorder
+	after   []error
+}
+
+func inBubble(t *testing.T, f func(r *loopRig)) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &loopRig{source: &source{changed: make(chan struct{}, 1)}, backend: &recorder{}}
+		r.source.view.Self = []subnet.Lease{{Subnet: netip.MustParsePrefix("10.5.1.0/24")}}
+		r.Loop = backend.NewLoop(r.source, r.backend, slog.New(slog.DiscardHandler))
+		r.After = func(_ subnet.View, err error) { r.after = append(r.after, err) }
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- r.Run(ctx) }()
+		r.rest()
+		f(r)
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+}
+
+// rest waits until the loop has nothing to do but what is planned.
+func (r *loopRig) rest() {
+	time.Sleep(10 * time.Millisecond)
+	synctest.Wait()
+}
+
+func TestTheLoopPassesOnceForABurst(t *testing.T) {
+	inBubble(t, func(r *loopRig) {
+		r.backend.sets = nil
+		for range 100 {
+			r.Poke()
+			select {
+			case r.source.changed <- struct{}{}:
+			default:
+			}
+		}
+		r.rest()
+		r.rest()
+		if n := len(r.backend.sets); n < 1 || n > 3 {
+			t.Errorf("%d passes for a burst", n)
+		}
+	})
+}
+
+func TestTheLoopRestsAsLongAsAPassTook(t *testing.T) {
+	inBubble(t, func(r *loopRig) {
+		r.backend.takes, r.backend.sets = 300*time.Millisecond, nil
+		for range 1000 { // a storm
+			r.Poke()
+			time.Sleep(10 * time.Millisecond)
+		}
+		if n := len(r.backend.sets); n < 15 || n > 18 {
+			t.Errorf("%d passes in 10 s, each of 300 ms", n)
+		}
+	})
+}
+
+func TestTheLoopIsIdleWithoutAReason(t *testing.T) {
+	inBubble(t, func(r *loopRig) {
+		r.backend.sets = nil
+		time.Sleep(time.Hour)
+		if n := len(r.backend.sets); n != 0 {
+			t.Errorf("%d passes", n)
+		}
+		if !r.Alive() {
+			t.Error("an idle loop counts as dead")
+		}
+	})
+}
+
+func TestAFailedPassIsTriedAgainEverSlowerAndNewsDoNotWait(t *testing.T) {
+	inBubble(t, func(r *loopRig) {
+		r.backend.err, r.backend.sets = errors.New("no"), nil
+		r.Poke()
+		time.Sleep(10 * time.Minute)
+		sets := r.backend.sets
+		if first := sets[1].Sub(sets[0]); first > 60*time.Millisecond {
+			t.Errorf("first retry after %s", first)
+		}
+		for i := 1; i < len(sets); i++ {
+			if gap := sets[i].Sub(sets[i-1]); gap > 31*time.Second {
+				t.Errorf("retry %d after %s", i, gap)
+			}
+		}
+		if n := len(sets); n < 20 || n > 60 {
+			t.Errorf("%d tries in 10 minutes", n)
+		}
+		at := time.Now()
+		r.Poke()
+		r.rest()
+		if last := r.backend.sets[len(r.backend.sets)-1]; last.Before(at) {
+			t.Error("news wait for the retry")
+		}
+		r.backend.err, r.backend.sets = nil, nil
+		time.Sleep(time.Hour)
+		if n := len(r.backend.sets); n != 1 {
+			t.Errorf("%d passes after the end of the error, want 1", n)
+		}
+	})
+}
+
+func TestAFightIsFoughtEveryFewSeconds(t *testing.T) {
+	inBubble(t, func(r *loopRig) {
+		r.backend.err, r.backend.sets = ip.ErrFight, nil
+		r.Poke()
+		time.Sleep(10 * time.Minute)
+		if n := len(r.backend.sets); n < 120 || n > 300 {
+			t.Errorf("%d passes in 10 minutes", n)
+		}
+	})
+}
+
+func TestNothingIsSetWithoutALeaseOfOurOwn(t *testing.T) {
+	inBubble(t, func(r *loopRig) {
+		r.source.view.Self, r.backend.sets, r.after = nil, nil, nil
+		r.Poke()
+		r.rest()
+		if len(r.backend.sets) != 0 || len(r.after) != 1 {
+			t.Errorf("%d sets, %d outcomes", len(r.backend.sets), len(r.after))
+		}
+	})
+}
+
+func TestALoopThatHangsIsNotAlive(t *testing.T) {
+	inBubble(t, func(r *loopRig) {
+		r.backend.takes = 2 * time.Minute
+		r.Poke()
+		time.Sleep(90 * time.Second)
+		if r.Alive() {
+			t.Error("alive after 90 s in one pass")
+		}
+		r.backend.takes = 0
+		time.Sleep(5 * time.Minute)
+		if !r.Alive() {
+			t.Error("dead after the pass has ended")
+		}
+	})
+}
+
+func TestTheKernelIsReadAnewOnTheResyncTick(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, b := &source{changed: make(chan struct{})}, &recorder{}
+		s.view.Self = []subnet.Lease{{Subnet: netip.MustParsePrefix("10.5.1.0/24")}}
+		l := backend.NewLoop(s, b, slog.New(slog.DiscardHandler))
+		l.Resync = time.Minute
+		go func() { _ = l.Run(t.Context()) }()
+		time.Sleep(10*time.Minute + time.Second)
+		if len(b.sets) != 11 || b.observed != 10 {
+			t.Errorf("%d passes, %d times in doubt", len(b.sets), b.observed)
+		}
+	})
+}
