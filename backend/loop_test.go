@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,11 +17,16 @@ import (
 
 // source is a backend.Source that the test sets.
 type source struct {
+	mu      sync.Mutex
 	view    subnet.View
 	changed chan struct{}
 }
 
-func (s *source) View() subnet.View        { return s.view }
+func (s *source) View() subnet.View {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.view
+}
 func (s *source) Changed() <-chan struct{} { return s.changed }
 
 // recorder is a backend.Backend that only counts.

@@ -108,6 +108,9 @@ func decodeRoute(b []byte, links names) (r Route, ok bool) {
 		return Route{}, false
 	}
 	r.Dst, r.Protocol = netip.PrefixFrom(dst, bits), protocol
+	if family == unix.AF_INET && b[6] < unix.RT_SCOPE_SITE {
+		r.Scope = b[6]
+	}
 	r.Onlink = flags&unix.RTNH_F_ONLINK != 0
 	switch kind {
 	case unix.RTN_UNICAST:

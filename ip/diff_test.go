@@ -43,7 +43,9 @@ func TestDiff(t *testing.T) {
 		{name: "a route elsewhere is not touched when a device is made anew", have: func(s *ip.State) {
 			s.Links[0].VXLAN.Port = 4789
 			s.Routes[0] = ip.Route{Dst: s.Routes[0].Dst, Blackhole: true, Protocol: ip.Protocol}
-		}, want: func(s *ip.State) { s.Routes[0] = ip.Route{Dst: s.Routes[0].Dst, Blackhole: true, Protocol: ip.Protocol} }, ops: []string{
+		}, want: func(s *ip.State) {
+			s.Routes[0] = ip.Route{Dst: s.Routes[0].Dst, Blackhole: true, Protocol: ip.Protocol}
+		}, ops: []string{
 			"delete link flannel.1", "put link flannel.1", "put addr 10.0.0.0/32", "put fdb 02:01:00:00:00:01", "put neigh 10.0.1.0"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -25,7 +25,6 @@ func (k *LinuxKernel) Dump(scope Scope) (State, error) {
 		return State{}, fmt.Errorf("read the kernel's state: %w", err)
 	}
 	s.Sort()
-	s.Routes = slices.Compact(s.Routes) // found by protocol and by device
 	return s, nil
 }
 
@@ -95,26 +94,36 @@ func (k *LinuxKernel) dumpOn(s *State, index uint32, links names) error {
 	return nil
 }
 
-// dumpRoutes adds the routes of the scope.
+// dumpRoutes adds the routes of the scope: those of some protocols, and on our devices those of all others.
 func (k *LinuxKernel) dumpRoutes(s *State, scope Scope, links names) error {
-	add := func(got message) {
-		if r, ok := decodeRoute(got.data, links); ok && scope.Owns(r) {
-			s.Routes = append(s.Routes, r)
+	protocols := []uint8{Protocol}
+	if scope.BootGateways {
+		protocols = append(protocols, protoBoot)
+	}
+	dump := func(family uint8, f routeFilter) error {
+		err := k.sock.dump(unix.RTM_GETROUTE, f.fixed(family), f.attrs, func(got message) {
+			r, ok := decodeRoute(got.data, links)
+			if ok && scope.Owns(r) && (f.index == 0 || !slices.Contains(protocols, r.Protocol)) {
+				s.Routes = append(s.Routes, r)
+			}
+		})
+		if err != nil {
+			return fmt.Errorf("list routes: %w", err)
 		}
+		return nil
 	}
 	for _, family := range scope.families() {
-		filters := []routeFilter{{protocol: Protocol}}
-		if scope.BootGateways {
-			filters = append(filters, routeFilter{protocol: protoBoot})
-		}
-		for index, name := range links {
-			if slices.Contains(scope.Links, name) {
-				filters = append(filters, routeFilter{index: index})
+		for _, p := range protocols {
+			if err := dump(family, routeFilter{protocol: p}); err != nil {
+				return err
 			}
 		}
-		for _, f := range filters {
-			if err := k.sock.dump(unix.RTM_GETROUTE, f.fixed(family), f.attrs, add); err != nil {
-				return fmt.Errorf("list routes: %w", err)
+		for index, name := range links {
+			if !slices.Contains(scope.Links, name) {
+				continue
+			}
+			if err := dump(family, routeFilter{index: index}); err != nil {
+				return err
 			}
 		}
 	}

@@ -99,7 +99,7 @@ func neighFixed(family uint8, index uint32, state uint16, flags uint8) []byte {
 
 // routeFixed is a struct rtmsg. A delete matches any scope and the type given.
 func routeFixed(r Route, del bool) []byte {
-	scope, kind, flags := uint8(unix.RT_SCOPE_UNIVERSE), uint8(unix.RTN_UNICAST), uint32(0)
+	scope, kind, flags := r.Scope, uint8(unix.RTN_UNICAST), uint32(0)
 	switch {
 	case del:
 		scope = unix.RT_SCOPE_NOWHERE

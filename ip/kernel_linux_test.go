@@ -179,6 +179,31 @@ func TestADeviceIsChangedInPlaceWhereTheKernelCan(t *testing.T) {
 	}
 }
 
+func TestABatchIsOneSendAndOneReceive(t *testing.T) {
+	iptest.Namespace(t)
+	iptest.Underlay(t, "eth0", "192.0.2.1/24")
+	k := kernel(t)
+	want := cluster(10_000)
+	apply(t, k, ip.State{Links: want.Links, Addrs: want.Addrs})
+	var ops []ip.Op
+	for _, r := range want.Routes {
+		ops = append(ops, ip.Op{Object: r})
+	}
+	lookUps := 1 // of the device's number
+	sends, receives := k.Calls()
+	if err := k.Apply(ops); err != nil {
+		t.Fatal(err)
+	}
+	s, r := k.Calls()
+	if s -= sends; s != lookUps+1 {
+		t.Errorf("%d sends for %d routes, want 1", s-lookUps, len(ops))
+	}
+	if r -= receives; r != 2*lookUps+1 { // a look-up has an answer and an acknowledgement
+		t.Errorf("%d receives for %d routes, want 1", r-2*lookUps, len(ops))
+	}
+	wantState(t, k, ip.State{Links: want.Links, Addrs: want.Addrs, Routes: want.Routes})
+}
+
 func TestABatchReportsEachFailureAndTheRestStands(t *testing.T) {
 	iptest.Namespace(t)
 	iptest.Underlay(t, "eth0", "192.0.2.1/24")
@@ -204,15 +229,46 @@ func TestABatchReportsEachFailureAndTheRestStands(t *testing.T) {
 	}
 	wantState(t, k, good)
 
+	// As many failures as fit into one batch: the receive buffer holds them all.
 	for i := range ops {
 		r := ops[i].Object.(ip.Route)
 		r.Link, r.Onlink = "eth0", false
 		ops[i].Object = r
 	}
+	for len(ops) < 2*ip.BatchSize {
+		ops = append(ops, ops...)
+	}
+	var all ip.OpErrors
+	if err := k.Apply(ops); !errors.As(err, &all) || len(all) != len(ops) {
+		t.Errorf("%d of %d failed, want all", len(all), len(ops))
+	}
+	wantState(t, k, good)
+}
+
+func TestWithoutTheDeviceNothingIsSentAndOnePutOfEachFails(t *testing.T) {
+	iptest.Namespace(t)
+	iptest.Underlay(t, "eth0", "192.0.2.1/24")
+	k := kernel(t)
+	want := cluster(100)
+	lost := want.Links[0]
+	lost.VXLAN.Underlay = "eth9"
+	var none ip.State
+	err := k.Apply(ip.Diff(&none, &ip.State{Links: []ip.Link{lost}, Addrs: want.Addrs, FDB: want.FDB, Neighs: want.Neighs, Routes: want.Routes}))
+	if failed := failures(t, err); len(failed) != 1 || !strings.Contains(err.Error(), "find device eth9") {
+		t.Errorf("one cause, got %d errors: %v", len(failed), err)
+	}
+	// A device that vanishes before its entries are put: every put says so, and no route goes another way.
+	var ops []ip.Op
+	for _, r := range want.Routes {
+		r.Onlink, r.Via = false, netip.MustParseAddr("192.0.2.2")
+		ops = append(ops, ip.Op{Object: r})
+	}
 	if failed := failures(t, k.Apply(ops)); len(failed) != len(ops) {
 		t.Errorf("%d of %d failed, want all", len(failed), len(ops))
 	}
-	wantState(t, k, good)
+	if out := iptest.Run(t, "ip route show proto 70"); out != "" {
+		t.Errorf("routes have gone another way: %s", out)
+	}
 }
 
 // failures returns the errors of single operations, and fails the test if there are others.

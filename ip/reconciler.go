@@ -53,6 +53,7 @@ func (r *Reconciler) Drift() [Kinds]int {
 // changing it, and the next call should wait.
 func (r *Reconciler) Reconcile(scope Scope, want State) (Result, error) {
 	want.Sort()
+	spreadScopes(want.Routes)
 	r.mu.Lock()
 	known, have := r.known, r.have
 	// Whatever contradicts from here on makes the next pass look again.

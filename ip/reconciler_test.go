@@ -82,9 +82,13 @@ func TestDriftIsRepairedCountedAndNamed(t *testing.T) {
 		{"hardware address changed", changed(func(l *ip.Link) { l.MAC[5] = 9 }), [ip.Kinds]int{1}, "02:00:00:00:00:09"},
 		{"MTU changed", changed(func(l *ip.Link) { l.MTU = 1280 }), [ip.Kinds]int{1}, "mtu 1280"},
 		{"address removed", func(k *iptest.Kernel) { k.Delete(addr) }, [ip.Kinds]int{0, 1}, `object="10.0.0.0/32 dev flannel.1" found=missing`},
-		{"foreign address", func(k *iptest.Kernel) { k.Put(ip.Addr{Link: "flannel.1", Prefix: netip.MustParsePrefix("169.254.3.3/16")}) }, [ip.Kinds]int{0, 1}, "found=foreign"},
+		{"foreign address", func(k *iptest.Kernel) {
+			k.Put(ip.Addr{Link: "flannel.1", Prefix: netip.MustParsePrefix("169.254.3.3/16")})
+		}, [ip.Kinds]int{0, 1}, "found=foreign"},
 		{"FDB flushed", func(k *iptest.Kernel) { k.Delete(fdb, s.FDB[1]) }, [ip.Kinds]int{0, 0, 2}, "kind=fdb"},
-		{"FDB entry elsewhere", func(k *iptest.Kernel) { k.Put(ip.FDB{Link: "flannel.1", MAC: fdb.MAC, Dst: netip.MustParseAddr("192.0.2.99")}) }, [ip.Kinds]int{0, 0, 1}, "dst 192.0.2.99"},
+		{"FDB entry elsewhere", func(k *iptest.Kernel) {
+			k.Put(ip.FDB{Link: "flannel.1", MAC: fdb.MAC, Dst: netip.MustParseAddr("192.0.2.99")})
+		}, [ip.Kinds]int{0, 0, 1}, "dst 192.0.2.99"},
 		{"neighbours flushed", func(k *iptest.Kernel) { k.Delete(neigh, s.Neighs[1]) }, [ip.Kinds]int{0, 0, 0, 2}, "count=2"},
 		{"neighbour changed", func(k *iptest.Kernel) { k.Put(ip.Neigh{Link: "flannel.1", IP: neigh.IP, MAC: ip.MAC{2, 9}}) }, [ip.Kinds]int{0, 0, 0, 1}, "lladdr 02:09"},
 		{"routes flushed", func(k *iptest.Kernel) { k.Delete(route, s.Routes[1]) }, [ip.Kinds]int{0, 0, 0, 0, 2}, `object="10.0.1.0/24 via 10.0.1.0 dev flannel.1 onlink"`},
@@ -117,7 +121,7 @@ func TestDriftIsRepairedCountedAndNamed(t *testing.T) {
 					t.Errorf("drift %v, in all %v, want %v", res.Drift, r.Drift(), tt.drift)
 				}
 				wantState(t, r.kernel, cluster(2))
-				if strings.Count(r.log.String(), "drift found") > 2 || !strings.Contains(r.log.String(), tt.say) || !strings.Contains(r.log.String(), "by=test") {
+				if strings.Count(r.log.String(), "drift found") > 2 || !strings.Contains(r.log.String(), tt.say) || !strings.Contains(r.log.String(), "by=\"administrator (pid 1)\"") {
 					t.Errorf("log, want %q in it:\n%s", tt.say, r.log)
 				}
 				woken = 0

@@ -98,6 +98,7 @@ type Route struct {
 	Onlink    bool       // take Via as reachable on Link whatever the routes say
 	Blackhole bool
 	Metric    uint32 // 0: the default (IPv4: 0, IPv6: 1024)
+	Scope     uint8  // IPv4: 0 to 199, see spreadScopes; other scopes are seen as 0
 	Odd       bool   // has what we never give a route: several next hops, a source, an MTU, …
 	Protocol  uint8  // Protocol in every route that we want; others are seen only where they are to be taken over
 }
@@ -179,6 +180,9 @@ func (r Route) String() string {
 	}
 	if r.Onlink {
 		b.WriteString(" onlink")
+	}
+	if r.Scope != 0 {
+		fmt.Fprintf(&b, " scope %d", r.Scope)
 	}
 	if r.Metric != 0 {
 		fmt.Fprintf(&b, " metric %d", r.Metric)

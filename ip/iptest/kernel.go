@@ -42,35 +42,48 @@ type Faults struct {
 // Counts is what was asked of a Kernel.
 type Counts struct{ Dumps, Applies, Ops int }
 
+// Administrator is who has done what Put and Delete do.
+const Administrator = "administrator (pid 1)"
+
 // NewKernel returns a host with nothing but a loopback.
 func NewKernel(f Faults) *Kernel {
 	k := &Kernel{faults: f, objects: map[ip.Object]ip.Object{}, indexes: map[string]int{}, watchers: map[*watcher]bool{}}
-	k.Put(ip.Link{Name: "lo", Type: "loopback", MTU: 65536, Up: true}, ip.Addr{Link: "lo", Prefix: netip.MustParsePrefix("127.0.0.1/8")})
+	k.set(ip.Link{Name: "lo", Type: "loopback", MTU: 65536, Up: true}, ip.Addr{Link: "lo", Prefix: netip.MustParsePrefix("127.0.0.1/8")})
 	return k
 }
 
 // Underlay adds an interface that is up, with its addresses.
 func (k *Kernel) Underlay(name string, prefixes ...string) {
-	k.Put(ip.Link{Name: name, Type: "veth", MAC: ip.MAC{2, 0, 0, 0, 0, 0xee}, MTU: 1500, Up: true})
+	k.set(ip.Link{Name: name, Type: "veth", MAC: ip.MAC{2, 0, 0, 0, 0, 0xee}, MTU: 1500, Up: true})
 	for _, p := range prefixes {
-		k.Put(ip.Addr{Link: name, Prefix: netip.MustParsePrefix(p)})
+		k.set(ip.Addr{Link: name, Prefix: netip.MustParsePrefix(p)})
 	}
 }
 
-// Put changes the host from outside, as an administrator would; it cannot fail.
-func (k *Kernel) Put(objects ...ip.Object) { k.change("test", false, objects) }
+// set puts what nothing can refuse.
+func (k *Kernel) set(objects ...ip.Object) {
+	if err := k.Put(objects...); err != nil {
+		panic(err)
+	}
+}
+
+// Put changes the host from outside, as an administrator would. The error joins what is refused.
+func (k *Kernel) Put(objects ...ip.Object) error { return k.change(false, objects) }
 
 // Delete changes the host from outside.
-func (k *Kernel) Delete(objects ...ip.Object) { k.change("test", true, objects) }
+func (k *Kernel) Delete(objects ...ip.Object) error { return k.change(true, objects) }
 
-func (k *Kernel) change(by string, del bool, objects []ip.Object) {
+func (k *Kernel) change(del bool, objects []ip.Object) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	var errs []error
 	for _, o := range objects {
-		if err := k.applyLocked(ip.Op{Delete: del, Object: o}, by); err != nil {
-			panic(fmt.Sprintf("%s: %v", o, err))
+		op := ip.Op{Delete: del, Object: o}
+		if err := k.applyLocked(op, Administrator); err != nil {
+			errs = append(errs, &ip.OpError{Op: op, Err: err})
 		}
 	}
+	return errors.Join(errs...)
 }
 
 // State returns all objects of the host.

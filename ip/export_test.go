@@ -1,0 +1,7 @@
+package ip
+
+// BatchSize is how many operations go into one send.
+const BatchSize = batchSize
+
+// Calls returns how many sends and receives the kernel's socket has made.
+func (k *LinuxKernel) Calls() (sends, receives int) { return k.sock.sends, k.sock.receives }
