@@ -68,7 +68,10 @@ type Addr struct {
 }
 
 // ofKernel reports whether the kernel has made the address by itself, and will again: it is nobody's to take away.
-func (a Addr) ofKernel() bool { return a.Prefix.Addr().IsLinkLocalUnicast() }
+// An IPv4 one is a network manager's.
+func (a Addr) ofKernel() bool {
+	return a.Prefix.Addr().Is6() && a.Prefix.Addr().IsLinkLocalUnicast()
+}
 
 // FDB is a permanent entry of a vxlan forwarding database: frames to MAC go to the host Dst. A link-local Dst has the name of
 // its link as its zone.

@@ -73,7 +73,11 @@ func (b *Backend) Set(self, peers []subnet.Lease) error {
 		}
 		opened = b.datapath.ensure(s)
 	}
-	_, err := b.reconciler.Reconcile(b.scope, desired(b.networks, self, b.MTU()))
+	want := desired(b.networks, self, b.MTU())
+	for _, l := range self {
+		want.Routes = append(want.Routes, b.host.OwnRoutes(l.Subnet)...)
+	}
+	_, err := b.reconciler.Reconcile(b.scope, want)
 	if err == nil {
 		b.scope = b.own
 	}
