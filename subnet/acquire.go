@@ -11,8 +11,8 @@ import (
 // acquire takes a subnet: the one in use, the one in the subnet file, or a free one. It reports whether there
 // is nothing more to do now.
 func (m *Manager) acquire(ctx context.Context) (bool, error) {
-	if holder := m.holder(); holder != "" {
-		if wait, err := m.lost(holder); wait || err != nil {
+	if lost, holder := m.holder(); holder != "" {
+		if wait, err := m.lost(lost, holder); wait || err != nil {
 			return wait, err
 		}
 	}
@@ -26,7 +26,10 @@ func (m *Manager) acquire(ctx context.Context) (bool, error) {
 	if err := m.dropLeased(ctx, doubles); err != nil {
 		return false, err
 	}
-	prefixes, ok := m.choose()
+	if old, ok := m.outgrown(); ok {
+		return m.regrow(ctx, old)
+	}
+	prefixes, ok := m.choose(Entry{})
 	if !ok {
 		return true, nil
 	}
@@ -92,41 +95,38 @@ func (m *Manager) dropLeased(ctx context.Context, records []Entry) error {
 	return nil
 }
 
-// holder says who has the subnet that this host uses; empty: nobody, or it uses none.
-func (m *Manager) holder() string {
+// holder says who has a subnet that this host uses; empty: nobody, or it uses none.
+func (m *Manager) holder() (taken netip.Prefix, by string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if len(m.self) == 0 {
-		return ""
-	}
 	// A record that is no subnet of this network takes nothing away.
 	uses := func(p netip.Prefix) bool {
 		return slices.ContainsFunc(m.self, func(own Lease) bool { return own.Subnet == p })
 	}
 	for _, e := range m.table.entries {
-		if slices.ContainsFunc(e.Prefixes(), uses) {
-			return e.Record.String()
+		if i := slices.IndexFunc(e.Leases, func(l Lease) bool { return uses(l.Subnet) }); i >= 0 && !m.outgrownLocked(e) {
+			return e.Leases[i].Subnet, e.Record.String()
 		}
 	}
 	for key, b := range m.table.bad {
-		if prefixes, _ := parseRecordKey(key); slices.ContainsFunc(prefixes, uses) {
-			return fmt.Sprintf("a record that makes no sense (%v)", b.Err)
+		prefixes, _ := parseRecordKey(key)
+		if i := slices.IndexFunc(prefixes, uses); i >= 0 {
+			return prefixes[i], fmt.Sprintf("a record that makes no sense (%v)", b.Err)
 		}
 	}
-	return ""
+	return netip.Prefix{}, ""
 }
 
-// lost acts on the loss of our subnet to the holder. It reports whether to wait.
-func (m *Manager) lost(holder string) (bool, error) {
-	subnets := joinPrefixes(Record{Leases: m.self}.Prefixes())
-	why := fmt.Sprintf("subnet %s was taken by %s", subnets, holder)
+// lost acts on the loss of one of our subnets to the holder. It reports whether to wait.
+func (m *Manager) lost(subnet netip.Prefix, holder string) (bool, error) {
+	why := fmt.Sprintf("subnet %s was taken by %s", subnet, holder)
 	m.mu.Lock()
 	again := m.status.Waiting == why
 	m.status.Held, m.status.Waiting = false, why
 	m.mu.Unlock()
 	m.held, m.lease = nil, 0 // whoever took the record may keep its store lease alive
 	if !again {
-		m.log.Error("subnet lost to another host", "subnet", subnets, "holder", holder, "policy", string(m.o.OnLost),
+		m.log.Error("subnet lost to another host", "subnet", subnet.String(), "holder", holder, "policy", string(m.o.OnLost),
 			"hint", "find out who wrote that record; delete it, or restart the pods of this host on the new subnet")
 		poke(m.changed)
 	}
@@ -137,37 +137,9 @@ func (m *Manager) lost(holder string) (bool, error) {
 		return true, nil
 	}
 	m.mu.Lock()
-	m.self = nil
+	m.kept, m.self = Record{Leases: m.self}.Prefixes(), nil
 	m.mu.Unlock()
 	return false, nil
-}
-
-// choose returns the subnets to ask for, one for each pool, or false after having said that there are none.
-func (m *Manager) choose() ([]netip.Prefix, bool) {
-	m.mu.Lock()
-	taken := m.table.taken(m.config)
-	pools := m.config.Pools
-	inUse := Record{Leases: m.self}.Prefixes()
-	m.mu.Unlock()
-	each := func(prefixes []netip.Prefix, may func(Pool, netip.Prefix) bool) bool {
-		return slices.EqualFunc(prefixes, pools, func(s netip.Prefix, p Pool) bool { return may(p, s) })
-	}
-	if each(inUse, Pool.Holds) { // nobody holds it: see holder
-		return inUse, true
-	}
-	if each(m.o.Wanted, func(p Pool, s netip.Prefix) bool { return p.Leases(s) && !taken(s) }) {
-		return m.o.Wanted, true
-	}
-	var chosen []netip.Prefix
-	for _, p := range pools {
-		prefix, ok := p.Choose(m.seed, taken)
-		if !ok {
-			m.full(p)
-			return nil, false
-		}
-		chosen = append(chosen, prefix)
-	}
-	return chosen, true
 }
 
 func (m *Manager) full(p Pool) {

@@ -82,6 +82,7 @@ type Manager struct {
 	text     string // of the configuration
 	position Position
 	self     []Lease           // in use by this host, whether or not the store has them
+	kept     []netip.Prefix    // were in use until one of them was lost: the other of the pair is taken again
 	until    time.Time         // when the own store lease has surely ended if nobody renews it; zero: never
 	noted    map[string]string // last warning about each record
 	status   Status

@@ -50,8 +50,8 @@ func newHost(t *testing.T, s *subnettest.Server, n int) *host {
 func (h *host) start() *host {
 	o := h.options
 	o.Identity = h.id
-	o.Attrs = func(netip.Prefix) subnet.Attrs {
-		return subnet.Attrs{PublicIP: h.address, BackendType: "vxlan", BackendData: `{"VNI":1}`}
+	o.Attrs = func(p netip.Prefix) subnet.Attrs {
+		return subnet.Attrs{PublicIP: h.publicIP(p), BackendType: "vxlan", BackendData: `{"VNI":1}`}
 	}
 	h.manager = subnet.NewManager(h.client, o)
 	ctx, stop := context.WithCancel(h.t.Context())
@@ -65,6 +65,16 @@ func (h *host) start() *host {
 		h.ended <- m.Run(ctx)
 	}()
 	return h
+}
+
+// publicIP is the address of the host in the family of a subnet.
+func (h *host) publicIP(p netip.Prefix) netip.Addr {
+	if p.Addr().Is4() {
+		return h.address
+	}
+	b := netip.MustParseAddr("2001:db8::").As16()
+	copy(b[12:], h.address.AsSlice())
+	return netip.AddrFrom16(b)
 }
 
 // quit ends the manager without a trace in the store, as a crash does, and returns its error.

@@ -169,6 +169,9 @@ func (m *Manager) record(prefixes []netip.Prefix) Record {
 
 // confirm makes sure that our record says what we want and expires when we do. It reports whether that is done.
 func (m *Manager) confirm(ctx context.Context, own Entry) (bool, error) {
+	if subnet, rival, found := m.rival(own); found {
+		return m.yield(ctx, own, subnet, rival)
+	}
 	want := m.record(own.Prefixes())
 	moved := !sameAddresses(own.Record, want)
 	// Not what we published: this host has changed while we did not run, or a clone of it has written the record.

@@ -71,13 +71,14 @@ type Store interface {
 	// Grant asks for a new store lease of this time to live, in whole seconds.
 	Grant(ctx context.Context, ttl time.Duration) (LeaseID, error)
 
-	// Create writes the record under the key of its prefixes if no key stands there, nor one that
-	// starts with the same IPv4 prefix (a claim: if there is no claim). Else it returns a *ConflictError.
+	// Create writes the record under the key of its prefixes if no record stands there, nor one that has one of its
+	// prefixes (a claim: if there is no such claim). Else it returns a *ConflictError. A store that can only find out
+	// afterwards takes the record back before it returns; whoever sees it meanwhile goes by the older one.
 	Create(ctx context.Context, r Record, id LeaseID) (Entry, error)
 
-	// Update replaces the value of the entry, under the same key and with the store lease id, if
-	// the entry's revision is still the one given, and its store lease, which no record of another history shares. Else it
-	// returns a *ConflictError.
+	// Update replaces the entry by a record with the store lease id, if the entry's revision is still the one given, and its
+	// store lease, which no record of another history shares. If that has other prefixes, the key changes with it in the
+	// same transaction, under the condition of Create. Else it returns a *ConflictError.
 	Update(ctx context.Context, old Entry, r Record, id LeaseID) (Entry, error)
 
 	// Delete deletes the entry under the same condition. Else it returns a *ConflictError; success if nothing

@@ -205,6 +205,9 @@ func (t *table) peers(c Config, identity string, self []Lease, valid func(Lease)
 			continue
 		}
 		for _, l := range e.Leases {
+			if _, ok := c.Pool(l.Subnet); !ok && len(e.Leases) > 1 {
+				continue // its host has both families, this network one: the other half is no mistake
+			}
 			why := validate(c, l, self)
 			if why == nil {
 				why = valid(l)
@@ -262,7 +265,8 @@ func validate(c Config, l Lease, self []Lease) error {
 // taken returns a function that tells whether a subnet may not be leased: some record, however bad, or a ghost covers
 // it. Records of the right length cost one look-up, the few others are compared one by one. One that covers the whole network cannot
 // be meant: the hosts of flannel that have no IPv4 all write 0.0.0.0-0.
-func (t *table) taken(c Config) func(netip.Prefix) bool {
+// The record at the key except does not count.
+func (t *table) taken(c Config, except string) func(netip.Prefix) bool {
 	exact := make(map[netip.Prefix]bool, len(t.entries))
 	var odd []netip.Prefix
 	add := func(prefixes []netip.Prefix) {
@@ -277,7 +281,9 @@ func (t *table) taken(c Config) func(netip.Prefix) bool {
 		}
 	}
 	for _, e := range t.sorted() {
-		add(e.Prefixes())
+		if e.Key != except {
+			add(e.Prefixes())
+		}
 	}
 	for key := range t.bad {
 		if prefixes, err := parseRecordKey(key); err == nil {

@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
@@ -185,40 +188,117 @@ func (s *Store) Create(ctx context.Context, r subnet.Record, id subnet.LeaseID) 
 	if !r.Claim {
 		first = s.prefix + subnet.Record{Leases: r.Leases[:1]}.Key()
 	}
-	free := absent(first).WithPrefix()
-	return s.write(ctx, "create record", []clientv3.Cmp{free}, r, id, clientv3.OpGet(first, clientv3.WithPrefix(), clientv3.WithLimit(1)))
+	return s.write(ctx, write{
+		what: "create record", record: r, id: id, alone: !r.Claim && slices.ContainsFunc(r.Prefixes(), is6),
+		cond: []clientv3.Cmp{absent(first).WithPrefix()}, current: []clientv3.Op{clientv3.OpGet(first, clientv3.WithPrefix(), clientv3.WithLimit(1))},
+	})
 }
+
+func is6(p netip.Prefix) bool { return p.Addr().Is6() }
 
 // Update implements subnet.Store.
 func (s *Store) Update(ctx context.Context, old subnet.Entry, r subnet.Record, id subnet.LeaseID) (subnet.Entry, error) {
-	key := s.prefix + old.Key
-	e, err := s.write(ctx, "update record", unchanged(key, old), r, id, clientv3.OpGet(key))
-	e.Created = old.Created
-	return e, err
-}
-
-// write puts a record if a condition holds, and else returns what current finds.
-func (s *Store) write(ctx context.Context, what string, cond []clientv3.Cmp, r subnet.Record, id subnet.LeaseID, current clientv3.Op) (subnet.Entry, error) {
-	text, err := Encode(r)
+	key, next := s.prefix+old.Key, s.prefix+r.Key()
+	w := write{what: "update record", record: r, id: id, cond: unchanged(key, old), current: []clientv3.Op{clientv3.OpGet(key)}}
+	if next == key {
+		e, err := s.write(ctx, w)
+		e.Created = old.Created
+		return e, err
+	}
+	text, err := Encode(old.Record)
 	if err != nil {
 		return subnet.Entry{}, err
 	}
-	put := clientv3.OpPut(s.prefix+r.Key(), string(text), clientv3.WithLease(clientv3.LeaseID(id)))
-	resp, err := s.txn(ctx, what, cond, []clientv3.Op{put}, []clientv3.Op{current})
+	w.cond = append(w.cond, absent(next))
+	w.current = append([]clientv3.Op{clientv3.OpGet(next)}, w.current...)
+	// Hosts that take in one event after the other must see the new key last, or they forget the subnet that both have.
+	w.before = []clientv3.Op{clientv3.OpDelete(key)}
+	w.undo = []clientv3.Op{clientv3.OpPut(key, string(text), clientv3.WithLease(clientv3.LeaseID(old.LeaseID)))}
+	w.alone = true
+	return s.write(ctx, w)
+}
+
+// write is a conditional write of a record.
+type write struct {
+	what    string
+	record  subnet.Record
+	id      subnet.LeaseID
+	cond    []clientv3.Cmp
+	before  []clientv3.Op // done with it
+	undo    []clientv3.Op // undoes before
+	current []clientv3.Op // what reads what stands in the way, the likeliest first
+	// alone says that no other record may have one of the prefixes. No comparison can tell that: they are the end of a key, not its
+	// beginning. So the transaction also reads all keys as they are after the write. Of two hosts that write
+	// at the same time the later one finds the other's, and takes its own back.
+	alone bool
+}
+
+func (s *Store) write(ctx context.Context, w write) (subnet.Entry, error) {
+	text, err := Encode(w.record)
+	if err != nil {
+		return subnet.Entry{}, err
+	}
+	key := w.record.Key()
+	then := append(w.before, clientv3.OpPut(s.prefix+key, string(text), clientv3.WithLease(clientv3.LeaseID(w.id))))
+	if w.alone {
+		then = append(then, clientv3.OpGet(s.prefix+subnet.SubnetsFolder, clientv3.WithPrefix(), clientv3.WithKeysOnly()))
+	}
+	resp, err := s.txn(ctx, w.what, w.cond, then, w.current)
 	if err != nil {
 		return subnet.Entry{}, err
 	}
 	if !resp.Succeeded {
-		return subnet.Entry{}, s.conflict(r.Key(), resp)
+		return subnet.Entry{}, s.conflict(key, resp)
 	}
 	rev := resp.Header.Revision
-	return subnet.Entry{Record: r, Key: r.Key(), Revision: rev, Created: rev, LeaseID: id}, nil
+	e := subnet.Entry{Record: w.record, Key: key, Revision: rev, Created: rev, LeaseID: w.id}
+	if w.alone {
+		keys := resp.Responses[len(then)-1].GetResponseRange().GetKvs()
+		if other, found := s.sharing(keys, e); found {
+			return subnet.Entry{}, s.takeBack(ctx, w, e, other)
+		}
+	}
+	return e, nil
+}
+
+// sharing returns the key of another record that has one of the prefixes.
+func (s *Store) sharing(keys []*mvccpb.KeyValue, e subnet.Entry) (string, bool) {
+	for _, kv := range keys {
+		name := strings.TrimPrefix(string(kv.Key), s.prefix+subnet.SubnetsFolder)
+		prefixes, err := subnet.ParseKey(name)
+		if err != nil || subnet.SubnetsFolder+name == e.Key {
+			continue
+		}
+		for _, l := range e.Leases {
+			if slices.Contains(prefixes, l.Subnet) {
+				return string(kv.Key), true
+			}
+		}
+	}
+	return "", false
+}
+
+// takeBack undoes a write and returns the conflict with the other record. If it does not come to that, the host finds its record
+// beside an older one, and gives the subnet up.
+func (s *Store) takeBack(ctx context.Context, w write, e subnet.Entry, other string) error {
+	key := s.prefix + e.Key
+	then := append([]clientv3.Op{clientv3.OpGet(other), clientv3.OpDelete(key)}, w.undo...)
+	resp, err := s.txn(ctx, "take record back", unchanged(key, e), then, []clientv3.Op{clientv3.OpGet(other)})
+	if err != nil {
+		return err
+	}
+	return s.conflict(strings.TrimPrefix(other, s.prefix), resp)
 }
 
 // conflict tells what stood there, as the last part of a transaction that failed has read it.
 func (s *Store) conflict(key string, resp *clientv3.TxnResponse) error {
 	c := &subnet.ConflictError{Key: key}
-	for _, kv := range resp.Responses[0].GetResponseRange().GetKvs() {
+	for _, r := range resp.Responses {
+		kvs := r.GetResponseRange().GetKvs()
+		if len(kvs) == 0 {
+			continue
+		}
+		kv := kvs[0]
 		c.Key = strings.TrimPrefix(string(kv.Key), s.prefix)
 		if e, err := s.entry(kv); err == nil {
 			c.Current = &e
@@ -226,6 +306,7 @@ func (s *Store) conflict(key string, resp *clientv3.TxnResponse) error {
 			bad := s.bad(kv, err)
 			c.Bad = &bad
 		}
+		return c
 	}
 	return c
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -267,20 +268,26 @@ func (s *Server) since(after subnet.Position) (events []subnet.Event, changed, e
 	return slices.Clone(s.history[at:]), s.changed, s.epoch, nil
 }
 
-// conflictLocked returns the conflict with whatever stands at a key or starts with its first subnet.
-func (s *Server) conflictLocked(r subnet.Record) error {
-	first := subnet.Record{Leases: r.Leases[:1], Claim: r.Claim}.Key()
-	for _, key := range slices.Sorted(maps.Keys(s.entries)) {
-		if strings.HasPrefix(key, first) {
-			return s.conflictAtLocked(key)
-		}
-	}
-	for _, key := range slices.Sorted(maps.Keys(s.bad)) {
-		if strings.HasPrefix(key, first) {
+// conflictLocked returns the conflict with what stands in the way of a record: at its key, or with one of its prefixes. The
+// record at the key except is about to go.
+func (s *Server) conflictLocked(r subnet.Record, except string) error {
+	keys := append(slices.Sorted(maps.Keys(s.entries)), slices.Sorted(maps.Keys(s.bad))...)
+	for _, key := range keys {
+		if key != except && (key == r.Key() || !r.Claim && shares(key, r)) {
 			return s.conflictAtLocked(key)
 		}
 	}
 	return nil
+}
+
+// shares reports whether the key of a record has one of the prefixes.
+func shares(key string, r subnet.Record) bool {
+	name, ok := strings.CutPrefix(key, subnet.SubnetsFolder)
+	if !ok {
+		return false
+	}
+	prefixes, _ := subnet.ParseKey(name)
+	return slices.ContainsFunc(r.Prefixes(), func(p netip.Prefix) bool { return slices.Contains(prefixes, p) })
 }
 
 // conflictAtLocked returns the conflict with what stands at a key.
@@ -300,7 +307,7 @@ func (s *Server) create(client string, r subnet.Record, id subnet.LeaseID) (subn
 	if id != 0 && s.leases[id] == nil {
 		return subnet.Entry{}, subnet.ErrLeaseGone
 	}
-	if err := s.conflictLocked(r); err != nil {
+	if err := s.conflictLocked(r, ""); err != nil {
 		return subnet.Entry{}, err
 	}
 	e := s.putLocked(r, id)
@@ -317,6 +324,12 @@ func (s *Server) update(client string, old subnet.Entry, r subnet.Record, id sub
 	now, ok := s.entries[old.Key]
 	if !ok || !same(now, old) {
 		return subnet.Entry{}, s.conflictAtLocked(old.Key)
+	}
+	if r.Key() != old.Key {
+		if err := s.conflictLocked(r, old.Key); err != nil {
+			return subnet.Entry{}, err
+		}
+		s.removeLocked(old.Key)
 	}
 	e := s.putLocked(r, id)
 	s.notedLocked(Write{client, &now, &e})

@@ -1,0 +1,131 @@
+package subnet
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A host has one subnet of each family, in one record. When one of the pair must be another, or the network gets or loses a
+// family, the record changes its key in one transaction, and what can stay stays: pods live on it.
+
+// choose returns the subnets to ask for, one for each pool, or false after having said that there are none. The record old is to
+// be replaced.
+func (m *Manager) choose(old Entry) ([]netip.Prefix, bool) {
+	m.mu.Lock()
+	taken, pools := m.table.taken(m.config, old.Key), m.config.Pools
+	inUse, kept := Record{Leases: m.self}.Prefixes(), append(old.Prefixes(), m.kept...)
+	m.mu.Unlock()
+	var chosen []netip.Prefix
+	for _, p := range pools {
+		first := func(from []netip.Prefix, may func(netip.Prefix) bool) (netip.Prefix, bool) {
+			i := slices.IndexFunc(from, may)
+			if i < 0 {
+				return netip.Prefix{}, false
+			}
+			return from[i], true
+		}
+		prefix, ok := first(inUse, p.Holds) // nobody holds it: see holder
+		if !ok {
+			prefix, ok = first(kept, func(s netip.Prefix) bool { return p.Holds(s) && !taken(s) })
+		}
+		if !ok {
+			prefix, ok = first(m.o.Wanted, func(s netip.Prefix) bool { return p.Leases(s) && !taken(s) })
+		}
+		if !ok {
+			prefix, ok = p.Choose(m.seed, taken)
+		}
+		if !ok {
+			m.full(p)
+			return nil, false
+		}
+		chosen = append(chosen, prefix)
+	}
+	return chosen, true
+}
+
+// outgrown returns a record of this host that is of use in this network with one of its subnets only: it is from before the
+// network got, or lost, the other family.
+func (m *Manager) outgrown() (Entry, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	best, found := Entry{}, false
+	for _, e := range m.table.entries {
+		if m.outgrownLocked(e) && (!found || e.Created < best.Created) {
+			best, found = e, true
+		}
+	}
+	return best, found
+}
+
+func (m *Manager) outgrownLocked(e Entry) bool {
+	ours := e.Identity == m.o.Identity || e.Identity == "" && m.hasOurAddress(e.Record)
+	return ours && !m.fitsLocked(e.Record) && len(e.Leases) != len(m.config.Pools) && slices.ContainsFunc(e.Leases, func(l Lease) bool {
+		p, ok := m.config.Pool(l.Subnet)
+		return ok && p.Holds(l.Subnet)
+	})
+}
+
+// regrow replaces a record of ours by one with the subnets that this network wants, and keeps those that it can.
+func (m *Manager) regrow(ctx context.Context, old Entry) (bool, error) {
+	foreign := old.Identity != "" && (!m.hasOurAddress(old.Record) || old.Host != m.o.Host) && (m.wrote == nil || !old.Record.Equal(*m.wrote))
+	if foreign {
+		if ok, err := m.mayTake(ctx, old); !ok || err != nil {
+			return !ok, err
+		}
+	}
+	if old.LeaseID == m.lease && !time.Now().Before(m.renewAt) {
+		m.lease = 0 // so that it is renewed
+	}
+	id, err := m.leaseFor(ctx, old, foreign)
+	if err != nil {
+		return false, err
+	}
+	prefixes, ok := m.choose(old)
+	if !ok {
+		if id != 0 {
+			m.settleAt = m.renewAt // what we have stays alive while we wait for the rest
+		}
+		return true, nil
+	}
+	e, err := m.store.Update(ctx, old, m.record(prefixes), id)
+	if err != nil {
+		return false, err
+	}
+	m.log.Info("own record replaced", "old", strings.TrimPrefix(old.Key, SubnetsFolder), "new", strings.TrimPrefix(e.Key, SubnetsFolder))
+	m.hold(e)
+	return true, m.tidy(ctx)
+}
+
+// rival returns an older record that has one of the subnets of ours, and which one. All hosts go by the older record. Such a pair
+// is written by hosts that look for keys only: the keys of two pairs with one subnet in common differ.
+func (m *Manager) rival(own Entry) (subnet netip.Prefix, rival Entry, found bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, e := range m.table.entries {
+		if e.Key == own.Key || e.Created >= own.Created || found && e.Created >= rival.Created {
+			continue
+		}
+		for _, l := range e.Leases {
+			if slices.ContainsFunc(own.Leases, func(o Lease) bool { return o.Subnet == l.Subnet }) {
+				subnet, rival, found = l.Subnet, e, true
+			}
+		}
+	}
+	return subnet, rival, found
+}
+
+// yield gives up the subnet that a rival has, and keeps the other one.
+func (m *Manager) yield(ctx context.Context, own Entry, subnet netip.Prefix, rival Entry) (bool, error) {
+	m.mu.Lock()
+	inUse := slices.ContainsFunc(m.self, func(l Lease) bool { return l.Subnet == subnet })
+	m.mu.Unlock()
+	if inUse {
+		if wait, err := m.lost(subnet, rival.Record.String()); wait || err != nil {
+			return wait, err
+		}
+	}
+	return m.regrow(ctx, own)
+}
