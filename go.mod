@@ -21,6 +21,7 @@ require (
 	golang.org/x/sys v0.49.0
 	golang.org/x/time v0.16.0
 	google.golang.org/grpc v1.83.2
+	k8s.io/cri-api v0.35.6
 	sigs.k8s.io/yaml v1.6.0
 )
 
