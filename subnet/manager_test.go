@@ -68,14 +68,7 @@ func (h *host) start() *host {
 }
 
 // publicIP is the address of the host in the family of a subnet.
-func (h *host) publicIP(p netip.Prefix) netip.Addr {
-	if p.Addr().Is4() {
-		return h.address
-	}
-	b := netip.MustParseAddr("2001:db8::").As16()
-	copy(b[12:], h.address.AsSlice())
-	return netip.AddrFrom16(b)
-}
+func (h *host) publicIP(p netip.Prefix) netip.Addr { return inFamilyOf(p, h.address) }
 
 // quit ends the manager without a trace in the store, as a crash does, and returns its error.
 func (h *host) quit() error {

@@ -171,7 +171,8 @@ func (m *Manager) concerns(ev Event) bool {
 	case ev.Put != nil && ev.Put.Claim:
 		return len(m.claims) > 0 // the host that we have asked may be moving itself: see sameAddress
 	case ev.Put != nil:
-		return ev.Put.Revision > m.held.Revision && m.namesHeld(ev.Put.Prefixes())
+		// A record with one of our subnets under another key is of interest above all if it is older than ours.
+		return (ev.Put.Revision > m.held.Revision || ev.Put.Key != m.held.Key) && m.namesHeld(ev.Put.Prefixes())
 	case ev.Bad != nil:
 		prefixes, _ := parseRecordKey(ev.Bad.Key)
 		return ev.Bad.Revision > m.held.Revision && m.namesHeld(prefixes)

@@ -3,9 +3,12 @@ package subnet_test
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
+	"flanneld/subnet"
 	"flanneld/subnet/subnettest"
 )
 
@@ -53,7 +56,7 @@ func (s *sim) check(w subnettest.Write) {
 	if b.LeaseID == 0 && (a == nil || a.LeaseID != 0) {
 		s.mistake("host %d ended the reservation %s", n, b.Key)
 	}
-	if !h.ids[b.Identity] && !h.addresses[b.Leases[0].PublicIP] {
+	if !h.ids[b.Identity] && !h.addresses[addressOf(b.Record)] {
 		s.mistake("host %d wrote over %s of %s", n, b.Key, b.Record)
 	}
 }
@@ -65,7 +68,7 @@ func (s *sim) checkOwner(w subnettest.Write) {
 			continue
 		}
 		h.mu.Lock()
-		switch own := h.id == w.Before.Identity && h.address == w.Before.Leases[0].PublicIP; {
+		switch own := h.id == w.Before.Identity && h.address == addressOf(w.Before.Record); {
 		case own && w.Client != "" && h.livesForLocked(simLives):
 			s.mistake("host %s took %s from host %d, which lives", w.Client, w.Before.Key, h.n)
 		case own && w.Client == "" && h.livesForLocked(simTTL):
@@ -89,11 +92,15 @@ func (s *sim) unique() {
 		if !v.Status.Held || len(v.Self) == 0 {
 			continue
 		}
-		p := v.Self[0].Subnet
-		if other, ok := holders[p]; ok {
-			s.mistake("hosts %d and %d both hold %s", other, h.n, p)
+		if len(v.Self) != len(s.pools) {
+			s.mistake("host %d holds %v of %d subnets", h.n, v.Self, len(s.pools))
 		}
-		holders[p] = h.n
+		for _, l := range v.Self {
+			if other, ok := holders[l.Subnet]; ok {
+				s.mistake("hosts %d and %d both hold %s", other, h.n, l.Subnet)
+			}
+			holders[l.Subnet] = h.n
+		}
 	}
 }
 
@@ -110,8 +117,8 @@ func (s *sim) settle() {
 	after(simTTL + 2*time.Minute)
 	s.unique()
 	for _, h := range s.waiting() {
-		if s.taken() < simSubnets {
-			s.mistake("host %d has no subnet although %d of %d are taken: %s", h.n, s.taken(), simSubnets, h.manager.Status().Waiting)
+		if s.roomy() {
+			s.mistake("host %d has no subnet although some are free: %s", h.n, h.manager.Status().Waiting)
 			return
 		}
 	}
@@ -131,8 +138,9 @@ func (s *sim) free() {
 	for _, e := range s.server.Entries() {
 		if e.Identity == "" {
 			s.server.Remove(e.Key)
+			roomy := s.roomy()
 			after(2 * time.Second)
-			if len(s.waiting()) >= waited {
+			if roomy && len(s.waiting()) >= waited {
 				s.mistake("%d hosts wait after %s was freed, %d before", len(s.waiting()), e.Key, waited)
 			}
 			return
@@ -149,31 +157,53 @@ func (s *sim) waiting() (out []*simHost) {
 	return out
 }
 
-// taken returns how many subnets have a record.
-func (s *sim) taken() int {
-	n := s.server.BadRecords()
-	for _, e := range s.server.Entries() {
-		if !e.Claim {
-			n++
+// roomy reports whether a subnet of each family is free.
+func (s *sim) roomy() bool {
+	taken := map[netip.Prefix]bool{}
+	for _, key := range s.server.Keys() {
+		prefixes, _ := subnet.ParseKey(strings.TrimPrefix(key, subnet.SubnetsFolder))
+		for _, p := range prefixes {
+			taken[p] = true
 		}
 	}
-	return n
+	return !slices.ContainsFunc(s.pools, func(p subnet.Pool) bool {
+		for i := range p.Size() {
+			if !taken[p.At(i)] {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 // checkPicture compares what a host knows with what the store has.
 func (s *sim) checkPicture(h *simHost) {
 	v := h.manager.View()
-	e, ok := recordOf(s.server, v.Self[0].Subnet)
-	if !ok || e.Identity != h.id || e.Leases[0].PublicIP != h.address {
-		s.mistake("host %d holds %s, where the store has %v", h.n, v.Self[0].Subnet, e)
-	}
-	var want []string
+	own, want := v.Own.Prefixes(), map[netip.Prefix]bool{}
+	found := false
 	for _, e := range s.server.Entries() {
-		if !e.Claim && e.Leases[0].PublicIP != h.address {
-			want = append(want, e.Leases[0].String())
+		switch {
+		case e.Key == v.Own.Key():
+			found = e.Identity == h.id && addressOf(e.Record) == h.address
+		case e.Claim || addressOf(e.Record) == h.address:
+		default:
+			for _, p := range e.Prefixes() {
+				want[p] = !slices.Contains(own, p)
+			}
 		}
 	}
-	if got := len(v.Peers); got != len(want) {
-		s.mistake("host %d sees the peers %v, the store has %v", h.n, v.Peers, want)
+	if !found {
+		s.mistake("host %d holds %v, which the store does not have", h.n, own)
+	}
+	for _, p := range v.Peers {
+		if !want[p.Subnet] {
+			s.mistake("host %d sees the peer %s, which the store does not have", h.n, p)
+		}
+		delete(want, p.Subnet)
+	}
+	for p, missing := range want {
+		if missing {
+			s.mistake("host %d does not see the peer %s", h.n, p)
+		}
 	}
 }

@@ -1,7 +1,6 @@
 package subnet_test
 
 import (
-	"fmt"
 	"net/netip"
 	"time"
 
@@ -97,18 +96,22 @@ func (s *sim) disturbHost(h *simHost, what int) {
 }
 
 func (s *sim) disturbStore(what int) {
-	p := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 5, 0, byte(8 * (1 + s.rng.IntN(simSubnets)))}), 29)
+	// With both families the pair is often a new one, whose halves stand in other records.
+	var prefixes []netip.Prefix
+	for _, p := range s.pools {
+		prefixes = append(prefixes, p.At(s.rng.Uint64N(p.Size())))
+	}
 	switch what {
 	case 0, 1:
 		if e := s.server.Entries(); len(e) > 0 {
 			s.server.Remove(e[s.rng.IntN(len(e))].Key)
 		}
 	case 2: // a reservation, perhaps over somebody's record
-		s.server.Put(record("", "", p.String(), fmt.Sprint("203.0.113.", 1+s.rng.IntN(2))))
+		s.server.Put(reservation(prefixes, netip.AddrFrom4([4]byte{203, 0, 113, byte(1 + s.rng.IntN(2))})))
 	case 3: // a reservation for one of the hosts
-		s.server.Put(record("", "", p.String(), s.hosts[s.rng.IntN(len(s.hosts))].home().String()))
+		s.server.Put(reservation(prefixes, s.hosts[s.rng.IntN(len(s.hosts))].home()))
 	case 4:
-		s.server.PutBad(subnet.SubnetsFolder+subnet.Key([]netip.Prefix{p}), "rubbish")
+		s.server.PutBad(subnet.SubnetsFolder+subnet.Key(prefixes), "rubbish")
 	case 5:
 		s.server.Wipe()
 	case 6:
@@ -120,4 +123,12 @@ func (s *sim) disturbStore(what int) {
 	case 9:
 		s.server.Disconnect()
 	}
+}
+
+func reservation(prefixes []netip.Prefix, a netip.Addr) subnet.Record {
+	r := subnet.Record{}
+	for _, p := range prefixes {
+		r.Leases = append(r.Leases, subnet.Lease{Subnet: p, Attrs: subnet.Attrs{PublicIP: inFamilyOf(p, a), BackendType: "vxlan"}})
+	}
+	return r
 }

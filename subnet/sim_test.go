@@ -24,11 +24,10 @@ var (
 )
 
 const (
-	simHosts   = 5
-	simSubnets = 7 // in the pool: it is full with two reservations
-	simSteps   = 25
-	simTTL     = 2 * time.Minute
-	simGrace   = time.Minute // for peers that a list has lost
+	simHosts = 5 // the pool is full with two reservations
+	simSteps = 25
+	simTTL   = 2 * time.Minute
+	simGrace = time.Minute // for peers that a list has lost
 )
 
 // sim is one schedule: some hosts on one store, random faults, and a checker that looks at every write.
@@ -39,6 +38,7 @@ type sim struct {
 	backup subnettest.Backup
 	breach breach
 	log    slog.Handler
+	pools  []subnet.Pool // of IPv4, IPv6 or both, by the seed
 
 	mu       sync.Mutex // guards all below
 	next     int        // number of the next identity
@@ -56,7 +56,14 @@ func newSim(seed uint64, b breach) *sim {
 	if *simSeed != 0 {
 		s.log = slog.NewTextHandler(os.Stderr, nil)
 	}
-	s.server.SetConfig([]byte(`{"Network":"10.5.0.0/26","SubnetLen":29,"Backend":{"Type":"vxlan"}}`))
+	is4, is6 := seed%3 != 0, seed%3 != 1
+	config := fmt.Sprintf(`{"EnableIPv4":%t,"Network":"10.5.0.0/26","SubnetLen":29,"EnableIPv6":%t,"IPv6Network":"fd00:5::/61","Backend":{"Type":"vxlan"}}`, is4, is6)
+	c, err := subnet.ParseConfig([]byte(config))
+	if err != nil {
+		panic(err) // no outside input
+	}
+	s.pools = c.Pools
+	s.server.SetConfig([]byte(config))
 	s.server.OnWrite(s.check)
 	s.backup = s.server.Backup()
 	for i := range simHosts {
@@ -105,6 +112,22 @@ type simHost struct {
 
 // home is the address that no other host has.
 func (h *simHost) home() netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, byte(h.n + 1)}) }
+
+// inFamilyOf is the address of a host in the family of a subnet, by its IPv4 address; addressOf is the inverse.
+func inFamilyOf(p netip.Prefix, a netip.Addr) netip.Addr {
+	if p.Addr().Is4() {
+		return a
+	}
+	b := netip.MustParseAddr("2001:db8::").As16()
+	copy(b[12:], a.AsSlice())
+	return netip.AddrFrom16(b)
+}
+
+func addressOf(r subnet.Record) netip.Addr {
+	b := r.Leases[0].PublicIP.AsSlice()
+	a, _ := netip.AddrFromSlice(b[len(b)-4:])
+	return a
+}
 
 // disturb changes what disturbs the host.
 func (h *simHost) disturb(change func()) {
@@ -165,10 +188,10 @@ func (h *simHost) newManager() {
 		Identity: h.id, Host: fmt.Sprint("host", h.n), Prefix: "/net", TTL: simTTL, RenewMargin: time.Minute, PeerGrace: simGrace,
 		OnLost: subnet.LostMove, State: h.state, Log: slog.New(h.sim.log).With("host", h.n),
 		Valid: func(subnet.Lease) error { return nil }, Check: func(subnet.Config) error { return nil },
-		Attrs: func(netip.Prefix) subnet.Attrs {
+		Attrs: func(p netip.Prefix) subnet.Attrs {
 			h.mu.Lock()
 			defer h.mu.Unlock()
-			return subnet.Attrs{PublicIP: h.address, BackendType: "vxlan"}
+			return subnet.Attrs{PublicIP: inFamilyOf(p, h.address), BackendType: "vxlan"}
 		},
 	}
 	if err := o.State.Usable("/net", time.Now()); err != nil {

@@ -381,9 +381,15 @@ func (s *Server) keepAlive(id subnet.LeaseID) (time.Duration, error) {
 	return l.ttl, nil
 }
 
-// BadRecords returns how many keys hold rubbish.
-func (s *Server) BadRecords() int {
+// Keys returns the keys of all records, those that hold rubbish included, and of no claims.
+func (s *Server) Keys() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.bad)
+	keys := slices.Collect(maps.Keys(s.bad))
+	for key, e := range s.entries {
+		if !e.Claim {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
