@@ -62,7 +62,7 @@ func (a *app) check() error {
 	default:
 		return usageError{fmt.Errorf("-o is %q, want table, json or yaml", a.output)}
 	}
-	a.flagS.Visit(func(f *pflag.Flag) { a.storeSet = a.storeSet || strings.HasPrefix(f.Name, "etcd-") })
+	a.flagS.VisitAll(func(f *pflag.Flag) { a.storeSet = a.storeSet || f.Changed && strings.HasPrefix(f.Name, "etcd-") })
 	a.store.Endpoints = a.endpoints
 	a.store.Username = cmp.Or(a.store.Username, os.Getenv("FLANNELD_ETCD_USERNAME"))
 	a.store.Password = os.Getenv("FLANNELD_ETCD_PASSWORD")

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"flanneld/api"
+)
+
+// bundled are commands whose output tells about the host. None of them shows secrets of ours.
+var bundled = []string{
+	"uname -a", "ip -d -s link show", "ip addr show", "ip route show table all", "ip -6 route show table all", "ip rule show", "ip neigh show",
+	"bridge fdb show", "nft list ruleset", "iptables-save", "ip6tables-save", "sysctl -a --pattern net.ipv4.(conf|neigh|ip_forward)", "ss -lunp",
+	"journalctl -u flanneld -n 2000 --no-pager", "systemctl cat flanneld",
+}
+
+func newBundle(a *app) *cobra.Command {
+	var file string
+	c := &cobra.Command{
+		Use: "bundle", Short: "Write everything that a bug report needs into one archive, secrets out",
+		Long: `Writes a tar.gz with the status, peers, leases, events, the diagnosis and the state of the kernel. User names
+and passwords are left out: what the store's access is made of is never asked for, and words that look like secrets are
+cut out of the rest. Addresses and host names stay: read it before you pass it on.`,
+		Args: arguments(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.bundle(cmd.Context(), file) },
+	}
+	c.Flags().StringVarP(&file, "file", "f", "flannel-"+time.Now().UTC().Format("20060102-150405")+".tar.gz", "archive to write, mode 0600")
+	return c
+}
+
+func (a *app) bundle(ctx context.Context, file string) (err error) {
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("create bundle: %w", err)
+	}
+	z := gzip.NewWriter(f)
+	t := tar.NewWriter(z)
+	for name, text := range a.bundleFiles(ctx) {
+		h := &tar.Header{Name: "flannel/" + name, Mode: 0o600, Size: int64(len(text)), ModTime: time.Now()}
+		err = errors.Join(err, t.WriteHeader(h))
+		_, werr := t.Write(text)
+		err = errors.Join(err, werr)
+	}
+	if err = errors.Join(err, t.Close(), z.Close(), f.Close()); err != nil {
+		return fmt.Errorf("write bundle: %w", err)
+	}
+	return a.say(file + " is written; read it before you pass it on")
+}
+
+// bundleFiles collects the files by their names. What cannot be had is said in its place.
+func (a *app) bundleFiles(ctx context.Context) map[string][]byte {
+	out := map[string][]byte{}
+	for _, path := range []string{api.PathStatus, api.PathPeers, api.PathLeases, api.PathEvents} {
+		v, err := ask[json.RawMessage](ctx, a, path)
+		out[strings.TrimPrefix(path, "/v1/")+".json"] = orError(v, err)
+	}
+	findings := diagnose(ctx, a)
+	text, err := json.MarshalIndent(findings, "", "  ")
+	out["doctor.json"] = orError(text, err)
+	var table bytes.Buffer
+	writeFindings(&table, findings)
+	out["doctor.txt"] = table.Bytes()
+	out["version.txt"] = []byte("flannelctl " + version + "\n")
+	if text, err := os.ReadFile(a.subnetFile); !errors.Is(err, os.ErrNotExist) {
+		out["subnet.env"] = orError(text, err)
+	}
+	for _, command := range bundled {
+		words := strings.Fields(command)
+		text, err := exec.CommandContext(ctx, words[0], words[1:]...).CombinedOutput()
+		if errors.Is(err, exec.ErrNotFound) {
+			continue
+		}
+		out["host/"+strings.NewReplacer(" ", "_", "/", "_").Replace(command)+".txt"] = text
+	}
+	for name, text := range out {
+		out[name] = withoutSecrets(text)
+	}
+	return out
+}
+
+func orError(text []byte, err error) []byte {
+	if err != nil {
+		return []byte(err.Error() + "\n")
+	}
+	return text
+}
+
+// secrets are values that follow a word for a secret, users in URLs, and keys of WireGuard.
+var secrets = []*regexp.Regexp{
+	regexp.MustCompile(`(?i)((?:password|passwd|username|secret|token|psk|privatekey|private_key|presharedkey)"?\s*[=:]\s*"?)[^\s"',}]+`),
+	regexp.MustCompile(`(?i)(-etcd-(?:password|username)[= ])\S+`),
+	regexp.MustCompile(`(://)[^/\s@"]+@`),
+}
+
+func withoutSecrets(text []byte) []byte {
+	for i, r := range secrets {
+		with := "${1}REDACTED"
+		if i == len(secrets)-1 {
+			with += "@"
+		}
+		text = r.ReplaceAll(text, []byte(with))
+	}
+	return text
+}
+
+// newDemo shows the network on one machine, in namespaces that nothing else sees.
+func newDemo(a *app) *cobra.Command {
+	var hold bool
+	c := &cobra.Command{
+		Use: "demo", Short: "Three hosts on one overlay, on this machine: what \"make demo\" shows", Args: arguments(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error { return runDemo(cmd.Context(), a.out, hold) },
+	}
+	c.Flags().BoolVar(&hold, "hold", false, "keep it up until interrupted")
+	return c
+}
+
+// runDemo runs the demo program, which stands beside this one or in the path, with the flanneld from there.
+func runDemo(ctx context.Context, out io.Writer, hold bool) error {
+	demo, err := beside("flannel-demo", "demo")
+	if err != nil {
+		return err
+	}
+	flanneld, err := beside("flanneld")
+	if err != nil {
+		return err
+	}
+	args := []string{"-flanneld", flanneld}
+	if hold {
+		args = append(args, "-hold")
+	}
+	cmd := exec.CommandContext(ctx, demo, args...)
+	cmd.Stdout, cmd.Stderr = out, os.Stderr
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 30 * time.Second
+	return cmd.Run()
+}
