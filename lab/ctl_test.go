@@ -1,6 +1,7 @@
 package lab_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -76,6 +77,7 @@ func TestFlannelctlShowsAndChangesAHealthyCluster(t *testing.T) {
 	t.Run("status, peers and leases", func(t *testing.T) { c.shows(a) })
 	t.Run("the network configuration", func(t *testing.T) { c.network(a) })
 	t.Run("reservations", func(t *testing.T) { c.reservations(a, hosts[1]) })
+	t.Run("bundle", func(t *testing.T) { c.bundles(a) })
 	t.Run("no daemon", func(t *testing.T) {
 		c.refused(a, 4, "no daemon answers", "status", "--subnet-file", "/nonexistent/subnet.env")
 		c.refused(a, 2, "unknown flag", "status", "--nonsense")
@@ -105,6 +107,22 @@ func (c *cluster) shows(h *lab.Host) {
 	if out := c.ctlOK(h, "leases", "history", s.Subnets[0].String()); !strings.Contains(out, s.PublicIPs[0].String()) {
 		c.t.Errorf("the history of %s does not name %s:\n%s", s.Subnets[0], s.PublicIPs[0], out)
 	}
+}
+
+func (c *cluster) bundles(h *lab.Host) {
+	file := filepath.Join(h.Dir(), "bundle.tar.gz")
+	c.ctlOK(h, "bundle", "-f", file)
+	names := must[string](c.t)(h.Output("tar tzf " + file))
+	for _, want := range []string{"status.json", "peers.json", "leases.json", "events.json", "doctor.txt", "subnet.env", "host/ip_addr_show.txt"} {
+		if !strings.Contains(names, "flannel/"+want+"\n") {
+			c.t.Errorf("the bundle has no %s:\n%s", want, names)
+		}
+	}
+	info, err := os.Stat(file)
+	if c.ok(err); info.Mode() != 0o600 {
+		c.t.Errorf("the bundle has mode %v, want 0600", info.Mode())
+	}
+	c.refused(h, 1, "exists", "bundle", "-f", file)
 }
 
 func (c *cluster) network(h *lab.Host) {
@@ -137,6 +155,23 @@ func (c *cluster) reservations(h, other *lab.Host) {
 		}
 		return nil
 	})
+}
+
+func TestFlannelctlDemo(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, binaries.Flannelctl, "demo", "--hosts", "2").CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "flannel.1") {
+		t.Errorf("flannelctl demo: %v\n%s", err, out)
+	}
+}
+
+func TestFlannelctlCompletes(t *testing.T) {
+	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
+		if out, err := exec.Command(binaries.Flannelctl, "completion", shell).Output(); err != nil || len(out) < 1000 {
+			t.Errorf("no completion for %s: %v", shell, err)
+		}
+	}
 }
 
 func TestADrainedHostLeavesItsSubnetToOthers(t *testing.T) {

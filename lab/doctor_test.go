@@ -100,6 +100,9 @@ func commands(n *lab.Namespace, lines ...string) func() error {
 
 func TestDoctorFindsEveryFault(t *testing.T) {
 	c := newCluster(t)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*patience) // twenty faults
+	defer cancel()
+	c.ctx = ctx
 	e := c.etcd(vxlanConfig)
 	hosts := c.hosts(2)
 	args := []string{"-probe-interval", "1s", "-on-lost-subnet", "hold"}

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"regexp"
@@ -114,36 +113,4 @@ func withoutSecrets(text []byte) []byte {
 		text = r.ReplaceAll(text, []byte(with))
 	}
 	return text
-}
-
-// newDemo shows the network on one machine, in namespaces that nothing else sees.
-func newDemo(a *app) *cobra.Command {
-	var hold bool
-	c := &cobra.Command{
-		Use: "demo", Short: "Three hosts on one overlay, on this machine: what \"make demo\" shows", Args: arguments(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error { return runDemo(cmd.Context(), a.out, hold) },
-	}
-	c.Flags().BoolVar(&hold, "hold", false, "keep it up until interrupted")
-	return c
-}
-
-// runDemo runs the demo program, which stands beside this one or in the path, with the flanneld from there.
-func runDemo(ctx context.Context, out io.Writer, hold bool) error {
-	demo, err := beside("flannel-demo", "demo")
-	if err != nil {
-		return err
-	}
-	flanneld, err := beside("flanneld")
-	if err != nil {
-		return err
-	}
-	args := []string{"-flanneld", flanneld}
-	if hold {
-		args = append(args, "-hold")
-	}
-	cmd := exec.CommandContext(ctx, demo, args...)
-	cmd.Stdout, cmd.Stderr = out, os.Stderr
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	cmd.WaitDelay = 30 * time.Second
-	return cmd.Run()
 }

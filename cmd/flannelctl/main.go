@@ -76,7 +76,7 @@ fail, doctor: a check failed); 4 no daemon answers on the socket.`,
 	a.flags(root.PersistentFlags())
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.check() }
 	root.AddCommand(
-		newStatus(a), newPeers(a), newLeases(a), newNetwork(a), newDrain(a), newCleanup(a), newDoctor(a),
+		newStatus(a), newPeers(a), newLeases(a), newNetwork(a), newDrain(a), newCleanup(a), newDoctor(a), newBundle(a), newDemo(a),
 	)
 	return root
 }
