@@ -45,8 +45,24 @@ type Status struct {
 	Drift       map[string]uint64 `json:"drift"`                   // objects changed by others and repaired, by kind
 	Passes      Passes            `json:"passes"`
 	Errors      []Event           `json:"errors"` // the last ones, oldest first
+	Firewall    *Firewall         `json:"firewall,omitempty"`
 	Probes      *ProbeSummary     `json:"probes,omitempty"`
 	Daemon      *Daemon           `json:"daemon,omitempty"` // on the socket only
+}
+
+// Firewall is what the packet filter says.
+type Firewall struct {
+	StrictIngress bool       `json:"strict_ingress"`         // tunnelled packets are accepted from peers only
+	Open          string     `json:"open_because,omitempty"` // why not
+	Dropped       uint64     `json:"dropped_tunnel_packets"` // of strangers, since the start
+	Strangers     []Stranger `json:"strangers"`              // who sent most of them in the last minutes, first
+	Problems      []string   `json:"problems"`               // what stands in the way of the network's packets
+}
+
+// Stranger is a host that is no peer and sends to the tunnel.
+type Stranger struct {
+	Address netip.Addr `json:"address"`
+	Packets uint64     `json:"packets"`
 }
 
 // Lease is the state of the host's own lease.

@@ -19,7 +19,10 @@ type Lease struct {
 type Attrs struct {
 	// PublicIP is the underlay address that peers send to; for backends with one underlay for each family it has the
 	// family of the subnet.
-	PublicIP    netip.Addr
+	PublicIP netip.Addr
+	// Underlay is the host's own address where PublicIP is another one, translated on the way: packets of the host may
+	// come from either. The zero value: no other address, or a peer that does not tell.
+	Underlay    netip.Addr
 	BackendType string // "vxlan", "host-gw", …; "udp" where the record names none
 	BackendData string // JSON of the backend, empty if it publishes none
 }

@@ -51,6 +51,7 @@ type process struct {
 	metrics  *Metrics
 	underlay *liveUnderlay
 	files    *FDStore
+	wall     *wall
 }
 
 // run brings the network up and keeps it up until ctx ends, and returns nil then. The data plane stays.
@@ -73,11 +74,14 @@ func run(ctx context.Context, o Options, log *slog.Logger) error {
 	}
 	d.kernel = countedKernel{kernel, d.metrics}
 	d.observe()
+	d.wall = newWall(o, log)
+	d.status.firewall = d.wall.report
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return d.socket().Run(ctx) })
 	g.Go(func() error { return notifier.Run(ctx, func() bool { return d.status.Alive() == nil }) })
 	g.Go(func() error { return d.health().Run(ctx) })
 	g.Go(func() error { return d.status.prober.Run(ctx) })
+	g.Go(func() error { return d.wall.run(ctx) })
 	g.Go(func() error { return d.serve(ctx) })
 	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
@@ -192,6 +196,7 @@ func (d *process) join(ctx context.Context) error {
 	if b, err = newBackend(config, d.host(), d.files); err != nil {
 		return err
 	}
+	b = d.wall.guard(b, config, d.underlay.now)
 	p := &publisher{process: d, manager: m, backend: b}
 	loop := backend.NewLoop(m, b, d.log)
 	loop.Resync = resyncPeriod
@@ -233,7 +238,7 @@ func (d *process) manager(b *backend.Backend) *subnet.Manager {
 		Identity: d.state.Identity, Host: host, Prefix: d.o.EtcdPrefix,
 		TTL: d.o.SubnetLeaseTTL, RenewMargin: d.o.SubnetLeaseRenewMargin, PeerGrace: d.o.PeerGrace, OnLost: d.o.OnLostSubnet,
 		Check: checkBackend,
-		Attrs: func(p netip.Prefix) subnet.Attrs { return (*b).Attrs(p) },
+		Attrs: func(p netip.Prefix) subnet.Attrs { return withUnderlay((*b).Attrs(p), d.underlay.now().Addr(p)) },
 		Valid: func(l subnet.Lease) error { return (*b).Valid(l) },
 		Log:   d.log,
 	}

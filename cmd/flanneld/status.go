@@ -32,6 +32,7 @@ type status struct {
 	errors   func() []api.Event
 	prober   *probe.Prober
 	observe  func(took time.Duration, err error) // of each pass
+	firewall func() (f api.Firewall, drift uint64)
 
 	mu       sync.Mutex // guards all below
 	from     sources
@@ -49,6 +50,7 @@ func newStatus(n *Notifier) *status {
 	return &status{
 		notifier: n, where: "starting", errors: func() []api.Event { return []api.Event{} },
 		prober: probe.New(probe.Options{}), observe: func(time.Duration, error) {},
+		firewall: func() (api.Firewall, uint64) { return api.Firewall{}, 0 },
 	}
 }
 
@@ -156,6 +158,8 @@ func (s *status) reasonLocked(l subnet.Status) string {
 	if !l.StoreSince.IsZero() {
 		reasons = append(reasons, fmt.Sprintf("store unreachable since %s: %s", l.StoreSince.UTC().Format(time.RFC3339), l.StoreError))
 	}
+	wall, _ := s.firewall()
+	reasons = append(reasons, wall.Problems...)
 	if len(reasons) == 0 && !s.ready {
 		return s.where
 	}
@@ -193,6 +197,8 @@ func (s *status) report() api.Status {
 		for k, n := range b.Drift() {
 			r.Drift[ip.Kind(k).String()] = uint64(n)
 		}
+		wall, drift := s.firewall()
+		r.Firewall, r.Drift["firewall"] = &wall, drift
 		r.Probes = summary(s.prober.Findings(), r.MTU)
 	}
 	return r

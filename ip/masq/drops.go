@@ -24,6 +24,7 @@ type Status struct {
 // drops adds up what a counter says that starts anew with each table.
 type drops struct {
 	before, last uint64 // of earlier tables, of this one
+	readAt       time.Time
 	strangers    []Stranger
 	saidAt       time.Time
 	said         uint64
@@ -36,21 +37,24 @@ func (d *drops) total() uint64 { return d.before + d.last }
 const (
 	// sayEvery is the least time between two log lines about strangers.
 	sayEvery = time.Minute
+	// readEvery is the least time between two looks at the counters.
+	readEvery = time.Second
 	// maxShown bounds the strangers that are shown.
 	maxShown = 10
 )
 
 // dropsLocked reads what was dropped, and says so if it has become more.
 func (f *Firewall) dropsLocked() {
-	if !f.known || f.rules.Ingress.Port == 0 {
+	d := &f.drops
+	if !f.known || f.rules.Ingress.Port == 0 || time.Since(d.readAt) < readEvery {
 		return
 	}
+	d.readAt = time.Now()
 	packets, strangers, err := f.edge.dropped(f.have)
 	if err != nil {
 		f.log.Debug("counters not readable", "error", err)
 		return
 	}
-	d := &f.drops
 	if packets < d.last { // somebody has written the table anew
 		d.restart()
 	}

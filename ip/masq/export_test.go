@@ -22,7 +22,7 @@ func (deaf) own(uint32) bool { return true }
 // PlanForward returns the lines that let the networks pass in a table filter that "iptables -S" printed.
 func PlanForward(text string, r Rules) []string {
 	t := parseIPT(text)
-	return t.plan(forwardHook(t, r.normal().Networks))
+	return t.plan(forwardHook(namesOf("").forward, t, r.normal().Networks))
 }
 
 // PlanLeftovers returns the lines that remove what flannel has left in a table.
@@ -48,7 +48,7 @@ func (lacking) diagnose() error { return errLacking }
 
 // NewLacking returns a firewall of a kernel without nf_tables.
 func NewLacking(log *slog.Logger) *Firewall {
-	return newFirewall(log, lacking{&netfilter{}}, execRunner{})
+	return newFirewall("", log, lacking{&netfilter{}}, execRunner{})
 }
 
 // Recover gives the kernel what it lacked.

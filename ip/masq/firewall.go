@@ -2,6 +2,7 @@ package masq
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -10,8 +11,23 @@ import (
 	"time"
 )
 
-// TableName is that of our nftables table, of the family inet.
-const TableName = "flannel"
+// names are those of what we make. A second network on the same host has others.
+type names struct {
+	table   string // of the family inet
+	forward string // chain of iptables with accept rules
+	nat     string // chain of iptables that stands in for ours
+}
+
+// namesOf returns the names for a network; the usual one is the empty text.
+func namesOf(network string) names {
+	n := names{"flannel", "FLANNELD-FORWARD", "FLANNELD-POSTRTG"}
+	if network == "" {
+		return n
+	}
+	sum := sha256.Sum256([]byte(network))
+	suffix := fmt.Sprintf("-%x", sum[:4])
+	return names{n.table + suffix, n.forward + suffix, n.nat + suffix} // chains of iptables have 28 letters at most
+}
 
 // edge is the seam to nf_tables of the network namespace. One goroutine uses it at a time.
 type edge interface {
@@ -42,15 +58,17 @@ type edge interface {
 //	notification of the kernel ─▶ doubt ├─▶ read if in doubt ─▶ differs? one transaction
 //	resync tick: new generation ─▶ doubt┘
 type Firewall struct {
-	log  *slog.Logger
-	edge edge
-	host *hostFilter
-	wake chan struct{} // capacity 1
+	log   *slog.Logger
+	names names
+	edge  edge
+	host  *hostFilter
+	wake  chan struct{} // capacity 1
 
 	tableDoubt, hostDoubt atomic.Bool // others may have changed what is ours
 
 	mu       sync.Mutex // guards all below, and the edge
 	rules    Rules      // normal
+	given    bool       // somebody has set them
 	have     table      // what the kernel held after the last clean pass
 	known    bool       // and still holds
 	clean    bool       // there was one
@@ -59,16 +77,19 @@ type Firewall struct {
 	lacks    error // what the kernel lacks, so that iptables stands in
 	failed   error // of the last pass
 	problems []string
+	blocked  bool // the kernel forwards nothing
 	drops    drops
 }
 
-// New returns a firewall of the network namespace of the process. It does nothing until it is given rules.
-func New(log *slog.Logger) *Firewall {
-	return newFirewall(log, &netfilter{}, execRunner{})
+// New returns a firewall of the network namespace of the process. It does nothing until it is given rules. A name tells apart
+// the networks of a host that has several; the usual one has none.
+func New(network string, log *slog.Logger) *Firewall {
+	return newFirewall(network, log, &netfilter{}, execRunner{})
 }
 
-func newFirewall(log *slog.Logger, e edge, r runner) *Firewall {
-	f := &Firewall{log: log, edge: e, host: &hostFilter{log: log, runner: r}, wake: make(chan struct{}, 1)}
+func newFirewall(network string, log *slog.Logger, e edge, r runner) *Firewall {
+	n := namesOf(network)
+	f := &Firewall{log: log, names: n, edge: e, host: &hostFilter{log: log, names: n, runner: r}, wake: make(chan struct{}, 1)}
 	f.hostDoubt.Store(true)
 	return f
 }
@@ -79,13 +100,13 @@ func (f *Firewall) Set(r Rules) error {
 	r = r.normal()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	last := f.rules
-	f.rules = r
+	last, first := f.rules, !f.given
+	f.rules, f.given = r, true
 	if last.equal(r) && f.known && !f.tableDoubt.Load() {
 		return nil
 	}
 	last.Ingress = r.Ingress
-	if !last.equal(r) {
+	if first || !last.equal(r) {
 		f.hostDoubt.Store(true)
 		f.poke()
 	}
@@ -121,7 +142,7 @@ const tries = 2
 
 // passLocked makes our table what it should be.
 func (f *Firewall) passLocked() error {
-	want := render(TableName, f.rules)
+	want := render(f.names.table, f.rules)
 	var err error
 	for range tries {
 		if err = f.tryLocked(want); err == nil {
@@ -159,10 +180,10 @@ func (f *Firewall) tryLocked(want table) error {
 		f.known = false
 	}
 	if !f.known {
-		found, err := f.edge.read(TableName)
+		found, err := f.edge.read(f.names.table)
 		if err != nil {
 			f.log.Debug("own table not readable", "error", err)
-			found = table{name: TableName, flags: unreadable}
+			found = table{name: f.names.table, flags: unreadable}
 		}
 		f.compareLocked(found)
 		f.have = found
@@ -185,7 +206,7 @@ func (f *Firewall) compareLocked(found table) {
 	}
 	if n := differences(f.have, found); n > 0 {
 		f.drift += n
-		f.log.Warn("drift repaired", "kind", "firewall", "object", "table inet "+TableName, "count", n, "gone", found.name == "")
+		f.log.Warn("drift repaired", "kind", "firewall", "object", "table inet "+f.names.table, "count", n, "gone", found.name == "")
 	}
 }
 
@@ -194,16 +215,16 @@ func (f *Firewall) applyLocked(want table) error {
 	case want.name == "" && f.have.name == "":
 		return nil
 	case want.name == "":
-		f.log.Info("firewall table removed", "table", TableName)
-		return f.edge.remove(foreignTable{inet, TableName})
+		f.log.Info("firewall table removed", "table", f.names.table)
+		return f.edge.remove(foreignTable{inet, f.names.table})
 	case f.have.shape() != want.shape():
-		f.log.Info("firewall table written", "table", TableName, "sets", len(want.sets), "chains", len(want.chains))
+		f.log.Info("firewall table written", "table", f.names.table, "sets", len(want.sets), "chains", len(want.chains))
 		f.drops.restart()
 		return f.edge.replace(want)
 	}
 	if c := changes(f.have, want); len(c) > 0 {
-		f.log.Debug("firewall sets updated", "table", TableName, "sets", len(c))
-		return f.edge.update(TableName, c)
+		f.log.Debug("firewall sets updated", "table", f.names.table, "sets", len(c))
+		return f.edge.update(f.names.table, c)
 	}
 	return nil
 }
@@ -261,15 +282,17 @@ func (f *Firewall) doubtAfterTick() {
 		f.tableDoubt.Store(true)
 		f.hostDoubt.Store(true)
 	}
-	if f.host.legacyInUse() {
+	blocked := len(unforwarded(f.host.runner, f.rules.Networks)) > 0
+	if f.host.legacyInUse() || blocked != f.blocked {
 		f.hostDoubt.Store(true)
 	}
+	f.blocked = blocked
 }
 
 // heal makes one pass over everything, and reports whether all is as it should be.
 func (f *Firewall) heal(ctx context.Context) bool {
 	f.mu.Lock()
-	if len(f.rules.Networks) == 0 {
+	if !f.given {
 		f.mu.Unlock()
 		return true
 	}
@@ -309,7 +332,7 @@ func (f *Firewall) lookAround(ctx context.Context, rules Rules, chains []foreign
 		}
 	}
 	f.drift += out.drift
-	f.sayLocked(out.problems)
+	f.sayLocked(append(out.problems, unforwarded(f.host.runner, rules.Networks)...))
 	if out.failed {
 		f.hostDoubt.Store(true)
 	}

@@ -32,6 +32,8 @@ type runner interface {
 	has(name string) bool
 	// run feeds a program and returns what it prints; the error holds what it says on its error output.
 	run(ctx context.Context, stdin, name string, args ...string) (string, error)
+	// forwards reports whether the kernel forwards packets of a family.
+	forwards(is4 bool) bool
 	// legacyTables returns the tables of the legacy iptables that are in use for a family.
 	legacyTables(is4 bool) []string
 }
@@ -39,6 +41,7 @@ type runner interface {
 // hostFilter looks after what we need in the tables of others. One goroutine calls pass.
 type hostFilter struct {
 	log    *slog.Logger
+	names  names
 	runner runner
 	begun  bool            // leftovers are removed
 	clean  map[string]bool // tables that were as they should be after the last pass, by kind, family and name
@@ -160,7 +163,7 @@ func (h *hostFilter) table(ctx context.Context, in hostInput, p place, out *host
 		return fmt.Errorf("read %s: %w", p, err)
 	}
 	t := parseIPT(text)
-	lines := t.plan(in.hook(p, t)) // has positions: before anything is deleted
+	lines := t.plan(h.hook(in, p, t)) // has positions: before anything is deleted
 	if h.clean[p.String()] && len(lines) > 0 {
 		out.drift++
 		h.log.Warn("drift repaired", "kind", "firewall", "object", p.String(), "rules", strings.Join(lines, "; "))
@@ -181,17 +184,17 @@ func (h *hostFilter) table(ctx context.Context, in hostInput, p place, out *host
 }
 
 // hook returns what we want in a table.
-func (in hostInput) hook(p place, t iptTable) hook {
+func (h *hostFilter) hook(in hostInput, p place, t iptTable) hook {
 	if p.table == tableNAT {
 		if in.standsIn(p) {
-			return masqueradeHook(in.rules, p.is4)
+			return masqueradeHook(h.names.nat, in.rules, p.is4)
 		}
-		return hook{chain: chainNAT}
+		return hook{chain: h.names.nat}
 	}
 	if !in.rules.Forward {
-		return hook{chain: chainForward}
+		return hook{chain: h.names.forward}
 	}
-	return forwardHook(t, ofFamily(in.rules.Networks, p.is4))
+	return forwardHook(h.names.forward, t, ofFamily(in.rules.Networks, p.is4))
 }
 
 // program returns the program for a place.
@@ -224,7 +227,7 @@ func (in hostInput) missing(p place) string {
 		return fmt.Sprintf("%s is in use, and its program is not installed: whether it drops forwarded packets of the network cannot be seen; install the package iptables", p)
 	}
 	drops := slices.ContainsFunc(in.chains, func(c foreignChain) bool {
-		return c.table == p.foreign() && (c.name == "FORWARD" && c.drop || c.name == dockerUser)
+		return c.table == p.foreign() && (c.name == chainFORWARD && c.drop || c.name == dockerUser)
 	})
 	if !drops {
 		return ""
@@ -233,11 +236,26 @@ func (in hostInput) missing(p place) string {
 		"or set -iptables-forward-rules=false and accept packets from and to %s there", p, texts(networks))
 }
 
+// unforwarded says which families the kernel does not forward.
+func unforwarded(r runner, networks []netip.Prefix) []string {
+	var out []string
+	for _, is4 := range families {
+		setting := "net.ipv6.conf.all.forwarding"
+		if is4 {
+			setting = "net.ipv4.ip_forward"
+		}
+		if len(ofFamily(networks, is4)) > 0 && !r.forwards(is4) {
+			out = append(out, fmt.Sprintf("%[1]s is 0, so this host passes no packets on between pods and the network: sysctl -w %[1]s=1", setting))
+		}
+	}
+	return out
+}
+
 // obstacles describes what drops forwarded packets where no rule of ours can help.
 func obstacles(chains []foreignChain, networks []netip.Prefix) []string {
 	var out []string
 	for _, c := range chains {
-		iptables := c.name == "FORWARD" && c.table.name == tableFilter && c.table.family != inet
+		iptables := c.name == chainFORWARD && c.table.name == tableFilter && c.table.family != inet
 		if c.hook == "forward" && c.drop && !iptables {
 			out = append(out, fmt.Sprintf("chain %s of table %s drops what none of its rules accepts: packets from and to %s must be accepted there, no other table can undo it",
 				c.name, c.table, texts(networks)))

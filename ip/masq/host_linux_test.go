@@ -8,12 +8,37 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"flanneld/ip/iptest"
 	"flanneld/ip/masq"
 )
 
 // kinds are both implementations of iptables.
 var kinds = []string{"nft", "legacy"}
+
+// forwarding lets the namespace forward packets.
+func forwarding(t testing.TB) {
+	t.Helper()
+	shell(t, "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding")
+}
+
+func TestAKernelThatForwardsNothingIsAProblem(t *testing.T) {
+	iptest.Namespace(t)
+	shell(t, "echo 0 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding")
+	f := masq.New("", quiet(t))
+	if err := f.Set(cases["everything"]); err != nil {
+		t.Fatal(err)
+	}
+	masq.Heal(f)
+	want := []string{"net.ipv4.ip_forward is 0, so this host passes no packets on between pods and the network: sysctl -w net.ipv4.ip_forward=1"}
+	if diff := cmp.Diff(want, f.Status().Problems); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	running(t, f, 20*time.Millisecond)
+	forwarding(t)
+	eventually(t, 5*time.Second, "the problem is gone", func() bool { return len(f.Status().Problems) == 0 })
+}
 
 // listed returns a table of one kind of iptables as the program prints it.
 func listed(t testing.TB, kind, family, table string) string {
@@ -26,7 +51,8 @@ func TestForwardingIsAcceptedAndHealedInTheHostsOwnTables(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			iptest.Namespace(t)
 			program(t, "iptables-"+kind, "ip6tables-"+kind)
-			f := masq.New(quiet(t))
+			forwarding(t)
+			f := masq.New("", quiet(t))
 			if err := f.Set(masq.Rules{Networks: []netip.Prefix{net4, net6}, Forward: true}); err != nil {
 				t.Fatal(err)
 			}
@@ -67,7 +93,7 @@ func TestForwardingIsAcceptedAndHealedInTheHostsOwnTables(t *testing.T) {
 
 func TestTablesThatNobodyUsesAreNotMade(t *testing.T) {
 	iptest.Namespace(t)
-	f := masq.New(quiet(t))
+	f := masq.New("", quiet(t))
 	if err := f.Set(cases["everything"]); err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +118,7 @@ func TestWhatFlannelHasLeftIsRemoved(t *testing.T) {
 		}
 	}
 	shell(t, "nft 'add table ip flannel-ipv4; add chain ip flannel-ipv4 postrtg { type nat hook postrouting priority srcnat; }; add table ip6 flannel-ipv6; add chain ip6 flannel-ipv6 c'")
-	f := masq.New(quiet(t))
+	f := masq.New("", quiet(t))
 	if err := f.Set(masq.Rules{Networks: []netip.Prefix{net4, net6}, Masquerade: true, Forward: true}); err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +144,7 @@ func TestWithoutForwardRulesOursGo(t *testing.T) {
 	program(t, "iptables-nft")
 	shell(t, "iptables-nft -P FORWARD DROP")
 	r := masq.Rules{Networks: []netip.Prefix{net4}, Forward: true}
-	f := masq.New(quiet(t))
+	f := masq.New("", quiet(t))
 	for _, on := range []bool{true, false} {
 		r.Forward = on
 		if err := f.Set(r); err != nil {
@@ -141,13 +167,13 @@ func TestIPTablesMasqueradesWhereNFTablesCannot(t *testing.T) {
 	}
 	masq.Heal(f)
 	masq.Heal(f)
-	want4 := `-A POSTROUTING -j FLANNELD-POSTROUTING
--A FLANNELD-POSTROUTING -m mark --mark 0x4000/0x4000 -j RETURN
--A FLANNELD-POSTROUTING -s 10.5.0.0/16 -d 10.5.0.0/16 -j RETURN
--A FLANNELD-POSTROUTING -d 10.5.34.0/24 -j RETURN
--A FLANNELD-POSTROUTING -d 10.5.0.0/16 -j MASQUERADE --random-fully
--A FLANNELD-POSTROUTING -d 224.0.0.0/4 -j RETURN
--A FLANNELD-POSTROUTING -s 10.5.0.0/16 -j MASQUERADE --random-fully
+	want4 := `-A POSTROUTING -j FLANNELD-POSTRTG
+-A FLANNELD-POSTRTG -m mark --mark 0x4000/0x4000 -j RETURN
+-A FLANNELD-POSTRTG -s 10.5.0.0/16 -d 10.5.0.0/16 -j RETURN
+-A FLANNELD-POSTRTG -d 10.5.34.0/24 -j RETURN
+-A FLANNELD-POSTRTG -d 10.5.0.0/16 -j MASQUERADE --random-fully
+-A FLANNELD-POSTRTG -d 224.0.0.0/4 -j RETURN
+-A FLANNELD-POSTRTG -s 10.5.0.0/16 -j MASQUERADE --random-fully
 `
 	if got := listed(t, "legacy", "iptables", "nat"); !strings.HasSuffix(got, want4) {
 		t.Errorf("got\n%swant at its end\n%s", got, want4)

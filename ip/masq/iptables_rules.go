@@ -6,12 +6,10 @@ import (
 	"strings"
 )
 
-// Names of chains of iptables: ours, and those of docker and flannel.
+// Names of iptables that others have given.
 const (
-	chainForward = "FLANNELD-FORWARD"
-	chainNAT     = "FLANNELD-POSTROUTING"
-
-	dockerUser = "DOCKER-USER"
+	chainFORWARD = "FORWARD"
+	dockerUser   = "DOCKER-USER"
 
 	tableFilter = "filter"
 	tableNAT    = "nat"
@@ -20,15 +18,15 @@ const (
 // forwardHook returns where the accept rules for the networks must stand so that nothing that the host has set up by
 // itself drops the packets: in the chain that docker leaves to others and goes through before all of its own, else in
 // FORWARD if that lets nothing pass at its end. What administrators drop with conditions of theirs stays dropped.
-func forwardHook(t iptTable, networks []netip.Prefix) hook {
-	h := hook{chain: chainForward}
+func forwardHook(chain string, t iptTable, networks []netip.Prefix) hook {
+	h := hook{chain: chain}
 	switch {
 	case len(networks) == 0:
 		return h
-	case t.has(dockerUser) && t.jumps("FORWARD", dockerUser):
+	case t.has(dockerUser) && t.jumps(chainFORWARD, dockerUser):
 		h.from = dockerUser
-	case t.policies["FORWARD"] == "DROP" || t.end("FORWARD") < len(t.rules["FORWARD"]):
-		h.from = "FORWARD"
+	case t.policies[chainFORWARD] == "DROP" || t.end(chainFORWARD) < len(t.rules[chainFORWARD]):
+		h.from = chainFORWARD
 	default:
 		return h
 	}
@@ -39,11 +37,11 @@ func forwardHook(t iptTable, networks []netip.Prefix) hook {
 }
 
 // masqueradeHook returns what the chain postrouting of our table says, for kernels without it.
-func masqueradeHook(r Rules, is4 bool) hook {
-	h := hook{chain: chainNAT, from: "POSTROUTING", first: true}
+func masqueradeHook(chain string, r Rules, is4 bool) hook {
+	h := hook{chain: chain, from: "POSTROUTING", first: true}
 	networks := ofFamily(r.Networks, is4)
 	if !r.Masquerade || len(networks) == 0 {
-		return hook{chain: chainNAT}
+		return hook{chain: chain}
 	}
 	hide, multicast := "-j MASQUERADE", "ff00::/8"
 	if r.FullyRandom {
@@ -73,7 +71,7 @@ func masqueradeHook(r Rules, is4 bool) hook {
 
 // leftovers are the chains of flannel, by table, with the comment of its rules that stood in the host's chains in older versions.
 var leftovers = map[string]struct{ chain, comment, home string }{
-	tableFilter: {"FLANNEL-FWD", `"flanneld forward"`, "FORWARD"},
+	tableFilter: {"FLANNEL-FWD", `"flanneld forward"`, chainFORWARD},
 	tableNAT:    {"FLANNEL-POSTRTG", `"flanneld masq"`, "POSTROUTING"},
 }
 

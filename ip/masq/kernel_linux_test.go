@@ -97,7 +97,7 @@ func TestNFTPrintsWhatWeRender(t *testing.T) {
 	program(t, "nft")
 	for name, r := range cases {
 		want := r.String()
-		f := masq.New(quiet(t))
+		f := masq.New("", quiet(t))
 		if err := f.Set(r); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -116,11 +116,11 @@ func TestNFTPrintsWhatWeRender(t *testing.T) {
 func TestAnUnchangedTableIsReadBackAsEqual(t *testing.T) {
 	iptest.Namespace(t)
 	for name, r := range cases {
-		if err := masq.New(quiet(t)).Set(r); err != nil {
+		if err := masq.New("", quiet(t)).Set(r); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		before := shell(t, "nft -a list ruleset")
-		next := masq.New(quiet(t)) // as after a restart
+		next := masq.New("", quiet(t)) // as after a restart
 		if err := next.Set(r); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -134,7 +134,7 @@ func TestOurTableIsRepairedWithinASecond(t *testing.T) {
 	iptest.Namespace(t)
 	program(t, "nft")
 	shell(t, "nft 'add table inet other; add chain inet other c; add rule inet other c counter'")
-	f := masq.New(quiet(t))
+	f := masq.New("", quiet(t))
 	if err := f.Set(cases["everything"]); err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +173,7 @@ func TestOurTableIsRepairedWithinASecond(t *testing.T) {
 func TestTheResyncRepairsWhatNoNotificationTold(t *testing.T) {
 	iptest.Namespace(t)
 	program(t, "nft")
-	f := masq.New(quiet(t))
+	f := masq.New("", quiet(t))
 	if err := f.Set(cases["everything"]); err != nil {
 		t.Fatal(err)
 	}
@@ -189,7 +189,7 @@ func TestTheResyncRepairsWhatNoNotificationTold(t *testing.T) {
 func TestPeersComeAndGoAsElements(t *testing.T) {
 	iptest.Namespace(t)
 	program(t, "nft")
-	f := masq.New(quiet(t))
+	f := masq.New("", quiet(t))
 	r := cases["everything"]
 	if err := f.Set(r); err != nil {
 		t.Fatal(err)
@@ -224,14 +224,14 @@ func BenchmarkPeers(b *testing.B) {
 			r := manyPeers(n)
 			for b.Loop() {
 				shell(b, "nft flush ruleset")
-				if err := masq.New(quiet(b)).Set(r); err != nil {
+				if err := masq.New("", quiet(b)).Set(r); err != nil {
 					b.Fatal(err)
 				}
 			}
 		})
 		b.Run(fmt.Sprintf("change/%d", n), func(b *testing.B) {
 			iptest.Namespace(b)
-			r, f := manyPeers(n), masq.New(quiet(b))
+			r, f := manyPeers(n), masq.New("", quiet(b))
 			if err := f.Set(r); err != nil {
 				b.Fatal(err)
 			}
@@ -246,11 +246,11 @@ func BenchmarkPeers(b *testing.B) {
 		b.Run(fmt.Sprintf("restart/%d", n), func(b *testing.B) {
 			iptest.Namespace(b)
 			r := manyPeers(n)
-			if err := masq.New(quiet(b)).Set(r); err != nil {
+			if err := masq.New("", quiet(b)).Set(r); err != nil {
 				b.Fatal(err)
 			}
 			for b.Loop() {
-				if err := masq.New(quiet(b)).Set(r); err != nil {
+				if err := masq.New("", quiet(b)).Set(r); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -52,6 +52,15 @@ func (r execRunner) run(ctx context.Context, stdin, name string, args ...string)
 	return out.String(), nil
 }
 
+func (execRunner) forwards(is4 bool) bool {
+	file := "/proc/sys/net/ipv6/conf/all/forwarding"
+	if is4 {
+		file = "/proc/sys/net/ipv4/ip_forward"
+	}
+	text, err := os.ReadFile(file)
+	return err != nil || strings.TrimSpace(string(text)) != "0"
+}
+
 func (execRunner) legacyTables(is4 bool) []string {
 	file := "/proc/thread-self/net/ip6_tables_names"
 	if is4 {

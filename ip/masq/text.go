@@ -10,7 +10,7 @@ import (
 
 // String renders the rules as nft prints its tables.
 func (r Rules) String() string {
-	t := render("flannel", r.normal())
+	t := render(namesOf("").table, r.normal())
 	if t.name == "" {
 		return ""
 	}

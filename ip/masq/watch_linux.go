@@ -90,7 +90,7 @@ func (f *Firewall) take(b []byte) {
 			break
 		}
 		if port := binary.NativeEndian.Uint32(b[12:]); !f.edge.own(port) {
-			ours, hosts := judge(binary.NativeEndian.Uint16(b[4:]), b[lenNlmsg:length])
+			ours, hosts := judge(f.names.table, binary.NativeEndian.Uint16(b[4:]), b[lenNlmsg:length])
 			table, host = table || ours, host || hosts
 		}
 		b = b[min(len(b), int(length+3)&^3):]
@@ -100,7 +100,7 @@ func (f *Firewall) take(b []byte) {
 
 // judge reports whether a change may concern our table, and whether what we need in tables of others: base chains anywhere,
 // and the chains of iptables that we go by.
-func judge(kind uint16, b []byte) (ours, hosts bool) {
+func judge(own string, kind uint16, b []byte) (ours, hosts bool) {
 	if kind>>8 != unix.NFNL_SUBSYS_NFTABLES || len(b) < lenNfgen {
 		return false, false
 	}
@@ -113,7 +113,7 @@ func judge(kind uint16, b []byte) (ours, hosts bool) {
 	case unix.NFT_MSG_NEWRULE, unix.NFT_MSG_DELRULE:
 		hosts = family != unix.NFPROTO_INET && table == tableFilter
 	}
-	ours = family == unix.NFPROTO_INET && table == TableName
+	ours = family == unix.NFPROTO_INET && table == own
 	return ours, hosts && !ours
 }
 

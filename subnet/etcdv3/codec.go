@@ -24,6 +24,8 @@ type value struct {
 	BackendV6Data json.RawMessage `json:"BackendV6Data,omitempty"`
 	Identity      string          `json:"ID,omitempty"`
 	Host          string          `json:"Host,omitempty"`
+	Underlay      string          `json:"Underlay,omitempty"`
+	UnderlayV6    string          `json:"UnderlayV6,omitempty"`
 }
 
 // udp is the backend of the records that name none.
@@ -38,9 +40,10 @@ func Encode(r subnet.Record) ([]byte, error) {
 			v.BackendType = l.BackendType
 		}
 		if l.Subnet.Addr().Is4() {
-			v.PublicIP, v.BackendData = l.PublicIP.String(), json.RawMessage(l.BackendData)
+			v.PublicIP, v.BackendData, v.Underlay = l.PublicIP.String(), json.RawMessage(l.BackendData), textOf(l.Underlay)
 			continue
 		}
+		v.UnderlayV6 = textOf(l.Underlay)
 		text := l.PublicIP.String()
 		v.PublicIPv6, v.BackendV6Data = &text, json.RawMessage(l.BackendData)
 	}
@@ -102,6 +105,14 @@ func (v value) lease(p netip.Prefix) (subnet.Lease, error) {
 		return subnet.Lease{}, fmt.Errorf("%s %s: %w", name, a, err)
 	}
 	l.PublicIP = a
+	// The address beside it is a help, not a condition: a wrong one counts as none.
+	other := v.Underlay
+	if !p.Addr().Is4() {
+		other = v.UnderlayV6
+	}
+	if u, err := netip.ParseAddr(other); err == nil && checkPublic(u, p) == nil {
+		l.Underlay = u
+	}
 	if len(data) > 0 && string(data) != "null" {
 		var b bytes.Buffer
 		if err := json.Compact(&b, data); err != nil {
@@ -110,6 +121,14 @@ func (v value) lease(p netip.Prefix) (subnet.Lease, error) {
 		l.BackendData = b.String()
 	}
 	return l, nil
+}
+
+// textOf returns the text of an address, empty for none.
+func textOf(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
 }
 
 // checkPublic says why no host can be reached at an address.
