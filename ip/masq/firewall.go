@@ -232,7 +232,7 @@ func (f *Firewall) applyLocked(want table) error {
 const (
 	// pause is the least time between two passes of Run. With something that removes what is ours again and again, it
 	// also bounds what that costs.
-	pause = 300 * time.Millisecond
+	pause = 200 * time.Millisecond
 	// firstRetry and lastRetry bound the growing pause after a pass that failed.
 	firstRetry, lastRetry = time.Second, 30 * time.Second
 )
