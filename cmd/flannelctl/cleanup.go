@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ type cleanup struct {
 	flannel   bool
 	storeData bool
 	kernel    ip.Kernel
+	network   string // prefix in the store, as the state remembers it
 	done      []string
 }
 
@@ -98,6 +100,7 @@ func (c *cleanup) scope() (ip.Scope, error) {
 		c.done = append(c.done, fmt.Sprintf("not used: %v", err))
 	}
 	s.Links, s.Networks = st.Links, st.Networks
+	c.network = cmp.Or(st.Network, usualNetwork)
 	if e, err := subnet.ReadEnv(c.subnetFile); err == nil {
 		for _, n := range e.Networks {
 			if !slices.Contains(s.Networks, n) {

@@ -8,14 +8,27 @@ import (
 	"os/exec"
 	"regexp"
 	"strings"
+
+	"flanneld/ip/masq"
 )
+
+// usualNetwork is the network whose table has no name of its own.
+const usualNetwork = "/coreos.com/network"
 
 // firewall removes our table and, if asked, the rules of a former flannel.
 func (c *cleanup) firewall(ctx context.Context) error {
-	if !c.flannel {
-		return nil
+	network := ""
+	if c.network != usualNetwork {
+		network = c.network
 	}
-	return errors.Join(c.nftTables(ctx), c.iptables(ctx))
+	ours, err := masq.Remove(ctx, network, c.dryRun)
+	for _, line := range ours {
+		c.note("%s", line)
+	}
+	if !c.flannel {
+		return err
+	}
+	return errors.Join(err, c.nftTables(ctx), c.iptables(ctx))
 }
 
 // nftTables deletes the tables that flannel makes when it uses nftables.

@@ -44,6 +44,8 @@ type hostFilter struct {
 	names  names
 	runner runner
 	begun  bool            // leftovers are removed
+	only   bool            // ours alone, leftovers of flannel stay
+	dry    bool            // say what is to be done, and do nothing
 	clean  map[string]bool // tables that were as they should be after the last pass, by kind, family and name
 }
 
@@ -59,6 +61,7 @@ type hostOutput struct {
 	problems []string
 	tables   []foreignTable // to be deleted
 	drift    int
+	done     []string // what was written, or is to be
 	failed   bool // to be tried again
 }
 
@@ -90,7 +93,7 @@ func (h *hostFilter) pass(ctx context.Context, in hostInput) hostOutput {
 			}
 		}
 	}
-	if !h.begun {
+	if !h.begun && !h.only {
 		out.tables = leftoverTables(in.chains)
 	}
 	h.begun = h.begun || !out.failed
@@ -168,11 +171,14 @@ func (h *hostFilter) table(ctx context.Context, in hostInput, p place, out *host
 		out.drift++
 		h.log.Warn("drift repaired", "kind", "firewall", "object", p.String(), "rules", strings.Join(lines, "; "))
 	}
-	if old := planLeftovers(p.table, t); !h.begun && len(old) > 0 {
+	if old := planLeftovers(p.table, t); !h.begun && !h.only && len(old) > 0 {
 		lines = append(lines, old...)
 		h.log.Info("rules of flannel removed", "table", p.String())
 	}
-	if len(lines) > 0 {
+	for _, l := range lines {
+		out.done = append(out.done, fmt.Sprintf("%s: %s", p, l))
+	}
+	if len(lines) > 0 && !h.dry {
 		if _, err := h.runner.run(ctx, script(p.table, lines), program+"-restore", "-w", "5", "--noflush"); err != nil {
 			return fmt.Errorf("write %s: %w", p, err)
 		}
