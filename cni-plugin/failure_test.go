@@ -140,7 +140,7 @@ func TestStatusSaysWhetherAContainerCouldBeAttachedNow(t *testing.T) {
 	h.refused(call{verb: "STATUS", conf: h.conf("1.0.0")}, 1)
 
 	missing := c
-	missing.path = h.dir
+	missing.path = program.dir
 	h.refused(missing, 50, `"bridge" is not in CNI_PATH`, "install")
 	missing.path, missing.conf = h.path, h.conf("1.1.0", `"ipam":{"type":"nowhere"}`)
 	h.refused(missing, 50, `"nowhere" is not in CNI_PATH`)

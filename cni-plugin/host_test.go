@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -18,8 +19,23 @@ import (
 
 const env34 = "FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.34.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n"
 
-// namespaces numbers the network namespaces of this process.
-var namespaces atomic.Int32
+var (
+	// namespaces numbers the network namespaces of this process.
+	namespaces atomic.Int32
+	// program is the plugin, built when it is first needed.
+	program struct {
+		once sync.Once
+		dir  string
+	}
+)
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if program.dir != "" {
+		_ = os.RemoveAll(program.dir)
+	}
+	os.Exit(code)
+}
 
 // host is a network namespace with a subnet file, in which the plugin is called as a runtime calls it.
 type host struct {
@@ -43,9 +59,16 @@ func newHost(t testing.TB) *host {
 		}
 		t.Skip("root is needed")
 	}
-	h := &host{t: t, dir: t.TempDir()}
-	h.flannel = plugintest.Flannel(t, h.dir)
-	h.path = h.dir + ":" + plugintest.Reference(t)
+	program.once.Do(func() {
+		dir, err := os.MkdirTemp("", "flannel-cni-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		program.dir = dir
+		plugintest.Flannel(t, dir)
+	})
+	h := &host{t: t, dir: t.TempDir(), flannel: program.dir + "/flannel"}
+	h.path = program.dir + ":" + plugintest.Reference(t)
 	h.netns = h.namespace("host")
 	h.writeEnv(env34)
 	return h

@@ -43,7 +43,7 @@ func (c Conf) attach(d delegate, args *skel.CmdArgs) (types.Result, error) {
 	r := record{owner{args.IfName, args.Netns, netnsID(args.Netns)}, d.config}
 	old, err := s.find(k, false)
 	switch {
-	case err == nil && c.saved(old).netns() != "":
+	case err == nil && c.saved(old).owner == r.owner:
 		return again(old, r, d, args)
 	case err == nil:
 		if err := c.free(old, k, args.Path); err != nil {
@@ -67,7 +67,8 @@ func (c Conf) attach(d delegate, args *skel.CmdArgs) (types.Result, error) {
 	return result, nil
 }
 
-// again attaches what is attached already, as far as we know: the delegate decides. If it refuses, what stands stays.
+// again attaches what is attached already, in the same namespace as far as we know: the delegate decides. If it refuses, what stands
+// stays.
 func again(old *entry, r record, d delegate, args *skel.CmdArgs) (types.Result, error) {
 	defer old.close()
 	result, err := d.add(args)

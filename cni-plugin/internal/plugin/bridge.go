@@ -71,7 +71,7 @@ func (c Conf) prepareBridge(config object, e subnet.Env) (*bridge, error) {
 
 // lockBridges lets one ADD at a time change a bridge's address. The delegate inherits the lock.
 func (c Conf) lockBridges() (*os.File, error) {
-	if err := os.MkdirAll(c.DataDir, 0o755); err != nil {
+	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("create folder of saved configurations: %w", err)
 	}
 	f, err := os.Open(c.DataDir)

@@ -65,6 +65,7 @@ func (o object) isTrue(key string) bool {
 type Conf struct {
 	CNIVersion       string               `json:"cniVersion"`
 	Name             string               `json:"name"`
+	Type             string               `json:"type"`
 	SubnetFile       string               `json:"subnetFile"`
 	DataDir          string               `json:"dataDir"` // of the saved configurations
 	Delegate         object               `json:"delegate"`
@@ -101,6 +102,9 @@ func (c *Conf) validate() error {
 	}
 	if _, ok := c.Delegate["type"]; ok && c.Delegate.text("type") == "" {
 		errs = append(errs, errors.New(`delegate.type must be a string, the name of a plugin such as "bridge"`))
+	}
+	if c.Type != "" && c.Delegate.text("type") == c.Type {
+		errs = append(errs, fmt.Errorf("delegate.type %q is the plugin itself: it would call itself for ever", c.Type))
 	}
 	if _, err := c.routes(); err != nil {
 		errs = append(errs, err)

@@ -25,9 +25,7 @@ func del(args *skel.CmdArgs) error {
 		return busyOr(err)
 	}
 	defer e.close()
-	a := *args
-	a.Netns = liveNetns(args.Netns)
-	if err := (delegate{c.saved(e).config, args.Path}).call("DEL", &a); err != nil {
+	if err := (delegate{c.saved(e).config, args.Path}).call("DEL", args); err != nil {
 		return err
 	}
 	return e.remove()

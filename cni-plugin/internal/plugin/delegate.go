@@ -58,10 +58,14 @@ func (d delegate) prepare() (program string, text []byte, err error) {
 }
 
 func (d delegate) args(verb string, a *skel.CmdArgs) *invoke.Args {
+	netns := a.Netns
+	if verb == "DEL" {
+		netns = liveNetns(netns)
+	}
 	return &invoke.Args{
 		Command:       verb,
 		ContainerID:   a.ContainerID,
-		NetNS:         a.Netns,
+		NetNS:         netns,
 		IfName:        a.IfName,
 		PluginArgsStr: a.Args,
 		Path:          d.path,

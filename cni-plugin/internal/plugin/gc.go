@@ -53,10 +53,9 @@ func (c Conf) collect(path string, k Key, begin time.Time, cniPath string) error
 	if err == nil && r.IfName != "" {
 		k.IfName = r.IfName
 	}
-	info, statErr := e.file.Stat()
-	if statErr != nil || !info.ModTime().Before(begin) || err == nil && r.config.text("name") != c.Name || c.isValid(k) {
+	if e.savedSince(begin) || err == nil && r.config.text("name") != c.Name || c.isValid(k) {
 		e.close()
-		return statErr
+		return nil
 	}
 	if k.IfName == "" {
 		k.IfName = usualIfName

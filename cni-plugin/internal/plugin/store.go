@@ -48,7 +48,7 @@ func (s store) add(k Key, r record) (*entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(s.dir, 0o755); err != nil {
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create folder of saved configurations: %w", err)
 	}
 	e := &entry{text: text}
@@ -122,6 +122,12 @@ func (e *entry) close() { _ = e.file.Close() }
 func (e *entry) done() error {
 	now := time.Now()
 	return os.Chtimes(e.path, now, now)
+}
+
+// savedSince reports whether the file was written, or its ADD ended, after a moment. A time to come is a clock's that was set back.
+func (e *entry) savedSince(moment time.Time) bool {
+	info, err := e.file.Stat()
+	return err != nil || !info.ModTime().Before(moment) && !info.ModTime().After(time.Now())
 }
 
 // lock opens and locks a file; the error wraps fs.ErrNotExist if there is none.
