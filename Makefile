@@ -17,7 +17,7 @@ build:
 	@mkdir -p $(BUILD)
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/flanneld ./cmd/flanneld
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/flannelctl ./cmd/flannelctl
-	$(GO) build -trimpath -ldflags '-s -w -X main.buildVersion=$(VERSION)' -o $(BUILD)/flannel ./cni-plugin
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/flannel ./cni-plugin
 
 ## deps: install the Debian packages that tests and demo use, where they are missing
 deps:

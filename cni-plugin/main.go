@@ -4,14 +4,14 @@ package main
 
 import (
 	"github.com/containernetworking/cni/pkg/skel"
-	"github.com/containernetworking/cni/pkg/version"
+	specs "github.com/containernetworking/cni/pkg/version"
 
 	"flanneld/cni-plugin/internal/plugin"
 )
 
-// buildVersion is set by the linker.
-var buildVersion = "unknown"
+// version is set by the linker.
+var version = "unknown"
 
 func main() {
-	skel.PluginMainFuncs(plugin.Verbs(), version.All, "CNI plugin flannel "+buildVersion)
+	skel.PluginMainFuncs(plugin.Verbs(), specs.All, "CNI plugin flannel "+version)
 }

@@ -47,7 +47,8 @@ func packages(s stage) []pkg {
 			name: "flannel-cni-plugin", summary: "CNI plugin for containers in the subnet that flanneld has leased",
 			items: []item{
 				program(s.dir+"/flannel", "/opt/cni/bin/flannel"),
-				plain(s.root+"/dist/kubernetes/10-flannel.conflist", "/usr/share/flannel/cni/10-flannel.conflist"),
+				plain(s.root+"/dist/cni/10-flannel.conflist", "/usr/share/flannel/cni/10-flannel.conflist"),
+				plain(s.root+"/dist/cni/spec-1.1/10-flannel.conflist", "/usr/share/flannel/cni/spec-1.1/10-flannel.conflist"),
 			},
 		},
 	}

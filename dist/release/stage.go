@@ -43,7 +43,7 @@ func (r release) buildStage(ctx context.Context, arch string, manual string) (st
 
 // compile builds a static program in which nothing depends on where and when it was built.
 func (r release) compile(ctx context.Context, arch, source, to string) error {
-	c := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -buildid= -X main.version="+r.version.git+" -X main.buildVersion="+r.version.git, "-o", to, source)
+	c := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -buildid= -X main.version="+r.version.git, "-o", to, source)
 	c.Dir = r.root
 	c.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch, "GOFLAGS=", "GOAMD64=v1", "GOARM64=v8.0")
 	if out, err := c.CombinedOutput(); err != nil {
