@@ -1,0 +1,180 @@
+package lab_test
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"flanneld/lab"
+)
+
+// TestANetworkGetsAndLosesIPv6WithoutLosingAnIPv4Packet follows docs/ipv6.md, host by host.
+func TestANetworkGetsAndLosesIPv6WithoutLosingAnIPv4Packet(t *testing.T) {
+	for _, backend := range []string{"vxlan", "host-gw", "udp"} {
+		t.Run(backend, func(t *testing.T) {
+			only4, both := network{backend, lab.IPv4}, network{backend, lab.Dual}
+			s := &site{cluster: newCluster(t), network: only4}
+			s.store = s.etcd(only4.config())
+			s.hosts = s.cluster.hosts(2)
+			s.daemons = s.startAll(s.hosts, s.store)
+			s.pods = s.cluster.pods(s.hosts...)
+			s.reaches(s.pods[0].Namespace, s.pods[1], lab.PingOptions{})
+			before := []string{s.keyOf(s.hosts[0]), s.keyOf(s.hosts[1])}
+			pings := append(s.pinged(s.pods[0], s.pods[1]), s.pinged(s.pods[1], s.pods[0])...)
+
+			s.reconfigure(both, before)
+			newPods := s.cluster.pods(s.hosts...)
+			for i, p := range newPods {
+				if len(p.Addrs) != 2 {
+					t.Fatalf("a new pod has the addresses %s, want both families", p.Addrs)
+				}
+				s.reaches(p.Namespace, newPods[1-i], lab.PingOptions{Size: both.mtu(), DontFragment: true})
+				s.reaches(p.Namespace, s.pods[1-i], lab.PingOptions{})
+			}
+
+			s.reconfigure(only4, before)
+			for _, h := range s.hosts {
+				if out := must[string](t)(h.Output("ip -6 route show")); strings.Contains(out, "proto 70") || strings.Contains(out, "flannel") {
+					t.Errorf("left over in IPv6:\n%s", out)
+				}
+			}
+			s.nothingLost("all the way", pings)
+		})
+	}
+}
+
+// reconfigure changes the network's families and restarts the daemons one by one. While the first has changed and the second has not,
+// both go on as peers in IPv4.
+func (s *site) reconfigure(next network, keys4 []string) {
+	s.t.Helper()
+	s.ok(s.store.Put(s.ctx, "config", next.config()))
+	for i, h := range s.hosts {
+		s.ok(s.daemons[i].Stop(s.ctx))
+		s.daemons[i] = s.flanneld(h, s.store)
+		key, _, dual := strings.Cut(s.keyOf(h), "&")
+		if key != keys4[i] || dual != (next.families == lab.Dual) {
+			s.t.Errorf("host %d has %s, before %s", i+1, s.keyOf(h), keys4[i])
+		}
+	}
+	records := must[map[string]string](s.t)(s.store.Records(s.ctx))
+	if len(records) != 2 || records[s.keyOf(s.hosts[0])] == "" || records[s.keyOf(s.hosts[1])] == "" {
+		s.t.Errorf("records %v", records)
+	}
+}
+
+func TestHostsOfOneFamilyAndOfBothArePeersInTheOneTheyShare(t *testing.T) {
+	// The configuration is one for all; these hosts were configured by a file each.
+	c := newCluster(t)
+	e := c.etcd("")
+	var hosts []*lab.Host
+	var daemons []*lab.Daemon
+	for i, families := range []lab.Families{lab.IPv4, lab.Dual, lab.IPv6} {
+		h := must[*lab.Host](t)(c.HostOf(fmt.Sprintf("host%d", i+1), families))
+		config := h.Dir() + "/net.json"
+		c.ok(os.WriteFile(config, []byte(network{"vxlan", families}.config()), 0o644))
+		daemons, hosts = append(daemons, c.start(h, e, "-net-config-path", config)), append(hosts, h)
+	}
+	c.ok(lab.Ready(c.ctx, daemons...))
+	pods := c.pods(hosts...)
+	for i, pair := range [][2]*lab.Pod{{pods[0], pods[1]}, {pods[1], pods[2]}} {
+		is4 := i == 0
+		for _, way := range [][2]*lab.Pod{pair, {pair[1], pair[0]}} {
+			for _, a := range way[1].Addrs {
+				if a.Is4() == is4 {
+					_, err := way[0].Ping(c.ctx, a, lab.PingOptions{})
+					c.ok(err)
+				}
+			}
+		}
+	}
+	for i, d := range daemons {
+		if want := []string{"1 peers", "2 peers", "1 peers"}[i]; !strings.Contains(d.Status(), want) {
+			t.Errorf("host %d: %s, want %s", i+1, d.Status(), want)
+		}
+	}
+}
+
+func TestAHostWithoutIPv4RunsTheEmbeddedStore(t *testing.T) {
+	c := newClusterWith(t, lab.Options{Families: lab.IPv6})
+	hosts := c.hosts(2)
+	// The address is still checked for duplicates when the daemon starts: it waits, and does not fail.
+	first := hosts[0]
+	c.ok(first.Run("ip addr del " + first.Addr6.String() + "/64 dev eth0"))
+	c.ok(errors.Join(first.Sysctl("net/ipv6/conf/eth0/accept_dad", "1"), first.Sysctl("net/ipv6/conf/eth0/dad_transmits", "2")))
+	c.ok(first.Run("ip addr add "+first.Addr6.String()+"/64 dev eth0", "ip -6 route replace default via fd00:18::1"))
+	store := netip.AddrPortFrom(first.Addr6, 2379).String()
+	one := must[*lab.Daemon](t)(first.Flanneld("-etcd-embedded", "-etcd-embedded-listen", store, "-network-config", network{"vxlan", lab.IPv6}.config(),
+		"-iface-can-reach", "fd00:18::ffff"))
+	two := must[*lab.Daemon](t)(hosts[1].Flanneld("-etcd-endpoints", "http://"+store, "-iface", hosts[1].Addr6.String(), "-public-ipv6", hosts[1].Addr6.String()))
+	c.ok(lab.Ready(c.ctx, one, two))
+	if log := one.Log(); !strings.Contains(log, "waiting for the address of the embedded etcd") {
+		t.Errorf("the daemon did not wait for its address:\n%s", log)
+	}
+	pods := c.pods(hosts...)
+	c.reaches(pods[0].Namespace, pods[1], lab.PingOptions{Size: 1430, DontFragment: true})
+	for _, h := range hosts {
+		if out := must[string](t)(h.Output("ip -4 addr show")); strings.Count(out, "inet ") != strings.Count(out, "inet 127.") {
+			t.Errorf("IPv4 beside the loopback:\n%s", out)
+		}
+	}
+}
+
+func TestAnUnderlayWithLinkLocalAddressesOnly(t *testing.T) {
+	for _, backend := range []string{"vxlan", "host-gw"} {
+		t.Run(backend, func(t *testing.T) {
+			c := newCluster(t)
+			e := c.etcd(network{backend, lab.IPv6}.config())
+			var hosts []*lab.Host
+			var daemons []*lab.Daemon
+			for i := range 2 {
+				h := must[*lab.Host](t)(c.HostOf(fmt.Sprintf("host%d", i+1), lab.IPv4)) // by which it reaches the store
+				iface := linkLocal(t, h)
+				if backend == "vxlan" && i == 1 {
+					iface = "eth0" // where a router is waited for first
+				}
+				daemons, hosts = append(daemons, c.start(h, e, "-iface", iface)), append(hosts, h)
+			}
+			c.ok(lab.Ready(c.ctx, daemons...))
+			pods := c.pods(hosts...)
+			full := must[int](t)(mtuOf(hosts[0]))
+			for i, p := range pods {
+				c.reaches(p.Namespace, pods[1-i], lab.PingOptions{Size: full, DontFragment: true})
+			}
+		})
+	}
+}
+
+func mtuOf(h *lab.Host) (int, error) {
+	env, err := h.Env()
+	return env.MTU, err
+}
+
+// linkLocal returns the link-local address of a host's interface.
+func linkLocal(t *testing.T, h *lab.Host) string {
+	t.Helper()
+	words := strings.Fields(must[string](t)(h.Output("ip -6 -o addr show dev eth0 scope link")))
+	i := slices.Index(words, "inet6")
+	if i < 0 {
+		t.Fatalf("no link-local address: %v", words)
+	}
+	return strings.TrimSuffix(words[i+1], "/64")
+}
+
+// recordAwaited waits until a host's record names an address.
+func (c *cluster) recordAwaited(e *lab.Etcd, h *lab.Host, address string) {
+	c.t.Helper()
+	start := time.Now()
+	c.await(func() error {
+		records, err := e.Records(c.ctx)
+		if value := records[c.keyOf(h)]; err == nil && !strings.Contains(value, address) {
+			err = fmt.Errorf("record %s, want %s in it", value, address)
+		}
+		return err
+	})
+	c.t.Logf("%s published after %s", address, time.Since(start).Round(time.Millisecond))
+}
