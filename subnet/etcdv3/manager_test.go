@@ -1,0 +1,181 @@
+package etcdv3_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"flanneld/subnet"
+)
+
+const netConfig = `{"Network":"10.0.0.0/8","SubnetLen":24,"Backend":{"Type":"vxlan"}}`
+
+// lines is a log that tests may read while it is written.
+type lines struct {
+	mu  sync.Mutex // guards all below
+	buf bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+// host is one manager that runs over etcd until the test ends.
+type host struct {
+	t       *testing.T
+	manager *subnet.Manager
+	log     *lines
+}
+
+func startHost(t *testing.T, n int, store subnet.Store) *host {
+	t.Helper()
+	h := &host{t: t, log: &lines{}}
+	h.manager = subnet.NewManager(store, subnet.Options{
+		Identity: fmt.Sprint("id", n), Host: fmt.Sprint("host", n), Prefix: prefix, TTL: time.Hour, RenewMargin: time.Minute,
+		PeerGrace: 10 * time.Minute, OnLost: subnet.LostMove, Log: slog.New(slog.NewTextHandler(h.log, nil)),
+		Valid: func(subnet.Lease) error { return nil }, Check: func(subnet.Config) error { return nil },
+		Attrs: func(netip.Prefix) subnet.Attrs {
+			return subnet.Attrs{PublicIP: netip.AddrFrom4([4]byte{192, 0, byte(n >> 8), byte(n)}), BackendType: "vxlan", BackendData: `{"VNI":1}`}
+		},
+	})
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if _, err := h.manager.WaitConfig(ctx); err == nil {
+			if err := h.manager.Run(ctx); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		stop()
+		<-ended
+	})
+	return h
+}
+
+func (h *host) held() bool { return h.manager.Status().Held && h.manager.Status().StoreSince.IsZero() }
+
+func (h *host) subnet() netip.Prefix {
+	if v := h.manager.View(); len(v.Self) > 0 {
+		return v.Self[0].Subnet
+	}
+	return netip.Prefix{}
+}
+
+func (h *host) key() string { return subnet.SubnetsFolder + subnet.Key([]netip.Prefix{h.subnet()}) }
+
+func (h *host) peers() int { return len(h.manager.View().Peers) }
+
+func (h *host) wantLines(text string, n int) {
+	h.t.Helper()
+	if got := strings.Count(h.log.String(), text); got != n {
+		h.t.Errorf("%q stands %d times in the log, want %d:\n%s", text, got, n, h.log)
+	}
+}
+
+// inStore reports whether the record of the host is in etcd.
+func (e *etcd) inStore(h *host) bool {
+	kvs := e.get(h.key()).Kvs
+	return len(kvs) == 1 && bytes.Contains(kvs[0].Value, []byte(`"Host":"`))
+}
+
+// fill writes the records of n hosts of flannel.
+func (e *etcd) fill(n int) {
+	e.t.Helper()
+	for i := range n {
+		e.put(fmt.Sprintf("subnets/10.%d.%d.0-24", 100+i/256, i%256), fmt.Sprintf(`{"PublicIP":"198.18.%d.%d","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1}}`, i/250, 1+i%250))
+	}
+}
+
+func TestAStartCostsFiveRequestsAndOneForEachThousandLeases(t *testing.T) {
+	e := startEtcd(t, nil)
+	e.put("config", netConfig)
+	filled := 0
+	for _, leases := range []int{0, 100, 1000, 2500} {
+		e.fill(leases)
+		filled = max(filled, leases)
+		before, was := e.requests()
+		h := startHost(t, 1+leases, e.store())
+		until(t, "the host holds a subnet", 5*time.Second, h.held)
+		until(t, "the host sees all peers", 5*time.Second, func() bool { return h.peers() >= filled })
+		after, is := e.requests()
+		if cost, most := after-before, 5+leases/1000; cost > most {
+			t.Errorf("a start among %d leases cost %d requests, want at most %d: %v, before %v", leases, cost, most, is, was)
+		} else {
+			t.Logf("a start among %d leases cost %d requests", leases, cost)
+		}
+	}
+}
+
+func TestARenewalCostsOneRequestAndWakesNobody(t *testing.T) {
+	e := startEtcd(t, nil)
+	e.put("config", netConfig)
+	a, b := startHost(t, 1, e.store()), startHost(t, 2, e.store())
+	until(t, "both hold a subnet and see each other", 5*time.Second, func() bool { return a.held() && b.held() && a.peers() == 1 && b.peers() == 1 })
+	for drained := false; !drained; {
+		select {
+		case <-b.manager.Changed():
+		case <-time.After(300 * time.Millisecond):
+			drained = true
+		}
+	}
+	kv := e.get(a.key()).Kvs[0]
+	before, _ := e.requests()
+	if _, err := e.store().KeepAlive(t.Context(), subnet.LeaseID(kv.Lease)); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-b.manager.Changed():
+		t.Error("another host's renewal woke this one")
+	case <-time.After(300 * time.Millisecond):
+	}
+	if after, by := e.requests(); after-before != 1 {
+		t.Errorf("cost %d requests: %v", after-before, by)
+	}
+	if now := e.get(a.key()).Kvs[0]; now.ModRevision != kv.ModRevision {
+		t.Error("the renewal touched the key")
+	}
+}
+
+func TestAHundredHostsThatStartAtOnceOnAnEmptyStoreCostEightRequestsEach(t *testing.T) {
+	const n = 100
+	e := startEtcd(t, nil)
+	e.put("config", `{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}`)
+	before, _ := e.requests()
+	var hosts []*host
+	for i := range n {
+		hosts = append(hosts, startHost(t, 1+i, e.store()))
+	}
+	seen := map[netip.Prefix]bool{}
+	for _, h := range hosts {
+		until(t, "all hold a subnet", 30*time.Second, h.held)
+		seen[h.subnet()] = true
+	}
+	after, by := e.requests()
+	t.Logf("%d hosts cost %d requests: %v", n, after-before, by)
+	if after-before > 8*n {
+		t.Errorf("%d hosts cost %d requests, want at most %d: %v", n, after-before, 8*n, by)
+	}
+	if len(seen) != n {
+		t.Errorf("%d different subnets, want %d", len(seen), n)
+	}
+	for _, h := range hosts {
+		until(t, "all see all", 10*time.Second, func() bool { return h.peers() == n-1 })
+	}
+}
