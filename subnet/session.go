@@ -15,9 +15,9 @@ const (
 	steadyAfter = 10 * time.Second
 )
 
-// historyWait is how long after a list the watch may open: a store that is replaced by another one breaks the connection, and cannot
-// come back within that time with a revision beyond the list's.
-const historyWait = 3 * time.Second
+// watchWait is how long after a list the watch may take to open: a store that is replaced by another one breaks the connection,
+// and cannot come back within that time with a revision beyond the list's.
+const watchWait = 3 * time.Second
 
 // linger is how long packets still go to a peer whose record was deleted: its host, if it lives, takes it again meanwhile.
 const linger = 500 * time.Millisecond
@@ -46,9 +46,8 @@ func (m *Manager) session(ctx context.Context) error {
 		m.storeDown(ctx, err)
 		return nil
 	}
-	m.storeUp()
 	m.reset(snap)
-	listed, confirmed := time.Now(), false
+	start, watches := time.Now(), false
 	ctx, cancel := context.WithCancel(ctx)
 	batches, ended := make(chan []Event), make(chan error, 1)
 	go func() {
@@ -59,10 +58,10 @@ func (m *Manager) session(ctx context.Context) error {
 			}
 		})
 	}()
-	watching := true
+	var why error // the watch ended
 	defer func() {
 		cancel()
-		if watching {
+		if why == nil {
 			<-ended
 		}
 	}()
@@ -70,27 +69,45 @@ func (m *Manager) session(ctx context.Context) error {
 		if err := m.step(ctx); err != nil {
 			return err
 		}
-		timer := time.NewTimer(m.untilNext())
+		next := m.untilNext()
+		if !watches {
+			next = min(next, time.Until(start.Add(watchWait)))
+		}
+		timer := time.NewTimer(next)
 		select {
 		case <-ctx.Done():
-		case err := <-ended:
-			watching = false
-			m.log.Info("watch ended, listing again", "reason", err)
+		case why = <-ended:
 		case events := <-batches:
-			if !confirmed && time.Since(listed) > historyWait {
-				m.log.Info("watch came late, listing again")
-				return nil
-			}
-			confirmed = true
+			watches = true
 			m.follow(events)
 		case <-m.refresh:
 			m.settleAt = time.Now()
 		case <-timer.C:
 		}
 		timer.Stop()
-		if ctx.Err() != nil || !watching {
+		switch late := !watches && time.Since(start) >= watchWait; {
+		case ctx.Err() != nil:
 			return nil
+		case why != nil || late:
+			m.broken(ctx, watches, time.Since(start), why)
+			return nil
+		case watches:
+			m.storeUp()
 		}
+	}
+}
+
+// broken says that the watch has ended or did not open. A store that lists and does not let watch is as good as away.
+func (m *Manager) broken(ctx context.Context, watched bool, lasted time.Duration, why error) {
+	switch {
+	case !watched && why == nil:
+		m.storeDown(ctx, fmt.Errorf("the watch did not open within %s", watchWait))
+	case !watched:
+		m.storeDown(ctx, why)
+	case lasted > steadyAfter:
+		m.log.Info("watch ended, listing again", "reason", why)
+	default:
+		m.log.Debug("watch ended, listing again", "reason", why)
 	}
 }
 

@@ -31,6 +31,12 @@ func (h *simHost) livesForLocked(d time.Duration) bool {
 	return !h.well.IsZero() && time.Since(h.well) >= d
 }
 
+// usesLocked reports whether the host runs on a subnet.
+func (h *simHost) usesLocked(p netip.Prefix) bool {
+	self := h.manager.View().Self
+	return len(self) > 0 && self[0].Subnet == p
+}
+
 // check is called for every write of a host, and for every record that expires.
 func (s *sim) check(w subnettest.Write) {
 	if b := w.Before; b != nil && !b.Claim {
@@ -68,10 +74,11 @@ func (s *sim) checkOwner(w subnettest.Write) {
 			continue
 		}
 		h.mu.Lock()
-		switch own := h.id == w.Before.Identity && h.address == addressOf(w.Before.Record); {
+		b := w.Before
+		switch own := h.id == b.Identity && h.name() == b.Host && h.address == addressOf(b.Record); {
 		case own && w.Client != "" && h.livesForLocked(simLives):
 			s.mistake("host %s took %s from host %d, which lives", w.Client, w.Before.Key, h.n)
-		case own && w.Client == "" && h.livesForLocked(simTTL):
+		case own && w.Client == "" && h.livesForLocked(simTTL) && h.usesLocked(b.Leases[0].Subnet):
 			s.mistake("the record %s of host %d, which lives, expired", w.Before.Key, h.n)
 		}
 		h.mu.Unlock()

@@ -110,6 +110,8 @@ type simHost struct {
 	second    time.Time
 }
 
+func (h *simHost) name() string { return fmt.Sprint("host", h.n) }
+
 // home is the address that no other host has.
 func (h *simHost) home() netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, byte(h.n + 1)}) }
 
@@ -185,7 +187,7 @@ func (h *simHost) newManager() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	o := subnet.Options{
-		Identity: h.id, Host: fmt.Sprint("host", h.n), Prefix: "/net", TTL: simTTL, RenewMargin: time.Minute, PeerGrace: simGrace,
+		Identity: h.id, Host: h.name(), Prefix: "/net", TTL: simTTL, RenewMargin: time.Minute, PeerGrace: simGrace,
 		OnLost: subnet.LostMove, State: h.state, Log: slog.New(h.sim.log).With("host", h.n),
 		Valid: func(subnet.Lease) error { return nil }, Check: func(subnet.Config) error { return nil },
 		Attrs: func(p netip.Prefix) subnet.Attrs {

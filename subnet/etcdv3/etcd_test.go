@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -16,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
@@ -40,15 +42,25 @@ type etcd struct {
 // startEtcd returns a member that serves. change adapts its configuration; it may be nil.
 func startEtcd(t *testing.T, change func(*embed.Config)) *etcd {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	e := &etcd{t: t, dir: shortDir(t), addr: l.Addr().String(), change: change}
-	_ = l.Close()
+	e := &etcd{t: t, dir: shortDir(t), addr: freeAddr(t), change: change}
 	e.start()
 	t.Cleanup(e.stop)
 	return e
+}
+
+// freeAddr returns an address to listen on that stays free while nobody listens there: below the ports that the kernel gives to
+// connections by itself.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	for range 100 {
+		addr := fmt.Sprint("127.0.0.1:", 10_000+rand.IntN(20_000))
+		if l, err := net.Listen("tcp", addr); err == nil {
+			_ = l.Close()
+			return addr
+		}
+	}
+	t.Fatal("no free port")
+	return ""
 }
 
 // shortDir returns a folder in which the path of a socket is short enough for the kernel.
@@ -307,3 +319,14 @@ func TestTheStoreOnEtcdKeepsTheContract(t *testing.T) {
 }
 
 var _ subnet.Store = (*etcdv3.Store)(nil)
+
+// armNoSpace has the member behave as if its quota were used up.
+func armNoSpace(t *testing.T, e *etcd) {
+	t.Helper()
+	_, err := pb.NewMaintenanceClient(e.client().ActiveConnection()).Alarm(t.Context(), &pb.AlarmRequest{
+		Action: pb.AlarmRequest_ACTIVATE, MemberID: uint64(e.server.Server.MemberID()), Alarm: pb.AlarmType_NOSPACE,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

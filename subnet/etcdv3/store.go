@@ -35,7 +35,7 @@ const (
 	pageSize      = 1000            // leases listed with one request
 	keepaliveTime = 10 * time.Second
 	keepaliveWait = 3 * time.Second
-	maxRedial     = 2 * time.Second
+	maxRedial     = 1500 * time.Millisecond // a store that comes back is noticed within 5 s
 )
 
 // Store is a subnet.Store. It is made without asking etcd for anything.
@@ -63,7 +63,7 @@ func New(o Options) (*Store, error) {
 		// Retrying is the manager's business: here a call costs what it says. Two tries, so that an
 		// expired token is renewed and a member that has just died is stepped over.
 		MaxUnaryRetries: 2, BackoffWaitBetween: 100 * time.Millisecond,
-		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
+		DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(failFast), grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxRedial},
 			MinConnectTimeout: keepaliveWait,
 		})},
@@ -71,6 +71,12 @@ func New(o Options) (*Store, error) {
 	}
 	prefix := "/" + strings.Trim(o.Prefix, "/") + "/"
 	return &Store{config: config, prefix: prefix, servers: strings.Join(o.Endpoints, ", ")}, nil
+}
+
+// failFast has a call that finds no connection fail with the reason. By itself clientv3 waits for one, silently, and sends the request
+// to whatever store stands there by then.
+func failFast(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	return invoke(ctx, method, req, reply, cc, append(slices.Clip(opts), grpc.WaitForReady(false))...)
 }
 
 // Close ends all calls.

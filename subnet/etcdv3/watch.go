@@ -22,7 +22,7 @@ func (s *Store) Watch(ctx context.Context, after subnet.Position, f func([]subne
 	if err != nil {
 		return fmt.Errorf("watch etcd %s: %w", s.servers, err)
 	}
-	stream, err := pb.NewWatchClient(client.ActiveConnection()).Watch(ctx, grpc.MaxCallRecvMsgSize(maxMessage))
+	stream, err := pb.NewWatchClient(client.ActiveConnection()).Watch(ctx, grpc.MaxCallRecvMsgSize(maxMessage), grpc.WaitForReady(false))
 	if err != nil {
 		return fmt.Errorf("watch etcd %s: %w", s.servers, err)
 	}

@@ -1,0 +1,134 @@
+package etcdv3_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/transport"
+	"go.etcd.io/etcd/server/v3/embed"
+
+	"flanneld/subnet/etcdv3"
+)
+
+// authority issues certificates.
+type authority struct {
+	t    *testing.T
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+func newAuthority(t *testing.T, name string) *authority {
+	a := &authority{t: t}
+	a.cert, a.key = a.issue(&x509.Certificate{
+		Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+	})
+	return a
+}
+
+// issue signs a certificate for a new key; the first one of an authority is signed by itself.
+func (a *authority) issue(c *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
+	a.t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	c.SerialNumber = big.NewInt(time.Now().UnixNano())
+	c.NotBefore, c.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	parent, signer := a.cert, a.key
+	if parent == nil {
+		parent, signer = c, key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, c, parent, &key.PublicKey, signer)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return cert, key
+}
+
+// write puts a certificate for this machine, its key and the authority's certificate into a folder.
+func (a *authority) write(dir, name string) {
+	a.t.Helper()
+	cert, key := a.issue(&x509.Certificate{
+		Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	})
+	der, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	for file, block := range map[string]*pem.Block{
+		name + ".crt": {Type: "CERTIFICATE", Bytes: cert.Raw},
+		name + ".key": {Type: "EC PRIVATE KEY", Bytes: der},
+		"ca.crt":      {Type: "CERTIFICATE", Bytes: a.cert.Raw},
+	} {
+		if err := os.WriteFile(filepath.Join(dir, file), pem.EncodeToMemory(block), 0o600); err != nil {
+			a.t.Fatal(err)
+		}
+	}
+}
+
+// withTLS has a member demand certificates of the authority in the folder.
+func withTLS(dir string) func(*embed.Config) {
+	file := func(name string) string { return filepath.Join(dir, name) }
+	return func(c *embed.Config) {
+		c.ListenClientUrls = []url.URL{{Scheme: "https", Host: c.ListenClientUrls[0].Host}}
+		c.ClientTLSInfo = transport.TLSInfo{CertFile: file("server.crt"), KeyFile: file("server.key"), TrustedCAFile: file("ca.crt"), ClientCertAuth: true}
+	}
+}
+
+func TestCertificatesThatAreRenewedOnDiskAreUsedWithoutARestart(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	first := newAuthority(t, "first")
+	first.write(dir, "server")
+	first.write(dir, "client")
+	e := startEtcd(t, withTLS(dir))
+	file := func(name string) string { return filepath.Join(dir, name) }
+	o := etcdv3.Options{Endpoints: []string{"https://" + e.addr}, CAFile: file("ca.crt"), CertFile: file("client.crt"), KeyFile: file("client.key")}
+	s := newStore(t, o)
+	if err := s.PutConfig(t.Context(), nil, netConfig); err != nil {
+		t.Fatal(err)
+	}
+	h := startHost(t, 1, s)
+	until(t, "the host holds a subnet", noticed, h.held)
+
+	second := newAuthority(t, "second")
+	e.stop()
+	second.write(dir, "server")
+	second.write(dir, "client")
+	until(t, "the host notices", 15*time.Second, func() bool { return !h.manager.Status().StoreSince.IsZero() })
+	e.start()
+	until(t, "the host is back with the new certificates", noticed, h.held)
+}
+
+func TestAStoreOfAnotherAuthorityIsRefusedAndNamed(t *testing.T) {
+	t.Parallel()
+	dir, other := t.TempDir(), t.TempDir()
+	newAuthority(t, "first").write(dir, "server")
+	stranger := newAuthority(t, "stranger")
+	stranger.write(other, "client")
+	e := startEtcd(t, withTLS(dir))
+	s := newStore(t, etcdv3.Options{
+		Endpoints: []string{"https://" + e.addr}, CAFile: filepath.Join(other, "ca.crt"),
+		CertFile: filepath.Join(other, "client.crt"), KeyFile: filepath.Join(other, "client.key"),
+	})
+	if _, err := s.List(t.Context()); err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("got %v, want an error that names the certificate", err)
+	}
+}
