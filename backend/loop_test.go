@@ -204,6 +204,7 @@ func TestTheKernelIsReadAnewOnTheResyncTick(t *testing.T) {
 		l.Resync = time.Minute
 		go func() { _ = l.Run(t.Context()) }()
 		time.Sleep(10*time.Minute + time.Second)
+		synctest.Wait() // for the race detector: the loop is idle
 		if len(b.sets) != 11 || b.observed != 10 {
 			t.Errorf("%d passes, %d times in doubt", len(b.sets), b.observed)
 		}

@@ -72,16 +72,14 @@ func (s *socket) ask(target netip.Addr, size int, version string) *flight {
 	return f
 }
 
-// land takes in an answer, and reports whether it is one to a question of ours.
-func (s *socket) land(p packet, from netip.Addr) bool {
+// land takes in an answer, if it is one to a question of ours.
+func (s *socket) land(p packet, from netip.Addr) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f, ok := s.flights[p.nonce]
-	if !ok || f.done || f.target != from {
-		return false
+	if ok && !f.done && f.target == from {
+		f.done, f.back, f.from = true, max(time.Since(f.sent), 1), p.version
 	}
-	f.done, f.back, f.from = true, max(time.Since(f.sent), 1), p.version
-	return true
 }
 
 // missing returns how many questions have no answer yet.
