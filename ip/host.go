@@ -50,6 +50,14 @@ func (u Underlay) Addr(prefix netip.Prefix) netip.Addr { return ofFamily(u.Addrs
 // PublicAddr returns the address that peers are told, of the family of a prefix; the zero value if there is none.
 func (u Underlay) PublicAddr(prefix netip.Prefix) netip.Addr { return ofFamily(u.PublicAddrs, prefix) }
 
+// OnLink adds to an IPv6 link-local address the link that it is to be found on: by the address alone the kernel would look on any.
+func (u Underlay) OnLink(a netip.Addr) netip.Addr {
+	if a.Is6() && a.IsLinkLocalUnicast() {
+		return a.WithZone(u.Link)
+	}
+	return a
+}
+
 func ofFamily(addrs []netip.Addr, prefix netip.Prefix) netip.Addr {
 	for _, a := range addrs {
 		if a.Is4() == prefix.Addr().Is4() {

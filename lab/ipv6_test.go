@@ -125,7 +125,7 @@ func TestAHostWithoutIPv4RunsTheEmbeddedStore(t *testing.T) {
 }
 
 func TestAnUnderlayWithLinkLocalAddressesOnly(t *testing.T) {
-	for _, backend := range []string{"vxlan", "host-gw"} {
+	for _, backend := range []string{"vxlan", "host-gw", "udp"} {
 		t.Run(backend, func(t *testing.T) {
 			c := newCluster(t)
 			e := c.etcd(network{backend, lab.IPv6}.config())

@@ -3,6 +3,7 @@ package udp
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
@@ -64,7 +65,7 @@ func openSocket(local netip.AddrPort, join bool) (int, error) {
 		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
 	}
 	if err == nil {
-		err = unix.Bind(fd, sockaddr(local))
+		err = unix.Bind(fd, sockaddr(local)) // for a link-local address that binds it to the link, too
 	}
 	if !join && err == nil {
 		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
@@ -80,7 +81,13 @@ func sockaddr(a netip.AddrPort) unix.Sockaddr {
 	if a.Addr().Is4() {
 		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
 	}
-	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
+	out := &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
+	if zone := a.Addr().Zone(); zone != "" {
+		if link, err := net.InterfaceByName(zone); err == nil {
+			out.ZoneId = uint32(link.Index)
+		}
+	}
+	return out
 }
 
 // setUp sets the options: never fragment (the path MTU of the route holds, and what is too big is refused), report what routers say,
@@ -125,7 +132,7 @@ func (s *sockets) bound() bool {
 		case *unix.SockaddrInet6:
 			have = netip.AddrPortFrom(netip.AddrFrom16(a.Addr), uint16(a.Port))
 		}
-		if have != s.local {
+		if have != netip.AddrPortFrom(s.local.Addr().WithZone(""), s.local.Port()) {
 			return false
 		}
 	}

@@ -113,7 +113,7 @@ func addPeers(state *ip.State, in input, self subnet.Lease, dev device) (doubled
 			doubled = append(doubled, p)
 		default:
 			seen[p.mac] = true
-			state.FDB = append(state.FDB, ip.FDB{Link: dev.name, MAC: p.mac, Dst: onLink(p.PublicIP, in.underlay.Link)})
+			state.FDB = append(state.FDB, ip.FDB{Link: dev.name, MAC: p.mac, Dst: in.underlay.OnLink(p.PublicIP)})
 			state.Neighs = append(state.Neighs, ip.Neigh{Link: dev.name, IP: first, MAC: p.mac})
 			state.Routes = append(state.Routes, ip.Route{
 				Dst: p.Subnet, Via: first, Link: dev.name, Onlink: true, Protocol: ip.Protocol,
@@ -121,12 +121,4 @@ func addPeers(state *ip.State, in input, self subnet.Lease, dev device) (doubled
 		}
 	}
 	return doubled
-}
-
-// onLink adds to an IPv6 link-local address the link that it is to be found on: by the address alone the kernel would look on any.
-func onLink(a netip.Addr, link string) netip.Addr {
-	if a.Is6() && a.IsLinkLocalUnicast() {
-		return a.WithZone(link)
-	}
-	return a
 }
