@@ -32,8 +32,14 @@ type differ struct{ puts, deletes []Op }
 
 // diff adds what turns one slice into the other; both are sorted by key.
 func diff[T value](d *differ, have, want []T, compare func(a, b T) int) {
+	var last *T // wanted, and found
 	for h, w := range pairs(have, want, compare) {
+		if h != nil && w != nil {
+			last = w
+		}
 		switch {
+		case w == nil && last != nil && compare(*h, *last) == 0:
+			// Listed twice, for it changed during the dump: a delete would take what is wanted.
 		case w == nil:
 			d.deletes = append(d.deletes, Op{Delete: true, Object: *h})
 		case h == nil || *h != *w:

@@ -30,6 +30,13 @@ func TestDiff(t *testing.T) {
 			ops: []string{"put route 10.0.1.0/24 via 10.0.1.0 dev flannel.1 onlink"}},
 		{name: "another metric is another route", want: func(s *ip.State) { s.Routes[0].Metric = 7 },
 			ops: []string{"put route 10.0.1.0/24 via 10.0.1.0 dev flannel.1 onlink metric 7", "delete route 10.0.1.0/24"}},
+		{name: "what a dump lists twice is not deleted", have: func(s *ip.State) {
+			s.FDB, s.Neighs, s.Routes = append(s.FDB, s.FDB...), append(s.Neighs, s.Neighs...), append(s.Routes, s.Routes...)
+		}},
+		{name: "what a dump lists twice in two forms is put once", have: func(s *ip.State) {
+			s.Neighs = append(s.Neighs, s.Neighs[0])
+			s.Neighs[1].MAC[0] = 4
+		}, want: func(s *ip.State) { s.Neighs[0].MAC[0] = 6 }, ops: []string{"put neigh 10.0.1.0 lladdr 06:01"}},
 		{name: "puts come before deletes", want: func(s *ip.State) { s.Addrs[0].Prefix = netip.MustParsePrefix("10.0.5.0/32") },
 			ops: []string{"put addr 10.0.5.0/32", "delete addr 10.0.0.0/32"}},
 		{name: "a device is changed in place", want: func(s *ip.State) { s.Links[0].MTU = 1400 },

@@ -25,6 +25,30 @@ func Namespace(t testing.TB) {
 	Run(t, "ip link set lo up")
 }
 
+// Go runs f in a goroutine that is in the namespace of the calling test, and returns a function that waits for its end.
+func Go(t testing.TB, f func()) (wait func()) {
+	t.Helper()
+	ns, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		err := unix.Setns(ns, unix.CLONE_NEWNET)
+		_ = unix.Close(ns)
+		if err == nil {
+			f()
+		}
+		ended <- err
+	}()
+	return func() {
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // Run runs commands, one a line, in the namespace of the calling test, and returns their output.
 func Run(t testing.TB, commands string) string {
 	t.Helper()
