@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -27,10 +28,19 @@ func (s *source) View() subnet.View {
 	defer s.mu.Unlock()
 	return s.view
 }
+
+// leave takes the host's own leases away.
+func (s *source) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.view.Self = nil
+}
+
 func (s *source) Changed() <-chan struct{} { return s.changed }
 
 // recorder is a backend.Backend that only counts.
 type recorder struct {
+	mu       sync.Mutex // guards all below
 	sets     []time.Time
 	observed int
 	err      error
@@ -38,11 +48,41 @@ type recorder struct {
 }
 
 func (r *recorder) Set(_, _ []subnet.Lease) error {
+	r.mu.Lock()
 	r.sets = append(r.sets, time.Now())
-	time.Sleep(r.takes)
-	return r.err
+	err, takes := r.err, r.takes
+	r.mu.Unlock()
+	time.Sleep(takes)
+	return err
 }
-func (r *recorder) Observe(ip.Event) bool           { r.observed++; return true }
+
+// become says how passes end from now on and how long they last, and forgets those so far.
+func (r *recorder) become(err error, takes time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.err, r.takes, r.sets = err, takes, nil
+}
+
+// passes returns when passes began.
+func (r *recorder) passes() []time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.sets)
+}
+
+func (r *recorder) Observe(ip.Event) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.observed++
+	return true
+}
+
+func (r *recorder) doubts() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.observed
+}
+
 func (r *recorder) Attrs(netip.Prefix) subnet.Attrs { return subnet.Attrs{} }
 func (r *recorder) MTU() int                        { return 0 }
 func (r *recorder) Valid(subnet.Lease) error        { return nil }
@@ -56,7 +96,18 @@ type loopRig struct {
 	*backend.Loop
 	source  *source
 	backend *recorder
-	after   []error
+
+	mu    sync.Mutex // guards all below
+	after []error
+}
+
+// outcomes returns the outcomes of passes since it was called last.
+func (r *loopRig) outcomes() []error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	after := r.after
+	r.after = nil
+	return after
 }
 
 func inBubble(t *testing.T, f func(r *loopRig)) {
@@ -64,7 +115,11 @@ func inBubble(t *testing.T, f func(r *loopRig)) {
 		r := &loopRig{source: &source{changed: make(chan struct{}, 1)}, backend: &recorder{}}
 		r.source.view.Self = []subnet.Lease{{Subnet: netip.MustParsePrefix("10.5.1.0/24")}}
 		r.Loop = backend.NewLoop(r.source, r.backend, slog.New(slog.DiscardHandler))
-		r.After = func(_ subnet.View, err error) { r.after = append(r.after, err) }
+		r.After = func(_ subnet.View, err error) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.after = append(r.after, err)
+		}
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
 		go func() { ended <- r.Run(ctx) }()
@@ -85,7 +140,7 @@ func (r *loopRig) rest() {
 
 func TestTheLoopPassesOnceForABurst(t *testing.T) {
 	inBubble(t, func(r *loopRig) {
-		r.backend.sets = nil
+		r.backend.become(nil, 0)
 		for range 100 {
 			r.Poke()
 			select {
@@ -95,7 +150,7 @@ func TestTheLoopPassesOnceForABurst(t *testing.T) {
 		}
 		r.rest()
 		r.rest()
-		if n := len(r.backend.sets); n < 1 || n > 3 {
+		if n := len(r.backend.passes()); n < 1 || n > 3 {
 			t.Errorf("%d passes for a burst", n)
 		}
 	})
@@ -103,12 +158,12 @@ func TestTheLoopPassesOnceForABurst(t *testing.T) {
 
 func TestTheLoopRestsAsLongAsAPassTook(t *testing.T) {
 	inBubble(t, func(r *loopRig) {
-		r.backend.takes, r.backend.sets = 300*time.Millisecond, nil
+		r.backend.become(nil, 300*time.Millisecond)
 		for range 1000 { // a storm
 			r.Poke()
 			time.Sleep(10 * time.Millisecond)
 		}
-		if n := len(r.backend.sets); n < 15 || n > 18 {
+		if n := len(r.backend.passes()); n < 15 || n > 18 {
 			t.Errorf("%d passes in 10 s, each of 300 ms", n)
 		}
 	})
@@ -116,9 +171,9 @@ func TestTheLoopRestsAsLongAsAPassTook(t *testing.T) {
 
 func TestTheLoopIsIdleWithoutAReason(t *testing.T) {
 	inBubble(t, func(r *loopRig) {
-		r.backend.sets = nil
+		r.backend.become(nil, 0)
 		time.Sleep(time.Hour)
-		if n := len(r.backend.sets); n != 0 {
+		if n := len(r.backend.passes()); n != 0 {
 			t.Errorf("%d passes", n)
 		}
 		if !r.Alive() {
@@ -129,10 +184,10 @@ func TestTheLoopIsIdleWithoutAReason(t *testing.T) {
 
 func TestAFailedPassIsTriedAgainEverSlowerAndNewsDoNotWait(t *testing.T) {
 	inBubble(t, func(r *loopRig) {
-		r.backend.err, r.backend.sets = errors.New("no"), nil
+		r.backend.become(errors.New("no"), 0)
 		r.Poke()
 		time.Sleep(10 * time.Minute)
-		sets := r.backend.sets
+		sets := r.backend.passes()
 		if first := sets[1].Sub(sets[0]); first > 60*time.Millisecond {
 			t.Errorf("first retry after %s", first)
 		}
@@ -147,12 +202,12 @@ func TestAFailedPassIsTriedAgainEverSlowerAndNewsDoNotWait(t *testing.T) {
 		at := time.Now()
 		r.Poke()
 		r.rest()
-		if last := r.backend.sets[len(r.backend.sets)-1]; last.Before(at) {
+		if sets := r.backend.passes(); sets[len(sets)-1].Before(at) {
 			t.Error("news wait for the retry")
 		}
-		r.backend.err, r.backend.sets = nil, nil
+		r.backend.become(nil, 0)
 		time.Sleep(time.Hour)
-		if n := len(r.backend.sets); n != 1 {
+		if n := len(r.backend.passes()); n != 1 {
 			t.Errorf("%d passes after the end of the error, want 1", n)
 		}
 	})
@@ -160,10 +215,10 @@ func TestAFailedPassIsTriedAgainEverSlowerAndNewsDoNotWait(t *testing.T) {
 
 func TestAFightIsFoughtEveryFewSeconds(t *testing.T) {
 	inBubble(t, func(r *loopRig) {
-		r.backend.err, r.backend.sets = ip.ErrFight, nil
+		r.backend.become(ip.ErrFight, 0)
 		r.Poke()
 		time.Sleep(10 * time.Minute)
-		if n := len(r.backend.sets); n < 120 || n > 300 {
+		if n := len(r.backend.passes()); n < 120 || n > 300 {
 			t.Errorf("%d passes in 10 minutes", n)
 		}
 	})
@@ -171,24 +226,26 @@ func TestAFightIsFoughtEveryFewSeconds(t *testing.T) {
 
 func TestNothingIsSetWithoutALeaseOfOurOwn(t *testing.T) {
 	inBubble(t, func(r *loopRig) {
-		r.source.view.Self, r.backend.sets, r.after = nil, nil, nil
+		r.source.leave()
+		r.backend.become(nil, 0)
+		r.outcomes()
 		r.Poke()
 		r.rest()
-		if len(r.backend.sets) != 0 || len(r.after) != 1 {
-			t.Errorf("%d sets, %d outcomes", len(r.backend.sets), len(r.after))
+		if sets, after := r.backend.passes(), r.outcomes(); len(sets) != 0 || len(after) != 1 {
+			t.Errorf("%d sets, %d outcomes", len(sets), len(after))
 		}
 	})
 }
 
 func TestALoopThatHangsIsNotAlive(t *testing.T) {
 	inBubble(t, func(r *loopRig) {
-		r.backend.takes = 2 * time.Minute
+		r.backend.become(nil, 2*time.Minute)
 		r.Poke()
 		time.Sleep(90 * time.Second)
 		if r.Alive() {
 			t.Error("alive after 90 s in one pass")
 		}
-		r.backend.takes = 0
+		r.backend.become(nil, 0)
 		time.Sleep(5 * time.Minute)
 		if !r.Alive() {
 			t.Error("dead after the pass has ended")
@@ -204,9 +261,8 @@ func TestTheKernelIsReadAnewOnTheResyncTick(t *testing.T) {
 		l.Resync = time.Minute
 		go func() { _ = l.Run(t.Context()) }()
 		time.Sleep(10*time.Minute + time.Second)
-		synctest.Wait() // for the race detector: the loop is idle
-		if len(b.sets) != 11 || b.observed != 10 {
-			t.Errorf("%d passes, %d times in doubt", len(b.sets), b.observed)
+		if len(b.passes()) != 11 || b.doubts() != 10 {
+			t.Errorf("%d passes, %d times in doubt", len(b.passes()), b.doubts())
 		}
 	})
 }
