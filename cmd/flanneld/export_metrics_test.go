@@ -1,0 +1,17 @@
+package main
+
+import (
+	"errors"
+	"time"
+
+	"flanneld/ip"
+)
+
+// Touch gives every metric a value.
+func (m *Metrics) Touch() {
+	m.pass(time.Second, nil)
+	m.probed(time.Second)
+	m.dumps.WithLabelValues(result(errors.New("x")))
+	m.operations.WithLabelValues(ip.KindRoute.String(), "put", "ok")
+	m.requests.WithLabelValues("list", "ok")
+}
