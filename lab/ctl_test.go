@@ -224,7 +224,7 @@ func (c *cluster) picture(h *lab.Host) string {
 }
 
 func TestCleanupLeavesNoTraceOfAnyBackend(t *testing.T) {
-	for _, backend := range []string{"vxlan", "host-gw", "alloc"} {
+	for _, backend := range []string{"vxlan", "host-gw", "udp", "alloc"} {
 		t.Run(backend, func(t *testing.T) {
 			c := newCluster(t)
 			e := c.etcd(fmt.Sprintf(`{"Network":"10.5.0.0/16","Backend":{"Type":%q}}`, backend))

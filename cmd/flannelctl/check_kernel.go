@@ -192,6 +192,19 @@ func checkForwardChain(ctx context.Context, f *facts) finding {
 	return pass("FORWARD lets the network pass")
 }
 
+func checkFirewall(_ context.Context, f *facts) finding {
+	wall := f.status.Firewall
+	switch {
+	case f.daemonErr != nil || wall == nil:
+		return skip("no daemon")
+	case len(wall.Problems) > 0:
+		return fail("", "%s", some(wall.Problems))
+	case len(wall.Strangers) > 0:
+		return warn("flannelctl status --json: who sends; is it a host whose lease is gone?", "%d tunnel packets of strangers were dropped, most from %s", wall.Dropped, wall.Strangers[0].Address)
+	}
+	return pass("as wanted")
+}
+
 // accepts reports whether rules accept packets from the network.
 func (f *facts) accepts(rules string) bool {
 	for line := range strings.Lines(rules) {

@@ -42,7 +42,7 @@ var checks = []check{
 	{"daemon", checkDaemon}, {"ready", checkReady}, {"state", checkState}, {"store", checkStore}, {"store-rights", checkRights}, {"clock", checkClock},
 	{"configuration", checkConfig}, {"lease", checkLease}, {"records", checkRecords}, {"duplicates", checkDuplicates}, {"subnet-file", checkEnv},
 	{"interface", checkInterface}, {"device", checkDevice}, {"hardware-address", checkMAC}, {"drift", checkDrift}, {"peers", checkPeers},
-	{"forwarding", checkForwarding}, {"rp-filter", checkReversePath}, {"forward-chain", checkForwardChain},
+	{"forwarding", checkForwarding}, {"rp-filter", checkReversePath}, {"forward-chain", checkForwardChain}, {"firewall", checkFirewall},
 	{"overlap", checkOverlap}, {"bridge", checkBridge}, {"bridge-mtu", checkBridgeMTU}, {"leftovers", checkLeftovers},
 	{"neighbour-table", checkNeighbours}, {"connection-table", checkConntrack}, {"checksums", checkChecksums},
 	{"tunnel", checkTunnel}, {"path-mtu", checkPathMTU}, {"versions", checkVersions},
