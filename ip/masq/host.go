@@ -62,7 +62,7 @@ type hostOutput struct {
 	tables   []foreignTable // to be deleted
 	drift    int
 	done     []string // what was written, or is to be
-	failed   bool // to be tried again
+	failed   bool     // to be tried again
 }
 
 // backendKind is one of the two implementations of iptables, with programs of its own and rules that the kernel keeps apart.
