@@ -11,7 +11,7 @@ import (
 // acquire takes a subnet: the one in use, the one in the subnet file, or a free one. It reports whether there
 // is nothing more to do now.
 func (m *Manager) acquire(ctx context.Context) (bool, error) {
-	if lost, holder := m.holder(); holder != "" {
+	if lost, holder := m.holder(""); holder != "" {
 		if wait, err := m.lost(lost, holder); wait || err != nil {
 			return wait, err
 		}
@@ -95,8 +95,8 @@ func (m *Manager) dropLeased(ctx context.Context, records []Entry) error {
 	return nil
 }
 
-// holder says who has a subnet that this host uses; empty: nobody, or it uses none.
-func (m *Manager) holder() (taken netip.Prefix, by string) {
+// holder says who has a subnet that this host uses, by a record at another key than that; empty: nobody, or it uses none.
+func (m *Manager) holder(but string) (taken netip.Prefix, by string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	// A record that is no subnet of this network takes nothing away.
@@ -104,7 +104,7 @@ func (m *Manager) holder() (taken netip.Prefix, by string) {
 		return slices.ContainsFunc(m.self, func(own Lease) bool { return own.Subnet == p })
 	}
 	for _, e := range m.table.entries {
-		if i := slices.IndexFunc(e.Leases, func(l Lease) bool { return uses(l.Subnet) }); i >= 0 && !m.outgrownLocked(e) {
+		if i := slices.IndexFunc(e.Leases, func(l Lease) bool { return uses(l.Subnet) }); i >= 0 && e.Key != but && !m.outgrownLocked(e) {
 			return e.Leases[i].Subnet, e.Record.String()
 		}
 	}

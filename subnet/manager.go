@@ -3,7 +3,9 @@ package subnet
 import (
 	"errors"
 	"log/slog"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 )
@@ -84,7 +86,8 @@ type Manager struct {
 	self     []Lease           // in use by this host, whether or not the store has them
 	kept     []netip.Prefix    // were in use until one of them was lost: the other of the pair is taken again
 	until    time.Time         // when the own store lease has surely ended if nobody renews it; zero: never
-	noted    map[string]string // last warning about each record
+	noted    map[string]string // last warning about each record that is skipped
+	twins    map[string]bool   // records with our identity at another address that were named
 	status   Status
 }
 
@@ -116,7 +119,7 @@ func NewManager(store Store, o Options) *Manager {
 	m := &Manager{
 		store: store, o: o, log: o.Log,
 		changed: make(chan struct{}, 1), refresh: make(chan struct{}, 1),
-		seed: o.Identity, claims: map[string]*claim{}, noted: map[string]string{}, table: newTable(), until: o.State.Until,
+		seed: o.Identity, claims: map[string]*claim{}, twins: map[string]bool{}, table: newTable(), until: o.State.Until,
 	}
 	for _, r := range o.State.Peers {
 		e := Entry{Record: r, Key: r.Key()}
@@ -149,7 +152,7 @@ func (m *Manager) View() View {
 	var skip []skipped
 	v.Peers, skip = m.table.peers(m.config, m.o.Identity, m.self, m.o.Valid)
 	m.noteLocked(skip)
-	v.Status.Skipped = len(skip)
+	v.Status.Skipped = len(m.noted)
 	v.Status.Ghosts = m.table.kept()
 	return v
 }
@@ -174,11 +177,19 @@ func (m *Manager) Peers() (Position, []Record) {
 	return m.position, out
 }
 
+// noteLocked names each record that is skipped once, and again when the reason is another one.
 func (m *Manager) noteLocked(skip []skipped) {
+	noted := make(map[string]string, len(skip))
 	for _, s := range skip {
-		if m.noted[s.key] != s.why {
-			m.noted[s.key] = s.why
-			m.log.Warn("record skipped", "key", s.key, "reason", s.why)
+		if noted[s.key] != "" && noted[s.key] != s.why {
+			s.why = noted[s.key] + "; " + s.why
+		}
+		noted[s.key] = s.why
+	}
+	for _, key := range slices.Sorted(maps.Keys(noted)) {
+		if m.noted[key] != noted[key] {
+			m.log.Warn("record skipped", "key", key, "reason", noted[key])
 		}
 	}
+	m.noted = noted
 }

@@ -99,31 +99,24 @@ func (m *Manager) regrow(ctx context.Context, old Entry) (bool, error) {
 	return true, m.tidy(ctx)
 }
 
-// rival returns an older record that has one of the subnets of ours, and which one. All hosts go by the older record. Such a pair
+// hasRival reports whether an older record has one of the subnets of ours. All hosts go by the older record. Such a pair
 // is written by hosts that look for keys only: the keys of two pairs with one subnet in common differ.
-func (m *Manager) rival(own Entry) (subnet netip.Prefix, rival Entry, found bool) {
+func (m *Manager) hasRival(own Entry) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	prefixes := own.Prefixes()
 	for _, e := range m.table.entries {
-		if e.Key == own.Key || e.Created >= own.Created || found && e.Created >= rival.Created {
-			continue
-		}
-		for _, l := range e.Leases {
-			if slices.ContainsFunc(own.Leases, func(o Lease) bool { return o.Subnet == l.Subnet }) {
-				subnet, rival, found = l.Subnet, e, true
-			}
+		if e.Key != own.Key && e.Created < own.Created && slices.ContainsFunc(e.Leases, func(l Lease) bool { return slices.Contains(prefixes, l.Subnet) }) {
+			return true
 		}
 	}
-	return subnet, rival, found
+	return false
 }
 
-// yield gives up the subnet that a rival has, and keeps the other one.
-func (m *Manager) yield(ctx context.Context, own Entry, subnet netip.Prefix, rival Entry) (bool, error) {
-	m.mu.Lock()
-	inUse := slices.ContainsFunc(m.self, func(l Lease) bool { return l.Subnet == subnet })
-	m.mu.Unlock()
-	if inUse {
-		if wait, err := m.lost(subnet, rival.Record.String()); wait || err != nil {
+// yield gives up the subnet that a rival has, and keeps the other one. Those in use may be others, and also lost.
+func (m *Manager) yield(ctx context.Context, own Entry) (bool, error) {
+	if lost, holder := m.holder(own.Key); holder != "" {
+		if wait, err := m.lost(lost, holder); wait || err != nil {
 			return wait, err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,7 +18,7 @@ const (
 
 // watchWait is how long after a list the watch may take to open: a store that is replaced by another one breaks the connection,
 // and cannot come back within that time with a revision beyond the list's.
-const watchWait = 3 * time.Second
+const watchWait = 5 * time.Second
 
 // linger is how long packets still go to a peer whose record was deleted: its host, if it lives, takes it again meanwhile.
 const linger = 500 * time.Millisecond
@@ -48,10 +49,12 @@ func (m *Manager) session(ctx context.Context) error {
 	}
 	m.reset(snap)
 	start, watches := time.Now(), false
+	opened := atomic.Bool{}
 	ctx, cancel := context.WithCancel(ctx)
 	batches, ended := make(chan []Event), make(chan error, 1)
 	go func() {
 		ended <- m.store.Watch(ctx, snap.Position, func(events []Event) {
+			opened.Store(true)
 			select {
 			case batches <- events:
 			case <-ctx.Done():
@@ -70,7 +73,7 @@ func (m *Manager) session(ctx context.Context) error {
 			return err
 		}
 		next := m.untilNext()
-		if !watches {
+		if !opened.Load() {
 			next = min(next, time.Until(start.Add(watchWait)))
 		}
 		timer := time.NewTimer(next)
@@ -85,7 +88,7 @@ func (m *Manager) session(ctx context.Context) error {
 		case <-timer.C:
 		}
 		timer.Stop()
-		switch late := !watches && time.Since(start) >= watchWait; {
+		switch late := !opened.Load() && time.Since(start) >= watchWait; {
 		case ctx.Err() != nil:
 			return nil
 		case why != nil || late:

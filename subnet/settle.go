@@ -169,8 +169,8 @@ func (m *Manager) record(prefixes []netip.Prefix) Record {
 
 // confirm makes sure that our record says what we want and expires when we do. It reports whether that is done.
 func (m *Manager) confirm(ctx context.Context, own Entry) (bool, error) {
-	if subnet, rival, found := m.rival(own); found {
-		return m.yield(ctx, own, subnet, rival)
+	if m.hasRival(own) {
+		return m.yield(ctx, own)
 	}
 	want := m.record(own.Prefixes())
 	moved := !sameAddresses(own.Record, want)
@@ -340,8 +340,8 @@ func (m *Manager) noteTwins() {
 	defer m.mu.Unlock()
 	for key, e := range m.table.entries {
 		const why = "this host's identity at another address: a cloned disk, or an old record of this host"
-		if key != m.held.Key && e.Identity == m.o.Identity && !m.hasOurAddress(e.Record) && m.noted["twin "+key] != why {
-			m.noted["twin "+key] = why
+		if key != m.held.Key && e.Identity == m.o.Identity && !m.hasOurAddress(e.Record) && !m.twins[key] {
+			m.twins[key] = true
 			m.log.Warn("record of this host's identity", "key", key, "holder", e.Record.String(), "reason", why)
 		}
 	}
