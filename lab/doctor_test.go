@@ -133,7 +133,7 @@ func TestDoctorFindsEveryFault(t *testing.T) {
 	c.healthy(h)
 	c.find(t, h, fault{name: "packets come with wrong checksums", check: "checksums", says: "wrong checksum",
 		inject: func() error { return wrongChecksums(peer, h) }})
-	c.find(t, h, fault{name: "no right to write records", check: "store-rights", says: "permission denied", inject: func() error { return reader(c, e) },
+	c.find(t, h, fault{name: "no right to write records", check: "store-rights", says: "permission denied", inject: func() error { return authorize(c, e, "reader", map[string]bool{"/": false}) },
 		args: append(dead, "--etcd-username", "reader")})
 	c.ok(restarted.Stop(c.ctx))
 }
@@ -228,30 +228,39 @@ func leased(c *cluster, e *lab.Etcd, key, value string) error {
 	return err
 }
 
-// reader turns authentication on, with a user who may only read.
-func reader(c *cluster, e *lab.Etcd) error {
+// authorize turns authentication on, with a user of a role that may read, or also write, what is below folders of the network.
+func authorize(c *cluster, e *lab.Etcd, user string, folders map[string]bool) error {
 	client, err := e.Client()
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	_, err = client.UserAdd(c.ctx, "root", "root")
-	for _, step := range []func() error{
+	steps := []func() error{
+		func() error { _, err := client.UserAdd(c.ctx, "root", "root"); return err },
 		func() error { _, err := client.UserGrantRole(c.ctx, "root", "root"); return err },
-		func() error { _, err := client.UserAdd(c.ctx, "reader", "secret"); return err },
-		func() error { _, err := client.RoleAdd(c.ctx, "reader"); return err },
-		func() error {
-			_, err := client.RoleGrantPermission(c.ctx, "reader", lab.Prefix+"/", clientv3.GetPrefixRangeEnd(lab.Prefix+"/"), clientv3.PermissionType(clientv3.PermRead))
+		func() error { _, err := client.UserAdd(c.ctx, user, "secret"); return err },
+		func() error { _, err := client.RoleAdd(c.ctx, user); return err },
+	}
+	for folder, writes := range folders {
+		steps = append(steps, func() error {
+			kind, key := clientv3.PermRead, lab.Prefix+folder
+			if writes {
+				kind = clientv3.PermReadWrite
+			}
+			_, err := client.RoleGrantPermission(c.ctx, user, key, clientv3.GetPrefixRangeEnd(key), clientv3.PermissionType(kind))
 			return err
-		},
-		func() error { _, err := client.UserGrantRole(c.ctx, "reader", "reader"); return err },
+		})
+	}
+	steps = append(steps,
+		func() error { _, err := client.UserGrantRole(c.ctx, user, user); return err },
 		func() error { _, err := client.AuthEnable(c.ctx); return err },
-	} {
-		if err == nil {
-			err = step()
+	)
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
 		}
 	}
-	return err
+	return nil
 }
 
 func (c *cluster) deadFaults(h *lab.Host, s, other api.Status) []fault {

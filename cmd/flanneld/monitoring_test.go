@@ -4,6 +4,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -23,6 +24,15 @@ func TestRulesAndDashboardUseMetricsThatExist(t *testing.T) {
 	var names []string
 	for _, f := range families {
 		names = append(names, f.GetName(), f.GetName()+"_bucket")
+	}
+	for _, f := range families {
+		doc, err := os.ReadFile("../../docs/monitoring.md")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name := f.GetName(); strings.HasPrefix(name, "flannel_") && !strings.Contains(string(doc), name) {
+			t.Errorf("docs/monitoring.md does not name %s", name)
+		}
 	}
 	for _, file := range []string{"alerts.yml", "dashboard.json"} {
 		text, err := os.ReadFile("../../dist/monitoring/" + file)

@@ -70,6 +70,8 @@ func daemonItems(s stage) []item {
 		plain(dist+"network/80-flannel.link", "/usr/lib/systemd/network/80-flannel.link"),
 		plain(dist+"network/10-flannel.network", "/usr/lib/systemd/network/10-flannel.network"),
 		plain(dist+"network/networkmanager.conf", "/usr/lib/NetworkManager/conf.d/flannel.conf"),
+		plain(dist+"monitoring/alerts.yml", "/usr/share/flannel/monitoring/alerts.yml"),
+		plain(dist+"monitoring/dashboard.json", "/usr/share/flannel/monitoring/dashboard.json"),
 		plain(s.manual+"/flanneld.8.gz", "/usr/share/man/man8/flanneld.8.gz"),
 	}
 	for _, name := range []string{"flanneld", "flannelctl"} {
