@@ -9,6 +9,12 @@ configure) old=$2 ;;
 *) exit 0 ;; # dpkg takes back a step that failed
 esac
 
+# A package that comes back after its removal finds the mask that the removal has left.
+if command -v deb-systemd-helper >/dev/null; then
+	[ ! -L /etc/systemd/system/flanneld.service ] || old=
+	deb-systemd-helper unmask flanneld.service >/dev/null || true
+fi
+
 # allowed ACTION reports whether this machine lets packages start services (an image that is being built does not).
 allowed() {
 	[ -d /run/systemd/system ] || return 1

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -22,6 +23,7 @@ type release struct {
 	version version
 	time    time.Time // of everything that has a time
 	arches  []string
+	kinds   []string // of what is built
 }
 
 func main() {
@@ -39,6 +41,7 @@ func run(ctx context.Context, args []string) error {
 	out := fs.String("o", "", "`folder` to build in, emptied first (default build/release in the repository)")
 	arches := fs.String("arch", "amd64,arm64", "comma-separated `architectures`")
 	describe := fs.String("version", "", "`version`, in the form of git describe (default: what that says)")
+	kinds := fs.String("kinds", "deb,rpm,archive,bill,image", "comma-separated `kinds` of what to build")
 	printVersion := fs.Bool("print-version", false, "print the version of the packages, build nothing")
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -47,7 +50,7 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	r := release{root: dir, out: *out, arches: strings.Split(*arches, ",")}
+	r := release{root: dir, out: *out, arches: strings.Split(*arches, ","), kinds: strings.Split(*kinds, ",")}
 	if r.out == "" {
 		r.out = filepath.Join(dir, "build/release")
 	}
@@ -84,26 +87,35 @@ func (r release) build(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", arch, err)
 		}
 	}
-	if err := r.writeImage(stages); err != nil {
-		return fmt.Errorf("image: %w", err)
+	if r.builds("image") {
+		if err := r.writeImage(stages); err != nil {
+			return fmt.Errorf("image: %w", err)
+		}
 	}
 	return r.writeSums()
 }
+
+func (r release) builds(kind string) bool { return slices.Contains(r.kinds, kind) }
 
 // publish makes everything of one architecture but its part of the image.
 func (r release) publish(s stage) error {
 	for _, p := range packages(s) {
 		for _, format := range []string{"deb", "rpm"} {
+			if !r.builds(format) {
+				continue
+			}
 			if err := r.writePackage(s, p, format); err != nil {
 				return fmt.Errorf("%s of %s: %w", format, p.name, err)
 			}
 		}
 	}
-	if err := r.writeArchive(s); err != nil {
-		return fmt.Errorf("archive: %w", err)
-	}
-	if err := r.writeBill(s); err != nil {
-		return fmt.Errorf("bill of materials: %w", err)
+	for kind, write := range map[string]func(stage) error{"archive": r.writeArchive, "bill": r.writeBill} {
+		if !r.builds(kind) {
+			continue
+		}
+		if err := write(s); err != nil {
+			return fmt.Errorf("%s: %w", kind, err)
+		}
 	}
 	return nil
 }

@@ -1,0 +1,187 @@
+package machines
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Machine is one host: a system of its own above a shared root, a network namespace with one interface on the underlay.
+type Machine struct {
+	Name string
+	Addr netip.Addr // on the underlay
+
+	dir    string // its layers; root is where they are mounted
+	groups []string
+	nspawn *exec.Cmd
+	ended  chan struct{} // closed when nspawn has ended
+	leader int           // pid of the machine's first process
+}
+
+// underlayBits is the prefix length of the underlay.
+const underlayBits = 24
+
+// newMachine mounts the layers of a machine that is to be started.
+func newMachine(ctx context.Context, name string, addr netip.Addr, dir, base string) (*Machine, error) {
+	m := &Machine{Name: name, Addr: addr, dir: filepath.Join(dir, name)}
+	var err error
+	if m.groups, err = controlGroups(); err != nil {
+		return nil, err
+	}
+	for _, d := range []string{"upper", "work", "root", "docker", "containerd"} {
+		if err := os.MkdirAll(filepath.Join(m.dir, d), 0o755); err != nil {
+			return nil, err
+		}
+	}
+	layers := fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%s/work", base, m.dir, m.dir)
+	return m, run(ctx, "mount", "-t", "overlay", "-o", layers, name, m.Root())
+}
+
+// Root is the machine's root, as seen from outside.
+func (m *Machine) Root() string { return filepath.Join(m.dir, "root") }
+
+// Write writes a file of the machine.
+func (m *Machine) Write(path, text string, mode os.FileMode) error {
+	file := filepath.Join(m.Root(), path)
+	return errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), mode))
+}
+
+func (m *Machine) namespace() string { return underlay + "-" + m.Name }
+
+// plug gives the machine a new network: what a machine that starts finds.
+func (m *Machine) plug(ctx context.Context) error {
+	ns := m.namespace()
+	// Of the last run. The cable goes by name, because the kernel takes a namespace apart some time after it is deleted.
+	_ = run(ctx, "ip", "-n", underlay, "link", "delete", m.Name)
+	_ = run(ctx, "ip", "netns", "delete", ns)
+	for _, command := range []string{
+		"ip netns add " + ns,
+		"ip -n " + ns + " link set lo up",
+		fmt.Sprintf("ip -n %s link add eth0 type veth peer name %s netns %s", ns, m.Name, underlay),
+		fmt.Sprintf("ip -n %s link set %s master br0 up", underlay, m.Name),
+	} {
+		if err := run(ctx, strings.Fields(command)...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Start boots the machine, and returns when its first process lives.
+func (m *Machine) Start(ctx context.Context) error {
+	if err := m.plug(ctx); err != nil {
+		return err
+	}
+	// The shell moves into groups of the machine's own before it becomes the container's manager.
+	enter := ""
+	for _, g := range m.groups {
+		group := filepath.Join(g, m.namespace())
+		enter += fmt.Sprintf("mkdir -p %s && echo $$ >%s/cgroup.procs && ", group, group)
+	}
+	m.nspawn = exec.Command("sh", "-c", enter+`exec "$@"`, "sh",
+		"systemd-nspawn", "--quiet", "--boot", "--directory="+m.Root(), "--machine="+m.namespace(), "--hostname="+m.Name,
+		"--network-namespace-path=/run/netns/"+m.namespace(), "--register=no", "--keep-unit", "--console=pipe",
+		"--capability=all", "--system-call-filter=bpf keyctl add_key", // An overlay cannot lie on another one.
+		"--bind="+m.dir+"/docker:/var/lib/docker", "--bind="+m.dir+"/containerd:/var/lib/containerd")
+	m.nspawn.Env = append(os.Environ(), "UNIFIED_CGROUP_HIERARCHY=1", "SYSTEMD_NSPAWN_API_VFS_WRITABLE=network")
+	m.nspawn.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	log, err := os.OpenFile(m.dir+"/console", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	m.nspawn.Stdout, m.nspawn.Stderr = log, log
+	if err := m.nspawn.Start(); err != nil {
+		return err
+	}
+	m.ended = make(chan struct{})
+	go func() {
+		_ = m.nspawn.Wait()
+		close(m.ended)
+	}()
+	return Await(ctx, time.Minute, func() error {
+		if m.leader, err = child(m.nspawn.Process.Pid); err != nil {
+			return err
+		}
+		_, err := m.Run(ctx, "systemctl", "show", "--property=Version")
+		return err
+	})
+}
+
+// child returns the only child of a process.
+func child(pid int) (int, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimSpace(string(text)))
+}
+
+// PowerOff shuts the machine down in good order.
+func (m *Machine) PowerOff(ctx context.Context) error {
+	if err := m.nspawn.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	select {
+	case <-m.ended:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%s does not shut down: %w", m.Name, ctx.Err())
+	}
+}
+
+// Kill takes the machine's power away. It may be down already.
+func (m *Machine) Kill() {
+	if m.nspawn == nil {
+		return
+	}
+	_ = syscall.Kill(m.leader, syscall.SIGKILL) // the kernel kills all other processes with it
+	_ = m.nspawn.Process.Kill()
+	<-m.ended
+}
+
+// remove takes away what is left of a machine that is down.
+func (m *Machine) remove(ctx context.Context) error {
+	errs := []error{run(ctx, "umount", m.Root())}
+	_ = run(ctx, "ip", "netns", "delete", m.namespace())
+	for _, g := range m.groups {
+		_ = run(ctx, "find", filepath.Join(g, m.namespace()), "-depth", "-type", "d", "-exec", "rmdir", "{}", ";")
+	}
+	return errors.Join(append(errs, os.RemoveAll(m.dir))...)
+}
+
+// Run runs a program in the machine and returns what it says.
+func (m *Machine) Run(ctx context.Context, command ...string) (string, error) {
+	text, err := output(ctx, append([]string{"nsenter", "--target", strconv.Itoa(m.leader), "--all", "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive"}, command...)...)
+	if err != nil {
+		err = fmt.Errorf("%s: %w", m.Name, err)
+	}
+	return strings.TrimSpace(text), err
+}
+
+// Await calls check until it returns nil, and returns its last error when the time is over.
+func Await(ctx context.Context, most time.Duration, check func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := check()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("after %s: %w", most, err)
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,89 @@
+// Package machines boots whole machines, with systemd as their first process, in containers of systemd-nspawn: the nearest thing to
+// three real hosts that fits on one. It needs root, debootstrap and systemd-container.
+package machines
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+const suite = "bookworm"
+
+// included are the packages of every machine beside the minimal system. docker brings containerd and ctr.
+const (
+	included = "systemd,systemd-sysv,udev,dbus,iproute2,iptables,nftables,iputils-ping,procps,netbase"
+	added    = "docker.io"
+)
+
+// Root returns a folder with a system that machines share as their lowest layer. It is made once, and kept in dir.
+func Root(ctx context.Context, dir string) (string, error) {
+	root := filepath.Join(dir, suite)
+	stamp := filepath.Join(root, ".complete")
+	want := included + " " + added + "\n"
+	if have, err := os.ReadFile(stamp); err == nil && string(have) == want {
+		return root, nil
+	}
+	if err := os.RemoveAll(root); err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(root, 0o755); err != nil {
+		return "", err
+	}
+	for _, command := range [][]string{
+		{"debootstrap", "--variant=minbase", "--include=" + included, suite, root},
+		{"chroot", root, "sh", "-c", `printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d && chmod +x /usr/sbin/policy-rc.d && apt-get update -q &&
+			DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends ` + added + ` &&
+			rm /usr/sbin/policy-rc.d && systemctl enable systemd-networkd && apt-get clean && rm -f /etc/resolv.conf`},
+	} {
+		if err := run(ctx, command...); err != nil {
+			return "", err
+		}
+	}
+	return root, os.WriteFile(stamp, []byte(want), 0o644)
+}
+
+// run runs a program to its end; the error has what it said.
+func run(ctx context.Context, command ...string) error {
+	_, err := output(ctx, command...)
+	return err
+}
+
+// output runs a program to its end and returns all that it said.
+func output(ctx context.Context, command ...string) (string, error) {
+	out, err := exec.CommandContext(ctx, command[0], command[1:]...).CombinedOutput()
+	if err != nil {
+		return string(out), fmt.Errorf("%s: %w\n%s", strings.Join(command, " "), err, lastLines(string(out), 30))
+	}
+	return string(out), nil
+}
+
+func lastLines(text string, n int) string {
+	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
+// controlGroups returns the folders of the hierarchies in which a machine needs a group of its own.
+func controlGroups() ([]string, error) {
+	const root = "/sys/fs/cgroup"
+	if _, err := os.Stat(root + "/cgroup.controllers"); err == nil {
+		return []string{root}, nil
+	}
+	var found []string
+	for _, dir := range []string{root + "/unified", root + "/systemd"} {
+		if _, err := os.Stat(dir + "/cgroup.procs"); err == nil {
+			found = append(found, dir)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	if len(found) == 0 {
+		return nil, errors.New("no cgroup2 hierarchy is mounted below " + root)
+	}
+	return found, nil
+}

@@ -1,0 +1,374 @@
+//go:build machines
+
+package machines_test
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"flanneld/dist/machines"
+)
+
+func (s *story) install(t *testing.T) {
+	endpoints := ""
+	for _, m := range s.Machines {
+		s.etcd(t, m, false)
+		endpoints += ",http://" + m.Addr.String() + ":2379"
+	}
+	s.each(t, func(m *machines.Machine) error { return m.Start(s.ctx) })
+	for _, m := range s.Machines {
+		s.before[m] = s.files(t, m)
+	}
+	s.each(t, func(m *machines.Machine) error {
+		if _, err := m.Run(s.ctx, "sh", "-c", "apt-get install -q -y --no-install-recommends /srv/v0.1.0/*.deb"); err != nil {
+			return err
+		}
+		config := fmt.Sprintf("FLANNELD_ETCD_ENDPOINTS=%s\nFLANNELD_IFACE=eth0\nFLANNELD_IP_MASQ=true\nFLANNELD_NETWORK_CONFIG='%s'\n", endpoints[1:], network)
+		_, err := m.Run(s.ctx, "sh", "-ec", "cat >>/etc/flannel/flanneld.conf <<'END'\n"+config+"END\n")
+		return err
+	})
+	// The last machine tells docker by its configuration file instead.
+	last := s.Machines[len(s.Machines)-1]
+	s.sh(t, last, `mkdir -p /etc/systemd/system/docker.service.d /etc/docker
+		cp /usr/share/flannel/docker/flannel.conf /etc/systemd/system/docker.service.d/
+		echo '{"log-level": "warn"}' >/etc/docker/daemon.json; systemctl daemon-reload`)
+	s.each(t, func(m *machines.Machine) error {
+		if state := s.property(m, "flanneld.service", "UnitFileState"); state != "enabled" {
+			return fmt.Errorf("%s: flanneld.service is %s after the installation", m.Name, state)
+		}
+		_, err := m.Run(s.ctx, "systemctl", "restart", "--no-block", "flanneld.service", "docker.service")
+		return err
+	})
+}
+
+// etcd says whether a machine's etcd starts when it boots.
+func (s *story) etcd(t *testing.T, m *machines.Machine, on bool) {
+	t.Helper()
+	file := filepath.Join(m.Root(), machines.EtcdSwitch)
+	err := os.Remove(file)
+	if on {
+		err = os.WriteFile(file, nil, 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (s *story) waits(t *testing.T) {
+	// After a reboot, so that it is the boot that must not wait.
+	s.each(t, func(m *machines.Machine) error {
+		m.Kill()
+		return m.Start(s.ctx)
+	})
+	s.each(t, func(m *machines.Machine) error {
+		if err := s.settled(m, "multi-user.target"); err != nil {
+			return err
+		}
+		return machines.Await(s.ctx, 30*time.Second, func() error {
+			for unit, want := range map[string]string{"docker.service": "flanneld.service is activating: not ready: waiting for the network configuration", "flanneld.service": "not ready"} {
+				state, status := s.property(m, unit, "ActiveState"), s.property(m, unit, "StatusText")
+				if state != "activating" || !strings.Contains(status, want) {
+					return fmt.Errorf("%s: %s is %s with status %q; want it activating, and %q", m.Name, unit, state, status, want)
+				}
+			}
+			return nil
+		})
+	})
+	t.Logf("docker: %s", s.property(s.Machines[0], "docker.service", "StatusText"))
+}
+
+func (s *story) join(t *testing.T) {
+	s.each(t, func(m *machines.Machine) error {
+		if err := os.WriteFile(filepath.Join(m.Root(), machines.EtcdSwitch), nil, 0o644); err != nil {
+			return err
+		}
+		if _, err := m.Run(s.ctx, "systemctl", "start", "etcd.service"); err != nil {
+			return err
+		}
+		if err := s.settled(m, "flanneld.service", "docker.service"); err != nil {
+			return err
+		}
+		_, err := m.Run(s.ctx, "sh", "-ec", "docker import /srv/box.tar box >/dev/null; docker run --detach --restart=always --stop-timeout=1 --name=box box busybox sleep 1000000")
+		return err
+	})
+	for _, m := range s.Machines {
+		address := s.sh(t, m, "docker inspect --format '{{.NetworkSettings.IPAddress}}' box")
+		subnet := netip.MustParsePrefix(strings.TrimPrefix(s.sh(t, m, "grep ^FLANNEL_SUBNET= /run/flannel/subnet.env"), "FLANNEL_SUBNET="))
+		if a, err := netip.ParseAddr(address); err != nil || !subnet.Contains(a) {
+			t.Errorf("%s: container has %q, want an address in %s", m.Name, address, subnet)
+		}
+		if mtu := s.sh(t, m, "docker exec box busybox cat /sys/class/net/eth0/mtu"); mtu != "1450" {
+			t.Errorf("%s: MTU of the container is %s, want 1450", m.Name, mtu)
+		}
+		s.containers[m] = address
+	}
+	s.connected(t)
+	if text := s.sh(t, s.Machines[2], "cat /etc/docker/daemon.json"); !strings.Contains(text, `"log-level": "warn"`) || !strings.Contains(text, `"ip-masq": false`) {
+		t.Errorf("daemon.json: %s", text)
+	}
+}
+
+func (s *story) confined(t *testing.T) {
+	m := s.Machines[0]
+	pid := s.property(m, "flanneld.service", "MainPID")
+	status := s.sh(t, m, "cat /proc/"+pid+"/status")
+	// CAP_NET_ADMIN is 12, CAP_NET_RAW 13.
+	for _, want := range []string{"CapEff:\t0000000000003000", "CapBnd:\t0000000000003000", "NoNewPrivs:\t1", "Seccomp:\t2"} {
+		if !strings.Contains(status, want) {
+			t.Errorf("no %q in\n%s", want, status)
+		}
+	}
+	if out, err := m.Run(s.ctx, "nsenter", "--target", pid, "--mount", "touch", "/usr/x", "/etc/x"); err == nil {
+		t.Errorf("the daemon's view of the system is not read-only: %s", out)
+	}
+	if got := s.sh(t, m, "cat /proc/sys/net/ipv6/conf/flannel.1/accept_ra"); got != "0" {
+		t.Errorf("accept_ra of the device: %s, want 0", got)
+	}
+	if out := s.sh(t, m, "systemd-analyze --no-pager --man=no verify flanneld.service flanneld@blue.service docker.service flannel-docker-restart.path 2>&1"); strings.Contains(out, "flannel") {
+		t.Errorf("systemd-analyze verify: %s", out)
+	}
+	s.sh(t, m, "systemd-analyze --no-pager security --threshold=30 flanneld.service >/dev/null")
+	for _, m := range s.Machines {
+		log := s.sh(t, m, "journalctl --no-pager -u flanneld")
+		for line := range strings.Lines(strings.ToLower(log)) {
+			if strings.Contains(line, "permi") || strings.Contains(line, "read-only") || strings.Contains(line, "level=error") {
+				t.Errorf("%s: %s", m.Name, line)
+			}
+		}
+	}
+}
+
+func (s *story) unmanaged(t *testing.T) {
+	for _, m := range s.Machines {
+		if out := s.sh(t, m, "networkctl --no-pager --no-legend list flannel.1"); !strings.HasSuffix(out, "unmanaged") {
+			t.Errorf("%s: systemd-networkd: %q, want it unmanaged", m.Name, out)
+		}
+		before := s.sh(t, m, "cat /sys/class/net/flannel.1/address")
+		if out := s.sh(t, m, "udevadm test-builtin net_setup_link /sys/class/net/flannel.1 2>&1"); !strings.Contains(out, "80-flannel.link is applied") {
+			t.Errorf("%s: udev: %s, want 80-flannel.link to be applied", m.Name, out)
+		}
+		if after := s.sh(t, m, "cat /sys/class/net/flannel.1/address"); after != before {
+			t.Errorf("%s: udev has changed the hardware address from %s to %s", m.Name, before, after)
+		}
+		if got := s.sh(t, m, "sysctl -n net.ipv4.ip_forward"); got != "1" {
+			t.Errorf("%s: ip_forward is %s, want 1", m.Name, got)
+		}
+	}
+}
+
+// kept checks that every machine has the subnet that it had.
+func (s *story) kept(t *testing.T, before []string) {
+	t.Helper()
+	if after := s.subnets(t); !slices.Equal(before, after) {
+		t.Errorf("subnets: %v, want %v as before", after, before)
+	}
+}
+
+func (s *story) rebootOne(t *testing.T) {
+	before, m := s.subnets(t), s.Machines[1]
+	m.Kill()
+	if err := m.Start(s.ctx); err != nil {
+		t.Fatal(err)
+	}
+	s.connected(t)
+	s.kept(t, before)
+}
+
+func (s *story) rebootAll(t *testing.T) {
+	before := s.subnets(t)
+	s.each(t, func(m *machines.Machine) error {
+		m.Kill()
+		return m.Start(s.ctx)
+	})
+	s.connected(t)
+	s.kept(t, before)
+}
+
+func (s *story) rebootWithoutEtcd(t *testing.T) {
+	before := s.subnets(t)
+	s.each(t, func(m *machines.Machine) error {
+		if err := m.PowerOff(s.ctx); err != nil {
+			return err
+		}
+		if err := os.Remove(filepath.Join(m.Root(), machines.EtcdSwitch)); err != nil {
+			return err
+		}
+		return m.Start(s.ctx)
+	})
+	s.connected(t)
+	s.kept(t, before)
+	for _, m := range s.Machines {
+		if state := s.property(m, "etcd.service", "ActiveState"); state != "inactive" {
+			t.Errorf("%s: etcd is %s, want it absent", m.Name, state)
+		}
+	}
+	t.Logf("flanneld: %s", s.property(s.Machines[0], "flanneld.service", "StatusText"))
+	s.each(t, func(m *machines.Machine) error {
+		if err := os.WriteFile(filepath.Join(m.Root(), machines.EtcdSwitch), nil, 0o644); err != nil {
+			return err
+		}
+		if _, err := m.Run(s.ctx, "systemctl", "start", "etcd.service"); err != nil {
+			return err
+		}
+		return machines.Await(s.ctx, 60*time.Second, func() error {
+			if status := s.property(m, "flanneld.service", "StatusText"); !strings.HasSuffix(status, "2 peers") {
+				return fmt.Errorf("%s: flanneld: %s; want nothing but 2 peers", m.Name, status)
+			}
+			return nil
+		})
+	})
+	s.connected(t)
+	s.kept(t, before)
+}
+
+func (s *story) secondNetwork(t *testing.T) {
+	both := s.Machines[:2]
+	var addresses []string
+	for _, m := range both {
+		s.sh(t, m, `grep -E '^FLANNELD_(ETCD_ENDPOINTS|IFACE)=' /etc/flannel/flanneld.conf >/etc/flannel/blue.conf
+			echo "FLANNELD_NETWORK_CONFIG='{\"Network\": \"10.6.0.0/16\", \"Backend\": {\"Type\": \"vxlan\", \"VNI\": 2}}'" >>/etc/flannel/blue.conf
+			systemctl start flanneld@blue.service`)
+		if err := s.settled(m, "flanneld.service", "flanneld@blue.service"); err != nil {
+			t.Fatal(err)
+		}
+		subnet := strings.TrimPrefix(s.sh(t, m, "grep ^FLANNEL_SUBNET= /run/flannel/networks/blue.env"), "FLANNEL_SUBNET=")
+		s.sh(t, m, "ip address add "+subnet+" dev lo")
+		addresses = append(addresses, netip.MustParsePrefix(subnet).Addr().String())
+	}
+	err := machines.Await(s.ctx, 10*time.Second, func() error {
+		_, err := both[0].Run(s.ctx, "ping", "-c", "1", "-W", "1", "-I", addresses[0], addresses[1])
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	for _, m := range both {
+		s.sh(t, m, "systemctl stop flanneld@blue.service; ip link delete flannel.2; rm /etc/flannel/blue.conf")
+		if s.sh(t, m, "ls /run/flannel/subnet.env"); s.property(m, "flanneld.service", "ActiveState") != "active" {
+			t.Errorf("%s: the end of the second network has ended the first", m.Name)
+		}
+	}
+}
+
+func (s *story) restart(t *testing.T) {
+	m := s.Machines[1]
+	s.sh(t, m, "systemctl start flannel-docker-restart.path")
+	rewrite := func() string {
+		s.sh(t, m, "cat /run/flannel/subnet.env >/tmp/copy; cat /tmp/copy >/run/flannel/subnet.env")
+		// The unit that the path starts has ended when it has a result for this run.
+		s.sh(t, m, "systemctl start flannel-docker-restart.service")
+		return s.property(m, "docker.service", "MainPID")
+	}
+	before := s.property(m, "docker.service", "MainPID")
+	if after := rewrite(); after != before {
+		t.Errorf("docker was restarted although the subnet is the same: pid %s, before %s", after, before)
+	}
+	s.sh(t, m, "echo FLANNEL_SUBNET=10.5.1.1/24 >/run/flannel/docker.env")
+	if after := rewrite(); after == before {
+		t.Error("docker was not restarted although the subnet is another one")
+	}
+	s.connected(t)
+	s.sh(t, m, "systemctl stop flannel-docker-restart.path")
+}
+
+func (s *story) upgrade(t *testing.T) {
+	before := s.subnets(t)
+	type traffic struct {
+		out string
+		err error
+	}
+	from, to := s.Machines[0], s.Machines[1]
+	done := make(chan traffic, 1)
+	go func() {
+		out, err := s.ping(from, s.containers[to], "-q", "-i", "0.01", "-c", "1000")
+		done <- traffic{out, err}
+	}()
+	s.each(t, func(m *machines.Machine) error {
+		if _, err := m.Run(s.ctx, "sh", "-c", "apt-get install -q -y --no-install-recommends /srv/v0.2.0/*.deb"); err != nil {
+			return err
+		}
+		if err := s.settled(m, "flanneld.service"); err != nil {
+			return err
+		}
+		return machines.Await(s.ctx, 30*time.Second, func() error {
+			out, err := m.Run(s.ctx, "sh", "-c", `readlink /proc/$(systemctl show --property=MainPID --value flanneld)/exe`)
+			if err == nil && out != "/usr/bin/flanneld" {
+				err = fmt.Errorf("%s: the old program still runs: %s", m.Name, out)
+			}
+			return err
+		})
+	})
+	if v := s.sh(t, from, "flanneld -version"); v != "v0.2.0" {
+		t.Errorf("version %s, want v0.2.0", v)
+	}
+	got := <-done
+	if got.err != nil || !lossless.MatchString(got.out) {
+		t.Errorf("pings: %v\n%s", got.err, got.out)
+	}
+	t.Log(lossless.FindString(got.out))
+	s.connected(t)
+	s.kept(t, before)
+}
+
+func (s *story) image(t *testing.T) {
+	out := s.sh(t, s.Machines[0], `ctr image import --index-name localhost/flanneld:test /srv/image.tar >/dev/null
+		name=$(ctr image list --quiet | grep flanneld | head -n 1)
+		ctr run --rm --net-host --cpu-shares=0 "$name" v /usr/bin/flanneld -version`)
+	if out != "v0.2.0" {
+		t.Errorf("the image says %q, want v0.2.0", out)
+	}
+	// As Kubernetes runs it: privileged, on the host's network, with the folders of the host; and the CNI plugin by an init container.
+	m := s.Machines[0]
+	s.sh(t, m, `systemctl stop flanneld
+		name=$(ctr image list --quiet | grep flanneld | head -n 1)
+		endpoints=$(sed -n 's/^FLANNELD_ETCD_ENDPOINTS=//p' /etc/flannel/flanneld.conf)
+		mount() { echo --mount "type=bind,src=$1,dst=$2,options=rbind:rw"; }
+		mkdir -p /tmp/cni-bin
+		ctr run --rm --cpu-shares=0 $(mount /tmp/cni-bin /host/opt/cni/bin) "$name" i /usr/bin/install-cni
+		cmp /tmp/cni-bin/flannel /opt/cni/bin/flannel
+		ctr run --detach --privileged --net-host --cpu-shares=0 $(mount /run/flannel /run/flannel) $(mount /var/lib/flannel /var/lib/flannel) \
+			"$name" f /usr/bin/flanneld -etcd-endpoints="$endpoints" -iface=eth0 -ip-masq`)
+	err := machines.Await(s.ctx, 20*time.Second, func() error {
+		out, err := m.Run(s.ctx, "flannelctl", "status", "--output=json")
+		if err == nil && !strings.Contains(strings.ReplaceAll(out, " ", ""), `"ready":true`) {
+			err = fmt.Errorf("status: %s", out)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	s.sh(t, m, "ctr task kill --signal TERM f; while ctr task list | grep -q '^f .*RUNNING'; do sleep 0.1; done; ctr container delete f; systemctl start flanneld")
+	s.connected(t)
+}
+
+func (s *story) remove(t *testing.T) {
+	m, other := s.Machines[2], s.Machines[0]
+	s.sh(t, m, "apt-get remove -q -y flanneld")
+	if out, err := s.ping(other, s.containers[m], "-c", "3", "-i", "0.1", "-W", "1"); err != nil {
+		t.Errorf("after the removal: %v\n%s", err, out)
+	}
+	s.sh(t, m, `rm -r /etc/systemd/system/docker.service.d /etc/docker/daemon.json; systemctl daemon-reload
+		apt-get purge -q -y flanneld flannel-cni-plugin`)
+	if left := without(s.files(t, m), s.before[m]); len(left) > 0 {
+		t.Errorf("files that are left: %v", left)
+	}
+	out := s.sh(t, m, "ip -o link; ip route; nft list tables; ls /run")
+	if strings.Contains(out, "flannel") {
+		t.Errorf("left in the kernel or in /run:\n%s", out)
+	}
+	s.sh(t, other, "docker rm --force box; FLANNEL_CLEAN=yes apt-get remove -q -y flanneld")
+	if out := s.sh(t, other, "ip -o link; ip route; nft list tables"); strings.Contains(out, "flannel") {
+		t.Errorf("left after a removal with FLANNEL_CLEAN=yes:\n%s", out)
+	}
+	s.sh(t, other, "apt-get install -q -y --no-install-recommends /srv/v0.2.0/flanneld_*.deb")
+	if err := s.settled(other, "flanneld.service"); err != nil {
+		t.Errorf("installed again: %v", err)
+	}
+}
