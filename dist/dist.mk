@@ -1,18 +1,22 @@
-# Targets of dist/: what puts flanneld on real hosts. The modules in its folders are apart so that the daemon's has few dependencies.
+# Targets of dist/: what puts flanneld on real hosts. Some of its folders are modules of their own, so that the daemon's has few
+# dependencies.
 
-.PHONY: release test-release test-monitoring
+.PHONY: release test-dist test-monitoring test-machines
 
 ## release: packages, archives, image, bills of materials and checksums, in build/release
 release:
 	cd dist/release && $(GO) run . -root ../..
 
-test: test-release
+test: test-dist test-monitoring
 
-test-release: deps
+test-dist: deps
 	cd dist/release && CI=1 $(GO) test -timeout 10m ./...
-
-test: test-monitoring
+	cd dist/cloud && CI=1 $(GO) test -timeout 5m ./...
 
 ## test-monitoring: alert rules and dashboard, by the code of promtool
 test-monitoring:
 	cd hack/promcheck && $(GO) test -timeout 5m ./...
+
+## test-machines: three booted machines with systemd, etcd, docker and our packages (root; a few minutes)
+test-machines: deps
+	CI=1 $(GO) test -tags machines -timeout 20m -v ./dist/machines
