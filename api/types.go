@@ -43,6 +43,7 @@ type Status struct {
 	Cluster     string            `json:"store_cluster,omitempty"` // identity of the store, hexadecimal
 	Pending     string            `json:"pending,omitempty"`       // waits for a restart
 	Drift       map[string]uint64 `json:"drift"`                   // objects changed by others and repaired, by kind
+	Datapath    map[string]uint64 `json:"datapath,omitempty"`      // counters of a datapath in user space
 	Passes      Passes            `json:"passes"`
 	Errors      []Event           `json:"errors"` // the last ones, oldest first
 	Firewall    *Firewall         `json:"firewall,omitempty"`

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -206,6 +207,9 @@ func TestADrainedHostLeavesItsSubnetToOthers(t *testing.T) {
 	c.refused(hosts[0], 4, "no daemon answers", "drain")
 }
 
+// dates are the lines of iptables-save that are new each time.
+var dates = regexp.MustCompile(`(?m)^# (Generated|Completed) .*\n`)
+
 // picture is all that a daemon may have changed on a host.
 func (c *cluster) picture(h *lab.Host) string {
 	c.t.Helper()
@@ -214,7 +218,7 @@ func (c *cluster) picture(h *lab.Host) string {
 		"ip -d link show", "ip addr show", "ip route show table all", "ip -6 route show table all", "ip rule show", "ip neigh show nud permanent",
 		"bridge fdb show", "nft list ruleset", "iptables-nft-save", "ip6tables-nft-save",
 	} {
-		fmt.Fprintf(&b, "# %s\n%s", command, must[string](c.t)(h.Output(command)))
+		fmt.Fprintf(&b, "# %s\n%s", command, dates.ReplaceAllString(must[string](c.t)(h.Output(command)), ""))
 	}
 	for _, dir := range []string{filepath.Dir(h.SubnetFile()), h.StateDir()} {
 		files, _ := filepath.Glob(dir + "/*")

@@ -1,9 +1,11 @@
-package main
+package main_test
 
 import (
 	"slices"
 	"strings"
 	"testing"
+
+	flannelctl "flanneld/cmd/flannelctl"
 )
 
 func TestSecretsStayOutOfTheBundle(t *testing.T) {
@@ -17,14 +19,14 @@ func TestSecretsStayOutOfTheBundle(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got := string(withoutSecrets([]byte(tt.in)))
+			got := string(flannelctl.WithoutSecrets([]byte(tt.in)))
 			if strings.Contains(got, "hunter2") || !strings.Contains(got, "REDACTED") {
 				t.Errorf("withoutSecrets(%q) = %q", tt.in, got)
 			}
 		})
 	}
-	if text := "10.5.1.0/24 via 10.5.1.0 dev flannel.1 onlink"; string(withoutSecrets([]byte(text))) != text {
-		t.Errorf("a line without secrets is changed to %q", withoutSecrets([]byte(text)))
+	if text := "10.5.1.0/24 via 10.5.1.0 dev flannel.1 onlink"; string(flannelctl.WithoutSecrets([]byte(text))) != text {
+		t.Errorf("a line without secrets is changed to %q", flannelctl.WithoutSecrets([]byte(text)))
 	}
 }
 
@@ -36,11 +38,11 @@ func TestRulesOfFlannelAreTold(t *testing.T) {
 		`-A FORWARD -j DOCKER-USER`:                                                     false,
 		`-A POSTROUTING -s 10.5.0.0/16 -j MASQUERADE`:                                   false,
 	} {
-		if got := flannelRules.MatchString(line); got != want {
+		if got := flannelctl.FlannelRules.MatchString(line); got != want {
 			t.Errorf("flannelRules matches %q: %t, want %t", line, got, want)
 		}
 	}
-	got := words(`-A X -m comment --comment "a \"b\" c" -j Y`)
+	got := flannelctl.Words(`-A X -m comment --comment "a \"b\" c" -j Y`)
 	want := []string{"-A", "X", "-m", "comment", "--comment", `a "b" c`, "-j", "Y"}
 	if !slices.Equal(got, want) {
 		t.Errorf("words = %q, want %q", got, want)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"flanneld/api"
+	"flanneld/backend"
 	"flanneld/probe"
 	"flanneld/subnet"
 )
@@ -84,4 +85,12 @@ func validateConfig(text []byte) error {
 		return err
 	}
 	return checkBackend(c)
+}
+
+// countersOf returns the counters of a backend whose datapath is in user space, nil of any other.
+func countersOf(b backend.Backend) func() map[string]uint64 {
+	if c, ok := b.(interface{ Counters() map[string]uint64 }); ok {
+		return c.Counters
+	}
+	return nil
 }

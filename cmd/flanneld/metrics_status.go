@@ -61,6 +61,8 @@ var (
 	leaseLeft  = prometheus.NewDesc(namespace+"_lease_remaining_seconds", "Time until the lease ends unless it is renewed; absent for a reservation.", nil, nil)
 	driftTotal = prometheus.NewDesc(namespace+"_drift_objects_total", "Kernel objects that others had changed and that were repaired.", []string{"kind"}, nil)
 	probePeers = prometheus.NewDesc(namespace+"_probe_peers", "Peers probed lately, by what was found; one may count for several.", []string{"finding"}, nil)
+	datapath   = prometheus.NewDesc(namespace+"_datapath_events_total", "Packets and bytes of a datapath in user space, and what became of them.", []string{"event"}, nil)
+	strangers  = prometheus.NewDesc(namespace+"_strangers_dropped_packets_total", "Tunnelled packets that did not come from a peer.", nil, nil)
 	packets    = prometheus.NewDesc(namespace+"_tunnel_packets_total", "Packets through the tunnel device.", []string{"device", "direction"}, nil)
 	octets     = prometheus.NewDesc(namespace+"_tunnel_bytes_total", "Bytes through the tunnel device.", []string{"device", "direction"}, nil)
 	drops      = prometheus.NewDesc(namespace+"_tunnel_dropped_packets_total", "Packets that the tunnel device dropped.", []string{"device", "direction", "reason"}, nil)
@@ -71,7 +73,7 @@ func (c *StatusCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, g := range c.gauges {
 		ch <- g.desc
 	}
-	for _, d := range []*prometheus.Desc{leaseLeft, driftTotal, probePeers, packets, octets, drops} {
+	for _, d := range []*prometheus.Desc{leaseLeft, driftTotal, probePeers, datapath, strangers, packets, octets, drops} {
 		ch <- d
 	}
 }
@@ -92,6 +94,12 @@ func (c *StatusCollector) Collect(ch chan<- prometheus.Metric) {
 		for finding, n := range map[string]int{"all": p.Peers, "failing": p.Failing, "one_way": p.OneWay, "small_mtu": p.SmallMTU} {
 			ch <- prometheus.MustNewConstMetric(probePeers, prometheus.GaugeValue, float64(n), finding)
 		}
+	}
+	for event, n := range s.Datapath {
+		ch <- prometheus.MustNewConstMetric(datapath, prometheus.CounterValue, float64(n), event)
+	}
+	if s.Firewall != nil {
+		ch <- prometheus.MustNewConstMetric(strangers, prometheus.CounterValue, float64(s.Firewall.Dropped))
 	}
 	text, err := os.ReadFile(c.devices)
 	if err != nil {

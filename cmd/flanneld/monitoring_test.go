@@ -15,7 +15,7 @@ import (
 // the code of Prometheus, in hack/promcheck.
 func TestRulesAndDashboardUseMetricsThatExist(t *testing.T) {
 	until := time.Now().Add(time.Hour)
-	m := metrics(t, api.Status{Devices: []string{"flannel.1"}, Drift: map[string]uint64{"fdb": 1}, Lease: api.Lease{Until: &until}, Probes: &api.ProbeSummary{}})
+	m := metrics(t, api.Status{Devices: []string{"flannel.1"}, Drift: map[string]uint64{"fdb": 1}, Lease: api.Lease{Until: &until}, Probes: &api.ProbeSummary{}, Firewall: &api.Firewall{}, Datapath: map[string]uint64{"sent": 1}})
 	m.Touch()
 	families, err := m.Gatherer().Gather()
 	if err != nil {

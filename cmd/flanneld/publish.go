@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"log/slog"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -20,14 +22,16 @@ type publisher struct {
 	manager *subnet.Manager
 	backend backend.Backend
 	saved   subnet.State
-	dirty   atomic.Bool // peers have changed since they were saved
-	failing string      // last error of a pass that was logged
+	dirty   atomic.Bool                   // peers have changed since they were saved
+	failing string                        // last error of a pass that was logged
+	told    map[netip.Prefix]subnet.Lease // peers that were logged, at debug level
 }
 
 // after is called by the loop at the end of each pass.
 func (p *publisher) after(v subnet.View, err error) {
 	p.dirty.Store(true)
 	p.say(err)
+	p.tell(v.Peers)
 	if len(v.Self) == 0 || err != nil && !ip.PeersOnly(err) {
 		p.status.pass(v, p.underlay.now(), err, false)
 		return
@@ -56,6 +60,26 @@ func (p *publisher) say(err error) {
 	} else {
 		p.log.Info("passes are clean again")
 	}
+}
+
+// tell logs which peers have come, changed and gone, at debug level.
+func (p *publisher) tell(peers []subnet.Lease) {
+	if !p.log.Enabled(context.Background(), slog.LevelDebug) {
+		return
+	}
+	now := make(map[netip.Prefix]subnet.Lease, len(peers))
+	for _, l := range peers {
+		now[l.Subnet] = l
+		if old, known := p.told[l.Subnet]; !known || old != l {
+			p.log.Debug("peer", "subnet", l.Subnet, "public", l.PublicIP, "data", l.BackendData, "new", !known)
+		}
+	}
+	for subnet, l := range p.told {
+		if _, there := now[subnet]; !there {
+			p.log.Debug("peer gone", "subnet", subnet, "public", l.PublicIP)
+		}
+	}
+	p.told = now
 }
 
 func (p *publisher) writeEnv(v subnet.View) error {

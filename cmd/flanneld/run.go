@@ -196,6 +196,7 @@ func (d *process) join(ctx context.Context) error {
 	if b, err = newBackend(config, d.host(), d.files); err != nil {
 		return err
 	}
+	counters := countersOf(b)
 	b = d.wall.guard(b, config, d.underlay.now)
 	p := &publisher{process: d, manager: m, backend: b}
 	loop := backend.NewLoop(m, b, d.log)
@@ -210,7 +211,7 @@ func (d *process) join(ctx context.Context) error {
 		settings.check(d.underlay.now().Link)
 	}
 	loop.After = p.after
-	d.status.join(sources{alive: loop.Alive, manager: m, backend: b})
+	d.status.join(sources{alive: loop.Alive, manager: m, backend: b, counters: counters})
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return m.Run(ctx) })

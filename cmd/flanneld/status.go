@@ -20,9 +20,10 @@ import (
 
 // sources are where the facts come from; what is nil says nothing yet.
 type sources struct {
-	alive   func() bool
-	manager *subnet.Manager
-	backend backend.Backend
+	alive    func() bool
+	manager  *subnet.Manager
+	backend  backend.Backend
+	counters func() map[string]uint64 // of a datapath in user space
 }
 
 // status is what the daemon tells about itself. Any goroutine may use it.
@@ -166,10 +167,24 @@ func (s *status) reasonLocked(l subnet.Status) string {
 	return strings.Join(reasons, "; ")
 }
 
-// report collects the facts.
+// report collects the facts, those included that the kernel is asked for.
 func (s *status) report() api.Status {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	r, from := s.reportLocked(), s.from
+	s.mu.Unlock()
+	if from.backend == nil {
+		return r
+	}
+	wall, drift := s.firewall()
+	r.Firewall, r.Drift["firewall"] = &wall, drift
+	r.Probes = summary(s.prober.Findings(), r.MTU)
+	if from.counters != nil {
+		r.Datapath = from.counters()
+	}
+	return r
+}
+
+func (s *status) reportLocked() api.Status {
 	l := s.leaseLocked()
 	r := s.fixed
 	r.Ready, r.Reason, r.Drained = s.ready, s.reasonLocked(l), s.drained
@@ -197,9 +212,6 @@ func (s *status) report() api.Status {
 		for k, n := range b.Drift() {
 			r.Drift[ip.Kind(k).String()] = uint64(n)
 		}
-		wall, drift := s.firewall()
-		r.Firewall, r.Drift["firewall"] = &wall, drift
-		r.Probes = summary(s.prober.Findings(), r.MTU)
 	}
 	return r
 }
@@ -215,7 +227,9 @@ func (s *status) ownLeaseLocked(l subnet.Status) api.Lease {
 
 // line is the one that "systemctl status" shows.
 func (s *status) line() string {
-	r := s.report()
+	s.mu.Lock()
+	r := s.reportLocked()
+	s.mu.Unlock()
 	text := "not ready"
 	if r.Ready {
 		var subnets []string
