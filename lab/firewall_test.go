@@ -22,10 +22,10 @@ const silence = 500 * time.Millisecond
 // arrival sends datagrams from one namespace to an address that another one listens on, and returns the source that arrives; the zero
 // value if none does within the time. dst is what the sender addresses, at is where the listener is.
 type arrival struct {
-	from   *lab.Namespace
+	from   inNamespace
 	source netip.Addr     // to send from; the zero value: the kernel's choice
 	dst    netip.AddrPort // to send to; the zero value: at
-	to     *lab.Namespace
+	to     inNamespace
 	at     netip.AddrPort
 	within time.Duration
 }
