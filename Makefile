@@ -56,7 +56,8 @@ soak:
 	$(GO) test -timeout 0 ./subnet -run TestNoScheduleOfFaults -v -sim.schedules $(SCHEDULES)
 
 ## demo: three hosts on one overlay, from nothing to a ping between pods (root); HOLD=1 keeps it up
-demo: deps build
+demo: build
+	@hack/install-packages iproute2 iptables
 	$(GO) build -o $(BUILD)/demo ./lab/demo
 	$(BUILD)/demo -flanneld $(BUILD)/flanneld $(if $(HOLD),-hold)
 
