@@ -1,0 +1,145 @@
+package lab_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"flanneld/lab"
+)
+
+// ways are the ways from one host to another that are compared; the first one is the bare link.
+var ways = []struct{ name, backend string }{
+	{"bare link", ""},
+	{"host-gw", `{"Type":"host-gw"}`},
+	{"vxlan", `{"Type":"vxlan"}`},
+	{"udp", `{"Type":"udp"}`},
+	{"udp without offloads", `{"Type":"udp","Offload":false}`},
+}
+
+// measures are what is measured, and how.
+var measures = []struct {
+	name, unit string
+	run        func(p *pair) float64
+}{
+	{"TCP, 1 stream", "Gbit/s", func(p *pair) float64 { return p.iperf("-t", "2").End.Received.Bits / 1e9 }},
+	{"TCP, 4 streams", "Gbit/s", func(p *pair) float64 { return p.iperf("-t", "2", "-P", "4").End.Received.Bits / 1e9 }},
+	{"UDP of 64 bytes", "1000/s", func(p *pair) float64 {
+		sum := p.iperf("-t", "2", "-u", "-l", "64", "-b", "0").End.Sum
+		return float64(sum.Packets-sum.Lost) / sum.Seconds / 1e3
+	}},
+	{"round trip", "ms", (*pair).ping},
+}
+
+// pair is two hosts, and the address by which the first reaches the second.
+type pair struct {
+	*cluster
+	from *lab.Host
+	to   netip.Addr
+}
+
+// report is the part of iperf3's report that is used.
+type report struct {
+	Error string
+	End   struct {
+		Received struct {
+			Bits float64 `json:"bits_per_second"`
+		} `json:"sum_received"`
+		Sum struct {
+			Packets, Seconds float64
+			Lost             float64 `json:"lost_packets"`
+		}
+	}
+}
+
+func (p *pair) iperf(args ...string) report {
+	p.t.Helper()
+	out, err := p.from.Exec(p.ctx, append([]string{"iperf3", "-J", "-O", "0.5", "-c", p.to.String()}, args...)...)
+	var r report
+	if jsonErr := json.Unmarshal([]byte(out), &r); jsonErr != nil || r.Error != "" || err != nil {
+		p.t.Fatalf("iperf3 %v: %v %v %s", args, err, jsonErr, r.Error)
+	}
+	return r
+}
+
+func (p *pair) ping() float64 {
+	p.t.Helper()
+	out := must[string](p.t)(p.from.Exec(p.ctx, "ping", "-q", "-i", "0.01", "-c", "100", p.to.String()))
+	_, rest, _ := strings.Cut(out, "min/avg/max/mdev = ")
+	fields := strings.Split(rest, "/")
+	if len(fields) < 2 {
+		p.t.Fatalf("ping: %s", out)
+	}
+	return must[float64](p.t)(strconv.ParseFloat(fields[1], 64))
+}
+
+// newPair starts two hosts with a network of a backend; without one they reach each other by the link.
+func newPair(b *testing.B, backend string) *pair {
+	c := newClusterWith(b, lab.Options{})
+	c.ctx = b.Context() // the rounds take longer than any wait
+	hosts := c.hosts(2)
+	must[*lab.Process](b)(hosts[1].Start("iperf3", "iperf3", "-s"))
+	p := &pair{c, hosts[0], hosts[1].Addr}
+	if backend != "" {
+		c.startAll(hosts, c.etcd(`{"Network":"10.5.0.0/16","Backend":`+backend+`}`))
+		c.pods(hosts...)
+		p.to = c.subnets(hosts[1])[0].Addr().Next()
+	}
+	_, err := p.from.Ping(p.ctx, p.to, lab.PingOptions{})
+	c.ok(err)
+	c.await(func() error {
+		_, err := p.from.Exec(p.ctx, "iperf3", "-J", "-n", "1K", "-c", p.to.String())
+		return err
+	})
+	return p
+}
+
+// rounds is how often all is measured; the medians count.
+const rounds = 3
+
+// BenchmarkSpeed compares the backends with the bare link between two hosts of the lab, and prints a table. All that is
+// compared is measured in turn, so that what else the machine does concerns all of it.
+func BenchmarkSpeed(b *testing.B) {
+	pairs := make([]*pair, len(ways))
+	for i, w := range ways {
+		pairs[i] = newPair(b, w.backend)
+	}
+	values := map[[2]int][]float64{}
+	for range rounds {
+		for m, measure := range measures {
+			for w, p := range pairs {
+				values[[2]int{w, m}] = append(values[[2]int{w, m}], measure.run(p))
+			}
+		}
+	}
+	head, line := "| |", "|---|"
+	for _, w := range ways {
+		head, line = head+" "+w.name+" |", line+"---|"
+	}
+	table := head + "\n" + line + "\n"
+	for m, measure := range measures {
+		table += "| " + measure.name + " |"
+		bare := median(values[[2]int{0, m}])
+		for w := range ways {
+			v := median(values[[2]int{w, m}])
+			table += fmt.Sprintf(" %.3g %s (%.2f) |", v, measure.unit, v/bare)
+			name := strings.ReplaceAll(ways[w].name+": "+measure.name, " ", "_")
+			b.Run(name, func(b *testing.B) {
+				b.ReportMetric(v, measure.unit)
+				b.ReportMetric(v/bare, "ratio")
+				b.ReportMetric(0, "ns/op")
+			})
+		}
+		table += "\n"
+	}
+	fmt.Print("\n" + table + "\n")
+}
+
+func median(v []float64) float64 {
+	v = slices.Sorted(slices.Values(v))
+	return v[len(v)/2]
+}
