@@ -71,3 +71,6 @@ func (s *fdStore) close() {
 	}
 	s.names, s.files = nil, nil
 }
+
+// ForgetFiles closes what the host's daemon has given to be kept: the next one starts as without a service manager that does so.
+func (h *Host) ForgetFiles() { h.kept.close() }

@@ -56,14 +56,20 @@ type report struct {
 	}
 }
 
+// iperf runs iperf3, a few times if need be: on a machine that is busy it gives up easily.
 func (p *pair) iperf(args ...string) report {
 	p.t.Helper()
-	out, err := p.from.Exec(p.ctx, append([]string{"iperf3", "-J", "-O", "0.5", "-c", p.to.String()}, args...)...)
-	var r report
-	if jsonErr := json.Unmarshal([]byte(out), &r); jsonErr != nil || r.Error != "" || err != nil {
-		p.t.Fatalf("iperf3 %v: %v %v %s", args, err, jsonErr, r.Error)
+	var failed error
+	for range 5 {
+		out, err := p.from.Exec(p.ctx, append([]string{"iperf3", "-J", "-O", "0.5", "-c", p.to.String()}, args...)...)
+		var r report
+		if jsonErr := json.Unmarshal([]byte(out), &r); err == nil && jsonErr == nil && r.Error == "" {
+			return r
+		}
+		failed = fmt.Errorf("iperf3 %v: %s %w", args, r.Error, err)
 	}
-	return r
+	p.t.Fatal(failed)
+	return report{}
 }
 
 func (p *pair) ping() float64 {

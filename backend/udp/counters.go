@@ -14,6 +14,7 @@ const (
 	receivedBytes
 	icmpSent
 	icmpWithheld
+	icmpFailed
 
 	dropMalformed
 	dropNoRoute
@@ -35,6 +36,7 @@ var counterNames = [counterCount]string{
 	receivedBytes:   "received bytes",
 	icmpSent:        "ICMP errors sent",
 	icmpWithheld:    "ICMP errors withheld",
+	icmpFailed:      "ICMP errors not sent",
 	dropMalformed:   "dropped: malformed",
 	dropNoRoute:     "dropped: no lease for the destination",
 	dropExpired:     "dropped: time to live exceeded",

@@ -15,6 +15,10 @@ type edge interface {
 	// Write gives the device one packet in pieces, the first of which begins with a virtio-net header.
 	Write(pieces [][]byte) error
 
+	// Answer has the kernel send a packet of ours to dst. Written to the device, it would be taken for forged: its source is an
+	// address of this host.
+	Answer(dst netip.Addr, p []byte) error
+
 	// Receive reads messages from the socket of a family and returns how many; errAgain: there are none now.
 	Receive(f family, in []inbound) (int, error)
 

@@ -14,6 +14,7 @@ import (
 type ports struct {
 	queue int
 	fds   [families]int // -1: none
+	raw   [families]int // raw sockets, -1: none
 	port  uint16        // of all peers
 
 	poll    []unix.PollFd // stop, queue, sockets
@@ -38,9 +39,9 @@ func newMessages(n, pieces int) messages {
 }
 
 // newPorts returns an edge over open descriptors, which stay the caller's. stop is an eventfd that ends Wait.
-func newPorts(stop, queue int, fds [families]int, port uint16, inbox int) *ports {
+func newPorts(stop, queue int, fds, raw [families]int, port uint16, inbox int) *ports {
 	p := &ports{
-		queue: queue, fds: fds, port: port, iov: make([]unix.Iovec, maxPieces),
+		queue: queue, fds: fds, raw: raw, port: port, iov: make([]unix.Iovec, maxPieces),
 		receive: newMessages(inbox, inbox), send: newMessages(outMessages, outPieces),
 	}
 	p.poll = []unix.PollFd{{Fd: int32(stop), Events: unix.POLLIN}, {Fd: int32(queue), Events: unix.POLLIN}}
@@ -62,6 +63,11 @@ func (p *ports) Write(pieces [][]byte) error {
 		p.iov[i].SetLen(len(b))
 	}
 	return writeDevice(p.queue, p.iov[:len(pieces)])
+}
+
+// Answer implements edge.
+func (p *ports) Answer(dst netip.Addr, b []byte) error {
+	return unix.Sendto(p.raw[familyOf(dst)], b, unix.MSG_DONTWAIT, sockaddr(netip.AddrPortFrom(dst, 0)))
 }
 
 // Receive implements edge.

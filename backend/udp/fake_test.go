@@ -102,6 +102,12 @@ func (f *Worker) Write(pieces [][]byte) error {
 	return nil
 }
 
+// Answer implements edge. The packet counts as written.
+func (f *Worker) Answer(_ netip.Addr, p []byte) error {
+	f.Written = append(f.Written, append(make([]byte, vnetSize), p...))
+	return nil
+}
+
 // Receive implements edge.
 func (f *Worker) Receive(of family, in []inbound) (int, error) {
 	n := 0

@@ -13,6 +13,7 @@ type session struct {
 	workers []*worker
 	old     []interface{ close() } // used by earlier sessions alone
 	event   int                    // an eventfd, readable when the workers shall end
+	raw     [families]int          // sockets for ICMP errors, -1: none
 	done    sync.WaitGroup
 }
 
@@ -26,6 +27,12 @@ func newSession(d *datapath) (*session, error) {
 		return nil, fmt.Errorf("open eventfd: %w", err)
 	}
 	s := &session{event: event}
+	for f, o := range socketOptions {
+		if s.raw[f], err = unix.Socket(o.domain, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW); err != nil {
+			s.raw[f] = -1 // CAP_NET_RAW may be missing, or IPv6; senders wait in vain then for ICMP errors, which are counted
+			d.log.Debug("no socket for ICMP errors", "error", err)
+		}
+	}
 	for i := range d.workers {
 		fds, merge := [families]int{-1, -1}, true
 		for f, sockets := range d.sockets {
@@ -34,7 +41,7 @@ func newSession(d *datapath) (*session, error) {
 				merge = merge && sockets.segments
 			}
 		}
-		p := newPorts(event, d.device.queues[i], fds, d.spec.port, inboxMessages)
+		p := newPorts(event, d.device.queues[i], fds, s.raw, d.spec.port, inboxMessages)
 		w := newWorker(p, &d.table, d.errors, &d.counters[i], inboxMessages, merge)
 		w.run.tcp, w.run.udp = d.device.tcp(), d.device.udp()
 		s.workers = append(s.workers, w)
@@ -58,4 +65,5 @@ func (s *session) stop() {
 	_, _ = unix.Write(s.event, one[:])
 	s.done.Wait()
 	_ = unix.Close(s.event)
+	closeAll(s.raw[:])
 }

@@ -21,8 +21,7 @@ type worker struct {
 	out    outbox
 	in     []inbound
 	run    run
-	reply  [vnetSize + maxError6]byte
-	pieces [1][]byte
+	reply  [maxError6]byte
 	faulty func(dst netip.Addr, mtu int)
 }
 
@@ -125,11 +124,9 @@ func (w *worker) complain(t *table, what complaint, p []byte, h *header, mtu int
 		w.counters.add(icmpWithheld, 1)
 		return
 	}
-	vnet{}.put(w.reply[:])
-	n := vnetSize + putError(w.reply[vnetSize:], what, p, h, own, mtu)
-	w.pieces[0] = w.reply[:n]
-	if err := w.edge.Write(w.pieces[:]); err != nil {
-		w.counters.add(dropWrite, 1)
+	n := putError(w.reply[:], what, p, h, own, mtu)
+	if err := w.edge.Answer(h.src, w.reply[:n]); err != nil {
+		w.counters.add(icmpFailed, 1)
 		return
 	}
 	w.counters.add(icmpSent, 1)

@@ -1,0 +1,200 @@
+package lab_test
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"flanneld/api"
+	"flanneld/lab"
+)
+
+// datapath returns the counters of a daemon's datapath.
+func (c *cluster) datapath(d *lab.Daemon) map[string]uint64 {
+	c.t.Helper()
+	_, text, err := d.Get(c.ctx, "/status")
+	c.ok(err)
+	var s api.Status
+	c.ok(json.Unmarshal([]byte(text), &s))
+	return s.Datapath
+}
+
+// transfer sends bytes over TCP from one namespace to an address in another, and wants them to arrive.
+func (c *cluster) transfer(from, to *lab.Namespace, addr netip.Addr, size int) {
+	c.t.Helper()
+	sent := make([]byte, size)
+	_, _ = rand.Read(sent)
+	l := must[net.Listener](c.t)(to.Listen("tcp", netip.AddrPortFrom(addr, 7777).String()))
+	defer l.Close()
+	got := make(chan []byte, 1)
+	go func() {
+		var b []byte
+		if conn, err := l.Accept(); err == nil {
+			b, _ = io.ReadAll(conn) // what is missing shows
+			_ = conn.Close()
+		}
+		got <- b
+	}()
+	conn := must[net.Conn](c.t)(from.Dial(c.ctx, "tcp", l.Addr().String()))
+	_, err := conn.Write(sent)
+	c.ok(errors.Join(err, conn.Close()))
+	select {
+	case b := <-got:
+		if !bytes.Equal(b, sent) {
+			c.t.Errorf("%d bytes to %s, %d arrived, or others", len(sent), addr, len(b))
+		}
+	case <-c.ctx.Done():
+		c.t.Fatalf("transfer to %s: %v", addr, c.ctx.Err())
+	}
+}
+
+func TestUDPBulkAndSmallPacketsArriveUnderEveryOffload(t *testing.T) {
+	for _, offload := range []bool{true, false} {
+		t.Run(fmt.Sprint("offload ", offload), func(t *testing.T) {
+			c := newCluster(t)
+			e := c.etcd(fmt.Sprintf(`{"Network":"10.5.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:5::/48","Backend":{"Type":"udp","Offload":%t}}`, offload))
+			hosts := c.hosts(2)
+			daemons := c.startAll(hosts, e)
+			pods := c.pods(hosts...)
+			for _, a := range pods[1].Addrs {
+				c.transfer(pods[0].Namespace, pods[1].Namespace, a, 20<<20)
+			}
+			for _, a := range pods[0].Addrs {
+				c.transfer(pods[1].Namespace, pods[0].Namespace, a, 20<<20)
+			}
+			for name, n := range c.datapath(daemons[0]) {
+				if strings.HasPrefix(name, "dropped") && !strings.Contains(name, "no lease") && n > 0 {
+					t.Errorf("%s: %d", name, n)
+				}
+			}
+		})
+	}
+}
+
+// TestUDPHealsWhateverIsTampered breaks what stands in the kernel, and wants traffic back and the kernel's state as it was.
+func TestUDPHealsWhateverIsTampered(t *testing.T) {
+	s := newSite(t, network{"udp", lab.Dual}, 2)
+	h := s.hosts[0]
+	state := func() (string, error) {
+		var out string
+		for _, command := range []string{
+			"ip -br addr show dev flannel0 scope global", "ip route show dev flannel0", "ip -6 route show dev flannel0 proto 70", "ip -o link show dev flannel0",
+		} {
+			text, err := h.Output(command)
+			if err != nil {
+				return "", err
+			}
+			if i := strings.Index(text, ": flannel0:"); i >= 0 {
+				text, _, _ = strings.Cut(text[i:], " qdisc") // without its number
+			}
+			out += text
+		}
+		return out, nil
+	}
+	before := must[string](t)(state())
+	for _, command := range []string{
+		"ip link del flannel0",
+		"ip link set flannel0 down",
+		"ip link set flannel0 mtu 1300",
+		"ip link set flannel0 down name gone0",
+		"ip addr flush dev flannel0",
+		"ip addr add 10.99.0.1/24 dev flannel0",
+		"ip route del 10.5.0.0/16 dev flannel0",
+		"ip -6 route del fd00:5::/48 dev flannel0",
+		"ip route add 10.5.99.0/24 dev flannel0",
+	} {
+		t.Run(command, func(t *testing.T) {
+			s := s.in(t)
+			s.ok(h.Run(command))
+			s.await(func() error {
+				after, err := state()
+				if err == nil && after != before {
+					err = fmt.Errorf("got\n%s\nwant\n%s", after, before)
+				}
+				return err
+			})
+			s.reaches(s.pods[0].Namespace, s.pods[1], lab.PingOptions{})
+			s.reaches(s.pods[1].Namespace, s.pods[0], lab.PingOptions{})
+		})
+	}
+	t.Run("a device of another kind in its place", func(t *testing.T) {
+		s := s.in(t)
+		s.ok(s.daemons[0].Stop(s.ctx))
+		h.ForgetFiles()
+		s.ok(h.Run("ip link del flannel0", "ip link add flannel0 type bridge"))
+		s.daemons[0] = s.flanneld(h, s.store)
+		s.reaches(s.pods[0].Namespace, s.pods[1], lab.PingOptions{})
+	})
+}
+
+// TestUDPRestartWithoutAServiceManager restarts a daemon whose files nobody keeps: the device stays, and so do connections; packets
+// are lost only while no process reads.
+func TestUDPRestartWithoutAServiceManager(t *testing.T) {
+	s := newSite(t, network{"udp", lab.IPv4}, 2)
+	l := must[net.Listener](t)(s.pods[1].Listen("tcp", netip.AddrPortFrom(s.pods[1].Addr(), 7).String()))
+	defer l.Close()
+	go func() {
+		if conn, err := l.Accept(); err == nil {
+			_, _ = io.Copy(conn, conn) // ends with the connection
+		}
+	}()
+	conn := must[net.Conn](t)(s.pods[0].Dial(s.ctx, "tcp", l.Addr().String()))
+	defer conn.Close()
+	echo := func() {
+		t.Helper()
+		_, err := conn.Write([]byte("hello"))
+		s.ok(err)
+		s.ok(conn.SetReadDeadline(time.Now().Add(patience)))
+		_, err = io.ReadFull(conn, make([]byte, 5))
+		s.ok(err)
+	}
+	echo()
+	index := must[string](t)(s.hosts[0].Output("ip -o link show flannel0"))[:3]
+	pings := s.pinged(s.pods[0], s.pods[1])
+	s.ok(s.daemons[0].Stop(s.ctx))
+	s.hosts[0].ForgetFiles()
+	s.daemons[0] = s.flanneld(s.hosts[0], s.store)
+	echo()
+	st := pings[0].Stop()
+	t.Log(st)
+	if now := must[string](t)(s.hosts[0].Output("ip -o link show flannel0"))[:3]; now != index {
+		t.Errorf("the device was made anew: number %s, before %s", now, index)
+	}
+}
+
+func TestUDPTellsHopsAndUnreachableNetworks(t *testing.T) {
+	s := newSite(t, network{"udp", lab.IPv4}, 2)
+	out, _ := s.pods[0].Exec(s.ctx, "ping", "-c", "1", "-W", "2", "-t", "2", s.pods[1].Addr().String()) // it fails, which is wanted
+	if !strings.Contains(out, "Time to live exceeded") {
+		t.Errorf("ping with two hops: %s", out)
+	}
+	_, err := s.pods[0].Dial(s.ctx, "tcp", "10.5.250.1:80")
+	if err == nil || !strings.Contains(err.Error(), "network is unreachable") && !strings.Contains(err.Error(), "no route to host") {
+		t.Errorf("a subnet that nobody leases: %v", err)
+	}
+}
+
+func TestUDPDropsWhatStrangersSend(t *testing.T) {
+	s := newSite(t, network{"udp", lab.IPv4}, 2)
+	before := s.datapath(s.daemons[0])
+	stranger := s.host("stranger")
+	conn := must[net.Conn](t)(stranger.Dial(s.ctx, "udp", netip.AddrPortFrom(s.hosts[0].Addr, 8285).String()))
+	defer conn.Close()
+	_, err := conn.Write([]byte{0x45, 0, 0, 20, 19: 1})
+	s.ok(err)
+	s.await(func() error {
+		const name = "dropped: sender is no peer"
+		if now := s.datapath(s.daemons[0])[name]; now != before[name]+1 {
+			return fmt.Errorf("%s: %d", name, now)
+		}
+		return nil
+	})
+}
