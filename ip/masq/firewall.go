@@ -43,6 +43,8 @@ type edge interface {
 	remove(t foreignTable) error
 	// chains returns the chains of all tables of the namespace.
 	chains() ([]foreignChain, error)
+	// lead makes the rules of a chain that carry a mark these, before all others, and reports whether that was a change.
+	lead(c foreignChain, mark string, rules []rule) (bool, error)
 	// dropped returns what the table has dropped since it was written.
 	dropped(t table) (uint64, []Stranger, error)
 	// diagnose says what the kernel lacks for the table, nil if nothing.
@@ -77,6 +79,7 @@ type Firewall struct {
 	lacks    error // what the kernel lacks, so that iptables stands in
 	failed   error // of the last pass
 	problems []string
+	admitted bool // firewalld's table has our rules
 	blocked  bool // the kernel forwards nothing
 	drops    drops
 }
@@ -332,6 +335,9 @@ func (f *Firewall) lookAround(ctx context.Context, rules Rules, chains []foreign
 		}
 	}
 	f.drift += out.drift
+	if obstacle := f.admitLocked(ctx, rules, chains); obstacle != "" {
+		out.problems = append(out.problems, obstacle)
+	}
 	f.sayLocked(append(out.problems, unforwarded(f.host.runner, rules.Networks)...))
 	if out.failed {
 		f.hostDoubt.Store(true)

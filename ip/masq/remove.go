@@ -37,6 +37,11 @@ func (f *Firewall) removeAll(ctx context.Context, dry bool) ([]string, error) {
 	if listed != nil {
 		chains = nil
 	}
+	if !dry {
+		if problem := f.admitLocked(ctx, Rules{}, chains); problem != "" {
+			err = errors.Join(err, errors.New(problem))
+		}
+	}
 	out := f.host.pass(ctx, hostInput{chains: chains})
 	for _, p := range out.problems {
 		err = errors.Join(err, errors.New(p))
