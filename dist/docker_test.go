@@ -12,6 +12,8 @@ import (
 
 const usual = "FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.34.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n"
 
+const usual6 = "FLANNEL_IPV6_NETWORK=fd00:5::/48\nFLANNEL_IPV6_SUBNET=fd00:5:0:22::1/64\n"
+
 const (
 	each = "DOCKER_OPT_BIP=\"--bip=10.5.34.1/24\"\nDOCKER_OPT_IPMASQ=\"--ip-masq=false\"\nDOCKER_OPT_MTU=\"--mtu=1450\"\n"
 	all  = "DOCKER_OPTS=\" --bip=10.5.34.1/24 --ip-masq=false --mtu=1450\"\n"
@@ -34,6 +36,13 @@ var dockerOptions = []struct {
 	{"a last line without an end counts", "-c", strings.TrimSuffix(usual, "\n"), all},
 	{"quotes and carriage returns are taken off", "-c", "FLANNEL_SUBNET=\"10.5.34.1/24\"\r\nFLANNEL_MTU='1450'\r\nFLANNEL_IPMASQ=true\r\n", all},
 	{"other lines do not matter", "-c", "# FLANNEL_MTU=9\nX=1\n\n PATH=/nowhere\nIFS=.\n" + usual + "FLANNEL_IPV6_SUBNET=fd00:5:0:22::1/64\n", all},
+	{"-6 adds the IPv6 subnet", "-c -6", usual + usual6, strings.Replace(all, "1450", "1450 --ipv6 --fixed-cidr-v6=fd00:5:0:22::0/64", 1)},
+	{"-6 with -i", "-i -6", usual + usual6, each + "DOCKER_OPT_IPV6=\"--ipv6\"\nDOCKER_OPT_FIXED_CIDR_V6=\"--fixed-cidr-v6=fd00:5:0:22::0/64\"\n"},
+	{"-6 of a small subnet", "-c -6", usual + "FLANNEL_IPV6_SUBNET=fd00:5::d/126\n", strings.Replace(all, "1450", "1450 --ipv6 --fixed-cidr-v6=fd00:5::c/126", 1)},
+	{"-6 in a network without IPv6 adds nothing", "-c -6", usual, all},
+	{"without -6 a network with IPv6 adds nothing", "-c", usual + usual6, all},
+	{"an IPv6 subnet that would run a command is an error", "-c -6", usual + "FLANNEL_IPV6_SUBNET=fd00::1/64;touch ran\n", ""},
+	{"an IPv6 subnet that is none is an error", "-c -6", usual + "FLANNEL_IPV6_SUBNET=$(touch ran)\n", ""},
 	{"a subnet that would run a command is an error", "-c", "FLANNEL_SUBNET=$(touch ran)\n", ""},
 	{"a command behind a subnet is an error", "-c", "FLANNEL_SUBNET=10.5.34.1/24;touch ran\n", ""},
 	{"backquotes are an error", "-c", "FLANNEL_SUBNET=10.5.34.1/24`touch ran`\n", ""},

@@ -11,10 +11,11 @@ key=DOCKER_OPTS
 individual=
 combined=
 ip_masq=yes
+ipv6=
 
 usage() {
 	cat <<END
-Usage: $name [-f FLANNEL-ENV-FILE] [-d DOCKER-ENV-FILE] [-i] [-c] [-m] [-k COMBINED-KEY]
+Usage: $name [-f FLANNEL-ENV-FILE] [-d DOCKER-ENV-FILE] [-i] [-c] [-m] [-6] [-k COMBINED-KEY]
 
 Writes options for the docker daemon, made from flanneld's subnet file.
 
@@ -23,6 +24,7 @@ Writes options for the docker daemon, made from flanneld's subnet file.
   -i        one variable an option: DOCKER_OPT_BIP, DOCKER_OPT_IPMASQ, DOCKER_OPT_MTU
   -c        all options in one variable; neither -i nor -c: both
   -m        leave out --ip-masq
+  -6        add --ipv6 and --fixed-cidr-v6 where the network has IPv6
   -k KEY    the name of that one variable (default $key)
 END
 }
@@ -32,13 +34,14 @@ fail() {
 	exit 1
 }
 
-while getopts f:d:icmk:h option; do
+while getopts f:d:icm6k:h option; do
 	case $option in
 	f) env_file=$OPTARG ;;
 	d) docker_file=$OPTARG ;;
 	i) individual=yes ;;
 	c) combined=yes ;;
 	m) ip_masq= ;;
+	6) ipv6=yes ;;
 	k) key=$OPTARG ;;
 	h) usage; exit 0 ;;
 	*) usage >&2; exit 1 ;;
@@ -68,10 +71,11 @@ unquote() {
 }
 
 [ -r "$env_file" ] || fail "$env_file: cannot be read; is flanneld running, and has it got a subnet?"
-subnet= mtu= masq=
+subnet= subnet6= mtu= masq=
 while IFS= read -r line || [ -n "$line" ]; do
 	case $line in
 	FLANNEL_SUBNET=*) subnet=$(unquote "${line#*=}") ;;
+	FLANNEL_IPV6_SUBNET=*) subnet6=$(unquote "${line#*=}") ;;
 	FLANNEL_MTU=*) mtu=$(unquote "${line#*=}") ;;
 	FLANNEL_IPMASQ=*) masq=$(unquote "${line#*=}") ;;
 	esac
@@ -82,6 +86,13 @@ case $subnet in
 esac
 case $subnet in
 *[!0-9./]*) fail "$env_file: FLANNEL_SUBNET=$subnet is no IPv4 subnet" ;;
+esac
+case $subnet6 in
+'' | [0-9a-f]*:*[159d]/[0-9]*) ;;
+*) fail "$env_file: FLANNEL_IPV6_SUBNET=$subnet6 is no first address of an IPv6 subnet" ;;
+esac
+case $subnet6 in
+*[!0-9a-f:/]*) fail "$env_file: FLANNEL_IPV6_SUBNET=$subnet6 is no IPv6 subnet" ;;
 esac
 case $mtu in
 *[!0-9]*) fail "$env_file: FLANNEL_MTU=$mtu is no number" ;;
@@ -105,6 +116,18 @@ if [ -n "$ip_masq" ]; then
 	if [ "$masq" = true ]; then option IPMASQ --ip-masq=false; else option IPMASQ --ip-masq=true; fi
 fi
 [ -z "$mtu" ] || option MTU "--mtu=$mtu"
+if [ -n "$ipv6" ] && [ -n "$subnet6" ]; then
+	# The file has the first usable address, docker wants the subnet: one less.
+	address=${subnet6%/*}
+	case $address in
+	*1) last=0 ;;
+	*5) last=4 ;;
+	*9) last=8 ;;
+	*) last=c ;;
+	esac
+	option IPV6 --ipv6
+	option FIXED_CIDR_V6 "--fixed-cidr-v6=${address%?}$last/${subnet6#*/}"
+fi
 [ -z "$combined" ] || text="${text}$key=\"$all\"
 "
 

@@ -1,0 +1,123 @@
+package lab_test
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"flanneld/lab"
+)
+
+// tunnels are the networks whose backend adds bytes to a packet.
+func tunnels() []network {
+	var out []network
+	for _, net := range networks() {
+		if net.backend != "host-gw" {
+			out = append(out, net)
+		}
+	}
+	return out
+}
+
+// overhead is what the tunnel adds to a packet of the family of an address, in bytes.
+func (n network) overhead(a netip.Addr) int {
+	n.families = lab.IPv6
+	if a.Is4() {
+		n.families = lab.IPv4
+	}
+	return 1500 - n.mtu()
+}
+
+// deviceMTU is that of the device which takes packets to an address.
+func (n network) deviceMTU(a netip.Addr) int {
+	if n.backend == "udp" { // one device for both
+		return n.mtu()
+	}
+	return 1500 - n.overhead(a)
+}
+
+func TestPacketsOnTheWireAndWhatIsTooBig(t *testing.T) {
+	for _, net := range tunnels() {
+		t.Run(net.String(), func(t *testing.T) {
+			s := newSite(t, net, 2)
+			for _, a := range s.pods[1].Addrs {
+				s.wireFormIsThatOfFlannel(a)
+				s.podIsToldTheMTU(a)
+				s.smallerPathIsNoHole(a)
+			}
+		})
+	}
+}
+
+// wireFormIsThatOfFlannel pings a pod with a full packet and looks at the underlay.
+func (s *site) wireFormIsThatOfFlannel(to netip.Addr) {
+	s.t.Helper()
+	wire := must[*lab.Capture](s.t)(s.hosts[0].Capture("eth0"))
+	defer wire.Stop()
+	_, err := s.pods[0].Ping(s.ctx, to, lab.PingOptions{Size: s.mtu(), DontFragment: true})
+	s.ok(err)
+	dst := to.AsSlice()
+	s.await(func() error {
+		seen := wire.Seen()
+		for _, d := range seen {
+			header, ok := s.tunnelHeader(d)
+			if ok && bytes.Contains(d.Payload[header:min(len(d.Payload), header+40)], dst) && d.Size == s.mtu()+s.overhead(to) &&
+				d.Src.Addr() == s.hosts[0].AddrOf(to) && d.Dst.Addr() == s.hosts[1].AddrOf(to) {
+				return nil
+			}
+		}
+		return fmt.Errorf("no full packet to %s among %d datagrams: %+.200v", to, len(seen), seen)
+	})
+}
+
+// tunnelHeader returns where the inner IP packet starts in a datagram of the tunnel.
+func (s *site) tunnelHeader(d lab.Datagram) (int, bool) {
+	if s.backend == "udp" {
+		return 0, d.Dst.Port() == 8285 && d.Src.Port() == 8285
+	}
+	// RFC 7348: flags with the bit for a valid VNI, reserved, VNI, reserved; then an Ethernet frame.
+	return 8 + 14, d.Dst.Port() == 8472 && bytes.HasPrefix(d.Payload, []byte{8, 0, 0, 0, 0, 0, 1, 0})
+}
+
+// podIsToldTheMTU has a pod whose own MTU is too large send what does not fit.
+func (s *site) podIsToldTheMTU(to netip.Addr) {
+	s.t.Helper()
+	p := must[*lab.Pod](s.t)(s.hosts[0].Pod())
+	port := strings.TrimPrefix(p.Name()[strings.LastIndex(p.Name(), "-"):], "-")
+	s.ok(s.hosts[0].Run("ip link set "+port+" mtu 1500", "ip link set cni0 mtu 1500"))
+	s.ok(p.Run("ip link set eth0 mtu 1500"))
+	s.toldMTU(p, to, s.deviceMTU(to), 1500)
+}
+
+// toldMTU sends packets of a size until the pod knows the path MTU.
+func (s *site) toldMTU(p *lab.Pod, to netip.Addr, want, size int) {
+	s.t.Helper()
+	pings := must[*lab.Pings](s.t)(p.Pings(to, lab.PingOptions{Size: size, DontFragment: true}))
+	defer pings.Stop()
+	s.await(func() error {
+		out, err := p.Output("ip route get " + to.String())
+		if err == nil && !strings.Contains(out+" ", fmt.Sprintf(" mtu %d ", want)) {
+			err = fmt.Errorf("the pod was not told the MTU %d: %s", want, out)
+		}
+		return err
+	})
+	_, err := p.Ping(s.ctx, to, lab.PingOptions{Size: min(want, s.mtu()), DontFragment: true}) // the other pod's link has s.mtu()
+	s.ok(err)
+}
+
+// smallerPathIsNoHole makes the path between the hosts smaller than their interfaces say. vxlan's packets over IPv4 are then
+// fragmented on the way; over IPv6, and by the udp backend, which never has its packets fragmented, the pod is told.
+func (s *site) smallerPathIsNoHole(to netip.Addr) {
+	s.t.Helper()
+	const path = 1400
+	peer := s.hosts[1].AddrOf(to)
+	s.ok(s.hosts[0].Run(fmt.Sprintf("ip route add %s dev eth0 mtu %d", netip.PrefixFrom(peer, peer.BitLen()), path)))
+	if s.backend == "udp" || to.Is6() {
+		s.toldMTU(s.pods[0], to, path-s.overhead(to), s.mtu())
+		return
+	}
+	_, err := s.pods[0].Ping(s.ctx, to, lab.PingOptions{Size: s.mtu(), DontFragment: true})
+	s.ok(err)
+}
