@@ -69,6 +69,7 @@ var basics = []struct {
 	{"pods reach pods and hosts with full packets", podsReachPodsAndHosts},
 	{"a restart is invisible to traffic and keeps the subnets", restartIsInvisible},
 	{"a host that joins later is reached, and forgotten with its record", laterHostIsReachedAndForgotten},
+	{"packets on the wire are those of flannel, and too big ones come back", tunnelAndItsMTU},
 }
 
 func TestEveryBackendInEveryFamily(t *testing.T) {

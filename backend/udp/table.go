@@ -2,6 +2,7 @@ package udp
 
 import (
 	"net/netip"
+	"slices"
 
 	"flanneld/subnet"
 )
@@ -30,6 +31,7 @@ type table struct {
 	own      [families]netip.Addr // our address on the device, the source of ICMP errors
 	peers    [families]lookup
 	hosts    map[netip.Addr]*path // by underlay address
+	locals   []netip.Addr         // our own underlay addresses, which the device lets pass as a source
 }
 
 // newTable makes a table. paths keeps the path of each peer's address from one table to the next.
@@ -72,7 +74,7 @@ func (t *table) check(from *path, src, dst netip.Addr) counter {
 	if !contains(t.self, dst) {
 		return dropDestination
 	}
-	if contains(t.networks, src) && t.route(src) != from {
+	if contains(t.networks, src) && t.route(src) != from || slices.Contains(t.locals, src) {
 		return dropSource
 	}
 	return passed

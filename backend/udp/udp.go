@@ -59,8 +59,9 @@ func (b *Backend) Valid(l subnet.Lease) error {
 
 // Set implements backend.Backend.
 func (b *Backend) Set(self, peers []subnet.Lease) error {
-	b.datapath.table.Store(newTable(b.networks, self, peers, b.paths))
-	u := b.host.Underlay()
+	t, u := newTable(b.networks, self, peers, b.paths), b.host.Underlay()
+	t.locals = u.Addrs
+	b.datapath.table.Store(t)
 	s := spec{port: b.options.Port, offload: b.options.Offload}
 	for _, l := range self {
 		s.locals[familyOf(l.Subnet.Addr())] = u.OnLink(u.Addr(l.Subnet))
