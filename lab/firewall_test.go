@@ -242,33 +242,49 @@ func TestForwardingPassesWhateverThePolicyIs(t *testing.T) {
 	}
 }
 
-// forge makes a tunnel on a host that is no member, to a pod of a host. The returned function sends through it.
-func (s *wallSite) forge(vni int, h *lab.Host, pod *lab.Pod) arrival {
+// forge makes a tunnel on a host that is no member, to a pod of a host. What it returns sends through it.
+func (s *wallSite) forge(h *lab.Host, pod *lab.Pod) arrival {
 	s.t.Helper()
-	_, mac, _ := strings.Cut(must[string](s.t)(h.Output("ip -o link show flannel.1")), "link/ether ")
+	a := pod.Addr()
+	real, inner, via := "flannel.1", "10.5.250.1/32", "10.5.0.0"
+	if a.Is6() {
+		real, inner, via = "flannel-v6.1", "fd00:5:0:fa::1/128", "fd00:5::"
+	}
+	_, mac, _ := strings.Cut(must[string](s.t)(h.Output("ip -o link show "+real)), "link/ether ")
 	mac, _, _ = strings.Cut(mac, " ")
-	dev := fmt.Sprintf("forged%d", vni)
 	s.ok(s.outsider.Run(
-		fmt.Sprintf("ip link add %s type vxlan id %d dstport 8472 local %s dev eth0 nolearning", dev, vni, s.outsider.Addr),
-		fmt.Sprintf("ip link set %s up", dev),
-		fmt.Sprintf("ip addr add 10.5.250.%d/32 dev %s", vni, dev),
-		fmt.Sprintf("bridge fdb append %s dev %s dst %s", mac, dev, h.Addr),
-		fmt.Sprintf("ip route replace %s via 10.5.0.0 dev %s onlink", pod.Addr(), dev),
-		fmt.Sprintf("ip neigh replace 10.5.0.0 lladdr %s dev %s nud permanent", mac, dev),
+		fmt.Sprintf("ip link add forged type vxlan id 1 dstport 8472 local %s dev eth0 nolearning", s.outsider.AddrOf(a)),
+		"ip link set forged up",
+		fmt.Sprintf("ip addr add %s dev forged", inner),
+		fmt.Sprintf("bridge fdb append %s dev forged dst %s", mac, h.AddrOf(a)),
+		fmt.Sprintf("ip route replace %s via %s dev forged onlink", a, via),
+		fmt.Sprintf("ip neigh replace %s lladdr %s dev forged nud permanent", via, mac),
 	))
-	return arrival{from: s.outsider.Namespace, to: pod.Namespace, at: at(pod.Addr(), 9000), within: silence}
+	return arrival{from: s.outsider.Namespace, to: pod.Namespace, at: at(a, 9000), within: silence}
+}
+
+// inEachFamily runs a test on a vxlan network of each.
+func inEachFamily(t *testing.T, f func(t *testing.T, n network)) {
+	for _, families := range []lab.Families{lab.IPv4, lab.IPv6} {
+		n := network{"vxlan", families}
+		t.Run(n.String(), func(t *testing.T) { f(t, n) })
+	}
 }
 
 func TestAForgedTunnelPacketIsDroppedAndCounted(t *testing.T) {
-	s := newWallSite(t, network{"vxlan", lab.IPv4})
+	inEachFamily(t, forgedPacketIsDroppedAndCounted)
+}
+
+func forgedPacketIsDroppedAndCounted(t *testing.T, n network) {
+	s := newWallSite(t, n)
 	h, pod := s.hosts[0], s.pods[0][0]
-	forged := s.forge(1, h, pod)
+	forged := s.forge(h, pod)
 	if got := forged.see(t); got.IsValid() {
 		t.Errorf("a stranger's packet reached a pod, from %s", got)
 	}
 	s.ok(lab.Await(s.ctx, func() error {
 		f := s.status(s.daemons[0]).Firewall
-		if f == nil || !f.StrictIngress || f.Dropped == 0 || len(f.Strangers) != 1 || f.Strangers[0].Address != s.outsider.Addr || f.Strangers[0].Packets != f.Dropped {
+		if f == nil || !f.StrictIngress || f.Dropped == 0 || len(f.Strangers) != 1 || f.Strangers[0].Address != s.outsider.AddrOf(pod.Addr()) || f.Strangers[0].Packets != f.Dropped {
 			return fmt.Errorf("the status shows %+v", f)
 		}
 		return nil
@@ -293,8 +309,10 @@ func TestAForgedTunnelPacketIsDroppedAndCounted(t *testing.T) {
 	}
 }
 
-func TestAPeerThatComesIsAdmittedAtOnce(t *testing.T) {
-	s := newWallSite(t, network{"vxlan", lab.IPv4})
+func TestAPeerThatComesIsAdmittedAtOnce(t *testing.T) { inEachFamily(t, peerThatComesIsAdmittedAtOnce) }
+
+func peerThatComesIsAdmittedAtOnce(t *testing.T, n network) {
+	s := newWallSite(t, n)
 	h3 := s.host("host3")
 	s.flanneld(h3, s.etcd)
 	pod := must[*lab.Pod](t)(h3.Pod())
@@ -340,13 +358,19 @@ func TestPublicAddressesThatAreTranslated(t *testing.T) {
 	}
 }
 
-func TestAFlushUnderTrafficIsHealedWithinASecond(t *testing.T) {
-	s := newWallSite(t, network{"vxlan", lab.IPv4}, "-ip-masq")
+func TestAFlushUnderTrafficIsHealedWithinASecond(t *testing.T) { inEachFamily(t, flushIsHealed) }
+
+func flushIsHealed(t *testing.T, n network) {
+	s := newWallSite(t, n, "-ip-masq")
 	h, pod := s.hosts[0], s.pods[0][0]
-	s.ok(h.Run("iptables-nft -P FORWARD DROP", "iptables-legacy -w -P FORWARD ACCEPT"))
-	out := arrival{from: pod.Namespace, to: s.outsider.Namespace, at: at(s.outsider.Addr, 9000), within: time.Second}
+	iptables := "iptables"
+	if pod.Addr().Is6() {
+		iptables = "ip6tables"
+	}
+	s.ok(h.Run(iptables+"-nft -P FORWARD DROP", iptables+"-legacy -w -P FORWARD ACCEPT"))
+	out := arrival{from: pod.Namespace, to: s.outsider.Namespace, at: at(s.outsider.AddrOf(pod.Addr()), 9000), within: time.Second}
 	healed := func() error {
-		if got := out.see(t); got != h.Addr {
+		if got := out.see(t); got != h.AddrOf(pod.Addr()) {
 			return fmt.Errorf("a pod's packet arrives outside from %s", got)
 		}
 		return nil
@@ -358,7 +382,7 @@ func TestAFlushUnderTrafficIsHealedWithinASecond(t *testing.T) {
 		"nft delete table inet flannel",
 		"nft flush ruleset",
 		"nft flush chain inet flannel postrouting",
-		`printf '*filter\n:INPUT ACCEPT\n:FORWARD DROP\n:OUTPUT ACCEPT\nCOMMIT\n' | iptables-nft-restore`,
+		`printf '*filter\n:INPUT ACCEPT\n:FORWARD DROP\n:OUTPUT ACCEPT\nCOMMIT\n' | ` + iptables + `-nft-restore`,
 	} {
 		_, err := h.Exec(s.ctx, "sh", "-c", damage)
 		s.ok(err)
