@@ -96,7 +96,7 @@ func (h *Host) Pod() (*Pod, error) {
 		fmt.Sprintf("ip link set %s master cni0 up", name),
 	)
 	if err == nil {
-		err = n.Run("ip link set eth0 up")
+		err = errors.Join(n.up("eth0"), h.up("cni0"))
 	}
 	for _, s := range env.Subnets {
 		gateway := s.Addr().Next()

@@ -193,5 +193,5 @@ func (l *Lab) connect(n *Namespace, families Families) (v4, v6 netip.Addr, err e
 	if err != nil {
 		return v4, v6, err
 	}
-	return v4, v6, n.Run(append(append(addrs, "ip link set eth0 up"), routes...)...)
+	return v4, v6, errors.Join(n.Run(addrs...), n.up("eth0"), n.Run(routes...))
 }

@@ -68,6 +68,22 @@ func (n *Namespace) Run(commands ...string) error {
 	return nil
 }
 
+// up brings an interface up and waits until it sends: the kernel gets to that a second later if many links change.
+func (n *Namespace) up(link string) error {
+	if err := n.Run("ip link set " + link + " up"); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return Await(ctx, func() error {
+		out, err := n.Output("ip -o link show " + link)
+		if err == nil && !strings.Contains(out, "state UP") {
+			err = fmt.Errorf("%s is not up: %s", link, out)
+		}
+		return err
+	})
+}
+
 // Output runs one command, whose arguments are separated by blanks, and returns what it prints.
 func (n *Namespace) Output(command string) (string, error) {
 	return n.Exec(context.Background(), strings.Fields(command)...)
