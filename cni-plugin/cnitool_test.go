@@ -124,7 +124,7 @@ func TestSamplesDifferInTheVersionAlone(t *testing.T) {
 // published fails the test unless a port of the host leads to a server in the pod.
 func (c cnitool) published(pod, hostPort, podPort string) {
 	c.t.Helper()
-	server := exec.Command("ip", "netns", "exec", pod, "busybox", "nc", "-l", "-p", podPort, "-e", "/bin/echo", "hello")
+	server := exec.Command("ip", "netns", "exec", pod, "busybox", "nc", "-ll", "-p", podPort, "-e", "/bin/echo", "hello")
 	if err := server.Start(); err != nil {
 		c.t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -45,6 +46,18 @@ func TestAttachingThatFailsLeavesNothing(t *testing.T) {
 	h.clean()
 }
 
+func TestDelegateOfAnOlderSpecificationIsNamedAndLeavesNothing(t *testing.T) {
+	h := newHost(t)
+	path, notes := h.fake("old", `grep -q 0.3.1 $(dirname $0)/$CNI_COMMAND.$CNI_CONTAINERID && exit 0
+echo '{"code":1,"msg":"incompatible CNI versions","details":"config is 1.1.0"}'; exit 1`)
+	c := call{verb: "ADD", id: "c1", ifName: "eth0", netns: h.namespace("pod"), path: path, conf: h.conf("1.1.0", `"delegate":{"type":"old"}`)}
+	h.refused(c, 1, "incompatible CNI versions", "config is 1.1.0", "too old for this cniVersion")
+	if got, want := verbs(t, notes), []string{"ADD", "DEL", "DEL"}; !slices.Equal(got, want) {
+		t.Errorf("the delegate was called with %v, want %v", got, want)
+	}
+	h.clean()
+}
+
 func TestWhatCannotBeFreedIsRemembered(t *testing.T) {
 	h := newHost(t)
 	pod := h.namespace("pod")
@@ -69,13 +82,39 @@ func TestWhatCannotBeFreedIsRemembered(t *testing.T) {
 func TestSecondAttachingDoesNotTearDownTheFirst(t *testing.T) {
 	h := newHost(t)
 	pod := h.namespace("pod")
-	c := call{verb: "ADD", id: "c1", ifName: "eth0", netns: pod, conf: h.conf("1.1.0")}
-	ip := strings.TrimSuffix(address(t, h.must(c)), "/24")
-	h.refused(c, 999, "already exists")
-	h.run("ip", "netns", "exec", h.netns, "ping", "-c1", "-W5", ip)
-	c.verb = "DEL"
-	h.must(c)
-	h.clean()
+	process := exec.Command("ip", "netns", "exec", pod, "sleep", "1000")
+	if err := process.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = process.Process.Kill()
+		_ = process.Wait()
+	}()
+	ofProcess := fmt.Sprintf("/proc/%d/ns/net", process.Process.Pid)
+	h.await("the process is not in its namespace", func() string {
+		if os.SameFile(stat(t, ofProcess), stat(t, "/run/netns/"+pod)) {
+			return ""
+		}
+		return "yet"
+	})
+	for _, netns := range []string{pod, ofProcess} {
+		c := call{verb: "ADD", id: "c1", ifName: "eth0", netns: netns, conf: h.conf("1.1.0")}
+		ip := strings.TrimSuffix(address(t, h.must(c)), "/24")
+		h.refused(c, 999, "already exists")
+		h.run("ip", "netns", "exec", h.netns, "ping", "-c1", "-W5", ip)
+		c.verb = "DEL"
+		h.must(c)
+		h.clean()
+	}
+}
+
+func stat(t *testing.T, path string) os.FileInfo {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info
 }
 
 func TestContainerIsAttachedAgainAfterAReboot(t *testing.T) {

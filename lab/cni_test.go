@@ -22,11 +22,16 @@ func TestContainersOfContainerdReachEachOther(t *testing.T) {
 			c := newCluster(t)
 			e := c.etcd(fmt.Sprintf(`{"Network":"10.5.0.0/16","Backend":{"Type":%q}}`, backend))
 			hosts := c.hosts(2)
-			c.startAll(hosts, e, "-ip-masq")
 			runtimes := make([]*containerd, len(hosts))
 			pods := make([]container, len(hosts))
 			for i, h := range hosts {
 				runtimes[i] = c.containerd(h, flannel)
+			}
+			if _, err := runtimes[0].run(c.ctx, "early", 8080); err == nil || !strings.Contains(err.Error(), "flanneld is not running") {
+				t.Errorf("a pod before the daemon: got %v, want an error that says what is missing", err)
+			}
+			c.startAll(hosts, e, "-ip-masq")
+			for i := range hosts {
 				pods[i] = must[container](t)(runtimes[i].run(c.ctx, fmt.Sprintf("pod%d", i), 8080))
 			}
 			for i, r := range runtimes {

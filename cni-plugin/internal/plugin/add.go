@@ -83,7 +83,7 @@ func again(old *entry, r record, d delegate, args *skel.CmdArgs) (types.Result, 
 
 // undo frees what a failed ADD may have taken. The file stays if that is not possible, for the DEL that follows, or a GC.
 func undo(now *entry, d delegate, args *skel.CmdArgs, cause error) error {
-	if err := d.call("DEL", args); err != nil {
+	if err := d.free(args); err != nil {
 		now.close()
 		return types.NewError(codeOf(cause), cause.Error(), "freeing what it has taken so far: "+err.Error())
 	}

@@ -5,11 +5,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"strings"
 
 	"github.com/containernetworking/cni/pkg/invoke"
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
+)
+
+const (
+	oldVersion = "0.3.1"
+	tooOld     = "the delegate is too old for this cniVersion: install a newer one, or lower the network's cniVersion to 1.0.0"
 )
 
 // delegate is the plugin that does the work, with its configuration.
@@ -38,6 +45,18 @@ func (d delegate) add(a *skel.CmdArgs) (types.Result, error) {
 	}
 	result, err := invoke.ExecPluginWithResult(context.Background(), program, text, d.args("ADD", a), nil)
 	return result, d.says("ADD", err)
+}
+
+// free detaches a container. A delegate that does not know the version of the configuration, because it was exchanged for an older
+// one or has never been able to attach anything, is asked in one that all know: there is no result whose form could differ.
+func (d delegate) free(a *skel.CmdArgs) error {
+	err := d.call("DEL", a)
+	if err == nil || codeOf(err) != types.ErrIncompatibleCNIVersion {
+		return err
+	}
+	d.config = maps.Clone(d.config)
+	d.config.set("cniVersion", oldVersion)
+	return d.call("DEL", a)
 }
 
 // call runs a verb that has no result. Of the arguments, those that the verb has no use for may be empty.
@@ -82,6 +101,9 @@ func (d delegate) says(verb string, err error) error {
 	msg := err.Error()
 	if errors.As(err, &e) {
 		code, msg, details = e.Code, e.Msg, e.Details
+	}
+	if code == types.ErrIncompatibleCNIVersion {
+		details = strings.TrimPrefix(details+"; "+tooOld, "; ")
 	}
 	return types.NewError(code, fmt.Sprintf("delegate %s, %s: %s", d.config.text("type"), verb, msg), details)
 }

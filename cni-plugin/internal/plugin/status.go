@@ -57,8 +57,7 @@ func (d delegate) status(args *skel.CmdArgs) error {
 	case types.ErrPluginNotAvailable, types.ErrLimitedConnectivity:
 		return err
 	case types.ErrIncompatibleCNIVersion, types.ErrInvalidEnvironmentVariables:
-		return types.NewError(types.ErrPluginNotAvailable, err.Error(),
-			"the delegate is too old for this cniVersion: install a newer one, or lower the network's cniVersion to 1.0.0")
+		return types.NewError(types.ErrPluginNotAvailable, err.Error(), tooOld)
 	}
 	return types.NewError(types.ErrPluginNotAvailable, err.Error(), "")
 }
