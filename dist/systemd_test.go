@@ -168,3 +168,45 @@ func TestTheNeighbourTablesHoldTenThousandPeers(t *testing.T) {
 		}
 	}
 }
+
+// The documentation names what is installed; a file that is renamed must be renamed there too.
+func TestTheDocumentsNameFilesThatExist(t *testing.T) {
+	for file, names := range map[string][]string{
+		"../docs/systemd.md":    {"systemd/flanneld.service", "systemd/flanneld@.service", "network/80-flannel.link", "network/10-flannel.network"},
+		"../docs/docker.md":     {"docker/mk-docker-opts.sh", "docker/flannel-docker-restart.path"},
+		"../docs/coreos.md":     {"cloud/fcos/cluster.bu", "cloud/flatcar/node1.bu", "cloud/files/etcd.service", "cloud/files/docker-flannel.conf"},
+		"../docs/kubernetes.md": {"kubernetes/flannel.yaml"},
+	} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		for _, name := range names {
+			_, err := os.Stat(name)
+			if base := strings.Replace(filepath.Base(name), "@.", "@NAME.", 1); err != nil || !strings.Contains(string(text), base) {
+				t.Errorf("%s names %s: %v, %v", file, base, strings.Contains(string(text), base), err)
+			}
+		}
+	}
+}
+
+var link = regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`)
+
+func TestLinksInTheDocumentsLeadSomewhere(t *testing.T) {
+	files, err := filepath.Glob("../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range append(files, "../README.md", "../CONTRIBUTING.md") {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range link.FindAllSubmatch(text, -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(file), string(m[1]))); err != nil {
+				t.Errorf("%s links to %s: %v", file, m[1], err)
+			}
+		}
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"github.com/coreos/ignition/v2/config"
 	v3_4 "github.com/coreos/ignition/v2/config/v3_4"
 	"github.com/coreos/ignition/v2/config/v3_4/types"
+	"sigs.k8s.io/yaml"
 )
 
 // tool returns a program's path; without it the test is skipped, or fails where skipping is not allowed.
@@ -190,5 +191,38 @@ func TestTheTranslationRefusesWhatItDoesNotKnow(t *testing.T) {
 		if out, err := translate(file, "."); err == nil {
 			t.Errorf("%s: got %s, want an error", name, out)
 		}
+	}
+}
+
+func TestTheHistoricConfigurationInTheDocumentIsWhole(t *testing.T) {
+	text, err := os.ReadFile("../../docs/coreos.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(string(text), "```yaml\n#cloud-config\n")
+	block, _, end := strings.Cut(rest, "```")
+	if !ok || !end {
+		t.Fatal("docs/coreos.md has no cloud-config")
+	}
+	var c struct {
+		Hostname string `json:"hostname"`
+		CoreOS   struct {
+			Etcd2   map[string]string `json:"etcd2"`
+			Flannel map[string]string `json:"flannel"`
+			Units   []struct {
+				Name    string `json:"name"`
+				Command string `json:"command"`
+				DropIns []struct {
+					Name    string `json:"name"`
+					Content string `json:"content"`
+				} `json:"drop-ins"`
+			} `json:"units"`
+		} `json:"coreos"`
+	}
+	if err := yaml.UnmarshalStrict([]byte(block), &c); err != nil {
+		t.Fatal(err)
+	}
+	if c.CoreOS.Etcd2["name"] != c.Hostname || c.CoreOS.Flannel["etcd_endpoints"] == "" || len(c.CoreOS.Units) != 3 {
+		t.Errorf("got %+v, want etcd2, flannel and three units", c)
 	}
 }

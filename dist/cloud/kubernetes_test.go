@@ -130,7 +130,7 @@ func TestTheConfigurationInTheManifestIsValid(t *testing.T) {
 			t.Errorf("%s is no JSON", name)
 		}
 	}
-	list, err := os.ReadFile("../kubernetes/10-flannel.conflist")
+	list, err := os.ReadFile("../cni/10-flannel.conflist")
 	if err != nil {
 		t.Fatal(err)
 	}

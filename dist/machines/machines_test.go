@@ -28,7 +28,6 @@ type story struct {
 	ctx        context.Context
 	containers map[*machines.Machine]string // addresses
 	before     map[*machines.Machine][]string
-	took       map[string]time.Duration
 }
 
 func TestThreeMachines(t *testing.T) {
@@ -48,7 +47,7 @@ func TestThreeMachines(t *testing.T) {
 		{"one machine loses its power", s.rebootOne},
 		{"all machines lose their power", s.rebootAll},
 		{"all machines are shut down and come back without etcd, which is late", s.rebootWithoutEtcd},
-		{"a second network runs beside the first", s.secondNetwork},
+		{"a second network, of the udp backend, runs beside the first and is restarted without loss", s.secondNetwork},
 		{"docker is restarted when the subnet has changed, if asked to be", s.restart},
 		{"an upgrade under traffic loses nothing", s.upgrade},
 		{"the image runs", s.image},

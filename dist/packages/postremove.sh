@@ -6,6 +6,8 @@
 set -e
 
 clean() {
+	# Not from within an image that is being built: its kernel is that of the host that builds it.
+	[ -d /run/systemd/system ] || return 0
 	command -v ip >/dev/null && ip -o link show 2>/dev/null | while IFS=': ' read -r _ name _; do
 		name=${name%%@*}
 		case $name in
@@ -20,7 +22,6 @@ clean() {
 	if command -v nft >/dev/null; then
 		nft delete table inet flannel 2>/dev/null || true
 	fi
-	rm -rf /run/flannel
 }
 
 case "$1" in
@@ -32,7 +33,7 @@ remove | 0)
 	;;
 purge)
 	clean
-	rm -rf /var/lib/flannel
+	rm -rf /var/lib/flannel /run/flannel
 	rmdir /etc/flannel 2>/dev/null || true
 	if command -v deb-systemd-helper >/dev/null; then
 		deb-systemd-helper purge flanneld.service >/dev/null || true

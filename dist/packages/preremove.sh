@@ -13,6 +13,10 @@ if ! command -v deb-systemd-helper >/dev/null; then
 	systemctl --no-reload disable flanneld.service >/dev/null 2>&1 || true
 fi
 if [ "${FLANNEL_CLEAN:-}" = yes ]; then
+	# Those of flanneld@.service first.
+	for file in /run/flannel/networks/*.env; do
+		[ ! -e "$file" ] || flannelctl --subnet-file "$file" cleanup || true
+	done
 	flannelctl cleanup || true
 fi
 exit 0
