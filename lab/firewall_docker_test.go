@@ -160,7 +160,7 @@ func TestDockerBesideTheFirewall(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			s := newWallSite(t, network{"vxlan", lab.IPv4}, "-ip-masq", "-iptables-resync", "1")
 			h := s.hosts[0]
-			s.ok(h.Run("ip link del cni0")) // its address is docker's
+			s.ok(h.Run("ip link del cni0"))            // its address is docker's
 			s.ok(h.Sysctl("net/ipv4/ip_forward", "0")) // docker turns it on, and then has the policy drop
 			d := s.docker(h, kind)
 			d.start()
