@@ -204,9 +204,13 @@ func (d *process) join(ctx context.Context) error {
 	settings := forwarding{turnOn: d.o.IPForward, networks: config.Networks(), log: d.log}
 	loop.Before = func() {
 		d.status.begin()
+		before := d.underlay.now().Addrs
 		if d.underlay.refresh() {
 			b.Observe(ip.Event{})
 			m.Refresh()
+		}
+		if !slices.Equal(before, d.underlay.now().Addrs) {
+			d.store.Redial()
 		}
 		settings.check(d.underlay.now().Link)
 	}

@@ -90,6 +90,19 @@ func (s *Store) Close() error {
 	return s.client.Close()
 }
 
+// Redial drops the connection, and with it all that is under way; the next call makes a new one. Without it, calls over a
+// connection from an address that this host no longer has wait until TCP gives up.
+func (s *Store) Redial() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.client == nil {
+		return
+	}
+	s.cancel()
+	_ = s.client.Close() // it says that its context has ended
+	s.client = nil
+}
+
 // connected returns the client, and makes it at the first call: with a user name, clientv3 logs in before it returns one.
 func (s *Store) connected(ctx context.Context) (*clientv3.Client, error) {
 	s.mu.Lock()
