@@ -52,6 +52,12 @@ func newTable(networks []netip.Prefix, self, peers []subnet.Lease, paths map[net
 		f := familyOf(l.Subnet.Addr())
 		leases[f] = append(leases[f], destination{l.Subnet, p})
 	}
+	// Where addresses are translated, a peer's packets may come from its own address as well.
+	for _, l := range peers {
+		if _, taken := t.hosts[l.Underlay]; l.Underlay.IsValid() && !taken {
+			t.hosts[l.Underlay] = paths[l.PublicIP]
+		}
+	}
 	for f := range t.peers {
 		t.peers[f] = newLookup(leases[f])
 	}

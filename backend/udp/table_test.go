@@ -128,3 +128,31 @@ func BenchmarkLookup(b *testing.B) {
 		})
 	}
 }
+
+func TestAPeerMaySendFromItsOwnAddressBehindAPublicOne(t *testing.T) {
+	lease := func(prefix, public, own string) subnet.Lease {
+		l := subnet.Lease{Subnet: netip.MustParsePrefix(prefix), Attrs: subnet.Attrs{PublicIP: netip.MustParseAddr(public)}}
+		if own != "" {
+			l.Underlay = netip.MustParseAddr(own)
+		}
+		return l
+	}
+	a := netip.MustParseAddr
+	table := udp.NewTable([]netip.Prefix{netip.MustParsePrefix("10.5.0.0/16")}, []subnet.Lease{lease("10.5.1.0/24", "192.0.2.1", "")}, []subnet.Lease{
+		lease("10.5.2.0/24", "203.0.113.2", "192.0.2.2"),
+		lease("10.5.3.0/24", "192.0.2.3", ""),
+		lease("10.5.4.0/24", "203.0.113.4", "192.0.2.3"), // claims what is another's
+	})
+	for _, tt := range []struct{ name, from, src, want string }{
+		{"from the public address", "203.0.113.2", "10.5.2.9", ""},
+		{"from its own", "192.0.2.2", "10.5.2.9", ""},
+		{"with a source that is another's", "192.0.2.2", "10.5.3.9", "dropped: source is not the sender's"},
+		{"the owner of a public address", "192.0.2.3", "10.5.3.9", ""},
+		{"one who claims it", "192.0.2.3", "10.5.4.9", "dropped: source is not the sender's"},
+		{"a stranger", "192.0.2.5", "10.5.2.9", "dropped: sender is no peer"},
+	} {
+		if got := table.Check(a(tt.from), a(tt.src), a("10.5.1.9")); got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}

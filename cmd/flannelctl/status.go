@@ -51,6 +51,9 @@ func writeStatus(w io.Writer, s api.Status) {
 	row(w, "store", storeText(s))
 	row(w, "peers", peersText(s))
 	row(w, "drift", driftText(s.Drift))
+	if f := s.Firewall; f != nil {
+		row(w, "tunnel", tunnelText(*f))
+	}
 	row(w, "passes", fmt.Sprintf("%d, %d failed, last %s, took %s", s.Passes.Count, s.Passes.Failed, ago(s.Passes.Last), s.Passes.Took.Round(time.Microsecond)))
 	if p := s.Probes; p != nil {
 		row(w, "probes", fmt.Sprintf("of %d peers probed lately %d failing, %d of them one way, %d lose full packets", p.Peers, p.Failing, p.OneWay, p.SmallMTU))
@@ -65,6 +68,24 @@ func writeStatus(w io.Writer, s api.Status) {
 		}
 		fmt.Fprintf(w, "%s\t%s %s %s\n", title, e.Time.Local().Format(time.DateTime), e.Message, e.Detail)
 	}
+}
+
+// tunnelText says who may send to the tunnel, and who tried.
+func tunnelText(f api.Firewall) string {
+	text := "no port to guard"
+	switch {
+	case f.StrictIngress:
+		text = "open to peers only"
+	case f.Open != "":
+		text = "open to anybody: " + f.Open
+	}
+	if f.Dropped > 0 {
+		text += fmt.Sprintf(", %d packets of strangers dropped", f.Dropped)
+	}
+	if len(f.Strangers) > 0 {
+		text += fmt.Sprintf(", most of late from %s", f.Strangers[0].Address)
+	}
+	return text
 }
 
 func leaseText(s api.Status) string {
