@@ -138,6 +138,39 @@ func TestDoctorFindsEveryFault(t *testing.T) {
 	c.ok(restarted.Stop(c.ctx))
 }
 
+func TestDoctorRaisesNothingOnAnyHealthyNetwork(t *testing.T) {
+	for name, config := range map[string]string{
+		"host-gw":      `{"Network":"10.5.0.0/16","Backend":{"Type":"host-gw"}}`,
+		"udp":          `{"Network":"10.5.0.0/16","Backend":{"Type":"udp"}}`,
+		"alloc":        `{"Network":"10.5.0.0/16","Backend":{"Type":"alloc"}}`,
+		"direct":       `{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan","DirectRouting":true}}`,
+		"dual-stack":   `{"Network":"10.5.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:5::/48","Backend":{"Type":"vxlan"}}`,
+		"IPv6 only":    `{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fd00:5::/48","Backend":{"Type":"vxlan"}}`,
+		"host-gw IPv6": `{"Network":"10.5.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:5::/48","Backend":{"Type":"host-gw"}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t)
+			e := c.etcd(config)
+			hosts := c.hosts(2)
+			c.startAll(hosts, e, "-probe-interval", "200ms", "-ip-masq")
+			c.pods(hosts...)
+			c.healthy(hosts[0])
+			if name == "alloc" {
+				return
+			}
+			c.await(func() error {
+				found, err := c.probes(hosts[0])
+				for a, p := range found {
+					if p.Lost != 0 || p.PathMTU == 0 {
+						err = fmt.Errorf("the probe of %s is %+v", a, p)
+					}
+				}
+				return err
+			})
+		})
+	}
+}
+
 func (c *cluster) kernelFaults(h, peer *lab.Host, other api.Status) []fault {
 	return []fault{
 		{name: "forwarding is off", check: "forwarding", says: "ip_forward", fixes: true,

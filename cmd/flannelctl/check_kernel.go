@@ -63,7 +63,7 @@ func checkDevice(_ context.Context, f *facts) finding {
 			return fail(restartFix, "%s is missing", name)
 		case !l.Up:
 			return fail("", "%s is down", name).safe("ip link set " + name + " up")
-		case f.mtu > 0 && l.MTU != f.mtu:
+		case l.MTU < f.mtu:
 			return fail("", "%s has MTU %d, the subnet file says %d", name, l.MTU, f.mtu).safe(fmt.Sprintf("ip link set %s mtu %d", name, f.mtu))
 		}
 		for _, p := range f.subnets {
