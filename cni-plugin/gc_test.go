@@ -97,6 +97,18 @@ func TestGarbageCollectionLeavesAnAttachingThatIsUnderWay(t *testing.T) {
 	s.clean()
 }
 
+func TestGarbageCollectionDoesNotWaitForWhatIsValid(t *testing.T) {
+	s := newSlow(t, "DEL")
+	add, added := s.start("ADD")
+	s.succeeds(add, added)
+	del, deleted := s.start("DEL")
+	s.delegateRuns("DEL")
+	s.must(call{verb: "GC", path: s.container.path, conf: valid(s.container.conf, "c1/eth0")})
+	s.allow()
+	s.succeeds(del, deleted)
+	s.clean()
+}
+
 func TestGarbageCollectionWaitsForTheDelegateOfAKilledPlugin(t *testing.T) {
 	s := newSlow(t, "ADD")
 	add, _ := s.start("ADD")
@@ -139,10 +151,16 @@ func TestGarbageCollectionSweepsWhatAKilledPluginLeftBeforeItsFileWasInPlace(t *
 	if err := os.WriteFile(left, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	past := time.Now().Add(-time.Second)
+	past := time.Now().Add(-2 * time.Minute)
 	if err := os.Chtimes(left, past, past); err != nil {
 		t.Fatal(err)
 	}
+	young := h.dir + "/saved/.new-5678"
+	if err := os.WriteFile(young, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	h.must(call{verb: "GC", conf: valid(h.conf("1.1.0"))})
-	h.clean()
+	if got := h.list("saved"); !slices.Equal(got, []string{".new-5678"}) {
+		t.Errorf("saved %v, want the young file alone: its plugin may live", got)
+	}
 }

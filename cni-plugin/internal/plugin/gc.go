@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"time"
 
 	"github.com/containernetworking/cni/pkg/skel"
@@ -39,8 +40,9 @@ func gc(args *skel.CmdArgs) error {
 // collect frees one file's attachment if it is this network's and no valid one. It waits for a call that is under way: an ADD that succeeds is
 // younger than the list, and one that was killed leaves its file old.
 func (c Conf) collect(path string, k Key, begin time.Time, cniPath string) error {
-	if k.IfName != "" && c.isValid(k) {
-		return nil
+	text, err := os.ReadFile(path)
+	if _, stale := c.stale(text, k); err == nil && !stale {
+		return nil // nobody is waited for
 	}
 	e, err := lock(path, max(lockWait-time.Since(begin), 0))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -49,18 +51,28 @@ func (c Conf) collect(path string, k Key, begin time.Time, cniPath string) error
 	if err != nil {
 		return err
 	}
-	r, err := parseRecord(e.text)
-	if err == nil && r.IfName != "" {
-		k.IfName = r.IfName
-	}
-	if e.savedSince(begin) || err == nil && r.config.text("name") != c.Name || c.isValid(k) {
+	k, stale := c.stale(e.text, k)
+	if !stale || e.savedSince(begin) {
 		e.close()
 		return nil
+	}
+	return c.free(e, k, cniPath)
+}
+
+// stale reports whether a file with this text and name stands for an attachment of this network that is not valid, and for which one. A
+// file that cannot be read may be any network's; it is freed in this one.
+func (c Conf) stale(text []byte, k Key) (Key, bool) {
+	r, err := parseRecord(text)
+	if r.IfName != "" {
+		k.IfName = r.IfName
+	}
+	if err == nil && r.config.text("name") != c.Name || c.isValid(k) {
+		return k, false
 	}
 	if k.IfName == "" {
 		k.IfName = usualIfName
 	}
-	return c.free(e, k, cniPath)
+	return k, true
 }
 
 // isValid reports whether an attachment is on the runtime's list. One whose interface is not known counts as valid with the container.

@@ -15,6 +15,7 @@ import (
 
 const (
 	newPrefix = ".new-"          // of files that are not in place yet
+	sweepAge  = time.Minute      // of those that nobody is going to put in place
 	lockWait  = 20 * time.Second // for a call that is under way
 )
 
@@ -193,11 +194,11 @@ func (s store) keys() (map[string]Key, error) {
 	return out, nil
 }
 
-// sweep removes what a killed plugin has left before its file was in place.
-func (s store) sweep(before time.Time) {
+// sweep removes what a killed plugin has left before its file was in place. Of a living one, such a file is younger.
+func (s store) sweep(now time.Time) {
 	left, _ := filepath.Glob(filepath.Join(s.dir, newPrefix+"*"))
 	for _, path := range left {
-		if info, err := os.Lstat(path); err == nil && info.ModTime().Before(before) {
+		if info, err := os.Lstat(path); err == nil && now.Sub(info.ModTime()) > sweepAge {
 			if e, err := lock(path, 0); err == nil {
 				_ = e.remove()
 			}
