@@ -3,6 +3,7 @@ package etcdv3_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -277,7 +278,7 @@ func (p *proxy) copy(to, from net.Conn, answers bool) {
 				return
 			}
 		}
-		if timeout, ok := err.(net.Error); err != nil && (!ok || !timeout.Timeout()) {
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			return
 		}
 	}
