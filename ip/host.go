@@ -42,6 +42,8 @@ type Underlay struct {
 	Addrs       []netip.Addr // own addresses, one for each family that it has
 	PublicAddrs []netip.Addr // what peers are told, one for each family
 	Reason      string       // why this interface
+	// Next are the own addresses that are to follow Addrs, one for each family, while peers are told of them; nil: none are.
+	Next []netip.Addr
 }
 
 // Addr returns the own address of the family of a prefix; the zero value if there is none.
@@ -49,6 +51,14 @@ func (u Underlay) Addr(prefix netip.Prefix) netip.Addr { return ofFamily(u.Addrs
 
 // PublicAddr returns the address that peers are told, of the family of a prefix; the zero value if there is none.
 func (u Underlay) PublicAddr(prefix netip.Prefix) netip.Addr { return ofFamily(u.PublicAddrs, prefix) }
+
+// Receiving returns the own address that peers send to, or will soon.
+func (u Underlay) Receiving(prefix netip.Prefix) netip.Addr {
+	if len(u.Next) > 0 {
+		return ofFamily(u.Next, prefix)
+	}
+	return u.Addr(prefix)
+}
 
 // OnLink adds to an IPv6 link-local address the link that it is to be found on: by the address alone the kernel would look on any.
 func (u Underlay) OnLink(a netip.Addr) netip.Addr {

@@ -144,11 +144,20 @@ func TestARouterThatRenumbersTheUnderlayLosesNoPacket(t *testing.T) {
 		})
 		c.recordAwaited(e, h, `"`+stable(t, h, next)+`"`)
 	}
-	for i, h := range hosts { // the peers have followed: the old addresses are not needed any more
+	for i, h := range hosts { // the peers have followed
 		c.await(func() error {
 			out, err := h.Output("bridge fdb show dev flannel-v6.1")
 			if err == nil && !strings.Contains(out, stable(t, hosts[1-i], next)) {
 				err = errors.New("the tunnel still leads to the old address")
+			}
+			return err
+		})
+	}
+	for _, h := range hosts { // and packets come from the new one: the old addresses are not needed any more
+		c.await(func() error {
+			out, err := h.Output("ip -d link show flannel-v6.1")
+			if err == nil && !strings.Contains(out, "local "+stable(t, h, next)) {
+				err = errors.New("the tunnel still sends from the old address")
 			}
 			return err
 		})

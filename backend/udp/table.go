@@ -49,6 +49,9 @@ func newTable(networks []netip.Prefix, self, peers []subnet.Lease, paths map[net
 			paths[l.PublicIP] = p
 		}
 		t.hosts[l.PublicIP] = p
+		if l.Underlay.IsValid() {
+			t.hosts[l.Underlay] = p // where its packets come from
+		}
 		f := familyOf(l.Subnet.Addr())
 		leases[f] = append(leases[f], destination{l.Subnet, p})
 	}

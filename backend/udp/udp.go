@@ -64,7 +64,7 @@ func (b *Backend) Set(self, peers []subnet.Lease) error {
 	b.datapath.table.Store(t)
 	s := spec{port: b.options.Port, offload: b.options.Offload}
 	for _, l := range self {
-		s.locals[familyOf(l.Subnet.Addr())] = u.OnLink(u.Addr(l.Subnet))
+		s.locals[familyOf(l.Subnet.Addr())] = u.OnLink(u.Receiving(l.Subnet))
 	}
 	opened := b.datapath.ensure(s)
 	if errors.Is(opened, errDevice) {

@@ -110,7 +110,7 @@ func translated(u ip.Underlay, peers []subnet.Lease) string {
 		own := u.Addr(l.Subnet)
 		switch {
 		case l.Underlay.IsValid() || !own.IsValid():
-		case own != u.PublicAddr(l.Subnet):
+		case u.Receiving(l.Subnet) != u.PublicAddr(l.Subnet):
 			return fmt.Sprintf("this host's public address %s is not its own, and peer %s does not publish the address that its packets come from",
 				u.PublicAddr(l.Subnet), l.PublicIP)
 		case own.IsPrivate() && !l.PublicIP.IsPrivate() && l.PublicIP.IsGlobalUnicast():

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"flanneld/ip"
 )
@@ -12,15 +13,20 @@ import (
 // liveUnderlay is the interface in use, chosen again whenever links, addresses or default routes change. As long as nothing can
 // be chosen, the last choice stays.
 type liveUnderlay struct {
-	choose func(last ip.Underlay) (ip.Underlay, error)
+	choose func(last ip.Underlay, moved bool) (ip.Underlay, error)
+	poke   func() // asks for a refresh
 	log    *slog.Logger
 	stale  atomic.Bool // the choice may be another one
 	shaken atomic.Bool // what stands on the interface in use may have gone with a change of it
 
 	mu      sync.Mutex // guards all below
 	current ip.Underlay
-	lost    string // why nothing can be chosen
+	lost    string    // why nothing can be chosen
+	began   time.Time // when the underlay began to move
 }
+
+// moveTime is how long peers have to learn a new address of this host before packets come from it.
+const moveTime = 2 * time.Second
 
 // now returns the underlay in use. Any goroutine may call it.
 func (l *liveUnderlay) now() ip.Underlay {
@@ -58,9 +64,16 @@ func (l *liveUnderlay) refresh() bool {
 		return false
 	}
 	shaken, last := l.shaken.Swap(false), l.now()
-	next, err := l.choose(last)
+	next, err := l.choose(last, len(last.Next) > 0 && time.Since(l.began) >= moveTime)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if len(next.Next) > 0 && len(last.Next) == 0 {
+		l.began = time.Now()
+		time.AfterFunc(moveTime, func() {
+			l.stale.Store(true)
+			l.poke()
+		})
+	}
 	if err != nil {
 		if l.lost != err.Error() {
 			l.lost = err.Error()
@@ -77,5 +90,5 @@ func (l *liveUnderlay) refresh() bool {
 }
 
 func sameUnderlay(a, b ip.Underlay) bool {
-	return a.Link == b.Link && a.MTU == b.MTU && slices.Equal(a.Addrs, b.Addrs) && slices.Equal(a.PublicAddrs, b.PublicAddrs)
+	return a.Link == b.Link && a.MTU == b.MTU && slices.Equal(a.Addrs, b.Addrs) && slices.Equal(a.Next, b.Next) && slices.Equal(a.PublicAddrs, b.PublicAddrs)
 }

@@ -214,6 +214,7 @@ func (d *process) join(ctx context.Context) error {
 		}
 		settings.check(d.underlay.now().Link)
 	}
+	d.underlay.poke = loop.Poke
 	loop.After = p.after
 	d.status.join(sources{alive: loop.Alive, manager: m, backend: b, counters: counters})
 
@@ -311,13 +312,13 @@ func (d *process) host() ip.Host {
 // waitUnderlay returns the interface to use once there is one, with an address of each family of the network.
 func (d *process) waitUnderlay(ctx context.Context, c subnet.Config) (*liveUnderlay, error) {
 	families, start := FamiliesOf(c.Networks()), time.Now()
-	choose := func(last ip.Underlay) (ip.Underlay, error) {
+	choose := func(last ip.Underlay, moved bool) (ip.Underlay, error) {
 		o := d.o.Underlay()
-		o.Last = last
+		o.Last, o.Moved = last, moved
 		o.LinkLocal = last.Link == "" && time.Since(start) > routersTime || slices.ContainsFunc(last.Addrs, netip.Addr.IsLinkLocalUnicast)
 		return Choose(d.kernel, o, families)
 	}
-	u, err := WaitUnderlay(ctx, d.kernel, func() (ip.Underlay, error) { return choose(ip.Underlay{}) }, func(reason error) {
+	u, err := WaitUnderlay(ctx, d.kernel, func() (ip.Underlay, error) { return choose(ip.Underlay{}, false) }, func(reason error) {
 		d.log.Warn("waiting for an interface", "reason", reason)
 		d.status.waiting("waiting for an interface: %v", reason)
 	})

@@ -22,6 +22,7 @@ func (c chooser) underlay(cand candidate) (ip.Underlay, error) {
 	if !link.Up {
 		return ip.Underlay{}, fmt.Errorf("%s: %s is down", cand.reason, link.Name)
 	}
+	var next []netip.Addr
 	u := ip.Underlay{Link: link.Name, MTU: link.MTU, MAC: link.MAC, Reason: cand.reason}
 	for _, fam := range []struct {
 		wanted, is4 bool
@@ -38,8 +39,12 @@ func (c chooser) underlay(cand candidate) (ip.Underlay, error) {
 		if !public.IsValid() {
 			public = own
 		}
-		u.Addrs = append(u.Addrs, own)
+		next = append(next, own)
+		u.Addrs = append(u.Addrs, c.leaving(cand, own))
 		u.PublicAddrs = append(u.PublicAddrs, public)
+	}
+	if !slices.Equal(u.Addrs, next) {
+		u.Next = next
 	}
 	return u, nil
 }
@@ -67,6 +72,20 @@ func (c chooser) address(cand candidate, is4 bool) netip.Addr {
 		}
 	}
 	return netip.Addr{}
+}
+
+// leaving returns the address in use for as long as it works and peers are told of the next one, then that. Peers let in what comes from
+// the addresses that they know: they must learn the new one while packets still come from the old one.
+func (c chooser) leaving(cand candidate, next netip.Addr) netip.Addr {
+	if c.o.Moved || c.o.Last.Link != cand.link.Name {
+		return next
+	}
+	for _, a := range c.o.Last.Addrs {
+		if a.Is4() == next.Is4() && (has(cand.link.Addrs, a) || has(cand.link.Deprecated, a)) {
+			return a
+		}
+	}
+	return next
 }
 
 // usable returns the addresses of one family that packets to other hosts can come from, best first: for IPv4 as the

@@ -35,6 +35,8 @@ type UnderlayOptions struct {
 	// Last is the underlay in use. Its addresses are kept for as long as the interface has them, whatever else
 	// is added to it: the kernel lists the newest IPv6 address first, and that may be one that wanders.
 	Last ip.Underlay
+	// Moved says that peers have had the time to learn the Next addresses of Last.
+	Moved bool
 	// LinkLocal allows IPv6 link-local addresses where there is no other: all hosts are on one link then.
 	LinkLocal bool
 }

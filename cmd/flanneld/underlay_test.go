@@ -116,6 +116,7 @@ func TestChoose(t *testing.T) {
 		link     string
 		addrs    []netip.Addr
 		public   []netip.Addr // nil: as addrs
+		next     []netip.Addr
 		reason   string
 	}{
 		{name: "without flags the default route decides", families: only4,
@@ -189,8 +190,12 @@ func TestChoose(t *testing.T) {
 				h.links[1].Deprecated = prefixes("2001:db8::9/64")
 			},
 			link: "eth0", addrs: addrs("2001:db8::9"), reason: "default route via fe80::1 dev eth0"},
-		{name: "the address in use is given up when it is deprecated and there is another", families: only6,
+		{name: "the address in use is given up when it is deprecated and there is another, which peers are told first", families: only6,
 			options: flanneld.UnderlayOptions{Last: ip.Underlay{Link: "eth0", Addrs: addrs("2001:db8::9")}},
+			change:  func(h *host) { h.links[1].Deprecated = prefixes("2001:db8::9/64") },
+			link:    "eth0", addrs: addrs("2001:db8::9"), public: addrs("2001:db8::5"), next: addrs("2001:db8::5"), reason: "default route via fe80::1 dev eth0"},
+		{name: "the new address is used when peers know it", families: only6,
+			options: flanneld.UnderlayOptions{Moved: true, Last: ip.Underlay{Link: "eth0", Addrs: addrs("2001:db8::9"), Next: addrs("2001:db8::5")}},
 			change:  func(h *host) { h.links[1].Deprecated = prefixes("2001:db8::9/64") },
 			link:    "eth0", addrs: addrs("2001:db8::5"), reason: "default route via fe80::1 dev eth0"},
 		{name: "-iface may name a link-local IPv6 address", families: only6, options: flanneld.UnderlayOptions{Ifaces: []string{"fe80::6"}},
@@ -199,7 +204,7 @@ func TestChoose(t *testing.T) {
 			link: "eth1", addrs: addrs("fe80::6"), reason: "-iface eth1"},
 		{name: "a link-local IPv6 address in use is given up for any other", families: only6,
 			options: flanneld.UnderlayOptions{LinkLocal: true, Last: ip.Underlay{Link: "eth0", Addrs: addrs("fe80::5")}},
-			link:    "eth0", addrs: addrs("2001:db8::5"), reason: "default route via fe80::1 dev eth0"},
+			link:    "eth0", addrs: addrs("fe80::5"), public: addrs("2001:db8::5"), next: addrs("2001:db8::5"), reason: "default route via fe80::1 dev eth0"},
 		{name: "a temporary address that the kernel prefers is not used", families: only6,
 			options: flanneld.UnderlayOptions{CanReach: netip.MustParseAddr("2001:db8:9::9")},
 			change: func(h *host) {
@@ -231,7 +236,7 @@ func TestChoose(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := ip.Underlay{Link: tt.link, MTU: 1500, Addrs: tt.addrs, PublicAddrs: tt.public, Reason: tt.reason}
+			want := ip.Underlay{Link: tt.link, MTU: 1500, Addrs: tt.addrs, PublicAddrs: tt.public, Next: tt.next, Reason: tt.reason}
 			if want.PublicAddrs == nil {
 				want.PublicAddrs = want.Addrs
 			}
