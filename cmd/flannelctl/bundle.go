@@ -36,11 +36,14 @@ cut out of the rest. Addresses and host names stay: read it before you pass it o
 		Args: arguments(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.bundle(cmd.Context(), file) },
 	}
-	c.Flags().StringVarP(&file, "file", "f", "flannel-"+time.Now().UTC().Format("20060102-150405")+".tar.gz", "archive to write, mode 0600")
+	c.Flags().StringVarP(&file, "file", "f", "", "archive to write, mode 0600 (default flannel-DATE-TIME.tar.gz)")
 	return c
 }
 
 func (a *app) bundle(ctx context.Context, file string) (err error) {
+	if file == "" {
+		file = "flannel-" + time.Now().UTC().Format("20060102-150405") + ".tar.gz"
+	}
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("create bundle: %w", err)

@@ -72,6 +72,7 @@ func daemonItems(s stage) []item {
 		plain(dist+"network/networkmanager.conf", "/usr/lib/NetworkManager/conf.d/flannel.conf"),
 		plain(dist+"monitoring/alerts.yml", "/usr/share/flannel/monitoring/alerts.yml"),
 		plain(dist+"monitoring/dashboard.json", "/usr/share/flannel/monitoring/dashboard.json"),
+		plain(s.manual+"/flannelctl.1.gz", "/usr/share/man/man1/flannelctl.1.gz"),
 		plain(s.manual+"/flanneld.8.gz", "/usr/share/man/man8/flanneld.8.gz"),
 	}
 	for _, name := range []string{"flanneld", "flannelctl"} {

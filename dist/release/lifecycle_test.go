@@ -33,21 +33,36 @@ func tree(t *testing.T, root string) (files []string) {
 }
 
 func rpmLifecycle(t *testing.T, dir string) {
-	root := t.TempDir()
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	root := newRoot(t)
+	before := tree(t, root)
 	rpm := func(args ...string) {
 		t.Helper()
 		output(t, "rpm", append([]string{"--root", root}, args...)...)
 	}
 	rpm("--initdb")
-	quiet := []string{"--nodeps", "--noscripts"}
 	files := []string{match(t, dir, "flanneld-1*.x86_64.rpm"), match(t, dir, "flanneld-docker-1*.x86_64.rpm"), match(t, dir, "flannel-cni-plugin-1*.x86_64.rpm")}
-	rpm(slices.Concat(quiet, []string{"--nosignature", "--install"}, files)...)
-	if got := tree(t, root); len(got) < 20 || !slices.Contains(got, "/usr/bin/flanneld") {
+	rpm(append([]string{"--nodeps", "--nosignature", "--install"}, files...)...)
+	if got := tree(t, root); !slices.Contains(got, "/usr/bin/flanneld") {
 		t.Errorf("installed: %v", got)
 	}
-	rpm(slices.Concat(quiet, []string{"--erase", "flanneld", "flanneld-docker", "flannel-cni-plugin"})...)
-	if got := tree(t, root); len(got) > 0 {
-		t.Errorf("left behind: %v", got)
+	config := filepath.Join(root, "etc/flannel/flanneld.conf")
+	if err := os.WriteFile(config, []byte("FLANNELD_V=1\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	rpm(append([]string{"--nodeps", "--nosignature", "--force", "--upgrade"}, files...)...)
+	if text, _ := os.ReadFile(config); string(text) != "FLANNELD_V=1\n" {
+		t.Errorf("after an upgrade the configuration is %q", text)
+	}
+	rpm("--nodeps", "--erase", "flanneld", "flanneld-docker", "flannel-cni-plugin")
+	saved := config + ".rpmsave" // what rpm does with a configuration that was changed
+	if err := os.Remove(saved); err != nil {
+		t.Error(err)
+	}
+	if after := tree(t, root); !slices.Equal(before, after) {
+		t.Errorf("a removal leaves %v, want what was there before: %v", after, before)
 	}
 }
 

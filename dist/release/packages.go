@@ -42,7 +42,7 @@ func (r release) info(s stage, p pkg, format string) *nfpm.Info {
 		Description: p.summary + description, Vendor: "flanneld", License: "Apache-2.0", MTime: r.time, DisableGlobbing: true,
 	})
 	info.Umask = 0o022
-	info.RPM.BuildHost, info.RPM.Summary, info.RPM.Compression = "localhost", p.summary, "gzip:9"
+	info.RPM.BuildHost, info.RPM.Summary, info.RPM.Compression = "localhost", p.summary, "gzip:6"
 	info.Deb.Compression = "gzip"
 	for _, name := range p.depends {
 		info.Depends = append(info.Depends, fmt.Sprintf(map[string]string{"deb": "%s (= %s-1)", "rpm": "%s = %s-1"}[format], name, r.version.upgrade))

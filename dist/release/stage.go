@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -60,7 +61,8 @@ func (r release) buildManual(ctx context.Context) (string, error) {
 			return "", err
 		}
 	}
-	out, err := exec.CommandContext(ctx, filepath.Join(tools, "generate"), "-flanneld", filepath.Join(tools, "flanneld"), "-o", dir).CombinedOutput()
+	out, err := exec.CommandContext(ctx, filepath.Join(tools, "generate"), "-flanneld", filepath.Join(tools, "flanneld"),
+		"-flannelctl", filepath.Join(tools, "flannelctl"), "-o", dir).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("generate the manual: %w\n%s", err, out)
 	}
@@ -73,5 +75,5 @@ func (r release) buildManual(ctx context.Context) (string, error) {
 			return "", err
 		}
 	}
-	return dir, compress(filepath.Join(dir, "flanneld.8"))
+	return dir, errors.Join(compress(filepath.Join(dir, "flanneld.8")), compress(filepath.Join(dir, "flannelctl.1")))
 }

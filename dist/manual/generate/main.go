@@ -1,4 +1,4 @@
-// Command generate writes the manual page, the configuration file and the shell completions of flanneld.
+// Command generate writes the manual pages, the configuration file and the shell completions.
 package main
 
 import (
@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 
 	"flanneld/dist/manual"
 )
@@ -22,9 +23,14 @@ var files = map[string]func(manual.Usage) string{
 
 func main() {
 	program := flag.String("flanneld", "build/flanneld", "`program` whose flags are explained")
+	control := flag.String("flannelctl", "build/flannelctl", "`program` whose commands are explained")
 	out := flag.String("o", "build/manual", "`folder` to write to")
 	flag.Parse()
-	if err := run(*program, *out); err != nil {
+	err := run(*program, *out)
+	if err == nil {
+		err = runControl(*control, *out)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "generate:", err)
 		os.Exit(1)
 	}
@@ -48,4 +54,30 @@ func run(program, out string) error {
 		}
 	}
 	return nil
+}
+
+// runControl writes the manual page of flannelctl, from the help texts of all its commands.
+func runControl(program, out string) error {
+	texts, err := helps(program, "")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(out, "flannelctl.1"), []byte(manual.ControlMan(texts)), 0o644)
+}
+
+// helps returns the help text of a command and of all commands below it.
+func helps(program, command string) ([]manual.Help, error) {
+	text, err := exec.Command(program, append(strings.Fields(command), "--help")...).Output()
+	if err != nil {
+		return nil, fmt.Errorf("%s %s --help: %w", program, command, err)
+	}
+	texts := []manual.Help{{Command: command, Text: string(text)}}
+	for _, name := range manual.Subcommands(string(text)) {
+		below, err := helps(program, strings.TrimSpace(command+" "+name))
+		if err != nil {
+			return nil, err
+		}
+		texts = append(texts, below...)
+	}
+	return texts, nil
 }
