@@ -122,7 +122,7 @@ func (m *Manager) lost(subnet netip.Prefix, holder string) (bool, error) {
 	why := fmt.Sprintf("subnet %s was taken by %s", subnet, holder)
 	m.mu.Lock()
 	again := m.status.Waiting == why
-	m.status.Held, m.status.Waiting = false, why
+	m.status.Held, m.status.Lost, m.status.Waiting = false, true, why
 	m.mu.Unlock()
 	m.held, m.lease = nil, 0 // whoever took the record may keep its store lease alive
 	if !again {

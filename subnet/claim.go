@@ -173,11 +173,10 @@ func (m *Manager) claimed() (Entry, bool) {
 // refuseAt returns when to refuse a claim to the record that we hold: at once, but not before what is to be settled, because
 // a host that is asked for an address which it has left must say so in its record.
 func (m *Manager) refuseAt() time.Time {
-	at := m.refusals.at(time.Now())
-	if due := m.pace.at(m.settleAt); !m.settleAt.IsZero() && !m.settleAt.After(time.Now()) && due.After(at) {
-		return due
+	if m.settleAt.IsZero() || m.settleAt.After(time.Now()) {
+		return m.refusals.from
 	}
-	return at
+	return m.refusals.at(m.pace.at(m.settleAt))
 }
 
 // refuse deletes a claim to the record that we hold: its owner lives.

@@ -94,6 +94,7 @@ type Manager struct {
 // Status is what an operator wants to know of the manager.
 type Status struct {
 	Held       bool      // the store has our lease
+	Lost       bool      // another host has taken the subnet that this one uses
 	Waiting    string    // why not, empty if it has
 	StoreSince time.Time // since when the store cannot be reached; zero while it can
 	StoreError string

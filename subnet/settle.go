@@ -301,7 +301,7 @@ func (m *Manager) hold(e Entry) {
 	m.table.put(e)
 	changed := !slices.Equal(m.self, e.Leases) || !m.status.Held
 	m.self = e.Leases
-	m.status.Held, m.status.Waiting = true, ""
+	m.status.Held, m.status.Lost, m.status.Waiting = true, false, ""
 	m.mu.Unlock()
 	if fresh {
 		m.log.Info("subnet leased", "subnet", strings.TrimPrefix(e.Key, SubnetsFolder), "revision", e.Revision, "reservation", e.LeaseID == 0)

@@ -42,7 +42,7 @@ func (p *publisher) after(v subnet.View, err error) {
 		return
 	}
 	p.save(v)
-	p.status.pass(v, p.underlay.now(), err, true)
+	p.status.pass(v, p.underlay.now(), err, !v.Status.Lost)
 }
 
 // say logs the outcome of a pass when it differs from the last one.

@@ -1,0 +1,347 @@
+package lab_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"flanneld/lab"
+)
+
+const (
+	// retaken is how soon a host must have its deleted key back, noticed how soon it must have settled after a loss or the return of
+	// the store.
+	retaken = time.Second
+	noticed = 5 * time.Second
+	// slack is for a machine that does other work as well.
+	slack = time.Second
+)
+
+// record returns the value of a record, or an error if there is none or it does not name the text.
+func (c *cluster) record(e *lab.Etcd, key, text string) error {
+	records, err := e.Records(c.ctx)
+	if err != nil {
+		return err
+	}
+	if value, ok := records[key]; !ok || !strings.Contains(value, text) {
+		return fmt.Errorf("record %s is %q, want %q in it", key, value, text)
+	}
+	return nil
+}
+
+// within waits for a condition, and fails the test if it took longer.
+func (c *cluster) within(most time.Duration, condition func() error) {
+	c.t.Helper()
+	start := time.Now()
+	c.await(condition)
+	if took := time.Since(start); took > most+slack {
+		c.t.Errorf("took %s, want at most %s", took.Round(time.Millisecond), most)
+	}
+}
+
+// says waits until a daemon has logged something.
+func (c *cluster) logs(d *lab.Daemon, text string) func() error {
+	return func() error {
+		if !strings.Contains(d.Log(), text) {
+			return fmt.Errorf("%q is not in the log", text)
+		}
+		return nil
+	}
+}
+
+// revoke ends the store lease of a record.
+func (c *cluster) revoke(e *lab.Etcd, key string) {
+	c.t.Helper()
+	client := must[*clientv3.Client](c.t)(e.Client())
+	defer client.Close()
+	resp := must[*clientv3.GetResponse](c.t)(client.Get(c.ctx, lab.Prefix+"/subnets/"+key))
+	_, err := client.Revoke(c.ctx, clientv3.LeaseID(resp.Kvs[0].Lease))
+	c.ok(err)
+}
+
+func TestAnOwnKeyThatIsDeletedOrExpiresIsTakenAgainWithoutALostPacket(t *testing.T) {
+	c := newCluster(t)
+	e := c.etcd(vxlanConfig)
+	hosts := c.hosts(2)
+	c.startAll(hosts, e)
+	pods := c.pods(hosts...)
+	c.reaches(pods[0].Namespace, pods[1], lab.PingOptions{})
+	pings := append(c.pinged(pods[0], pods[1]), c.pinged(pods[1], pods[0])...)
+	for i, h := range hosts {
+		key := c.keyOf(h)
+		for range 3 {
+			c.ok(e.Delete(c.ctx, "subnets/"+key))
+			c.within(retaken, func() error { return c.record(e, key, h.Addr.String()) })
+		}
+		c.revoke(e, key)
+		c.within(retaken, func() error { return c.record(e, key, h.Addr.String()) })
+		if got := c.keyOf(h); got != key {
+			t.Errorf("host %d has %s, before %s", i, got, key)
+		}
+	}
+	c.nothingLost("deleted keys", pings)
+}
+
+func TestAnOwnKeyThatAnotherHostHasTakenIsNamedAndNotFoughtFor(t *testing.T) {
+	const thief = `{"PublicIP":"198.18.200.200","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"c6:d2:32:6f:8f:44"},"Host":"thief"}`
+	c := newCluster(t)
+	e := c.etcd(vxlanConfig)
+	hosts := c.hosts(3)
+	move := c.flanneld(hosts[0], e)
+	hold := c.flanneld(hosts[1], e, "-on-lost-subnet=hold")
+	exit := c.flanneld(hosts[2], e, "-on-lost-subnet=exit")
+	var keys []string
+	for _, h := range hosts {
+		keys = append(keys, c.keyOf(h))
+		c.ok(e.Put(c.ctx, "subnets/"+keys[len(keys)-1], thief))
+	}
+	c.within(noticed, func() error {
+		if got := c.keyOf(hosts[0]); got == keys[0] {
+			return fmt.Errorf("subnet file still has %s", got)
+		}
+		return nil
+	})
+	c.within(noticed, func() error { return c.record(e, c.keyOf(hosts[0]), hosts[0].Addr.String()) })
+	c.wantWaiting(hold, "was taken by thief (198.18.200.200)")
+	code, err := exit.Wait(c.ctx)
+	if code != 3 || err != nil {
+		t.Errorf("exit code %d, %v, want 3", code, err)
+	}
+	for i, d := range []*lab.Daemon{move, hold, exit} {
+		if n := strings.Count(d.Log(), `msg="subnet lost to another host"`); n != 1 || !strings.Contains(d.Log(), `holder="thief (198.18.200.200)"`) {
+			t.Errorf("host %d has logged the loss %d times:\n%s", i, n, d.Log())
+		}
+		c.ok(c.record(e, keys[i], "thief"))
+	}
+	c.ok(e.Delete(c.ctx, "subnets/"+keys[1]))
+	c.within(noticed, func() error { return c.record(e, keys[1], hosts[1].Addr.String()) })
+}
+
+func TestAWipedAndARestoredStoreAreFilledAgainWithoutALostPacket(t *testing.T) {
+	c := newCluster(t)
+	e := c.etcd(vxlanConfig)
+	hosts := c.hosts(3)
+	c.startAll(hosts[:2], e)
+	backup := filepath.Join(c.Dir(), "backup.db")
+	c.ok(e.Snapshot(c.ctx, backup))
+	c.flanneld(hosts[2], e)
+	pods := c.pods(hosts...)
+	for _, p := range pods[1:] {
+		c.reaches(pods[0].Namespace, p, lab.PingOptions{})
+	}
+	keys := make([]string, len(hosts))
+	for i, h := range hosts {
+		keys[i] = c.keyOf(h)
+	}
+	pings := append(c.pinged(pods[0], pods[2]), append(c.pinged(pods[2], pods[1]), c.pinged(pods[1], pods[0])...)...)
+	settled := func() {
+		t.Helper()
+		for i, h := range hosts {
+			c.within(noticed, func() error { return c.record(e, keys[i], h.Addr.String()) })
+			if got := c.keyOf(h); got != keys[i] {
+				t.Errorf("host %d has %s, before %s", i, got, keys[i])
+			}
+		}
+	}
+	for i := range 30 { // the new store starts far below the revision of the old one
+		c.ok(e.Put(c.ctx, "other", fmt.Sprint(i)))
+	}
+	c.ok(e.Wipe(c.ctx))
+	c.ok(e.Put(c.ctx, "config", vxlanConfig))
+	settled()
+	c.ok(e.Restore(c.ctx, backup, lab.RestoreOptions{}))
+	settled()
+	c.nothingLost("a wiped and a restored store", pings)
+}
+
+func TestWithoutAStoreTrafficFlowsAndARestartedDaemonServesWithinTwoSeconds(t *testing.T) {
+	c := newCluster(t)
+	e := c.etcd(vxlanConfig)
+	hosts := c.hosts(3)
+	daemons := c.startAll(hosts[:2], e)
+	pods := c.pods(hosts[:2]...)
+	c.reaches(pods[0].Namespace, pods[1], lab.PingOptions{})
+	pings := c.pinged(pods[0], pods[1])
+	key := c.keyOf(hosts[0])
+	e.Kill()
+	c.within(noticed, c.logs(daemons[1], "store unreachable"))
+	c.ok(daemons[0].Stop(c.ctx)) // writes down the peers
+	start := time.Now()
+	d := c.flanneld(hosts[0], e)
+	if took := d.ReadyAt().Sub(start); took > 2*time.Second {
+		t.Errorf("ready after %s, want 2 s", took)
+	}
+	c.await(func() error {
+		if s := d.Status(); !strings.Contains(s, "store unreachable since") {
+			return fmt.Errorf("status %q", s)
+		}
+		return nil
+	})
+	c.nothingLost("a killed store and a restarted daemon", pings)
+
+	// A reboot: nothing is left in the kernel.
+	d.Kill()
+	c.ok(hosts[0].Run("ip link del flannel.1"))
+	c.flanneld(hosts[0], e)
+	c.reaches(pods[0].Namespace, pods[1], lab.PingOptions{})
+
+	pings = c.pinged(pods[0], pods[1])
+	c.ok(e.Start(c.ctx))
+	c.flanneld(hosts[2], e)
+	late := c.pods(hosts[2])[0]
+	c.within(noticed, func() error { return c.record(e, key, hosts[0].Addr.String()) })
+	c.reaches(pods[0].Namespace, late, lab.PingOptions{})
+	c.nothingLost("the return of the store", pings)
+}
+
+func TestAHostThatIsCutOffFromTheStoreKeepsItsPeersAndCatchesUp(t *testing.T) {
+	c := newCluster(t)
+	e := c.etcd(vxlanConfig)
+	hosts := c.hosts(3)
+	daemons := c.startAll(hosts[:2], e)
+	pods := c.pods(hosts[:2]...)
+	c.reaches(pods[0].Namespace, pods[1], lab.PingOptions{})
+	pings := c.pinged(pods[0], pods[1])
+	mend, err := hosts[0].CutFrom(e)
+	c.ok(err)
+	c.flanneld(hosts[2], e)
+	late := c.pods(hosts[2])[0]
+	c.compact(e)
+	c.await(c.logs(daemons[0], "store unreachable"))
+	c.ok(mend())
+	c.within(noticed, c.logs(daemons[0], "store is back"))
+	c.reaches(pods[0].Namespace, late, lab.PingOptions{})
+	c.nothingLost("a partition", pings)
+	if n := strings.Count(daemons[0].Log(), "store unreachable"); n != 1 {
+		t.Errorf("named %d times, want once:\n%s", n, daemons[0].Log())
+	}
+}
+
+// compact has the store forget its history.
+func (c *cluster) compact(e *lab.Etcd) {
+	c.t.Helper()
+	client := must[*clientv3.Client](c.t)(e.Client())
+	defer client.Close()
+	resp := must[*clientv3.GetResponse](c.t)(client.Get(c.ctx, "x"))
+	_, err := client.Compact(c.ctx, resp.Header.Revision)
+	c.ok(err)
+}
+
+func TestThreeMembersAreRestartedOneByOneWithoutALostPacket(t *testing.T) {
+	c := newCluster(t)
+	members := must[[]*lab.Etcd](t)(c.EtcdCluster(c.ctx, "etcd", 3))
+	c.ok(members[0].Put(c.ctx, "config", vxlanConfig))
+	var urls []string
+	for _, m := range members {
+		urls = append(urls, m.URL())
+	}
+	endpoints := strings.Join(urls, ",")
+	hosts := c.hosts(2)
+	for _, h := range hosts {
+		d := must[*lab.Daemon](t)(h.Flanneld("-etcd-endpoints", endpoints))
+		c.ok(d.Ready(c.ctx))
+	}
+	pods := c.pods(hosts...)
+	c.reaches(pods[0].Namespace, pods[1], lab.PingOptions{})
+	pings := c.pinged(pods[0], pods[1])
+	for i, m := range members {
+		m.Kill() // the leader among them, sooner or later
+		other := members[(i+1)%3]
+		key := c.keyOf(hosts[0])
+		c.await(func() error { return other.Delete(c.ctx, "subnets/"+key) })
+		c.within(noticed, func() error { return c.record(other, key, hosts[0].Addr.String()) })
+		c.ok(m.Start(c.ctx))
+	}
+	c.nothingLost("restarted members", pings)
+	for _, h := range hosts {
+		c.ok(c.record(members[0], c.keyOf(h), h.Addr.String()))
+	}
+}
+
+func TestManyDaemonsThatStartAtOnceGetDifferentSubnets(t *testing.T) {
+	const many = 30
+	c := newClusterWith(t, lab.Options{Families: lab.IPv4})
+	e := c.etcd(`{"Network":"10.5.0.0/16","Backend":{"Type":"alloc"}}`)
+	hosts := c.hosts(many)
+	c.startAll(hosts, e)
+	seen := map[string]bool{}
+	for _, h := range hosts {
+		seen[c.keyOf(h)] = true
+	}
+	if records := must[map[string]string](t)(e.Records(c.ctx)); len(seen) != many || len(records) != many {
+		t.Errorf("%d subnets and %d records, want %d", len(seen), len(records), many)
+	}
+}
+
+func TestAClonedStateEndsWithTwoSubnetsAndALoudLine(t *testing.T) {
+	c := newCluster(t)
+	e := c.etcd(vxlanConfig)
+	hosts := c.hosts(2)
+	d := c.flanneld(hosts[0], e)
+	c.ok(os.CopyFS(hosts[1].StateDir(), os.DirFS(hosts[0].StateDir())))
+	c.renameState(hosts[0], hosts[1])
+	key := c.keyOf(hosts[0])
+	clone := c.start(hosts[1], e)
+	c.await(c.logs(clone, "probably a cloned disk"))
+	c.await(func() error {
+		if _, err := hosts[1].Env(); err != nil {
+			return err
+		}
+		if c.keyOf(hosts[1]) == key {
+			return errors.New("the clone is on the same subnet")
+		}
+		return c.record(e, c.keyOf(hosts[1]), hosts[1].Addr.String())
+	})
+	c.ok(c.record(e, key, hosts[0].Addr.String()))
+	if got := c.keyOf(hosts[0]); got != key {
+		t.Errorf("the original has %s, before %s", got, key)
+	}
+	c.await(c.logs(d, "refused"))
+}
+
+// renameState gives the state files of one host the names that they have on another one: they are called by the subnet file.
+func (c *cluster) renameState(from, to *lab.Host) {
+	c.t.Helper()
+	name := func(h *lab.Host) string {
+		return strings.ReplaceAll(strings.Trim(filepath.Clean(h.SubnetFile()), "/"), "/", "-")
+	}
+	for _, ending := range []string{".json", ".peers", ".lock"} {
+		err := os.Rename(filepath.Join(to.StateDir(), name(from)+ending), filepath.Join(to.StateDir(), name(to)+ending))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			c.t.Fatal(err)
+		}
+	}
+}
+
+func TestASecondDaemonWithTheSameStateRefusesToRun(t *testing.T) {
+	c := newCluster(t)
+	e := c.etcd(vxlanConfig)
+	h := c.host("host1")
+	d := c.flanneld(h, e)
+	second := c.start(h, e, "-healthz-port", "0")
+	ctx, cancel := context.WithTimeout(c.ctx, noticed)
+	defer cancel()
+	if code, err := second.Wait(ctx); code != 1 || err != nil {
+		t.Errorf("exit code %d, %v", code, err)
+	}
+	c.ok(c.logs(second, fmt.Sprintf("another flanneld (pid %d) uses this state", d.Pid()))())
+}
+
+func TestTheAddressOfALivingHostIsRefusedWithItsName(t *testing.T) {
+	c := newCluster(t)
+	e := c.etcd(vxlanConfig)
+	hosts := c.hosts(2)
+	c.flanneld(hosts[0], e)
+	double := c.start(hosts[1], e, "-public-ip", hosts[0].Addr.String())
+	c.wantWaiting(double, "is that of the living host")
+	if n := len(must[map[string]string](t)(e.Records(c.ctx))); n != 1 {
+		t.Errorf("%d records, want 1", n)
+	}
+}
