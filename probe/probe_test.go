@@ -138,8 +138,8 @@ func TestTheRateDoesNotGrowWithTheCluster(t *testing.T) {
 	prober(t, port, 251, func(time.Duration) { asked <- struct{}{} }, peers...)
 	<-asked // the first round is over
 	time.Sleep(5 * time.Millisecond)
-	if n := len(asked); n > 27 {
-		t.Errorf("a round asked %d times, want at most 3 times 9 peers", n+1)
+	if n := len(asked); n > 36 {
+		t.Errorf("a round asked %d times, want at most 3 times 12 peers", n+1)
 	}
 }
 
@@ -156,6 +156,48 @@ func TestAskWorksWithoutADaemon(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("Ask = %+v, %v", got, errors.Join(err))
 		}
+	}
+}
+
+func TestPeersThatWeHaveTrafficWithAreAsked(t *testing.T) {
+	t.Parallel()
+	port := freePort(t)
+	// Among many, one by chance would be found late: rounds ask three of them.
+	var peers []probe.Peer
+	for i := range 250 {
+		p := peer(byte(i + 1))
+		p.Public = netip.AddrFrom4([4]byte{192, 0, 2, byte(i + 1)})
+		peers = append(peers, p)
+	}
+	busy := peers[99]
+	asked := make(chan struct{}, 1)
+	p := probe.New(probe.Options{
+		Port: port, Period: period, Observe: func(time.Duration) {}, Log: slog.New(slog.DiscardHandler),
+		Site: func() probe.Site {
+			return probe.Site{Locals: []netip.Addr{peer(252).Addr}, Peers: peers}
+		},
+		Busy: func(time.Duration) map[netip.Addr]bool {
+			select {
+			case asked <- struct{}{}:
+			default:
+			}
+			return map[netip.Addr]bool{busy.Public: true}
+		},
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- p.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+	<-asked
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		if _, found := p.Findings()[busy.Subnet]; found {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the busy peer has not been asked")
+		}
+		time.Sleep(5 * time.Millisecond)
 	}
 }
 

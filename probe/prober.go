@@ -16,6 +16,7 @@ const (
 	randoms     = 3 // peers picked by chance in a round
 	heards      = 3 // peers that ask us
 	suspects    = 3 // peers that did not answer last time
+	busies      = 3 // peers that this host has traffic with
 	answerRate  = 500
 	answerBurst = 200
 	siteEvery   = time.Second
@@ -27,6 +28,7 @@ const (
 type Peer struct {
 	Subnet netip.Prefix
 	Addr   netip.Addr // inside the tunnel, or of the host where there is none
+	Public netip.Addr // of the host
 	Silent bool       // it runs something that does not answer probes
 }
 
@@ -43,6 +45,8 @@ type Options struct {
 	Period  time.Duration
 	Version string
 	Site    func() Site // called about once a second
+	// Busy returns the hosts, by their public address, that packets were sent to within a time; nil: not known.
+	Busy func(within time.Duration) map[netip.Addr]bool
 	// Observe is called for every small question with the time that its answer took, 0: lost.
 	Observe func(roundTrip time.Duration)
 	Log     *slog.Logger
@@ -50,12 +54,13 @@ type Options struct {
 
 // Prober asks peers and answers theirs.
 //
-//	Site ──▶ sockets on own addresses ──▶ every Period: a few peers by chance, those that ask us, those that failed
+//	Site ──▶ sockets on own addresses ──▶ every Period: a few peers by chance, that we have traffic with, that ask us, that failed
 type Prober struct {
 	o       Options
 	limiter *rate.Limiter
 	sockets map[netip.Addr]*socket // used by Run alone
 	failure string                 // last one of opening a socket
+	quiet   time.Time              // since when nothing was sent by Run, which alone uses it
 
 	mu      sync.Mutex // guards all below
 	site    Site
@@ -157,7 +162,7 @@ func (p *Prober) take(s *socket, q packet, from netip.AddrPort, size int) {
 
 // rounds asks the chosen peers, over each family's socket.
 func (p *Prober) rounds(ctx context.Context) {
-	chosen := p.choose()
+	chosen := p.choose(p.busy())
 	for local, s := range p.sockets {
 		var targets []Target
 		for _, t := range chosen {
@@ -176,6 +181,15 @@ func (p *Prober) rounds(ctx context.Context) {
 		p.mu.Unlock()
 		p.observe(results)
 	}
+	p.quiet = time.Now()
+}
+
+// busy returns whom this host has sent to since the last round: what was sent in it was questions.
+func (p *Prober) busy() map[netip.Addr]bool {
+	if p.o.Busy == nil || p.quiet.IsZero() {
+		return nil
+	}
+	return p.o.Busy(time.Since(p.quiet))
 }
 
 func (p *Prober) observe(results map[netip.Addr]Result) {
@@ -191,7 +205,7 @@ func (p *Prober) observe(results map[netip.Addr]Result) {
 }
 
 // choose picks whom to ask: a bounded number, however many there are.
-func (p *Prober) choose() []Target {
+func (p *Prober) choose(busy map[netip.Addr]bool) []Target {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	seen := map[netip.Addr]bool{}
@@ -205,7 +219,7 @@ func (p *Prober) choose() []Target {
 		out = append(out, Target{peer.Addr, p.site.MTU, known && r.Lost < r.Sent && r.PathMTU < p.site.MTU})
 		return true
 	}
-	failed, heard := 0, 0
+	failed, heard, used := 0, 0, 0
 	start := 0
 	if len(p.site.Peers) > 0 {
 		start = rand.N(len(p.site.Peers))
@@ -221,6 +235,10 @@ func (p *Prober) choose() []Target {
 		case time.Since(p.heard[peer.Addr]) < 2*p.o.Period && heard < heards:
 			if add(peer) {
 				heard++
+			}
+		case busy[peer.Public] && used < busies:
+			if add(peer) {
+				used++
 			}
 		}
 	}

@@ -7,6 +7,7 @@ import (
 
 	"flanneld/api"
 	"flanneld/backend"
+	"flanneld/ip"
 	"flanneld/probe"
 	"flanneld/subnet"
 )
@@ -32,11 +33,11 @@ func (d *process) fixed() api.Status {
 }
 
 // observe connects the status with those who look at it.
-func (d *process) observe() {
-	site := &probeSite{status: d.status}
+func (d *process) observe(kernel *ip.LinuxKernel) {
+	site := &probeSite{status: d.status, used: kernel.Used, log: d.log}
 	d.status.fixed, d.status.errors, d.status.observe = d.fixed(), d.journal.Errors, d.metrics.pass
 	d.status.prober = probe.New(probe.Options{
-		Port: d.o.ProbePort, Period: d.o.ProbeInterval, Version: version, Site: site.site, Observe: d.metrics.probed, Log: d.log,
+		Port: d.o.ProbePort, Period: d.o.ProbeInterval, Version: version, Site: site.site, Busy: site.busy, Observe: d.metrics.probed, Log: d.log,
 	})
 	d.metrics.Register(NewStatusCollector(d.status.report, "/proc/net/dev"))
 }

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"log/slog"
 	"net/netip"
 	"sync"
+	"time"
 
 	"flanneld/api"
 	"flanneld/backend/alloc"
@@ -13,6 +15,8 @@ import (
 // probeSite tells the prober about this host and its peers. It computes anew only after a pass.
 type probeSite struct {
 	status *status
+	used   func(device string) (map[netip.Addr]time.Duration, error)
+	log    *slog.Logger
 
 	mu   sync.Mutex // guards all below
 	seen uint64     // passes
@@ -55,10 +59,31 @@ func (p *probeSite) site() probe.Site {
 		}
 	}
 	for _, l := range v.Peers {
-		site.Peers = append(site.Peers, probe.Peer{Subnet: l.Subnet, Addr: addr(l), Silent: !ours[l.Subnet]})
+		site.Peers = append(site.Peers, probe.Peer{Subnet: l.Subnet, Addr: addr(l), Public: l.PublicIP, Silent: !ours[l.Subnet]})
 	}
 	p.seen, p.last = passes, site
 	return site
+}
+
+// busy returns the hosts that packets were sent to lately, where the kernel keeps count of that: in the FDB of vxlan devices.
+func (p *probeSite) busy(within time.Duration) map[netip.Addr]bool {
+	p.status.mu.Lock()
+	b := p.status.from.backend
+	p.status.mu.Unlock()
+	out := map[netip.Addr]bool{}
+	if b == nil || len(b.MACs()) == 0 {
+		return out
+	}
+	for device := range b.MACs() {
+		used, err := p.used(device)
+		if err != nil {
+			p.log.Debug("use of the tunnel not known", "device", device, "error", err)
+		}
+		for a, ago := range used {
+			out[a] = out[a] || ago < within
+		}
+	}
+	return out
 }
 
 // wireProbe renders a finding.

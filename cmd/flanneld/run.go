@@ -73,7 +73,7 @@ func run(ctx context.Context, o Options, log *slog.Logger) error {
 		return err
 	}
 	d.kernel = countedKernel{kernel, d.metrics}
-	d.observe()
+	d.observe(kernel)
 	d.wall = newWall(o, log)
 	d.status.firewall = d.wall.report
 	g, ctx := errgroup.WithContext(ctx)

@@ -1,0 +1,43 @@
+package ip_test
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"flanneld/ip/iptest"
+)
+
+func TestTheKernelTellsWhomPacketsWereSentTo(t *testing.T) {
+	iptest.Namespace(t)
+	iptest.Underlay(t, "eth0", "192.0.2.1/24")
+	k := kernel(t)
+	apply(t, k, cluster(3))
+	const wait = 300 * time.Millisecond
+	time.Sleep(wait) // an entry counts as used when it is made
+	conn, err := net.Dial("udp4", "10.0.2.9:9")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	before := time.Now()
+	if _, err := conn.Write([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	used, err := k.Used("flannel.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(used) != 3 {
+		t.Fatalf("use of %d peers is known, want 3: %v", len(used), used)
+	}
+	for a, ago := range used {
+		if to := netip.MustParseAddr("192.0.0.2"); (a == to) != (ago < wait) && time.Since(before) < wait/2 {
+			t.Errorf("%s was sent to %s ago, and the packet went to %s", a, ago, to)
+		}
+	}
+	if none, err := k.Used("flannel.9"); err != nil || len(none) != 0 {
+		t.Errorf("a device that is not there: %v, %v", none, err)
+	}
+}
