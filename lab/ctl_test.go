@@ -210,8 +210,8 @@ func TestADrainedHostLeavesItsSubnetToOthers(t *testing.T) {
 // dates are the lines of iptables-save that are new each time.
 var dates = regexp.MustCompile(`(?m)^# (Generated|Completed) .*\n`)
 
-// picture is all that a daemon may have changed on a host.
-func (c *cluster) picture(h *lab.Host) string {
+// kernelPicture is all that a daemon may have changed in a host's kernel.
+func (c *cluster) kernelPicture(h *lab.Host) string {
 	c.t.Helper()
 	var b strings.Builder
 	for _, command := range []string{
@@ -220,11 +220,18 @@ func (c *cluster) picture(h *lab.Host) string {
 	} {
 		fmt.Fprintf(&b, "# %s\n%s", command, dates.ReplaceAllString(must[string](c.t)(h.Output(command)), ""))
 	}
+	return b.String()
+}
+
+// picture is the kernel's and that of the daemon's files.
+func (c *cluster) picture(h *lab.Host) string {
+	c.t.Helper()
+	out := c.kernelPicture(h)
 	for _, dir := range []string{filepath.Dir(h.SubnetFile()), h.StateDir()} {
 		files, _ := filepath.Glob(dir + "/*")
-		fmt.Fprintln(&b, dir, files)
+		out += fmt.Sprintln(dir, files)
 	}
-	return b.String()
+	return out
 }
 
 func TestCleanupLeavesNoTraceOfAnyBackend(t *testing.T) {
@@ -234,7 +241,7 @@ func TestCleanupLeavesNoTraceOfAnyBackend(t *testing.T) {
 			e := c.etcd(fmt.Sprintf(`{"Network":"10.5.0.0/16","Backend":{"Type":%q}}`, backend))
 			hosts := c.hosts(2)
 			h := hosts[0]
-			before := c.picture(h)
+			before, drained := c.picture(h), c.kernelPicture(hosts[1])
 			daemons := c.startAll(hosts, e, "-ip-masq")
 			c.await(func() error {
 				if s := ctlJSON[api.Status](c, h, "status"); s.Peers != 1 {
@@ -242,6 +249,10 @@ func TestCleanupLeavesNoTraceOfAnyBackend(t *testing.T) {
 				}
 				return nil
 			})
+			c.ctlOK(hosts[1], "drain")
+			if got := c.kernelPicture(hosts[1]); got != drained {
+				t.Errorf("before the first start:\n%s\nafter drain:\n%s", drained, got)
+			}
 			c.ok(daemons[0].Stop(c.ctx))
 			during := c.picture(h)
 			c.ctlOK(h, "cleanup", "--dry-run")

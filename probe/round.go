@@ -13,7 +13,7 @@ const (
 	pace      = 2 * time.Millisecond
 	lookEvery = 10 * time.Millisecond
 	// WaitTime is how long a round waits for answers.
-	WaitTime = 2 * time.Second
+	WaitTime = time.Second
 )
 
 // ladder are the sizes that are tried when full packets get lost.
