@@ -39,6 +39,20 @@ func decodeAddr(b []byte, links names) (a Addr, ok bool) {
 	return a, true
 }
 
+// deprecated reports whether an address in a struct ifaddrmsg is to be used no more for what is new. Each router advertisement with
+// the preferred lifetime 0 makes the kernel take the flag away for a moment (addrconf_prefix_rcv_add_addr in net/ipv6/addrconf.c).
+func deprecated(b []byte) bool {
+	if b[2]&unix.IFA_F_DEPRECATED != 0 {
+		return true
+	}
+	for kind, data := range attributes(b[unix.SizeofIfAddrmsg:]) {
+		if kind == unix.IFA_CACHEINFO {
+			return u32(data) == 0 // ifa_prefered of a struct ifa_cacheinfo, in seconds
+		}
+	}
+	return false
+}
+
 // decodeNeigh reads a struct ndmsg into an FDB or a Neigh. permanent is false for entries that the kernel may drop.
 func decodeNeigh(b []byte, links names) (o Object, permanent bool) {
 	if len(b) < unix.SizeofNdMsg {

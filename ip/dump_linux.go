@@ -182,7 +182,7 @@ func (k *LinuxKernel) interfaces() ([]Interface, error) {
 		a, ok := decodeAddr(got.data, linkNames)
 		switch {
 		case !ok:
-		case a.Prefix.Addr().Is4() || got.data[2]&(unusable|unix.IFA_F_DEPRECATED) == 0:
+		case a.Prefix.Addr().Is4() || got.data[2]&unusable == 0 && !deprecated(got.data):
 			addrs[a.Link] = append(addrs[a.Link], a.Prefix)
 		case got.data[2]&unusable == 0:
 			fading[a.Link] = append(fading[a.Link], a.Prefix)

@@ -167,6 +167,11 @@ func TestARouterThatRenumbersTheUnderlayLosesNoPacket(t *testing.T) {
 		c.ok(h.Run("ip addr del " + stable(t, h, old) + "/64 dev eth0"))
 	}
 	c.nothingLost("renumbering", pings)
+	for i, d := range daemons { // one choice at the start, one for the peers, one for the packets
+		if n := strings.Count(d.Log(), "underlay chosen"); n > 3 {
+			t.Errorf("host %d: %d choices of the underlay, want 3:\n%s", i+1, n, d.Log())
+		}
+	}
 }
 
 // stable returns the address that the host has made of a prefix, not the temporary one; empty: none yet.
