@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -37,10 +38,11 @@ func BenchmarkConnections(b *testing.B) {
 		{"iptables", "iptables-nft -t nat -A POSTROUTING -s 10.5.0.0/16 ! -d 10.5.0.0/16 -j MASQUERADE --random-fully", "iptables-nft -t nat -F POSTROUTING"},
 	}
 	c.ok(h.Run(ways[0].down))
-	const rounds, round = 7, 500 * time.Millisecond
+	const rounds, round = 40, 100 * time.Millisecond
 	rates := map[string][]float64{}
 	for b.Loop() {
 		for range rounds {
+			slices.Reverse(ways) // who comes second finds more connections remembered
 			for _, w := range ways {
 				c.ok(h.Run(w.up))
 				rates[w.name] = append(rates[w.name], connections(b, pod.Namespace, at(outsider.Addr, 9000), round))
@@ -49,10 +51,16 @@ func BenchmarkConnections(b *testing.B) {
 		}
 	}
 	for _, w := range ways {
-		b.ReportMetric(median(rates[w.name]), w.name+"-conn/s")
+		b.ReportMetric(best(rates[w.name]), w.name+"-conn/s")
 	}
-	b.ReportMetric(median(rates["flanneld"])/median(rates["iptables"]), "ratio")
+	b.ReportMetric(best(rates["flanneld"])/best(rates["iptables"]), "ratio")
 	b.ReportMetric(0, "ns/op") // means nothing here
+}
+
+// best returns the ninth decile: what the machine does while nothing else runs on it.
+func best(v []float64) float64 {
+	slices.Sort(v)
+	return v[len(v)*9/10]
 }
 
 func serve(l net.Listener) {

@@ -82,17 +82,17 @@ func (g guarded) Set(self, peers []subnet.Lease) error {
 	case !o.StrictIngress:
 		open = "-strict-ingress=false"
 	default:
-		if open = translated(g.underlay(), peers); open == "" {
+		if open = Translated(g.underlay(), peers); open == "" {
 			r.Ingress = g.tunnel
-			r.Ingress.Peers = senders(peers)
+			r.Ingress.Peers = Senders(peers)
 		}
 	}
 	g.wall.note(r.Ingress.Port != 0, open, g.wall.firewall.Set(r))
 	return g.Backend.Set(self, peers)
 }
 
-// senders returns the addresses that packets of peers may come from.
-func senders(peers []subnet.Lease) []netip.Addr {
+// Senders returns the addresses that packets of peers may come from.
+func Senders(peers []subnet.Lease) []netip.Addr {
 	out := make([]netip.Addr, 0, len(peers))
 	for _, l := range peers {
 		out = append(out, l.PublicIP)
@@ -103,9 +103,9 @@ func senders(peers []subnet.Lease) []netip.Addr {
 	return out
 }
 
-// translated says why it cannot be known where packets of peers come from; empty if it can. A peer that tells nothing but
+// Translated says why it cannot be known where packets of peers come from; empty if it can. A peer that tells nothing but
 // its public address is believed unless addresses are likely to be translated on the way to it.
-func translated(u ip.Underlay, peers []subnet.Lease) string {
+func Translated(u ip.Underlay, peers []subnet.Lease) string {
 	for _, l := range peers {
 		own := u.Addr(l.Subnet)
 		switch {

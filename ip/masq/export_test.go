@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 )
@@ -56,3 +57,49 @@ func Recover(f *Firewall) {
 	f.edge = f.edge.(lacking).edge
 	f.tableDoubt.Store(true)
 }
+
+// Programs is a host with these programs only, and what they print by "name arguments".
+type Programs struct {
+	Print  map[string]string
+	Legacy []string // tables in use
+	Ran    []string
+}
+
+func (p *Programs) has(name string) bool {
+	for line := range p.Print {
+		if first, _, _ := strings.Cut(line, " "); first == name {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *Programs) run(_ context.Context, stdin, name string, args ...string) (string, error) {
+	line := strings.Join(append([]string{name}, args...), " ")
+	p.Ran = append(p.Ran, line+"\n"+stdin)
+	out, ok := p.Print[line]
+	if !ok {
+		return "", errors.New("exit status 1")
+	}
+	return out, nil
+}
+
+func (p *Programs) forwards(bool) bool { return true }
+
+func (p *Programs) legacyTables(is4 bool) []string {
+	if !is4 {
+		return nil
+	}
+	return p.Legacy
+}
+
+// NewWith returns a firewall of a host with these programs. lacking: its kernel has no nf_tables.
+func NewWith(log *slog.Logger, p *Programs, isLacking bool) *Firewall {
+	if isLacking {
+		return newFirewall("", log, lacking{&netfilter{}}, p)
+	}
+	return newFirewall("", log, &netfilter{}, p)
+}
+
+// Diagnose says what the kernel lacks.
+func Diagnose() error { return (&netfilter{}).diagnose() }

@@ -203,3 +203,24 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+func TestTheOwnAddressBesideAPublicOneIsPublishedAndABadOneIsNoHarm(t *testing.T) {
+	r := subnet.Record{Leases: []subnet.Lease{
+		lease("10.5.34.0/24", "203.0.113.1", "vxlan", vtep), lease("fd00:5:0:22::/64", "2001:db8::1", "vxlan", vtep),
+	}}
+	r.Leases[0].Underlay, r.Leases[1].Underlay = netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("fd00::1")
+	text, err := etcdv3.Encode(r)
+	if err != nil || !strings.HasSuffix(string(text), `,"Underlay":"192.0.2.1","UnderlayV6":"fd00::1"}`) {
+		t.Errorf("got %s, %v", text, err)
+	}
+	got, err := etcdv3.Decode(r.Key(), text)
+	if diff := cmp.Diff(r, got, compareRecords); err != nil || diff != "" {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+	for _, bad := range []string{"fd00::1", "127.0.0.1", "nonsense", "::ffff:192.0.2.1"} {
+		got, err := etcdv3.Decode("subnets/10.5.34.0-24", []byte(`{"PublicIP":"203.0.113.1","PublicIPv6":null,"BackendType":"host-gw","Underlay":"`+bad+`"}`))
+		if err != nil || got.Leases[0].Underlay.IsValid() {
+			t.Errorf("%s: got %v, %v, want the record without it", bad, got, err)
+		}
+	}
+}
