@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -147,20 +148,27 @@ func TestGarbageCollectionSweepsWhatAKilledPluginLeftBeforeItsFileWasInPlace(t *
 	if err := os.Mkdir(h.dir+"/saved", 0o700); err != nil {
 		t.Fatal(err)
 	}
-	left := h.dir + "/saved/.new-1234"
-	if err := os.WriteFile(left, []byte("{"), 0o600); err != nil {
+	path := h.dir + "/saved/.new-1234"
+	if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	past := time.Now().Add(-2 * time.Minute)
-	if err := os.Chtimes(left, past, past); err != nil {
+	file, err := os.Open(path)
+	if err != nil {
 		t.Fatal(err)
 	}
-	young := h.dir + "/saved/.new-5678"
-	if err := os.WriteFile(young, []byte("{"), 0o600); err != nil {
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
-	h.must(call{verb: "GC", conf: valid(h.conf("1.1.0"))})
-	if got := h.list("saved"); !slices.Equal(got, []string{".new-5678"}) {
-		t.Errorf("saved %v, want the young file alone: its plugin may live", got)
+	past := time.Now().Add(-time.Second)
+	if err := os.Chtimes(path, past, past); err != nil {
+		t.Fatal(err)
 	}
+	collect := call{verb: "GC", conf: valid(h.conf("1.1.0"))}
+	h.must(collect)
+	if got := h.list("saved"); !slices.Equal(got, []string{".new-1234"}) {
+		t.Errorf("saved %v, want the file that is locked: its plugin lives", got)
+	}
+	file.Close()
+	h.must(collect)
+	h.clean()
 }

@@ -15,7 +15,6 @@ import (
 
 const (
 	newPrefix = ".new-"          // of files that are not in place yet
-	sweepAge  = time.Minute      // of those that nobody is going to put in place
 	lockWait  = 20 * time.Second // for a call that is under way
 )
 
@@ -74,17 +73,22 @@ func (s store) add(k Key, r record) (*entry, error) {
 // write makes a file with the entry's text, locks it, and returns its temporary name. There is no fsync: what a power
 // failure leaves empty is freed with the network's configuration, and every container of this host has ended then.
 func (e *entry) write(dir string) (string, error) {
-	f, err := os.CreateTemp(dir, newPrefix)
-	if err != nil {
-		return "", fmt.Errorf("save configuration: %w", err)
+	for {
+		f, err := os.CreateTemp(dir, newPrefix)
+		if err != nil {
+			return "", fmt.Errorf("save configuration: %w", err)
+		}
+		e.file = f
+		_, err = f.Write(e.text)
+		if err = errors.Join(err, inherit(f), syscall.Flock(int(f.Fd()), syscall.LOCK_EX)); err != nil {
+			e.close()
+			return "", errors.Join(fmt.Errorf("save configuration: %w", err), os.Remove(f.Name()))
+		}
+		if isAt(f, f.Name()) {
+			return f.Name(), nil
+		}
+		e.close() // a sweep was faster than our lock
 	}
-	e.file = f
-	_, err = f.Write(e.text)
-	if err = errors.Join(err, inherit(f), syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)); err != nil {
-		e.close()
-		return "", errors.Join(fmt.Errorf("save configuration: %w", err), os.Remove(f.Name()))
-	}
-	return f.Name(), nil
 }
 
 // replace puts another text in the place of the entry's, whole or not at all.
@@ -194,11 +198,11 @@ func (s store) keys() (map[string]Key, error) {
 	return out, nil
 }
 
-// sweep removes what a killed plugin has left before its file was in place. Of a living one, such a file is younger.
-func (s store) sweep(now time.Time) {
+// sweep removes what a killed plugin has left before its file was in place: what is older than the moment and not locked.
+func (s store) sweep(moment time.Time) {
 	left, _ := filepath.Glob(filepath.Join(s.dir, newPrefix+"*"))
 	for _, path := range left {
-		if info, err := os.Lstat(path); err == nil && now.Sub(info.ModTime()) > sweepAge {
+		if info, err := os.Lstat(path); err == nil && info.ModTime().Before(moment) {
 			if e, err := lock(path, 0); err == nil {
 				_ = e.remove()
 			}
