@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 )
@@ -104,8 +105,10 @@ func (e *Etcd) answers(ctx context.Context) error {
 		}
 		ctx, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
-		_, err := c.Get(ctx, "health")
-		return err
+		if _, err := c.Get(ctx, "health"); !errors.Is(err, rpctypes.ErrUserEmpty) { // which is an answer, too
+			return err
+		}
+		return nil
 	})
 }
 
