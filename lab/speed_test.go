@@ -26,10 +26,10 @@ var measures = []struct {
 	name, unit string
 	run        func(p *pair) float64
 }{
-	{"TCP, 1 stream", "Gbit/s", func(p *pair) float64 { return p.iperf("-t", "2").End.Received.Bits / 1e9 }},
-	{"TCP, 4 streams", "Gbit/s", func(p *pair) float64 { return p.iperf("-t", "2", "-P", "4").End.Received.Bits / 1e9 }},
+	{"TCP, 1 stream", "Gbit/s", func(p *pair) float64 { return p.iperf("-t", "1").End.Received.Bits / 1e9 }},
+	{"TCP, 4 streams", "Gbit/s", func(p *pair) float64 { return p.iperf("-t", "1", "-P", "4").End.Received.Bits / 1e9 }},
 	{"UDP of 64 bytes", "1000/s", func(p *pair) float64 {
-		sum := p.iperf("-t", "2", "-u", "-l", "64", "-b", "0").End.Sum
+		sum := p.iperf("-t", "1", "-u", "-l", "64", "-b", "0").End.Sum
 		return float64(sum.Packets-sum.Lost) / sum.Seconds / 1e3
 	}},
 	{"round trip", "ms", (*pair).ping},
@@ -61,7 +61,7 @@ func (p *pair) iperf(args ...string) report {
 	p.t.Helper()
 	var failed error
 	for range 5 {
-		out, err := p.from.Exec(p.ctx, append([]string{"iperf3", "-J", "-O", "0.5", "-c", p.to.String()}, args...)...)
+		out, err := p.from.Exec(p.ctx, append([]string{"iperf3", "-J", "-O", "0.3", "-c", p.to.String()}, args...)...)
 		var r report
 		if jsonErr := json.Unmarshal([]byte(out), &r); err == nil && jsonErr == nil && r.Error == "" {
 			return r

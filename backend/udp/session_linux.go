@@ -18,7 +18,7 @@ type session struct {
 }
 
 // inboxMessages is how many messages a worker takes from a socket in one call.
-const inboxMessages = 8
+const inboxMessages = 4
 
 // newSession returns a session over what the datapath has open; its lock is held.
 func newSession(d *datapath) (*session, error) {
