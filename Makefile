@@ -9,7 +9,7 @@ export CGO_ENABLED ?= 0
 # Every test package but the end-to-end one, which has the machine to itself.
 PACKAGES = $(shell $(GO) list ./... | grep -v '/lab$$')
 
-.PHONY: all build deps test unit e2e race bench lint fuzz soak demo clean
+.PHONY: all build deps test unit e2e race bench lint cross fuzz soak demo clean
 all: build
 
 ## build: the programs, static and stripped, in build/
@@ -44,6 +44,11 @@ bench: deps
 ## lint: gofmt, govet, staticcheck, errorlint, unparam, misspell
 lint:
 	hack/lint
+
+## cross: build for every architecture, and run what depends on it under qemu-user
+cross:
+	hack/install-packages qemu-user-static
+	hack/cross
 
 ## fuzz: every fuzz target for FUZZTIME
 FUZZTIME ?= 20s
