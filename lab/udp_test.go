@@ -172,7 +172,7 @@ func TestUDPRestartWithoutAServiceManager(t *testing.T) {
 
 func TestUDPTellsHopsAndUnreachableNetworks(t *testing.T) {
 	s := newSite(t, network{"udp", lab.IPv4}, 2)
-	s.reaches(s.pods[0].Namespace, s.pods[1], lab.PingOptions{}) // both know each other
+	s.reaches(s.pods[0].Namespace, s.pods[1], lab.PingOptions{})                                        // both know each other
 	out, _ := s.pods[0].Exec(s.ctx, "ping", "-c", "1", "-W", "2", "-t", "2", s.pods[1].Addr().String()) // it fails, which is wanted
 	if !strings.Contains(out, "Time to live exceeded") {
 		t.Errorf("ping with two hops: %s", out)

@@ -47,7 +47,7 @@ func openDevice(name string, queues int, offload bool, kept []int) (*device, err
 			return nil, err
 		}
 	}
-	return d, errors.Join(noLinkLocal(name), acceptOwn(name))
+	return d, noLinkLocal(name)
 }
 
 func openQueue(name string) (int, error) {
@@ -100,15 +100,6 @@ func noLinkLocal(name string) error {
 	err := os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/addr_gen_mode", []byte("1"), 0)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("turn off link-local addresses of device %s: %w", name, err)
-	}
-	return nil
-}
-
-// acceptOwn makes the kernel take in the ICMP errors that we write to the device, whose source is the host's own address
-// (fib_validate_source in net/ipv4/fib_frontend.c). IPv6 has no such check.
-func acceptOwn(name string) error {
-	if err := os.WriteFile("/proc/sys/net/ipv4/conf/"+name+"/accept_local", []byte("1"), 0); err != nil {
-		return fmt.Errorf("let ICMP errors pass device %s: %w", name, err)
 	}
 	return nil
 }

@@ -31,7 +31,7 @@ type table struct {
 	own      [families]netip.Addr // our address on the device, the source of ICMP errors
 	peers    [families]lookup
 	hosts    map[netip.Addr]*path // by underlay address
-	locals   []netip.Addr         // our own underlay addresses, which the device lets pass as a source
+	locals   []netip.Addr         // our own underlay addresses, which no peer may use as a source
 }
 
 // newTable makes a table. paths keeps the path of each peer's address from one table to the next.
@@ -49,13 +49,10 @@ func newTable(networks []netip.Prefix, self, peers []subnet.Lease, paths map[net
 			paths[l.PublicIP] = p
 		}
 		t.hosts[l.PublicIP] = p
-		if l.Underlay.IsValid() {
-			t.hosts[l.Underlay] = p // where its packets come from
-		}
 		f := familyOf(l.Subnet.Addr())
 		leases[f] = append(leases[f], destination{l.Subnet, p})
 	}
-	// Where addresses are translated, a peer's packets may come from its own address as well.
+	// Where addresses are translated, or have just changed, a peer's packets may come from its own address as well.
 	for _, l := range peers {
 		if _, taken := t.hosts[l.Underlay]; l.Underlay.IsValid() && !taken {
 			t.hosts[l.Underlay] = paths[l.PublicIP]
