@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -103,3 +104,21 @@ func NewWith(log *slog.Logger, p *Programs, isLacking bool) *Firewall {
 
 // Diagnose says what the kernel lacks.
 func Diagnose() error { return (&netfilter{}).diagnose() }
+
+// counting counts the runs of programs.
+type counting struct {
+	runner
+	n *atomic.Int64
+}
+
+func (c counting) run(ctx context.Context, stdin, name string, args ...string) (string, error) {
+	c.n.Add(1)
+	return c.runner.run(ctx, stdin, name, args...)
+}
+
+// Count counts the programs that the firewall runs from now on.
+func Count(f *Firewall) *atomic.Int64 {
+	n := new(atomic.Int64)
+	f.host.runner = counting{f.host.runner, n}
+	return n
+}

@@ -35,11 +35,11 @@ ip6 daddr fd00:5::/48 accept comment "flannel"
 			strings.Count(got, "flannel") == 4
 	}
 	shell(t, likeFirewalld)
-	eventually(t, time.Second, "firewalld has come", stands)
+	eventually(t, patience, "firewalld has come", stands)
 	shell(t, likeFirewalld)
-	eventually(t, time.Second, "firewalld has written its table anew", stands)
+	eventually(t, patience, "firewalld has written its table anew", stands)
 	shell(t, "nft insert rule inet firewalld filter_FORWARD counter")
-	eventually(t, time.Second, "somebody has come before us", func() bool {
+	eventually(t, patience, "somebody has come before us", func() bool {
 		return strings.Contains(shell(t, "nft list chain inet firewalld filter_FORWARD"), "policy accept;\n\t\tip saddr 10.5.0.0/16 accept")
 	})
 	if f.Status().Drift == 0 {
@@ -49,7 +49,7 @@ ip6 daddr fd00:5::/48 accept comment "flannel"
 	if err := f.Set(r); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, time.Second, "the rules are gone", func() bool {
+	eventually(t, patience, "the rules are gone", func() bool {
 		return !strings.Contains(shell(t, "nft list chain inet firewalld filter_FORWARD"), "flannel")
 	})
 }

@@ -56,9 +56,9 @@ func TestForwardingIsAcceptedAndHealedInTheHostsOwnTables(t *testing.T) {
 			if err := f.Set(masq.Rules{Networks: []netip.Prefix{net4, net6}, Forward: true}); err != nil {
 				t.Fatal(err)
 			}
-			resync, within := time.Hour, time.Second // of a notification
+			resync, within := time.Hour, patience
 			if kind == "legacy" {
-				resync, within = 100*time.Millisecond, 5*time.Second
+				resync = 100 * time.Millisecond // nobody tells
 			}
 			running(t, f, resync)
 			for _, family := range []string{"iptables", "ip6tables"} {
@@ -88,6 +88,29 @@ func TestForwardingIsAcceptedAndHealedInTheHostsOwnTables(t *testing.T) {
 				t.Errorf("problems: %q", p)
 			}
 		})
+	}
+}
+
+func TestAHostAtRestRunsNoPrograms(t *testing.T) {
+	iptest.Namespace(t)
+	program(t, "iptables-nft")
+	shell(t, "iptables-nft -P FORWARD DROP")
+	f := masq.New("", quiet(t))
+	runs := masq.Count(f)
+	if err := f.Set(cases["everything"]); err != nil {
+		t.Fatal(err)
+	}
+	running(t, f, 20*time.Millisecond)
+	eventually(t, patience, "the accept rules stand", func() bool {
+		return strings.Contains(listed(t, "nft", "iptables", "filter"), "-A FORWARD -j FLANNELD-FORWARD")
+	})
+	before := int64(-1)
+	for n := runs.Load(); n != before; n = runs.Load() { // what was written is looked at once more
+		before = n
+		time.Sleep(time.Second)
+	}
+	if before > 10 {
+		t.Errorf("%d programs were run until the host was at rest", before)
 	}
 }
 
