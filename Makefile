@@ -9,7 +9,7 @@ export CGO_ENABLED ?= 0
 # Every test package but the end-to-end one, which has the machine to itself.
 PACKAGES = $(shell $(GO) list ./... | grep -v '/lab$$')
 
-.PHONY: all build deps test unit e2e race bench lint cross fuzz soak demo clean
+.PHONY: all build deps test unit e2e race bench bench-scale lint cross fuzz soak demo clean
 all: build
 
 ## build: the programs, static and stripped, in build/
@@ -40,6 +40,11 @@ race: deps
 ## bench: benchmarks on a real kernel (root)
 bench: deps
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 30m ./...
+
+## bench-scale: clusters of up to SCALE hosts, real and simulated: what a start, an event and an idle minute cost (root)
+SCALE ?= 10000
+bench-scale: deps
+	$(GO) test -run '^$$' -bench Scale -benchtime 1x -timeout 60m ./lab -scale $(SCALE)
 
 ## lint: gofmt, govet, staticcheck, errorlint, unparam, misspell
 lint:

@@ -23,7 +23,7 @@ import (
 var scale = flag.Int("scale", 0, "run the benchmarks of large clusters, up to so many hosts")
 
 // scaleIdle is how long an idle daemon is watched.
-const scaleIdle = 20 * time.Second
+const scaleIdle = 10 * time.Second
 
 const scaleConfig = `{"Network":"10.0.0.0/8","SubnetLen":24,"Backend":{"Type":"vxlan"}}`
 
@@ -33,35 +33,39 @@ func BenchmarkScaleDaemon(b *testing.B) {
 		if n > *scale {
 			continue
 		}
-		b.Run(fmt.Sprint(n, " records"), func(b *testing.B) {
-			c := newCluster(b)
-			e := c.etcd(scaleConfig)
-			putRecords(c, e, n)
-			h := c.host("host1")
-			for b.Loop() {
-				measureDaemon(b, c, e, h, n)
-			}
-		})
+		for _, strict := range []bool{true, false} {
+			b.Run(fmt.Sprintf("%d records, strict-ingress=%t", n, strict), func(b *testing.B) {
+				c := newCluster(b)
+				e := c.etcd(scaleConfig)
+				putRecords(c, e, n)
+				h := c.host("host1")
+				for b.Loop() {
+					measureDaemon(b, c, e, h, n, fmt.Sprintf("-strict-ingress=%t", strict))
+				}
+			})
+		}
 	}
 }
 
-func measureDaemon(b *testing.B, c *cluster, e *lab.Etcd, h *lab.Host, n int) {
+func measureDaemon(b *testing.B, c *cluster, e *lab.Etcd, h *lab.Host, n int, args ...string) {
 	before := requestsOf(c, e)
-	d := c.flanneld(h, e)
+	d := c.flanneld(h, e, args...)
 	b.ReportMetric(d.ReadyAt().Sub(d.Started).Seconds()*1000, "ms/start-to-all-routes")
 	if routes := strings.Count(must[string](b)(h.Output("ip route show proto 70")), "\n"); routes != n {
 		b.Fatalf("%d routes, want %d", routes, n)
 	}
 	b.ReportMetric(requestsOf(c, e)-before, "requests/start")
 	var took []time.Duration
+	cpu := cpuOf(b, d.Pid())
 	for i := range 20 {
 		took = append(took, newPeer(b, c, e, h, i))
 	}
 	slices.Sort(took)
+	b.ReportMetric(float64((cpuOf(b, d.Pid())-cpu).Milliseconds())/20, "ms-cpu/peer-and-gone")
 	b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "ms/new-peer-p50")
 	b.ReportMetric(float64(took[len(took)-1].Microseconds())/1000, "ms/new-peer-max")
 	time.Sleep(2 * time.Second) // what the new peers have set off
-	cpu := cpuOf(b, d.Pid())
+	cpu = cpuOf(b, d.Pid())
 	time.Sleep(scaleIdle)
 	b.ReportMetric(float64((cpuOf(b, d.Pid())-cpu).Milliseconds())*60/scaleIdle.Seconds(), "ms-cpu/idle-minute")
 	b.ReportMetric(float64(peakOf(b, d.Pid()))/1024, "MiB/peak")

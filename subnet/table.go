@@ -171,17 +171,53 @@ func (t *table) prune(now time.Time) (lost, deleted int) {
 
 // sorted returns all records, and behind them the ghosts, each in the order of their age and key.
 func (t *table) sorted() []Entry {
-	out := make([]Entry, 0, len(t.entries)+len(t.ghosts))
-	for _, e := range t.entries {
-		out = append(out, e)
+	// What is sorted is small: entries are ten times as large, and there may be ten thousand.
+	order := make([]age, 0, len(t.entries)+len(t.ghosts))
+	for key, e := range t.entries {
+		order = append(order, age{e.Created, key})
 	}
-	older := func(a, b Entry) int { return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.Key, b.Key)) }
-	slices.SortFunc(out, older)
-	living := len(out)
-	for _, g := range t.ghosts {
-		out = append(out, g.Entry)
+	slices.SortFunc(order, age.compare)
+	living := len(order)
+	for key, g := range t.ghosts {
+		order = append(order, age{g.Created, key})
 	}
-	slices.SortFunc(out[living:], older)
+	slices.SortFunc(order[living:], age.compare)
+	out := make([]Entry, len(order))
+	for i, a := range order {
+		if i < living {
+			out[i] = t.entries[a.key]
+		} else {
+			out[i] = t.ghosts[a.key].Entry
+		}
+	}
+	return out
+}
+
+// age is when a record came into being; the key decides between those of one revision.
+type age struct {
+	created int64
+	key     string
+}
+
+func (a age) compare(b age) int {
+	return cmp.Or(cmp.Compare(a.created, b.created), cmp.Compare(a.key, b.key))
+}
+
+// bySubnet returns the leases in the order of their subnets.
+func bySubnet(leases []Lease) []Lease {
+	type place struct {
+		first netip.Addr
+		at    int
+	}
+	order := make([]place, len(leases))
+	for i, l := range leases {
+		order[i] = place{l.Subnet.Addr(), i}
+	}
+	slices.SortFunc(order, func(a, b place) int { return a.first.Compare(b.first) })
+	out := make([]Lease, len(leases))
+	for i, p := range order {
+		out[i] = leases[p.at]
+	}
 	return out
 }
 
@@ -223,7 +259,7 @@ func (t *table) peers(c Config, identity string, self []Lease, valid func(Lease)
 			peers = append(peers, l)
 		}
 	}
-	slices.SortFunc(peers, func(a, b Lease) int { return a.Subnet.Addr().Compare(b.Subnet.Addr()) })
+	peers = bySubnet(peers)
 	slices.SortFunc(skip, func(a, b skipped) int { return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.why, b.why)) })
 	return peers, skip
 }
