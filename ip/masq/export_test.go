@@ -122,3 +122,20 @@ func Count(f *Firewall) *atomic.Int64 {
 	f.host.runner = counting{f.host.runner, n}
 	return n
 }
+
+// Judge reports whether a datagram of notifications makes the firewall doubt its table, and what it needs in tables of others.
+func Judge(b []byte) (table, host bool) {
+	f := newFirewall("", slog.New(slog.DiscardHandler), &netfilter{}, execRunner{})
+	f.hostDoubt.Store(false)
+	f.take(b)
+	return f.tableDoubt.Load(), f.hostDoubt.Load()
+}
+
+// PlanAll makes every plan for a table that a program has printed.
+func PlanAll(text string, r Rules) []string {
+	lines := PlanForward(text, r)
+	for table := range leftovers {
+		lines = append(lines, PlanLeftovers(table, text)...)
+	}
+	return append(lines, parseIPT(text).plan(masqueradeHook("X", r.normal(), true))...)
+}
