@@ -76,6 +76,30 @@ func TestATunnelOnAnIPv6Underlay(t *testing.T) {
 	}
 }
 
+func TestAnIPv6RouteReplacesWhatHidesItsNextHop(t *testing.T) {
+	for name, other := range map[string]string{
+		"a route elsewhere":    "ip -6 route add fd00:5:0:22::/64 via fd00:18::99 dev eth0",
+		"a route on the link":  "ip -6 route add fd00:5:0:22::/64 dev eth0",
+		"a route to nowhere":   "ip -6 route add blackhole fd00:5:0:22::/64",
+		"a route of our kind":  "ip -6 route add fd00:5:0:22::/64 via fd00:18::99 dev eth0 proto 70",
+		"a route by two hosts": "ip -6 route add fd00:5:0:22::/64 nexthop via fd00:18::99 dev eth0 nexthop via fd00:18::98 dev eth0",
+	} {
+		t.Run(name, func(t *testing.T) {
+			iptest.Namespace(t)
+			iptest.Underlay(t, "eth0", "fd00:18::1/64")
+			iptest.Run(t, other)
+			iptest.Run(t, "ip -6 route add fd00:5:0:99::/64 via fd00:18::99 dev eth0")
+			k := kernel(t)
+			want := vxlan6("fd00:18::1", "fd00:18::2")
+			apply(t, k, want)
+			wantState6(t, k, want)
+			if got := iptest.Run(t, "ip -6 route show"); strings.Count(got, "fd00:5:0:22::/64") != 1 || !strings.Contains(got, "fd00:5:0:99::/64 via fd00:18::99") {
+				t.Errorf("routes are\n%s", got)
+			}
+		})
+	}
+}
+
 func TestInterfacesTellWhichIPv6AddressesServe(t *testing.T) {
 	iptest.Namespace(t)
 	iptest.Run(t, `

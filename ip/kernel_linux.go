@@ -72,6 +72,9 @@ func (k *LinuxKernel) applyBatches(ops []Op, before OpErrors) (failed OpErrors, 
 		if err != nil {
 			return failed, fmt.Errorf("apply %d operations: %w", len(chunk), err)
 		}
+		if err := k.unshadow(chunk, errs, links); err != nil {
+			return failed, err
+		}
 		for i, op := range chunk {
 			if err := errs[i]; err != nil && !harmless(op, err) {
 				failed = append(failed, &OpError{op, explain(op, err)})
@@ -79,6 +82,34 @@ func (k *LinuxKernel) applyBatches(ops []Op, before OpErrors) (failed OpErrors, 
 		}
 	}
 	return failed, nil
+}
+
+// unshadow puts IPv6 routes again that were refused because of the very route that they are to replace. The kernel looks for the next hop, which
+// lies in the subnet, by the route that stands there, and refuses it if that leaves by another device, onlink or not
+// (ip6_route_check_nh_onlink in net/ipv6/route.c). That route goes first. What remains of the errors is the outcome.
+func (k *LinuxKernel) unshadow(ops []Op, errs map[int]error, links indexes) error {
+	var again []int
+	for i, op := range ops {
+		if r, ok := op.Object.(Route); ok && !op.Delete && r.Onlink && r.Dst.Addr().Is6() && errors.Is(errs[i], unix.EINVAL) {
+			again = append(again, i)
+		}
+	}
+	outcome, err := k.sock.batch(2*len(again), func(m *messages, seq uint32, n int) {
+		op := ops[again[n/2]]
+		if n%2 == 0 {
+			op = Op{Delete: true, Object: Route{Dst: op.Object.(Route).Dst}} // of any protocol, by any device
+		}
+		encode(m, seq, op, links)
+	})
+	if err != nil {
+		return fmt.Errorf("replace %d routes: %w", len(again), err)
+	}
+	for n, i := range again {
+		if delete(errs, i); outcome[2*n+1] != nil {
+			errs[i] = outcome[2*n+1]
+		}
+	}
+	return nil
 }
 
 // present returns the operations whose device is there. Without it, a delete has nothing to do, and a put fails: with an error of
