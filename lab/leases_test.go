@@ -68,7 +68,7 @@ func (c *cluster) revoke(e *lab.Etcd, key string) {
 
 func TestAnOwnKeyThatIsDeletedOrExpiresIsTakenAgainWithoutALostPacket(t *testing.T) {
 	c := newCluster(t)
-	e := c.etcd(vxlanConfig)
+	e := c.etcd(dualConfig)
 	hosts := c.hosts(2)
 	c.startAll(hosts, e)
 	pods := c.pods(hosts...)
@@ -90,9 +90,10 @@ func TestAnOwnKeyThatIsDeletedOrExpiresIsTakenAgainWithoutALostPacket(t *testing
 }
 
 func TestAnOwnKeyThatAnotherHostHasTakenIsNamedAndNotFoughtFor(t *testing.T) {
-	const thief = `{"PublicIP":"198.18.200.200","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"c6:d2:32:6f:8f:44"},"Host":"thief"}`
+	const thief = `{"PublicIP":"198.18.200.200","PublicIPv6":"fd00:18::c8","BackendType":"vxlan",` +
+		`"BackendData":{"VNI":1,"VtepMAC":"c6:d2:32:6f:8f:44"},"BackendV6Data":{"VNI":1,"VtepMAC":"c6:d2:32:6f:8f:66"},"Host":"thief"}`
 	c := newCluster(t)
-	e := c.etcd(vxlanConfig)
+	e := c.etcd(dualConfig)
 	hosts := c.hosts(3)
 	move := c.flanneld(hosts[0], e)
 	hold := c.flanneld(hosts[1], e, "-on-lost-subnet=hold")
@@ -109,13 +110,13 @@ func TestAnOwnKeyThatAnotherHostHasTakenIsNamedAndNotFoughtFor(t *testing.T) {
 		return nil
 	})
 	c.within(noticed, func() error { return c.record(e, c.keyOf(hosts[0]), hosts[0].Addr.String()) })
-	c.wantWaiting(hold, "was taken by thief (198.18.200.200)")
+	c.wantWaiting(hold, "was taken by thief (198.18.200.200, fd00:18::c8)")
 	code, err := exit.Wait(c.ctx)
 	if code != 3 || err != nil {
 		t.Errorf("exit code %d, %v, want 3", code, err)
 	}
 	for i, d := range []*lab.Daemon{move, hold, exit} {
-		if n := strings.Count(d.Log(), `msg="subnet lost to another host"`); n != 1 || !strings.Contains(d.Log(), `holder="thief (198.18.200.200)"`) {
+		if n := strings.Count(d.Log(), `msg="subnet lost to another host"`); n != 1 || !strings.Contains(d.Log(), `holder="thief (198.18.200.200, fd00:18::c8)"`) {
 			t.Errorf("host %d has logged the loss %d times:\n%s", i, n, d.Log())
 		}
 		c.ok(c.record(e, keys[i], "thief"))
@@ -126,7 +127,7 @@ func TestAnOwnKeyThatAnotherHostHasTakenIsNamedAndNotFoughtFor(t *testing.T) {
 
 func TestAWipedAndARestoredStoreAreFilledAgainWithoutALostPacket(t *testing.T) {
 	c := newCluster(t)
-	e := c.etcd(vxlanConfig)
+	e := c.etcd(dualConfig)
 	hosts := c.hosts(3)
 	c.startAll(hosts[:2], e)
 	backup := filepath.Join(c.Dir(), "backup.db")
@@ -154,7 +155,7 @@ func TestAWipedAndARestoredStoreAreFilledAgainWithoutALostPacket(t *testing.T) {
 		c.ok(e.Put(c.ctx, "other", fmt.Sprint(i)))
 	}
 	c.ok(e.Wipe(c.ctx))
-	c.ok(e.Put(c.ctx, "config", vxlanConfig))
+	c.ok(e.Put(c.ctx, "config", dualConfig))
 	settled()
 	c.ok(e.Restore(c.ctx, backup, lab.RestoreOptions{}))
 	settled()
@@ -163,7 +164,7 @@ func TestAWipedAndARestoredStoreAreFilledAgainWithoutALostPacket(t *testing.T) {
 
 func TestWithoutAStoreTrafficFlowsAndARestartedDaemonServesWithinTwoSeconds(t *testing.T) {
 	c := newCluster(t)
-	e := c.etcd(vxlanConfig)
+	e := c.etcd(dualConfig)
 	hosts := c.hosts(3)
 	daemons := c.startAll(hosts[:2], e)
 	pods := c.pods(hosts[:2]...)
@@ -203,7 +204,7 @@ func TestWithoutAStoreTrafficFlowsAndARestartedDaemonServesWithinTwoSeconds(t *t
 
 func TestAHostThatIsCutOffFromTheStoreKeepsItsPeersAndCatchesUp(t *testing.T) {
 	c := newCluster(t)
-	e := c.etcd(vxlanConfig)
+	e := c.etcd(dualConfig)
 	hosts := c.hosts(3)
 	daemons := c.startAll(hosts[:2], e)
 	pods := c.pods(hosts[:2]...)
@@ -237,7 +238,7 @@ func (c *cluster) compact(e *lab.Etcd) {
 func TestThreeMembersAreRestartedOneByOneWithoutALostPacket(t *testing.T) {
 	c := newCluster(t)
 	members := must[[]*lab.Etcd](t)(c.EtcdCluster(c.ctx, "etcd", 3))
-	c.ok(members[0].Put(c.ctx, "config", vxlanConfig))
+	c.ok(members[0].Put(c.ctx, "config", dualConfig))
 	var urls []string
 	for _, m := range members {
 		urls = append(urls, m.URL())
@@ -282,7 +283,7 @@ func TestManyDaemonsThatStartAtOnceGetDifferentSubnets(t *testing.T) {
 
 func TestAClonedStateEndsWithTwoSubnetsAndALoudLine(t *testing.T) {
 	c := newCluster(t)
-	e := c.etcd(vxlanConfig)
+	e := c.etcd(dualConfig)
 	hosts := c.hosts(2)
 	d := c.flanneld(hosts[0], e)
 	c.ok(os.CopyFS(hosts[1].StateDir(), os.DirFS(hosts[0].StateDir())))
@@ -322,7 +323,7 @@ func (c *cluster) renameState(from, to *lab.Host) {
 
 func TestASecondDaemonWithTheSameStateRefusesToRun(t *testing.T) {
 	c := newCluster(t)
-	e := c.etcd(vxlanConfig)
+	e := c.etcd(dualConfig)
 	h := c.host("host1")
 	d := c.flanneld(h, e)
 	second := c.start(h, e, "-healthz-port", "0")
@@ -336,7 +337,7 @@ func TestASecondDaemonWithTheSameStateRefusesToRun(t *testing.T) {
 
 func TestTheAddressOfALivingHostIsRefusedWithItsName(t *testing.T) {
 	c := newCluster(t)
-	e := c.etcd(vxlanConfig)
+	e := c.etcd(dualConfig)
 	hosts := c.hosts(2)
 	c.flanneld(hosts[0], e)
 	double := c.start(hosts[1], e, "-public-ip", hosts[0].Addr.String())

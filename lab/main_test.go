@@ -67,6 +67,9 @@ type cluster struct {
 // vxlanConfig is the network configuration of most tests.
 const vxlanConfig = `{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}`
 
+// dualConfig is one where each host has a pair of subnets, so that a test holds for both at once.
+const dualConfig = `{"Network":"10.5.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:5::/48","Backend":{"Type":"vxlan"}}`
+
 const patience = time.Minute
 
 func newCluster(t testing.TB) *cluster { return newClusterWith(t, lab.Options{}) }

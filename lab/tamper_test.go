@@ -15,8 +15,8 @@ import (
 // recovery is how long traffic may be away after somebody has tampered with the kernel.
 const recovery = time.Second
 
-// tampering is what somebody does on a host to what is the daemon's. In the commands, PEER is the peer's subnet without its last
-// byte, MAC the peer's tunnel address, and OTHER an underlay address where nobody lives.
+// tampering is what somebody does on a host to what is the daemon's. In the commands, DEV is its device, NET the peer's subnet and VIA
+// its first address, MAC the peer's tunnel address, OTHER an underlay address where nobody lives, ADDR a foreign address.
 type tampering struct {
 	name     string
 	commands []string
@@ -25,35 +25,45 @@ type tampering struct {
 }
 
 var tamperings = []tampering{
-	{"device deleted", []string{"ip link del flannel.1"}, "link", "missing"},
-	{"device set down", []string{"ip link set flannel.1 down"}, "link", "flannel.1"},
-	{"hardware address changed", []string{"ip link set flannel.1 address 02:00:00:00:00:99"}, "link", "02:00:00:00:00:99"},
-	{"MTU changed", []string{"ip link set flannel.1 mtu 1300"}, "link", "mtu 1300"},
-	{"address removed", []string{"ip addr flush dev flannel.1"}, "addr", "missing"},
-	{"foreign address added", []string{"ip addr add 169.254.12.34/16 dev flannel.1"}, "addr", "169.254.12.34/16"},
-	{"routes flushed", []string{"ip route flush dev flannel.1"}, "route", "PEER.0/24"},
-	{"route replaced by one elsewhere", []string{"ip route replace PEER.0/24 via OTHER dev eth0"}, "route", "PEER.0/24"},
-	{"route replaced by one with our number", []string{"ip route replace PEER.0/24 via OTHER dev eth0 proto 70"}, "route", "via OTHER dev eth0"},
-	{"route with a tiny MTU", []string{"ip route replace PEER.0/24 via PEER.0 dev flannel.1 onlink proto 70 mtu lock 68"}, "route", "odd"},
-	{"route to nowhere", []string{"ip route replace blackhole PEER.0/24"}, "route", "PEER.0/24"},
-	{"FDB flushed", []string{"bridge fdb del MAC dev flannel.1"}, "fdb", "missing"},
-	{"FDB entry elsewhere", []string{"bridge fdb replace MAC dev flannel.1 dst OTHER"}, "fdb", "dst OTHER"},
-	{"FDB entry to another port", []string{"bridge fdb replace MAC dev flannel.1 dst OTHER port 9"}, "fdb", "odd"},
-	{"neighbours flushed", []string{"ip neigh flush dev flannel.1 nud permanent"}, "neigh", "missing"},
-	{"neighbour changed", []string{"ip neigh replace PEER.0 lladdr 02:00:00:00:00:77 dev flannel.1 nud permanent"}, "neigh", "02:00:00:00:00:77"},
-	{"everything at once", []string{"ip neigh flush dev flannel.1 nud permanent", "ip route flush dev flannel.1", "ip link del flannel.1"}, "link", "flannel.1"},
+	{"device deleted", []string{"ip link del DEV"}, "link", "missing"},
+	{"device set down", []string{"ip link set DEV down"}, "link", "DEV"},
+	{"hardware address changed", []string{"ip link set DEV address 02:00:00:00:00:99"}, "link", "02:00:00:00:00:99"},
+	{"MTU changed", []string{"ip link set DEV mtu 1300"}, "link", "mtu 1300"},
+	{"address removed", []string{"ip addr flush dev DEV"}, "addr", "missing"},
+	{"foreign address added", []string{"ip addr add ADDR dev DEV"}, "addr", "ADDR"},
+	{"routes flushed", []string{"IP route flush dev DEV proto 70"}, "route", "NET"},
+	{"route replaced by one elsewhere", []string{"ip route replace NET via OTHER dev eth0"}, "route", "NET"},
+	{"route replaced by one with our number", []string{"ip route replace NET via OTHER dev eth0 proto 70"}, "route", "via OTHER dev eth0"},
+	{"route with a tiny MTU", []string{"ip route replace NET via VIA dev DEV onlink proto 70 mtu lock 68"}, "route", "odd"},
+	{"route to nowhere", []string{"ip route replace blackhole NET"}, "route", "NET"},
+	{"FDB flushed", []string{"bridge fdb del MAC dev DEV"}, "fdb", "missing"},
+	{"FDB entry elsewhere", []string{"bridge fdb replace MAC dev DEV dst OTHER"}, "fdb", "dst OTHER"},
+	{"FDB entry to another port", []string{"bridge fdb replace MAC dev DEV dst OTHER port 9"}, "fdb", "odd"},
+	{"neighbours flushed", []string{"IP neigh flush dev DEV nud permanent"}, "neigh", "missing"},
+	{"neighbour changed", []string{"ip neigh replace VIA lladdr 02:00:00:00:00:77 dev DEV nud permanent"}, "neigh", "02:00:00:00:00:77"},
+	{"everything at once", []string{"IP neigh flush dev DEV nud permanent", "IP route flush dev DEV proto 70", "ip link del DEV"}, "neigh", "missing"},
 }
 
-func TestTamperingIsHealedUnderTraffic(t *testing.T) {
-	c := newCluster(t)
-	e := c.etcd(vxlanConfig)
-	hosts := c.hosts(2)
-	daemons := c.startAll(hosts, e)
-	pods := c.pods(hosts...)
-	h, d := hosts[0], daemons[0]
-	peer := must[string](t)(firstThree(hosts[1]))
-	fill := strings.NewReplacer("PEER", peer, "MAC", macOf(t, hosts[1]), "OTHER", "198.18.200.200").Replace
-	mac, before := macOf(t, h), look(t, h)
+// placeholders fills in the commands of a tampering on one host.
+func placeholders(t *testing.T, c *cluster, n network, peer *lab.Host) func(string) string {
+	t.Helper()
+	subnet := c.subnets(peer)[0]
+	dev, ip, other, foreign := n.devices()[0], "ip", "198.18.200.200", "169.254.12.34/16"
+	if subnet.Addr().Is6() {
+		ip, other, foreign = "ip -6", "fd00:18::c8c8", "fd00:99::34/64"
+	}
+	mac := strings.Fields(must[string](t)(peer.Output("ip -br link show " + dev)))[2]
+	return strings.NewReplacer("DEV", dev, "IP", ip, "NET", subnet.String(), "VIA", subnet.Addr().String(), "MAC", mac, "OTHER", other, "ADDR", foreign).Replace
+}
+
+func TestTamperingIsHealedUnderTraffic(t *testing.T) { inEachFamily(t, tamperingIsHealed) }
+
+func tamperingIsHealed(t *testing.T, n network) {
+	s := newSite(t, n, 2)
+	c, pods, h, d := s.cluster, s.pods, s.hosts[0], s.daemons[0]
+	fill := placeholders(t, c, n, s.hosts[1])
+	macOf := func() string { return s.macs(h)[0] }
+	mac, before := macOf(), look(t, h, n)
 	_, err := pods[0].Ping(c.ctx, pods[1].Addr(), lab.PingOptions{})
 	c.ok(err)
 	for _, tt := range tamperings {
@@ -76,11 +86,11 @@ func TestTamperingIsHealedUnderTraffic(t *testing.T) {
 			if stats.LongestGap > recovery {
 				t.Errorf("no traffic for %s", stats.LongestGap)
 			}
-			if got := macOf(t, h); got != mac {
+			if got := macOf(); got != mac {
 				t.Errorf("hardware address %s, before %s", got, mac)
 			}
 			c.await(func() error {
-				if got := look(t, h); got != before {
+				if got := look(t, h, n); got != before {
 					return fmt.Errorf("kernel:\n%s\nbefore:\n%s", got, before)
 				}
 				return nil
@@ -117,14 +127,15 @@ func answered(t *testing.T, c *cluster, p *lab.Pings, more int) {
 }
 
 // look returns all that the daemon has put into the kernel of a host, without numbers that the kernel gives.
-func look(t *testing.T, h *lab.Host) string {
+func look(t *testing.T, h *lab.Host, n network) string {
 	t.Helper()
+	fill := strings.NewReplacer("DEV", n.devices()[0], "IP", map[bool]string{true: "ip -4", false: "ip -6"}[n.families == lab.IPv4]).Replace
 	var out strings.Builder
 	for _, command := range []string{
-		"ip -br link show flannel.1", "ip -br addr show flannel.1", "ip route show dev flannel.1", "ip route show proto 70",
-		"ip neigh show dev flannel.1 nud permanent", "bridge fdb show dev flannel.1",
+		"ip -br link show DEV", "ip -br addr show DEV", "IP route show dev DEV proto 70", "IP route show proto 70",
+		"IP neigh show dev DEV nud permanent", "bridge fdb show dev DEV",
 	} {
-		text, err := h.Output(command)
+		text, err := h.Output(fill(command))
 		if err != nil {
 			text = err.Error()
 		}
@@ -157,6 +168,7 @@ func firstThree(h *lab.Host) (string, error) {
 }
 
 func TestStartCleansUpAndLeavesOthersAlone(t *testing.T) {
+	only4 := network{"vxlan", lab.IPv4}
 	c := newCluster(t)
 	e := c.etcd(vxlanConfig)
 	hosts := c.hosts(2)
@@ -179,7 +191,7 @@ func TestStartCleansUpAndLeavesOthersAlone(t *testing.T) {
 		}
 		return out.String()
 	}
-	before, ours := others(), look(t, h)
+	before, ours := others(), look(t, h, only4)
 	for _, tt := range []struct {
 		name     string
 		commands []string
@@ -198,7 +210,7 @@ func TestStartCleansUpAndLeavesOthersAlone(t *testing.T) {
 			daemons[0] = c.flanneld(h, e)
 			_, err := pods[0].Ping(c.ctx, pods[1].Addr(), lab.PingOptions{})
 			c.ok(err)
-			if got := look(t, h); got != ours {
+			if got := look(t, h, only4); got != ours {
 				t.Errorf("kernel:\n%s\nbefore:\n%s", got, ours)
 			}
 			if got := others(); got != before {
