@@ -213,3 +213,41 @@ func TestIPTablesMasqueradesWhereNFTablesCannot(t *testing.T) {
 		t.Errorf("both masquerade:\n%s", got)
 	}
 }
+
+func TestTwoNetworksOfAHostLeaveEachOtherAlone(t *testing.T) {
+	iptest.Namespace(t)
+	program(t, "iptables-nft")
+	shell(t, "iptables-nft -P FORWARD DROP")
+	first, second := masq.New("", quiet(t)), masq.New("/another/network", quiet(t))
+	other := netip.MustParsePrefix("10.7.0.0/16")
+	if err := first.Set(masq.Rules{Networks: []netip.Prefix{net4}, Masquerade: true, Forward: true}); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Set(masq.Rules{Networks: []netip.Prefix{other}, Masquerade: true, Forward: true}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		masq.Heal(first)
+		masq.Heal(second)
+	}
+	tables, filter := shell(t, "nft list tables inet"), listed(t, "nft", "iptables", "filter")
+	if strings.Count(tables, "table inet flannel") != 2 {
+		t.Errorf("tables %q, want one for each network", tables)
+	}
+	if strings.Count(filter, "-A FORWARD -j FLANNELD-FORWARD") != 2 || !strings.Contains(filter, "-s 10.5.0.0/16 -j ACCEPT") || !strings.Contains(filter, "-s 10.7.0.0/16 -j ACCEPT") {
+		t.Errorf("got\n%swant both networks accepted", filter)
+	}
+	if n := first.Status().Drift + second.Status().Drift; n != 0 {
+		t.Errorf("each repaired %d changes of the other", n)
+	}
+	removed, err := masq.Remove(t.Context(), "/another/network", false)
+	if err != nil || len(removed) == 0 {
+		t.Errorf("removed %q, %v", removed, err)
+	}
+	if diff := cmp.Diff("table inet flannel\n", shell(t, "nft list tables inet")); diff != "" {
+		t.Errorf("after the second network was removed (-want +got):\n%s", diff)
+	}
+	if filter := listed(t, "nft", "iptables", "filter"); strings.Contains(filter, "10.7.0.0") || !strings.Contains(filter, "10.5.0.0") {
+		t.Errorf("after the second network was removed:\n%s", filter)
+	}
+}
