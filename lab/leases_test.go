@@ -21,7 +21,7 @@ const (
 	retaken = time.Second
 	noticed = 5 * time.Second
 	// slack is for a machine that does other work as well.
-	slack = time.Second
+	slack = 2 * time.Second
 )
 
 // record returns the value of a record, or an error if there is none or it does not name the text.

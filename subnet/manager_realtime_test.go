@@ -1,0 +1,65 @@
+package subnet_test
+
+import (
+	"errors"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"flanneld/subnet"
+	"flanneld/subnet/subnettest"
+)
+
+// cpuTime returns what this process has used of the processor.
+func cpuTime(t *testing.T) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// In a bubble of fake time the clock stands still while code runs. What compares two readings of it must also be right where it
+// does not.
+func TestInRealTimeAClaimIsRefusedAtOnceAndWaitingCostsNothing(t *testing.T) {
+	s := subnettest.NewServer()
+	s.SetConfig([]byte(netConfig))
+	owner := newHost(t, s, 1).start()
+	until := func(what string, f func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(10 * time.Second); !f(); time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("waited in vain: %s", what)
+			}
+		}
+	}
+	until("the owner holds a subnet", func() bool { return owner.manager.Status().Held })
+	double := newHost(t, s, 2)
+	double.address = owner.address
+	double.start()
+	defer double.quit()
+	until("the address is refused", func() bool { return strings.Contains(double.manager.Status().Waiting, "living host host1") })
+	clone := newHost(t, s, 3)
+	clone.id = owner.id
+	clone.start()
+	if err := <-clone.ended; !errors.Is(err, subnet.ErrCloned) {
+		t.Errorf("clone: %v", err)
+	}
+	if err := owner.quit(); err != nil { // so that claims stay open
+		t.Error(err)
+	}
+	heir := newHost(t, s, 4)
+	heir.address = owner.address
+	heir.start()
+	defer heir.quit()
+	until("the heir asks", func() bool { return strings.Contains(heir.manager.Status().Waiting, "is alive") })
+	before := cpuTime(t)
+	time.Sleep(time.Second)
+	if used := cpuTime(t) - before; used > 200*time.Millisecond {
+		t.Errorf("waiting for a second used %s of the processor", used)
+	}
+	if e, ok := recordOf(s, owner.subnet()); !ok || e.Identity != owner.id {
+		t.Errorf("record %+v", e)
+	}
+}
