@@ -242,7 +242,7 @@ func (c *cluster) storeFaults(e *lab.Etcd, s, other api.Status) []fault {
 		{name: "a configuration that makes no sense", check: "configuration", says: "Network", inject: put("config", `{"Network":"nonsense"}`), undo: put("config", vxlanConfig)},
 		{name: "a change that waits for a restart", check: "ready", says: "waits for a restart",
 			inject: put("config", `{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan","VNI":2}}`), undo: put("config", vxlanConfig)},
-		{name: "the store is down", check: "store", says: "no answer", inject: func() error { e.Kill(); return nil }, undo: func() error { return e.Start(c.ctx) }},
+		{name: "the store is down", check: "store", says: "list records", inject: func() error { e.Kill(); return nil }, undo: func() error { return e.Start(c.ctx) }},
 		{name: "another host has our subnet", check: "lease", says: "198.18.0.99", inject: put(own, stranger), undo: del(own)},
 	}
 }
