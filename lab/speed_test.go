@@ -88,13 +88,14 @@ func newPair(b *testing.B, backend string) *pair {
 	c := newClusterWith(b, lab.Options{})
 	c.ctx = b.Context() // the rounds take longer than any wait
 	hosts := c.hosts(2)
-	must[*lab.Process](b)(hosts[1].Start("iperf3", "iperf3", "-s"))
 	p := &pair{c, hosts[0], hosts[1].Addr}
 	if backend != "" {
 		c.startAll(hosts, c.etcd(`{"Network":"10.5.0.0/16","Backend":`+backend+`}`))
 		c.pods(hosts...)
 		p.to = c.subnets(hosts[1])[0].Addr().Next()
 	}
+	// Bound, it answers from the address that it is asked at.
+	must[*lab.Process](b)(hosts[1].Start("iperf3", "iperf3", "-s", "-B", p.to.String()))
 	_, err := p.from.Ping(p.ctx, p.to, lab.PingOptions{})
 	c.ok(err)
 	c.await(func() error {

@@ -1,12 +1,14 @@
 package udp_test
 
 import (
+	"log/slog"
 	"net/netip"
 	"strings"
 	"testing"
 
 	"flanneld/backend"
 	"flanneld/backend/udp"
+	"flanneld/ip"
 	"flanneld/subnet"
 
 	"github.com/google/go-cmp/cmp"
@@ -70,5 +72,33 @@ route fd00:5::/48 dev flannel0
 `
 	if diff := cmp.Diff(got, want); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestWhatAHostPublishesAndTakesFromPeers(t *testing.T) {
+	config, err := subnet.ParseConfig([]byte(`{"Network":"10.5.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:5::/48"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := ip.Underlay{Link: "eth0", MTU: 9000, PublicAddrs: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}}
+	b, err := udp.New(config, ip.Host{Underlay: func() ip.Underlay { return u }, Log: slog.New(slog.DiscardHandler)}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := b.Attrs(netip.MustParsePrefix("fd00:5:0:1::/64")), (subnet.Attrs{PublicIP: u.PublicAddrs[1], BackendType: "udp"}); got != want {
+		t.Errorf("publishes %+v, want %+v", got, want)
+	}
+	if got := b.MTU(); got != 8952 {
+		t.Errorf("MTU %d, want 8952", got)
+	}
+	for _, test := range []struct{ prefix, addr, wantErr string }{
+		{"10.5.2.0/24", "192.0.2.2", ""},
+		{"fd00:5:0:2::/64", "2001:db8::2", ""},
+		{"10.5.2.0/24", "2001:db8::2", "not of the subnet's family"},
+		{"10.5.2.0/24", "10.5.3.1", "inside the network"},
+	} {
+		if err := b.Valid(lease(test.prefix, test.addr)); !strings.Contains(errText(err), test.wantErr) || (err == nil) != (test.wantErr == "") {
+			t.Errorf("%s at %s: got %v, want %q", test.prefix, test.addr, err, test.wantErr)
+		}
 	}
 }
