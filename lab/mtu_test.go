@@ -31,6 +31,15 @@ func tunnelAndItsMTU(s *site) {
 	if s.backend == "host-gw" {
 		return
 	}
+	devices := s.devices()
+	if s.backend == "udp" {
+		devices = []string{"flannel0"}
+	}
+	for _, dev := range devices {
+		if ra := must[string](s.t)(s.hosts[0].Output("cat /proc/sys/net/ipv6/conf/" + dev + "/accept_ra")); ra != "0\n" {
+			s.t.Errorf("accept_ra of %s is %q", dev, ra)
+		}
+	}
 	for _, a := range s.pods[1].Addrs {
 		s.wireFormIsThatOfFlannel(a)
 		s.podIsToldTheMTU(a)

@@ -84,13 +84,17 @@ func (p *pair) ping() float64 {
 }
 
 // newPair starts two hosts with a network of a backend; without one they reach each other by the link.
-func newPair(b *testing.B, backend string) *pair {
-	c := newClusterWith(b, lab.Options{})
+func newPair(b *testing.B, families lab.Families, backend string) *pair {
+	c := newClusterWith(b, lab.Options{Families: families})
 	c.ctx = b.Context() // the rounds take longer than any wait
 	hosts := c.hosts(2)
 	p := &pair{c, hosts[0], hosts[1].Addr}
+	if families == lab.IPv6 {
+		p.to = hosts[1].Addr6
+	}
 	if backend != "" {
-		c.startAll(hosts, c.etcd(`{"Network":"10.5.0.0/16","Backend":`+backend+`}`))
+		config := network{"", families}.config()
+		c.startAll(hosts, c.etcd(strings.Replace(config, `{"Type":""}`, backend, 1)))
 		c.pods(hosts...)
 		p.to = c.subnets(hosts[1])[0].Addr().Next()
 	}
@@ -110,10 +114,15 @@ const rounds = 3
 
 // BenchmarkSpeed compares the backends with the bare link between two hosts of the lab, and prints a table. All that is
 // compared is measured in turn, so that what else the machine does concerns all of it.
-func BenchmarkSpeed(b *testing.B) {
+func BenchmarkSpeed(b *testing.B) { speed(b, lab.IPv4) }
+
+// BenchmarkSpeedIPv6 is the same over IPv6, the bare link included.
+func BenchmarkSpeedIPv6(b *testing.B) { speed(b, lab.IPv6) }
+
+func speed(b *testing.B, families lab.Families) {
 	pairs := make([]*pair, len(ways))
 	for i, w := range ways {
-		pairs[i] = newPair(b, w.backend)
+		pairs[i] = newPair(b, families, w.backend)
 	}
 	values := map[[2]int][]float64{}
 	for range rounds {
