@@ -22,6 +22,9 @@ func NewTable(networks []netip.Prefix, self, peers []subnet.Lease) Table {
 	return Table{newTable(networks, self, peers, map[netip.Addr]*path{})}
 }
 
+// Local has the host have underlay addresses of its own.
+func (t Table) Local(addrs ...netip.Addr) { t.t.locals = addrs }
+
 // Route returns the underlay address of the host of an address; the zero value if there is none.
 func (t Table) Route(dst netip.Addr) netip.Addr {
 	if p := t.t.route(dst); p != nil {

@@ -98,6 +98,25 @@ func TestTableAgreesWithANaiveOne(t *testing.T) {
 	}
 }
 
+func TestWhoSendsAndForWhom(t *testing.T) {
+	translated := lease("10.5.2.0/24", "203.0.113.2")
+	translated.Underlay = netip.MustParseAddr("192.0.2.2")
+	table := udp.NewTable(prefixes("10.5.0.0/16"), []subnet.Lease{lease("10.5.1.0/24", "192.0.2.1")}, []subnet.Lease{translated})
+	table.Local(netip.MustParseAddr("192.0.2.1"))
+	for _, tt := range []struct{ name, from, src, want string }{
+		{"a peer's pod", "203.0.113.2", "10.5.2.7", ""},
+		{"a peer behind a translation, by its own address", "192.0.2.2", "10.5.2.7", ""},
+		{"a stranger", "192.0.2.3", "10.5.2.7", "dropped: sender is no peer"},
+		{"a pod of this host", "203.0.113.2", "10.5.1.7", "dropped: source is not the sender's"},
+		{"this host, which only we may be", "203.0.113.2", "192.0.2.1", "dropped: source is not the sender's"},
+		{"somebody outside, whom a peer routes for", "203.0.113.2", "198.51.100.1", ""},
+	} {
+		if got := table.Check(netip.MustParseAddr(tt.from), netip.MustParseAddr(tt.src), netip.MustParseAddr("10.5.1.9")); got != tt.want {
+			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
 func manyPeers(n int) []subnet.Lease {
 	peers := make([]subnet.Lease, 0, 2*n)
 	for i := range n {
