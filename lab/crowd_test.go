@@ -53,6 +53,7 @@ type counter struct {
 	crowd  *crowd
 	routes atomic.Int64
 	ops    atomic.Int64
+	since  time.Time // of the first Apply: what was there before says nothing about how fast news travel
 }
 
 func (k *counter) Dump(ip.Scope) (ip.State, error) { return ip.State{}, nil }
@@ -60,6 +61,9 @@ func (k *counter) Dump(ip.Scope) (ip.State, error) { return ip.State{}, nil }
 func (k *counter) Apply(ops []ip.Op) error {
 	now := time.Now()
 	k.ops.Add(int64(len(ops)))
+	if k.since.IsZero() {
+		k.since = now
+	}
 	var lag []time.Duration
 	for _, op := range ops {
 		r, ok := op.Object.(ip.Route)
@@ -69,7 +73,7 @@ func (k *counter) Apply(ops []ip.Op) error {
 			k.routes.Add(-1)
 		default:
 			k.routes.Add(1)
-			if at, ok := k.crowd.joined.Load(r.Dst); ok {
+			if at, ok := k.crowd.joined.Load(r.Dst); ok && k.since.Before(at.(time.Time)) {
 				lag = append(lag, now.Sub(at.(time.Time)))
 			}
 		}
