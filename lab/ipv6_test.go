@@ -93,9 +93,12 @@ func TestHostsOfOneFamilyAndOfBothArePeersInTheOneTheyShare(t *testing.T) {
 		}
 	}
 	for i, d := range daemons {
-		if want := []string{"1 peers", "2 peers", "1 peers"}[i]; !strings.Contains(d.Status(), want) {
-			t.Errorf("host %d: %s, want %s", i+1, d.Status(), want)
-		}
+		c.await(func() error {
+			if want := []string{"1 peers", "2 peers", "1 peers"}[i]; !strings.Contains(d.Status(), want) {
+				return fmt.Errorf("host %d: %s, want %s", i+1, d.Status(), want)
+			}
+			return nil
+		})
 	}
 }
 

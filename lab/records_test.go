@@ -84,9 +84,12 @@ func TestRecordsAreThoseOfFlannel(t *testing.T) {
 			}
 		}
 	}
-	if !strings.Contains(d.Status(), "4 peers, 1 records skipped") {
-		t.Errorf("status %q, want four peers and one bad record", d.Status())
-	}
+	c.await(func() error {
+		if !strings.Contains(d.Status(), "4 peers, 1 records skipped") {
+			return fmt.Errorf("status %q, want four peers and one bad record", d.Status())
+		}
+		return nil
+	})
 }
 
 func ownRecordIsThatOfFlannel(s *site) {
