@@ -101,33 +101,43 @@ func startRouter(t *testing.T, n *lab.Namespace) *router {
 	return r
 }
 
+// routedHosts are two hosts, ready, whose IPv6 addresses come from a router; by IPv4 they reach the store.
+func (c *cluster) routedHosts(e *lab.Etcd) ([]*lab.Host, []*lab.Daemon) {
+	c.t.Helper()
+	hosts, daemons := make([]*lab.Host, 2), make([]*lab.Daemon, 2)
+	for i, name := range []string{"host1", "host2"} {
+		h := must[*lab.Host](c.t)(c.HostOf(name, lab.IPv4))
+		// As a host is until its container runtime makes it a router, with addresses that change every day beside the stable ones.
+		c.ok(errors.Join(h.Sysctl("net/ipv6/conf/all/forwarding", "0"), h.Sysctl("net/ipv6/conf/eth0/accept_ra", "1"),
+			h.Sysctl("net/ipv6/conf/eth0/use_tempaddr", "2")))
+		hosts[i], daemons[i] = h, c.start(h, e, "-iface", "eth0", "-ip-forward")
+	}
+	c.ok(lab.Ready(c.ctx, daemons...))
+	return hosts, daemons
+}
+
+// keepsWhatTheRouterGave looks at a host on which the daemon has turned forwarding on.
+func (c *cluster) keepsWhatTheRouterGave(h *lab.Host) {
+	c.t.Helper()
+	for dev, want := range map[string]string{"eth0": "2", "flannel-v6.1": "0"} {
+		if ra := strings.TrimSpace(must[string](c.t)(h.Output("cat /proc/sys/net/ipv6/conf/" + dev + "/accept_ra"))); ra != want {
+			c.t.Errorf("accept_ra of %s is %s, want %s", dev, ra, want)
+		}
+	}
+	if out := must[string](c.t)(h.Output("ip -6 route show default")); !strings.Contains(out, "proto ra") {
+		c.t.Errorf("the default route of the router is gone: %q", out)
+	}
+}
+
 func TestARouterThatRenumbersTheUnderlayLosesNoPacket(t *testing.T) {
 	c := newCluster(t)
 	e := c.etcd(network{"vxlan", lab.IPv6}.config())
 	r := startRouter(t, c.Underlay())
 	old, next := netip.MustParsePrefix("2001:db8:1::/64"), netip.MustParsePrefix("2001:db8:2::/64")
 	r.set(advertised{old, time.Hour})
-	hosts := make([]*lab.Host, 2)
-	daemons := make([]*lab.Daemon, 2)
-	for i, name := range []string{"host1", "host2"} {
-		h := must[*lab.Host](t)(c.HostOf(name, lab.IPv4)) // by which it reaches the store
-		// As a host is until its container runtime makes it a router, with addresses that change every day beside the stable ones.
-		c.ok(errors.Join(h.Sysctl("net/ipv6/conf/all/forwarding", "0"), h.Sysctl("net/ipv6/conf/eth0/accept_ra", "1"),
-			h.Sysctl("net/ipv6/conf/eth0/use_tempaddr", "2")))
-		hosts[i] = h
-		daemons[i] = c.start(h, e, "-iface", "eth0", "-ip-forward")
-	}
-	c.ok(lab.Ready(c.ctx, daemons...))
+	hosts, daemons := c.routedHosts(e)
 	for _, h := range hosts {
-		if ra := strings.TrimSpace(must[string](t)(h.Output("cat /proc/sys/net/ipv6/conf/eth0/accept_ra"))); ra != "2" {
-			t.Errorf("accept_ra of the underlay is %s, want 2", ra)
-		}
-		if ra := strings.TrimSpace(must[string](t)(h.Output("cat /proc/sys/net/ipv6/conf/flannel-v6.1/accept_ra"))); ra != "0" {
-			t.Errorf("accept_ra of the tunnel is %s, want 0", ra)
-		}
-		if out := must[string](t)(h.Output("ip -6 route show default")); !strings.Contains(out, "proto ra") {
-			t.Errorf("the default route of the router is gone: %q", out)
-		}
+		c.keepsWhatTheRouterGave(h)
 		c.recordAwaited(e, h, `"`+stable(t, h, old)+`"`)
 	}
 	pods := c.pods(hosts...)
