@@ -138,6 +138,16 @@ func TestDoctorFindsEveryFault(t *testing.T) {
 	c.ok(restarted.Stop(c.ctx))
 }
 
+func TestDoctorTellsADeadDaemonFromAFilteredPort(t *testing.T) {
+	c := newCluster(t)
+	e := c.etcd(vxlanConfig)
+	hosts := c.hosts(2)
+	daemons := c.startAll(hosts, e)
+	c.healthy(hosts[0])
+	c.ok(daemons[1].Stop(c.ctx))
+	c.find(t, hosts[0], fault{name: "the daemon of a peer is dead", check: "tunnel", says: "does not answer probes", inject: func() error { return nil }})
+}
+
 func TestDoctorRaisesNothingOnAnyHealthyNetwork(t *testing.T) {
 	for name, config := range map[string]string{
 		"host-gw":      `{"Network":"10.5.0.0/16","Backend":{"Type":"host-gw"}}`,

@@ -142,7 +142,8 @@ func (f *facts) probeProblem() (finding, bool) {
 	return finding{}, false
 }
 
-// checkTunnel tells peers whose tunnel port is filtered from those that are down: the latter do not answer on the underlay either.
+// checkTunnel tells apart peers whose daemon is silent (their kernel answers through the tunnel), whose tunnel port is filtered
+// (their host answers on the underlay), and that are down.
 func checkTunnel(ctx context.Context, f *facts) finding {
 	if r, ok := f.probeProblem(); ok {
 		return r
@@ -151,21 +152,28 @@ func checkTunnel(ctx context.Context, f *facts) finding {
 	if len(lost) == 0 {
 		return pass("%d of %d peers asked, all answer", len(f.probed), len(f.peers))
 	}
-	var filtered, down []string
+	var silent, filtered, down []string
 	for _, p := range lost[:min(len(lost), 4)] {
-		l := f.leaseOf(p)
-		if pings(ctx, l.PublicIP) {
+		underlay := pings(ctx, f.leaseOf(p).PublicIP)
+		switch {
+		case underlay && (len(f.devices) == 0 || pings(ctx, p.Addr())):
+			silent = append(silent, f.named(p))
+		case underlay:
 			filtered = append(filtered, f.named(p))
-		} else {
+		default:
 			down = append(down, f.named(p))
 		}
 	}
-	if len(filtered) > 0 {
+	switch {
+	case len(filtered) > 0:
 		return fail(f.allow(), "%d of %d peers do not answer through the tunnel though their host answers on the underlay, so the tunnel port is filtered on the way: %s",
 			len(lost), len(f.probed), some(filtered))
+	case len(down) > 0:
+		return fail("ping the addresses; flannelctl leases release SUBNET --force if a host is gone for good",
+			"%d of %d peers do not answer, neither through the tunnel nor on the underlay: %s", len(lost), len(f.probed), some(down))
 	}
-	return fail("ping the addresses; flannelctl leases release SUBNET --force if a host is gone for good",
-		"%d of %d peers do not answer, neither through the tunnel nor on the underlay: %s", len(lost), len(f.probed), some(down))
+	return warn("on those hosts: flannelctl doctor", "%d of %d peers carry packets, but their daemon does not answer probes: dead, another -probe-port, or a filter: %s",
+		len(lost), len(f.probed), some(silent))
 }
 
 // allow is the rule that lets the tunnel through.
