@@ -25,7 +25,7 @@ func (n network) String() string {
 }
 
 func (n network) config() string {
-	return fmt.Sprintf(`{"EnableIPv4":%t,"Network":"10.5.0.0/16","EnableIPv6":%t,"IPv6Network":"fd00:5::/48","Backend":{"Type":%q}}`,
+	return fmt.Sprintf(`{"EnableIPv4":%t,"Network":"10.5.0.0/16","SubnetMax":"10.5.199.0","EnableIPv6":%t,"IPv6Network":"fd00:5::/48","Backend":{"Type":%q}}`,
 		n.families.Has(lab.IPv4), n.families.Has(lab.IPv6), n.backend)
 }
 

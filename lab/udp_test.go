@@ -109,7 +109,7 @@ func TestUDPHealsWhateverIsTampered(t *testing.T) {
 		"ip addr add 10.99.0.1/24 dev flannel0",
 		"ip route del 10.5.0.0/16 dev flannel0",
 		"ip -6 route del fd00:5::/48 dev flannel0",
-		"ip route add 10.5.99.0/24 dev flannel0",
+		"ip route add 10.5.253.0/24 dev flannel0",
 	} {
 		t.Run(command, func(t *testing.T) {
 			s := s.in(t)
