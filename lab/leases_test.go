@@ -202,6 +202,35 @@ func TestWithoutAStoreTrafficFlowsAndARestartedDaemonServesWithinTwoSeconds(t *t
 	c.nothingLost("the return of the store", pings)
 }
 
+func TestAHostThatLosesPowerRightAfterItsStartKnowsItsPeersWithoutAStore(t *testing.T) {
+	c := newCluster(t)
+	e := c.etcd(dualConfig)
+	hosts := c.hosts(2)
+	daemons := c.startAll(hosts, e)
+	pods := c.pods(hosts...)
+	c.within(noticed, func() error { return remembers(hosts[0], c.keyOf(hosts[1])) })
+	daemons[0].Kill()
+	e.Kill()
+	c.ok(hosts[0].Run("ip link del flannel.1", "ip link del flannel-v6.1"))
+	c.flanneld(hosts[0], e)
+	c.reaches(pods[0].Namespace, pods[1], lab.PingOptions{})
+}
+
+// remembers reports whether the state folder of a host names the subnets of a peer.
+func remembers(h *lab.Host, key string) error {
+	files, err := filepath.Glob(filepath.Join(h.StateDir(), "*.peers"))
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err == nil && strings.Contains(string(text), strings.Split(key, "-")[0]) {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s is not in the state folder", key)
+}
+
 func TestAHostThatIsCutOffFromTheStoreKeepsItsPeersAndCatchesUp(t *testing.T) {
 	c := newCluster(t)
 	e := c.etcd(dualConfig)

@@ -13,8 +13,12 @@ import (
 	"flanneld/subnet"
 )
 
-// peersPeriod bounds how often the peers are written to the state folder: the file is as large as the cluster.
-const peersPeriod = 30 * time.Second
+// The peers are written to the state folder within peersPause of a change after a quiet time, so that a host that loses power soon after
+// its start knows them, and once in peersPeriod while they go on changing: the file is as large as the cluster.
+const (
+	peersPause  = time.Second
+	peersPeriod = 30 * time.Second
+)
 
 // publisher tells the rest of the host about the network: subnet.env, the state folder, readiness and status.
 type publisher struct {
@@ -114,19 +118,26 @@ func (p *publisher) same(st subnet.State) bool {
 	return p.saved.Own.Equal(st.Own) && p.saved.Until.Equal(st.Until) && p.saved.Config == st.Config && slices.Equal(p.saved.Links, st.Links)
 }
 
-// keepPeers writes the peers from time to time while they change, and once more at the end.
+// keepPeers writes the peers soon after a change, ever more rarely while they go on changing, and once more at the end.
 func (p *publisher) keepPeers(ctx context.Context) error {
-	t := time.NewTicker(peersPeriod)
+	pause := peersPause
+	t := time.NewTimer(pause)
 	defer t.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return p.savePeers()
 		case <-t.C:
-			if err := p.savePeers(); err != nil {
-				p.log.Error("peers not saved", "error", err)
-			}
 		}
+		if p.dirty.Load() {
+			pause = min(2*pause, peersPeriod)
+		} else {
+			pause = peersPause
+		}
+		if err := p.savePeers(); err != nil {
+			p.log.Error("peers not saved", "error", err)
+		}
+		t.Reset(pause)
 	}
 }
 
