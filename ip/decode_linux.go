@@ -47,7 +47,7 @@ func deprecated(b []byte) bool {
 	}
 	for kind, data := range attributes(b[unix.SizeofIfAddrmsg:]) {
 		if kind == unix.IFA_CACHEINFO {
-			return u32(data) == 0 // ifa_prefered of a struct ifa_cacheinfo, in seconds
+			return u32(data) == 0 // the preferred lifetime in a struct ifa_cacheinfo, in seconds
 		}
 	}
 	return false

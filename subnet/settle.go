@@ -235,9 +235,10 @@ func (m *Manager) alive(ctx context.Context, id LeaseID) (LeaseID, error) {
 	return id, nil
 }
 
-// granted returns the store lease of this process, a new one if it has none.
+// granted returns the store lease of this process, a new one if it has none. One that nobody has renewed while there was no record may
+// end at any moment.
 func (m *Manager) granted(ctx context.Context) (LeaseID, error) {
-	if m.lease != 0 {
+	if m.lease != 0 && time.Now().Before(m.renewAt) {
 		return m.lease, nil
 	}
 	start := time.Now()

@@ -96,6 +96,7 @@ func (s *sim) disturbHost(h *simHost, what int) {
 }
 
 func (s *sim) disturbStore(what int) {
+	s.shaken = time.Now()
 	// With both families the pair is often a new one, whose halves stand in other records.
 	var prefixes []netip.Prefix
 	for _, p := range s.pools {

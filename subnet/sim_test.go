@@ -40,6 +40,7 @@ type sim struct {
 	log    slog.Handler
 	pools  []subnet.Pool // of IPv4, IPv6 or both, by the seed
 
+	shaken   time.Time  // when the store was last disturbed
 	mu       sync.Mutex // guards all below
 	next     int        // number of the next identity
 	mistakes []string
