@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 )
 
 // A host has one subnet of each family, in one record. When one of the pair must be another, or the network gets or loses a
@@ -75,9 +74,6 @@ func (m *Manager) regrow(ctx context.Context, old Entry) (bool, error) {
 		if ok, err := m.mayTake(ctx, old); !ok || err != nil {
 			return !ok, err
 		}
-	}
-	if old.LeaseID == m.lease && !time.Now().Before(m.renewAt) {
-		m.lease = 0 // so that it is renewed
 	}
 	id, err := m.leaseFor(ctx, old, foreign)
 	if err != nil {

@@ -18,7 +18,7 @@ var errUnsettled = errors.New("the store keeps changing under our hands")
 
 // step does what is due: renew, drop ghosts, settle, refuse claims. Its errors end Run; what can heal is tried again later.
 func (m *Manager) step(ctx context.Context) error {
-	if m.held != nil && m.lease != 0 && !time.Now().Before(m.renewAt) {
+	if m.held != nil && m.lease != 0 && m.renewalDue() {
 		m.renew(ctx)
 	}
 	m.pruned()
@@ -218,7 +218,7 @@ func sameAddresses(a, b Record) bool {
 // alive returns a store lease that lives: the given one, renewed once by this process, or a new one. A reservation (zero)
 // stays one.
 func (m *Manager) alive(ctx context.Context, id LeaseID) (LeaseID, error) {
-	if id == 0 || id == m.lease {
+	if id == 0 || id == m.lease && !m.renewalDue() {
 		m.setLease(id)
 		return id, nil
 	}
@@ -235,10 +235,13 @@ func (m *Manager) alive(ctx context.Context, id LeaseID) (LeaseID, error) {
 	return id, nil
 }
 
-// granted returns the store lease of this process, a new one if it has none. One that nobody has renewed while there was no record may
-// end at any moment.
+// renewalDue reports whether the store lease of this process must be renewed: one that nobody has renewed while there was no record may end
+// at any moment.
+func (m *Manager) renewalDue() bool { return !time.Now().Before(m.renewAt) }
+
+// granted returns the store lease of this process, a new one if it has none that is fresh.
 func (m *Manager) granted(ctx context.Context) (LeaseID, error) {
-	if m.lease != 0 && time.Now().Before(m.renewAt) {
+	if m.lease != 0 && !m.renewalDue() {
 		return m.lease, nil
 	}
 	start := time.Now()
