@@ -1,10 +1,12 @@
 // Package cloud_test checks the configurations for machines that are made by a provisioning service. It is a module of its own because
-// it uses the code of Ignition and the types of Kubernetes.
+// it uses butane, Ignition and the types of Kubernetes.
 package cloud_test
 
 import (
-	"encoding/base64"
+	"bytes"
+	"compress/gzip"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,11 +14,34 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/coreos/ignition/v2/config"
 	v3_4 "github.com/coreos/ignition/v2/config/v3_4"
 	"github.com/coreos/ignition/v2/config/v3_4/types"
+	"github.com/google/go-cmp/cmp"
+	"github.com/vincent-petithory/dataurl"
 	"sigs.k8s.io/yaml"
 )
+
+// programs is the folder with butane and ignition-validate, built from their modules.
+var programs string
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "cloud")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	programs = dir
+	for name, source := range map[string]string{"butane": "github.com/coreos/butane/internal", "ignition-validate": "github.com/coreos/ignition/v2/validate"} {
+		if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, name), source).CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "build %s: %v\n%s", name, err, out)
+			return 1
+		}
+	}
+	return m.Run()
+}
 
 // tool returns a program's path; without it the test is skipped, or fails where skipping is not allowed.
 func tool(t *testing.T, name string) string {
@@ -32,67 +57,123 @@ func tool(t *testing.T, name string) string {
 	return ""
 }
 
-// ignite translates a configuration, and returns it as Ignition reads it. Ignition may have nothing to say about it.
-func ignite(t *testing.T, file, filesDir string) ([]byte, types.Config) {
+// program runs butane or ignition-validate.
+func program(name string, args ...string) (stdout string, err error) {
+	c := exec.Command(filepath.Join(programs, name), args...)
+	var out, complaints strings.Builder
+	c.Stdout, c.Stderr = &out, &complaints
+	err = c.Run()
+	if err != nil {
+		err = fmt.Errorf("%s %v: %w\n%s%s", name, args, err, complaints.String(), out.String())
+	}
+	return out.String(), err
+}
+
+// translate writes a configuration as Ignition into a file, as docs/coreos.md says, and has it validated.
+func translate(file, filesDir, to string) error {
+	text, err := program("butane", "--strict", "--files-dir", filesDir, file)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(to, []byte(text), 0o644); err != nil {
+		return err
+	}
+	// It fails on errors only. Warnings are printed.
+	out, err := program("ignition-validate", to)
+	if err == nil && out != "" {
+		err = fmt.Errorf("%s: ignition-validate says: %s", file, out)
+	}
+	return err
+}
+
+var (
+	variants = []string{"fcos", "flatcar"}
+	members  = []string{"static", "discovery"} // how those of etcd find one another
+)
+
+// node returns the whole configuration of a host: its own, with those that it embeds merged into it by Ignition's own code.
+func node(t *testing.T, variant, members string, n int) types.Config {
 	t.Helper()
-	text, err := translate(file, filesDir)
+	dir, name := t.TempDir(), fmt.Sprintf("node%d", n)
+	for _, err := range []error{
+		translate(filepath.Join(variant, "cluster.bu"), "..", filepath.Join(dir, "cluster.ign")),
+		translate(filepath.Join(variant, members+".bu"), ".", filepath.Join(dir, "members.ign")),
+		translate(filepath.Join(variant, name+".bu"), dir, filepath.Join(dir, name+".ign")),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(filepath.Join(dir, name+".ign"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	// What ignition-validate does.
-	if _, report, err := config.Parse(text); err != nil || len(report.Entries) > 0 {
-		t.Fatalf("%s: Ignition says: %v\n%s", file, err, report.String())
+	config := parse(t, text)
+	for _, embedded := range config.Ignition.Config.Merge {
+		config = v3_4.Merge(config, parse(t, []byte(contents(t, embedded))))
 	}
+	return config
+}
+
+func parse(t *testing.T, text []byte) types.Config {
+	t.Helper()
 	c, report, err := v3_4.Parse(text)
 	if err != nil || len(report.Entries) > 0 {
-		t.Fatalf("%s: Ignition 3.4.0 says: %v\n%s", file, err, report.String())
+		t.Fatalf("Ignition says: %v\n%s", err, report.String())
 	}
-	return text, c
+	return c
 }
 
-// node returns the whole configuration of a host: the cluster's, with its own merged into it by Ignition's own code.
-func node(t *testing.T, variant string, n int) types.Config {
+// contents returns the text that a configuration carries; of what is to be fetched it is empty.
+func contents(t *testing.T, r types.Resource) string {
 	t.Helper()
-	dir := t.TempDir()
-	text, cluster := ignite(t, filepath.Join(variant, "cluster.bu"), "..")
-	if err := os.WriteFile(filepath.Join(dir, "cluster.ign"), text, 0o644); err != nil {
+	if !strings.HasPrefix(*r.Source, "data:") {
+		return ""
+	}
+	url, err := dataurl.DecodeString(*r.Source)
+	if err != nil {
 		t.Fatal(err)
 	}
-	_, own := ignite(t, filepath.Join(variant, fmt.Sprintf("node%d.bu", n)), dir)
-	if len(own.Ignition.Config.Merge) != 1 {
-		t.Errorf("node%d merges %d configurations, want the cluster's", n, len(own.Ignition.Config.Merge))
+	if r.Compression == nil || *r.Compression == "" {
+		return string(url.Data)
 	}
-	return v3_4.Merge(cluster, own)
+	z, err := gzip.NewReader(bytes.NewReader(url.Data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(z)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
-// files returns the texts that a configuration writes, by path; those to be fetched are empty.
+// files returns the texts that a configuration writes, by path.
 func files(t *testing.T, c types.Config) map[string]string {
 	t.Helper()
 	out := map[string]string{}
 	for _, f := range c.Storage.Files {
-		_, encoded, ok := strings.Cut(*f.Contents.Source, ";base64,")
-		text, err := base64.StdEncoding.DecodeString(encoded)
-		if !ok || err != nil {
-			text = nil
-		}
-		out[f.Path] = string(text)
+		out[f.Path] = contents(t, f.Contents)
 	}
 	return out
 }
 
 func TestIgnitionAcceptsEveryHost(t *testing.T) {
-	for variant := range variants {
-		for n := 1; n <= 3; n++ {
-			have := files(t, node(t, variant, n))
-			if want := fmt.Sprintf("NODE_NAME=node%d\nNODE_ADDRESS=192.0.2.1%d\n", n, n); have["/etc/cluster/node.env"] != want {
-				t.Errorf("%s: node.env is %q, want %q", variant, have["/etc/cluster/node.env"], want)
-			}
-			if member := fmt.Sprintf("node%d=http://192.0.2.1%d:2380", n, n); !strings.Contains(have["/etc/cluster/cluster.env"], member) {
-				t.Errorf("%s: the list of members lacks %s", variant, member)
-			}
-			for _, path := range []string{"/opt/flanneld.tar.gz", "/opt/etcd.tar.gz"} {
-				if _, ok := have[path]; !ok {
-					t.Errorf("%s: no %s", variant, path)
+	for _, variant := range variants {
+		for _, how := range members {
+			for n := 1; n <= 3; n++ {
+				have := files(t, node(t, variant, how, n))
+				if want := fmt.Sprintf("NODE_NAME=node%d\nNODE_ADDRESS=192.0.2.1%d\n", n, n); have["/etc/cluster/node.env"] != want {
+					t.Errorf("%s: node.env is %q, want %q", variant, have["/etc/cluster/node.env"], want)
+				}
+				want := map[string]string{"static": fmt.Sprintf("node%d=http://192.0.2.1%d:2380", n, n), "discovery": "ETCD_DISCOVERY_SRV=example.com"}[how]
+				if !strings.Contains(have["/etc/cluster/members.env"], want) {
+					t.Errorf("%s, %s: the members lack %s", variant, how, want)
+				}
+				for _, path := range []string{"/opt/flanneld.tar.gz", "/opt/etcd.tar.gz"} {
+					if _, ok := have[path]; !ok {
+						t.Errorf("%s: no %s", variant, path)
+					}
 				}
 			}
 		}
@@ -100,23 +181,20 @@ func TestIgnitionAcceptsEveryHost(t *testing.T) {
 }
 
 func TestBothSystemsGetTheSameFiles(t *testing.T) {
-	fcos, flatcar := files(t, node(t, "fcos", 1)), files(t, node(t, "flatcar", 1))
-	for path, text := range fcos {
-		if flatcar[path] != text {
-			t.Errorf("%s differs between the systems", path)
+	for _, how := range members {
+		fcos, flatcar := files(t, node(t, "fcos", how, 1)), files(t, node(t, "flatcar", how, 1))
+		if diff := cmp.Diff(fcos, flatcar); diff != "" {
+			t.Errorf("%s: Fedora CoreOS and Flatcar differ:\n%s", how, diff)
 		}
-	}
-	if len(fcos) != len(flatcar) {
-		t.Errorf("%d and %d files", len(fcos), len(flatcar))
 	}
 }
 
-// program is what a unit runs that only a host of the cluster has.
-var program = regexp.MustCompile(`(?m)^(Exec\w+=-?)(/opt/\S+|/usr/bin/flanneld|/usr/sbin/restorecon)`)
+// hosted is what a unit runs that only a host of the cluster has.
+var hosted = regexp.MustCompile(`(?m)^(Exec\w+=-?)(/opt/\S+|/usr/bin/flanneld|/usr/sbin/restorecon)`)
 
 func TestTheUnitsOfAHostAreCleanForSystemd(t *testing.T) {
 	dir := t.TempDir()
-	have := files(t, node(t, "fcos", 1))
+	have := files(t, node(t, "fcos", "static", 1))
 	have["/etc/systemd/system/docker.service"] = "[Service]\nType=notify\nExecStart=/bin/true\n"
 	var units []string
 	for path, text := range have {
@@ -128,7 +206,7 @@ func TestTheUnitsOfAHostAreCleanForSystemd(t *testing.T) {
 		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(to, []byte(program.ReplaceAllString(text, "${1}/bin/true")), 0o644); err != nil {
+		if err := os.WriteFile(to, []byte(hosted.ReplaceAllString(text, "${1}/bin/true")), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		if strings.HasSuffix(name, ".service") {
@@ -147,8 +225,8 @@ func TestTheUnitsOfAHostAreCleanForSystemd(t *testing.T) {
 }
 
 func TestEveryUnitThatIsEnabledIsThere(t *testing.T) {
-	for variant := range variants {
-		c := node(t, variant, 2)
+	for _, variant := range variants {
+		c := node(t, variant, "static", 2)
 		have := files(t, c)
 		for _, u := range c.Systemd.Units {
 			if _, ok := have["/etc/systemd/system/"+u.Name]; !ok && u.Name != "docker.service" {
@@ -163,7 +241,8 @@ func TestEveryUnitThatIsEnabledIsThere(t *testing.T) {
 			"/etc/systemd/network/80-flannel.link":              "MACAddressPolicy=none",
 			"/etc/systemd/system/flannel-install.service":       "ConditionPathExists=!",
 			"/etc/systemd/system/flanneld.service":              "Type=notify",
-			"/etc/cluster/flanneld.env":                         "FLANNELD_ETCD_ENDPOINTS=",
+			"/etc/cluster/flanneld.env":                         "FLANNELD_NETWORK_CONFIG=",
+			"/etc/cluster/members.env":                          "FLANNELD_ETCD_ENDPOINTS=",
 			"/etc/sysctl.d/50-flannel.conf":                     "ip_forward",
 			"/etc/NetworkManager/conf.d/flannel.conf":           "managed=0",
 			"/etc/tmpfiles.d/flannel.conf":                      "xtables.lock",
@@ -175,21 +254,24 @@ func TestEveryUnitThatIsEnabledIsThere(t *testing.T) {
 	}
 }
 
-func TestTheTranslationRefusesWhatItDoesNotKnow(t *testing.T) {
+// A folder of configurations that no program complains of proves something only if the programs can complain.
+func TestWhatIsWrongIsRefused(t *testing.T) {
 	for name, text := range map[string]string{
-		"an unknown key":      "variant: fcos\nversion: 1.5.0\nboot_device: {}\n",
+		"an unknown key":      "variant: fcos\nversion: 1.5.0\nsystemd: {unit: []}\n",
 		"another version":     "variant: fcos\nversion: 9.9.9\n",
 		"another variant":     "variant: what\nversion: 1.5.0\n",
 		"two kinds of text":   "variant: fcos\nversion: 1.5.0\nstorage: {files: [{path: /x, contents: {inline: a, source: b}}]}\n",
 		"a missing file":      "variant: fcos\nversion: 1.5.0\nstorage: {files: [{path: /x, contents: {local: none}}]}\n",
 		"a key written twice": "variant: fcos\nvariant: fcos\nversion: 1.5.0\n",
+		"a relative path":     "variant: fcos\nversion: 1.5.0\nstorage: {files: [{path: x, contents: {inline: a}}]}\n",
+		"a unit with a typo":  "variant: fcos\nversion: 1.5.0\nsystemd: {units: [{name: a.service, contents: \"[Unit\"}]}\n",
 	} {
 		file := filepath.Join(t.TempDir(), "x.bu")
 		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if out, err := translate(file, "."); err == nil {
-			t.Errorf("%s: got %s, want an error", name, out)
+		if err := translate(file, t.TempDir(), file+".ign"); err == nil {
+			t.Errorf("%s: accepted, want an error", name)
 		}
 	}
 }
