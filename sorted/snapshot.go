@@ -1,0 +1,148 @@
+package sorted
+
+import (
+	"iter"
+	"slices"
+)
+
+// pageSize is how many values a page holds at most. A change copies one page.
+const pageSize = 64
+
+// Snapshot is a sorted set that never changes. The zero value is empty. Any goroutine may use it.
+type Snapshot[T comparable] struct {
+	compare func(a, b T) int
+	pages   []*page[T] // none is empty
+	n       int
+}
+
+// page is a run of values. It may be changed in place by the set whose generation it is of, before that hands out a snapshot.
+type page[T any] struct {
+	generation uint64
+	values     []T
+}
+
+// Of returns the values, which are sorted in place and belong to the snapshot from then on. Values of one key stay side by side in their
+// order.
+func Of[T comparable](compare func(a, b T) int, values []T) Snapshot[T] {
+	slices.SortStableFunc(values, compare)
+	s := Snapshot[T]{compare: compare, n: len(values)}
+	for chunk := range slices.Chunk(values, pageSize) {
+		s.pages = append(s.pages, &page[T]{values: chunk})
+	}
+	return s
+}
+
+// Len returns the number of values.
+func (s Snapshot[T]) Len() int { return s.n }
+
+// All returns all values in their order.
+func (s Snapshot[T]) All() iter.Seq[T] {
+	return func(yield func(T) bool) {
+		for _, p := range s.pages {
+			for _, v := range p.values {
+				if !yield(v) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// From returns the values from the first one on that is not below v.
+func (s Snapshot[T]) From(v T) iter.Seq[T] {
+	return func(yield func(T) bool) {
+		if s.n == 0 {
+			return
+		}
+		at := s.page(v)
+		i, _ := slices.BinarySearchFunc(s.pages[at].values, v, s.compare)
+		for _, p := range s.pages[at:] {
+			for _, v := range p.values[i:] {
+				if !yield(v) {
+					return
+				}
+			}
+			i = 0
+		}
+	}
+}
+
+// Find returns the value with the key of v.
+func (s Snapshot[T]) Find(v T) (T, bool) {
+	for found := range s.From(v) {
+		if s.compare(found, v) != 0 {
+			break
+		}
+		return found, true
+	}
+	var none T
+	return none, false
+}
+
+// page returns the place of the page that v belongs into. There is at least one page.
+func (s Snapshot[T]) page(v T) int {
+	// The first page whose last value is not below v; beyond all of them, the last.
+	i, _ := slices.BinarySearchFunc(s.pages, v, func(p *page[T], v T) int { return s.compare(p.values[len(p.values)-1], v) })
+	return min(i, len(s.pages)-1)
+}
+
+// Changes returns what differs between two sets of one order, value by value: those of one key together, else nil on the other side. It
+// does not look into pages that the sets share.
+func Changes[T comparable](before, after Snapshot[T]) iter.Seq2[*T, *T] {
+	return func(yield func(before, after *T) bool) {
+		b, a := cursor[T]{pages: before.pages}, cursor[T]{pages: after.pages}
+		for !b.done() || !a.done() {
+			if b.shares(&a) {
+				b.skip()
+				a.skip()
+				continue
+			}
+			var from, to *T
+			switch {
+			case b.done():
+				to = a.next()
+			case a.done():
+				from = b.next()
+			default:
+				c := before.compare(*b.peek(), *a.peek())
+				if c <= 0 {
+					from = b.next()
+				}
+				if c >= 0 {
+					to = a.next()
+				}
+			}
+			if from != nil && to != nil && *from == *to {
+				continue
+			}
+			if !yield(from, to) {
+				return
+			}
+		}
+	}
+}
+
+// cursor walks over pages.
+type cursor[T any] struct {
+	pages []*page[T] // from the present one on
+	at    int        // in the first of them
+}
+
+func (c *cursor[T]) done() bool { return len(c.pages) == 0 }
+func (c *cursor[T]) peek() *T   { return &c.pages[0].values[c.at] }
+
+func (c *cursor[T]) next() *T {
+	v := c.peek()
+	if c.at++; c.at == len(c.pages[0].values) {
+		c.skip()
+	}
+	return v
+}
+
+// skip goes to the next page.
+func (c *cursor[T]) skip() { c.pages, c.at = c.pages[1:], 0 }
+
+// shares reports whether both stand before one and the same page.
+func (c *cursor[T]) shares(o *cursor[T]) bool {
+	return !c.done() && !o.done() && c.at == 0 && o.at == 0 && c.pages[0] == o.pages[0]
+}
