@@ -8,8 +8,8 @@ import (
 	"flanneld/subnet"
 )
 
-// Backend makes the kernel (or its own datapath) carry packets to the peers. Valid and Set are called by one
-// goroutine, the others by any.
+// Backend makes the kernel (or its own datapath) carry packets to the peers. Set is called by one goroutine, the others by
+// any.
 type Backend interface {
 	// Attrs returns what this host publishes with the lease of a subnet. The answer is stable over restarts of the
 	// daemon and changes only with the underlay.
@@ -18,12 +18,12 @@ type Backend interface {
 	// MTU returns the largest packet, in bytes, that pods may send.
 	MTU() int
 
-	// Valid says why a lease cannot be that of a peer of this backend; nil if it can.
+	// Valid says why a lease cannot be that of a peer of this backend; nil if it can. The answer is always the same.
 	Valid(l subnet.Lease) error
 
 	// Set makes the data plane that of these leases: self are this host's, peers all others that are valid. It is
 	// idempotent and always given the whole set. What can be done is done also when an error is returned.
-	Set(self, peers []subnet.Lease) error
+	Set(self []subnet.Lease, peers subnet.Peers) error
 
 	// Observe takes in a change in the kernel and reports whether Set must be called again. An empty event says that
 	// anything may have changed.

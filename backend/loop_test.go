@@ -47,7 +47,7 @@ type recorder struct {
 	takes    time.Duration // how long a pass lasts
 }
 
-func (r *recorder) Set(_, _ []subnet.Lease) error {
+func (r *recorder) Set([]subnet.Lease, subnet.Peers) error {
 	r.mu.Lock()
 	r.sets = append(r.sets, time.Now())
 	err, takes := r.err, r.takes

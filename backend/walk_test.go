@@ -245,16 +245,17 @@ func (w *walk) restart() {
 
 func (w *walk) changePeers() {
 	v := w.source.view
-	v.Peers = nil
+	var peers []subnet.Lease
 	for i := 1; i <= 12; i++ {
 		if w.rnd.IntN(2) == 0 {
 			l := w.lease(i)
 			if w.rnd.IntN(8) == 0 {
 				l.PublicIP = l.PublicIP.Next()
 			}
-			v.Peers = append(v.Peers, l)
+			peers = append(peers, l)
 		}
 	}
+	v.Peers = subnet.PeersOf(peers...)
 	w.source.mu.Lock()
 	w.source.view = v
 	w.source.mu.Unlock()
@@ -382,7 +383,7 @@ func (w *walk) want() ip.State {
 		s.Addrs = []ip.Addr{{Link: "flannel.1", Prefix: netip.PrefixFrom(w.lease(0).Subnet.Addr(), 32)}}
 	}
 	options, _ := vxlan.ParseOptions(w.config.Backend)
-	for _, p := range w.source.View().Peers {
+	for p := range w.source.View().Peers.All() {
 		onLink := netip.MustParsePrefix("192.0.2.0/24").Contains(p.PublicIP)
 		if !tunnel || options.DirectRouting && onLink {
 			s.Routes = append(s.Routes, ip.Route{Dst: p.Subnet, Via: p.PublicIP, Link: "eth0", Protocol: ip.Protocol})

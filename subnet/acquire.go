@@ -70,9 +70,9 @@ func (m *Manager) sameAddress() []Entry {
 		left[c.Identity] = c.Identity != m.o.Identity && !m.hasOurAddress(c.Record)
 	}
 	var out []Entry
-	for _, e := range m.table.entries {
+	for e := range m.table.living.all() {
 		if e.Identity != "" && !m.written(e.Record) && !left[e.Identity] && m.hasOurAddress(e.Record) {
-			out = append(out, e)
+			out = append(out, *e)
 		}
 	}
 	slices.SortFunc(out, func(a, b Entry) int { return cmp.Compare(a.Key, b.Key) })
@@ -103,8 +103,8 @@ func (m *Manager) holder(but string) (taken netip.Prefix, by string) {
 	uses := func(p netip.Prefix) bool {
 		return slices.ContainsFunc(m.self, func(own Lease) bool { return own.Subnet == p })
 	}
-	for _, e := range m.table.entries {
-		if i := slices.IndexFunc(e.Leases, func(l Lease) bool { return uses(l.Subnet) }); i >= 0 && e.Key != but && !m.outgrownLocked(e) {
+	for e := range m.table.living.all() {
+		if i := slices.IndexFunc(e.Leases, func(l Lease) bool { return uses(l.Subnet) }); i >= 0 && e.Key != but && !m.outgrownLocked(*e) {
 			return e.Leases[i].Subnet, e.Record.String()
 		}
 	}

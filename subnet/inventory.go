@@ -13,22 +13,17 @@ type Listed struct {
 	Skipped string // why it is no peer, or not with all its subnets
 }
 
-// Inventory returns all records and the position that they stand at, sorted by key.
+// Inventory returns all records and the position that they stand at, sorted by key. Why some are skipped is as of the last View.
 func (m *Manager) Inventory() (Position, []Listed) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	why := map[string]string{}
-	_, skip := m.table.peers(m.config, m.o.Identity, m.self, m.o.Valid)
-	for _, s := range skip {
-		why[s.key] = s.why
-	}
-	out := make([]Listed, 0, len(m.table.entries)+len(m.table.ghosts)+len(m.table.bad))
+	var out []Listed
 	for _, e := range m.table.sorted() {
-		_, ghost := m.table.ghosts[e.Key]
-		out = append(out, Listed{Entry: e, Own: isOwn(e, m.o.Identity, m.self), Ghost: ghost, Skipped: why[e.Key]})
+		ghost := m.table.ghosts.byKey[e.Key] == e
+		out = append(out, Listed{Entry: *e, Own: isOwn(e, m.o.Identity, m.self), Ghost: ghost, Skipped: m.said[e.Key]})
 	}
 	for _, b := range m.table.bad {
-		out = append(out, Listed{Entry: Entry{Key: b.Key, Revision: b.Revision}, Skipped: why[b.Key]})
+		out = append(out, Listed{Entry: Entry{Key: b.Key, Revision: b.Revision}, Skipped: b.Err.Error()})
 	}
 	slices.SortFunc(out, func(a, b Listed) int { return cmp.Compare(a.Key, b.Key) })
 	return m.position, out

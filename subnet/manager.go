@@ -3,9 +3,7 @@ package subnet
 import (
 	"errors"
 	"log/slog"
-	"maps"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 )
@@ -86,7 +84,7 @@ type Manager struct {
 	self     []Lease           // in use by this host, whether or not the store has them
 	kept     []netip.Prefix    // were in use until one of them was lost: the other of the pair is taken again
 	until    time.Time         // when the own store lease has surely ended if nobody renews it; zero: never
-	noted    map[string]string // last warning about each record that is skipped
+	said     map[string]string // why records are skipped, as far as that was named, by key; empty: nothing yet
 	twins    map[string]bool   // records with our identity at another address that were named
 	status   Status
 }
@@ -109,7 +107,7 @@ type View struct {
 	Text     string // of the configuration
 	Position Position
 	Self     []Lease   // this host's, empty as long as it has none
-	Peers    []Lease   // valid leases of others, sorted by subnet
+	Peers    Peers     // valid leases of others
 	Own      Record    // to be remembered
 	Until    time.Time // when the own lease has surely ended; zero for a reservation
 	Status   Status
@@ -120,11 +118,10 @@ func NewManager(store Store, o Options) *Manager {
 	m := &Manager{
 		store: store, o: o, log: o.Log,
 		changed: make(chan struct{}, 1), refresh: make(chan struct{}, 1),
-		seed: o.Identity, claims: map[string]*claim{}, twins: map[string]bool{}, table: newTable(), until: o.State.Until,
+		seed: o.Identity, claims: map[string]*claim{}, said: map[string]string{}, twins: map[string]bool{}, table: newTable(), until: o.State.Until,
 	}
 	for _, r := range o.State.Peers {
-		e := Entry{Record: r, Key: r.Key()}
-		m.table.ghosts[e.Key] = ghost{Entry: e, until: time.Now().Add(o.PeerGrace)}
+		m.table.haunt(&Entry{Record: r, Key: r.Key()}, fate{until: time.Now().Add(o.PeerGrace)})
 	}
 	return m
 }
@@ -150,11 +147,17 @@ func (m *Manager) View() View {
 		Config: m.config, Text: m.text, Self: m.self, Status: m.status,
 		Own: Record{Leases: m.self, Identity: m.o.Identity, Host: m.o.Host}, Until: m.until,
 	}
-	var skip []skipped
-	v.Peers, skip = m.table.peers(m.config, m.o.Identity, m.self, m.o.Valid)
-	m.noteLocked(skip)
-	v.Status.Skipped = len(m.noted)
-	v.Status.Ghosts = m.table.kept()
+	if !m.table.picture.fits(m.config, m.self) {
+		m.table.picture = newPicture(m.table, m.config, m.self, m.o, m.said)
+	}
+	p := m.table.picture
+	for _, key := range p.reasons() {
+		if p.skipped[key] != "" {
+			m.log.Warn("record skipped", "key", key, "reason", p.skipped[key])
+		}
+	}
+	m.said = p.skipped
+	v.Peers, v.Status.Skipped, v.Status.Ghosts = Peers{p.peers.Freeze()}, len(p.skipped), m.table.kept
 	return v
 }
 
@@ -176,21 +179,4 @@ func (m *Manager) Peers() (Position, []Record) {
 		}
 	}
 	return m.position, out
-}
-
-// noteLocked names each record that is skipped once, and again when the reason is another one.
-func (m *Manager) noteLocked(skip []skipped) {
-	noted := make(map[string]string, len(skip))
-	for _, s := range skip {
-		if noted[s.key] != "" && noted[s.key] != s.why {
-			s.why = noted[s.key] + "; " + s.why
-		}
-		noted[s.key] = s.why
-	}
-	for _, key := range slices.Sorted(maps.Keys(noted)) {
-		if m.noted[key] != noted[key] {
-			m.log.Warn("record skipped", "key", key, "reason", noted[key])
-		}
-	}
-	m.noted = noted
 }

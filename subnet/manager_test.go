@@ -86,7 +86,7 @@ func (h *host) subnet() netip.Prefix {
 
 func (h *host) peers() []string {
 	var out []string
-	for _, p := range h.manager.View().Peers {
+	for p := range h.manager.View().Peers.All() {
 		out = append(out, p.Subnet.String()+" "+p.PublicIP.String())
 	}
 	return out

@@ -51,9 +51,9 @@ func (m *Manager) outgrown() (Entry, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	best, found := Entry{}, false
-	for _, e := range m.table.entries {
-		if m.outgrownLocked(e) && (!found || e.Created < best.Created) {
-			best, found = e, true
+	for e := range m.table.living.all() {
+		if m.outgrownLocked(*e) && (!found || e.Created < best.Created) {
+			best, found = *e, true
 		}
 	}
 	return best, found
@@ -101,7 +101,7 @@ func (m *Manager) hasRival(own Entry) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	prefixes := own.Prefixes()
-	for _, e := range m.table.entries {
+	for e := range m.table.living.all() {
 		if e.Key != own.Key && e.Created < own.Created && slices.ContainsFunc(e.Leases, func(l Lease) bool { return slices.Contains(prefixes, l.Subnet) }) {
 			return true
 		}

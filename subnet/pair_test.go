@@ -266,13 +266,13 @@ func TestANetworkGetsAndLosesIPv6HostByHost(t *testing.T) {
 			}
 			// One has both families, one has IPv4 alone: they are peers in IPv4, and neither complains of the other.
 			for _, h := range []*host{a, b} {
-				if v := h.manager.View(); len(v.Peers) != 1 || v.Status.Skipped > 0 || !v.Status.Held {
-					t.Errorf("%s sees %v, %+v", h.name, v.Peers, v.Status)
+				if v := h.manager.View(); v.Peers.Len() != 1 || v.Status.Skipped > 0 || !v.Status.Held {
+					t.Errorf("%s sees %v, %+v", h.name, slices.Collect(v.Peers.All()), v.Status)
 				}
 			}
 			b.reconfigure()
-			if v := a.manager.View(); len(v.Peers) != pools || b.subnet() != subnets[1] {
-				t.Errorf("after both: %v, %s", v.Peers, b.key())
+			if v := a.manager.View(); v.Peers.Len() != pools || b.subnet() != subnets[1] {
+				t.Errorf("after both: %v, %s", slices.Collect(v.Peers.All()), b.key())
 			}
 			wantKeys(t, s, a.key(), b.key())
 		}

@@ -136,9 +136,9 @@ func (m *Manager) reset(s Snapshot) {
 		m.table.keepGhosts(until)
 	}
 	m.table.reset(s, until)
-	for key, g := range m.table.ghosts {
-		if isOwn(g.Entry, m.o.Identity, m.self) {
-			delete(m.table.ghosts, key)
+	for e := range m.table.ghosts.all() {
+		if isOwn(e, m.o.Identity, m.self) {
+			m.table.lay(e.Key)
 		}
 	}
 	m.position = s.Position

@@ -111,10 +111,10 @@ func (m *Manager) findOwn() (Entry, bool) {
 	if len(m.self) > 0 {
 		selfKey = Record{Leases: m.self}.Key()
 	}
-	for _, e := range m.table.entries {
-		rank := m.rankLocked(e, selfKey)
+	for e := range m.table.living.all() {
+		rank := m.rankLocked(*e, selfKey)
 		if rank > bestRank || rank == bestRank && rank > 0 && e.Created < best.Created {
-			best, bestRank = e, rank
+			best, bestRank = *e, rank
 		}
 	}
 	return best, bestRank > 0
@@ -302,7 +302,7 @@ func (m *Manager) hold(e Entry) {
 	m.held, m.wrote = &e, &e.Record
 	clear(m.claims)
 	m.mu.Lock()
-	m.table.put(e)
+	m.table.put(&e)
 	changed := !slices.Equal(m.self, e.Leases) || !m.status.Held
 	m.self = e.Leases
 	m.status.Held, m.status.Lost, m.status.Waiting = true, false, ""
@@ -342,7 +342,7 @@ func (m *Manager) drop(ctx context.Context, e Entry) error {
 func (m *Manager) noteTwins() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for key, e := range m.table.entries {
+	for key, e := range m.table.living.byKey {
 		const why = "this host's identity at another address: a cloned disk, or an old record of this host"
 		if key != m.held.Key && e.Identity == m.o.Identity && !m.hasOurAddress(e.Record) && !m.twins[key] {
 			m.twins[key] = true
@@ -355,10 +355,10 @@ func (m *Manager) strays() []Entry {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var out []Entry
-	for key, e := range m.table.entries {
+	for key, e := range m.table.living.byKey {
 		ours := m.written(e.Record) || e.Identity == "" && !m.fitsLocked(e.Record)
 		if key != m.held.Key && e.LeaseID != 0 && ours && m.hasOurAddress(e.Record) {
-			out = append(out, e)
+			out = append(out, *e)
 		}
 	}
 	return out

@@ -207,7 +207,7 @@ func (s *sim) checkPicture(h *simHost) {
 	if !found {
 		s.mistake("host %d holds %v, which the store does not have", h.n, own)
 	}
-	for _, p := range v.Peers {
+	for p := range v.Peers.All() {
 		if !want[p.Subnet] {
 			s.mistake("host %d sees the peer %s, which the store does not have", h.n, p)
 		}

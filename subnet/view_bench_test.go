@@ -45,7 +45,7 @@ func BenchmarkView(b *testing.B) {
 				cancel()
 				<-ended
 			}()
-			for len(m.View().Peers) < n {
+			for m.View().Peers.Len() < n {
 				time.Sleep(time.Millisecond)
 			}
 			b.ReportAllocs()

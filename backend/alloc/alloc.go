@@ -42,7 +42,7 @@ func (b *Backend) MTU() int { return b.host.Underlay().MTU }
 func (b *Backend) Valid(subnet.Lease) error { return nil }
 
 // Set implements backend.Backend.
-func (b *Backend) Set(self, _ []subnet.Lease) error {
+func (b *Backend) Set(self []subnet.Lease, _ subnet.Peers) error {
 	var want ip.State
 	for _, l := range self {
 		want.Routes = append(want.Routes, b.host.OwnRoutes(l.Subnet)...)

@@ -46,7 +46,7 @@ func TestLeftoversGoAndNothingComes(t *testing.T) {
 			self := []subnet.Lease{{Subnet: netip.MustParsePrefix("10.5.34.0/24"), Attrs: b.Attrs(netip.Prefix{})}}
 			peers := []subnet.Lease{{Subnet: netip.MustParsePrefix("10.5.35.0/24"), Attrs: subnet.Attrs{BackendType: "alloc"}}}
 			for range 2 {
-				if err := b.Set(self, peers); err != nil {
+				if err := b.Set(self, subnet.PeersOf(peers...)); err != nil {
 					t.Fatal(err)
 				}
 				if diff := cmp.Diff(k.State().String(), before+tt.want); diff != "" {

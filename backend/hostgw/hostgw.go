@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"flanneld/ip"
 	"flanneld/subnet"
@@ -52,8 +53,8 @@ func (b *Backend) Valid(l subnet.Lease) error {
 }
 
 // Set implements backend.Backend.
-func (b *Backend) Set(self, peers []subnet.Lease) error {
-	want := desired(b.host.Underlay().Link, peers)
+func (b *Backend) Set(self []subnet.Lease, peers subnet.Peers) error {
+	want := desired(b.host.Underlay().Link, slices.Collect(peers.All()))
 	for _, l := range self {
 		want.Routes = append(want.Routes, b.host.OwnRoutes(l.Subnet)...)
 	}

@@ -54,7 +54,7 @@ func TestRoutesLeadToThePeersAndNothingElseIsTouched(t *testing.T) {
 		t.Fatal(err)
 	}
 	peers := []subnet.Lease{lease("10.5.35.0/24", "192.0.2.2"), lease("10.5.37.0/24", "192.0.2.37")}
-	if err := b.Set([]subnet.Lease{lease("10.5.34.0/24", "192.0.2.1")}, peers); err != nil {
+	if err := b.Set([]subnet.Lease{lease("10.5.34.0/24", "192.0.2.1")}, subnet.PeersOf(peers...)); err != nil {
 		t.Fatal(err)
 	}
 	want := `link eth0 type veth mac 02:00:00:00:00:ee mtu 1500 up
@@ -79,7 +79,7 @@ func TestAPeerBehindARouterHarmsNoOther(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = b.Set(nil, []subnet.Lease{lease("10.5.35.0/24", "198.51.100.2"), lease("10.5.36.0/24", "192.0.2.3")})
+	err = b.Set(nil, subnet.PeersOf(lease("10.5.35.0/24", "198.51.100.2"), lease("10.5.36.0/24", "192.0.2.3")))
 	if !ip.PeersOnly(err) || !strings.Contains(err.Error(), "10.5.35.0/24 via 198.51.100.2") {
 		t.Errorf("got %v", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"flanneld/ip"
 	"flanneld/subnet"
@@ -58,8 +59,8 @@ func (b *Backend) Valid(l subnet.Lease) error {
 }
 
 // Set implements backend.Backend.
-func (b *Backend) Set(self, peers []subnet.Lease) error {
-	t, u := newTable(b.networks, self, peers, b.paths), b.host.Underlay()
+func (b *Backend) Set(self []subnet.Lease, peers subnet.Peers) error {
+	t, u := newTable(b.networks, self, slices.Collect(peers.All()), b.paths), b.host.Underlay()
 	t.locals = u.Addrs
 	b.datapath.table.Store(t)
 	s := spec{port: b.options.Port, offload: b.options.Offload}

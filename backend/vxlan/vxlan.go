@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"flanneld/ip"
 	"flanneld/subnet"
@@ -23,7 +24,6 @@ type Backend struct {
 	own        ip.Scope // of this backend
 	scope      ip.Scope // own, and until the first clean pass the leftovers of earlier runs
 	reconciler *ip.Reconciler
-	parsed     map[string]data // by the text of the backend data: the same for as long as a peer lives
 	doubled    map[string]bool // peers that were named in the log for their MAC
 	reach      reach
 }
@@ -38,7 +38,7 @@ func New(c subnet.Config, h ip.Host) (*Backend, error) {
 	}
 	b := &Backend{
 		host: h, options: o, config: c, macs: map[string]ip.MAC{}, own: ip.Scope{Networks: c.Networks()},
-		reconciler: ip.NewReconciler(h.Kernel, h.Log), parsed: map[string]data{}, doubled: map[string]bool{},
+		reconciler: ip.NewReconciler(h.Kernel, h.Log), doubled: map[string]bool{},
 		reach: reach{on: o.DirectRouting, networks: c.Networks()},
 	}
 	for _, network := range c.Networks() {
@@ -100,7 +100,7 @@ func (b *Backend) MTU() int {
 
 // Valid implements backend.Backend.
 func (b *Backend) Valid(l subnet.Lease) error {
-	d, err := b.data(l)
+	d, err := parseData(l.BackendData)
 	if err != nil {
 		return err
 	}
@@ -111,19 +111,17 @@ func (b *Backend) Valid(l subnet.Lease) error {
 }
 
 // Set implements backend.Backend.
-func (b *Backend) Set(self, peers []subnet.Lease) error {
+func (b *Backend) Set(self []subnet.Lease, all subnet.Peers) error {
+	peers := slices.Collect(all.All())
 	in := input{options: b.options, underlay: b.host.Underlay(), macs: b.macs, self: self}
 	direct := b.reach.start(b.host.Kernel, in.underlay.Link)
 	in.peers = make([]peer, 0, len(peers))
 	for _, l := range peers {
-		d, err := b.data(l)
+		d, err := parseData(l.BackendData)
 		if err != nil {
 			continue // Valid has said so
 		}
 		in.peers = append(in.peers, peer{l, d.VtepMAC, direct(l.PublicIP)})
-	}
-	if len(b.parsed) > 2*len(peers)+16 {
-		clear(b.parsed)
 	}
 	want, doubled := desired(in)
 	for _, l := range self {
@@ -135,17 +133,6 @@ func (b *Backend) Set(self, peers []subnet.Lease) error {
 		b.scope = b.own
 	}
 	return err
-}
-
-func (b *Backend) data(l subnet.Lease) (data, error) {
-	if d, ok := b.parsed[l.BackendData]; ok {
-		return d, nil
-	}
-	d, err := parseData(l.BackendData)
-	if err == nil {
-		b.parsed[l.BackendData] = d
-	}
-	return d, err
 }
 
 func (b *Backend) note(doubled []peer) {

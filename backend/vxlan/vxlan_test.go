@@ -90,7 +90,7 @@ func (r *rig) wantKernel(b *vxlan.Backend, want string) {
 
 func set(t *testing.T, b *vxlan.Backend, self []subnet.Lease, peers ...subnet.Lease) {
 	t.Helper()
-	if err := b.Set(self, peers); err != nil {
+	if err := b.Set(self, subnet.PeersOf(peers...)); err != nil {
 		t.Fatal(err)
 	}
 }

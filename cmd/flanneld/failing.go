@@ -16,7 +16,7 @@ type failing struct {
 
 // newFailing finds the peers that the failed operations of a pass belong to: by the subnet of a route, the first address of the
 // subnet, or the public address.
-func newFailing(peers []subnet.Lease, err error) failing {
+func newFailing(peers subnet.Peers, err error) failing {
 	f := failing{single: map[netip.Prefix]string{}}
 	if err == nil || errors.Is(err, ip.ErrFight) && ip.PeersOnly(err) {
 		return f
@@ -25,8 +25,8 @@ func newFailing(peers []subnet.Lease, err error) failing {
 		f.all = brief(err)
 		return f
 	}
-	of := make(map[netip.Addr][]netip.Prefix, 2*len(peers))
-	for _, l := range peers {
+	of := make(map[netip.Addr][]netip.Prefix, 2*peers.Len())
+	for l := range peers.All() {
 		of[l.Subnet.Addr()] = append(of[l.Subnet.Addr()], l.Subnet)
 		of[l.PublicIP] = append(of[l.PublicIP], l.Subnet)
 	}
@@ -71,9 +71,9 @@ func (f failing) of(l subnet.Lease) string {
 	return f.single[l.Subnet]
 }
 
-func (f failing) count(peers []subnet.Lease) int {
+func (f failing) count(peers subnet.Peers) int {
 	if f.all != "" {
-		return len(peers)
+		return peers.Len()
 	}
 	return len(f.single)
 }

@@ -70,7 +70,7 @@ func (w *wall) guard(b backend.Backend, c subnet.Config, underlay func() ip.Unde
 
 // Set implements backend.Backend. A firewall that is not as it should be holds up no routes; it is tried again by itself, and the
 // status shows it.
-func (g guarded) Set(self, peers []subnet.Lease) error {
+func (g guarded) Set(self []subnet.Lease, peers subnet.Peers) error {
 	o := g.wall.o
 	r := masq.Rules{Networks: g.networks, Masquerade: o.IPMasq, FullyRandom: !o.IPMasqFullyRandomDisable, Forward: o.IPTablesForwardRules}
 	for _, l := range self {
@@ -92,9 +92,9 @@ func (g guarded) Set(self, peers []subnet.Lease) error {
 }
 
 // Senders returns the addresses that packets of peers may come from.
-func Senders(peers []subnet.Lease) []netip.Addr {
-	out := make([]netip.Addr, 0, len(peers))
-	for _, l := range peers {
+func Senders(peers subnet.Peers) []netip.Addr {
+	out := make([]netip.Addr, 0, peers.Len())
+	for l := range peers.All() {
 		out = append(out, l.PublicIP)
 		if l.Underlay.IsValid() {
 			out = append(out, l.Underlay)
@@ -105,8 +105,8 @@ func Senders(peers []subnet.Lease) []netip.Addr {
 
 // Translated says why it cannot be known where packets of peers come from; empty if it can. A peer that tells nothing but
 // its public address is believed unless addresses are likely to be translated on the way to it.
-func Translated(u ip.Underlay, peers []subnet.Lease) string {
-	for _, l := range peers {
+func Translated(u ip.Underlay, peers subnet.Peers) string {
+	for l := range peers.All() {
 		own := u.Addr(l.Subnet)
 		switch {
 		case l.Underlay.IsValid() || !own.IsValid():

@@ -35,13 +35,6 @@ func (p *probeSite) site() probe.Site {
 	if passes == p.seen {
 		return p.last
 	}
-	_, records := from.manager.Peers()
-	ours := map[netip.Prefix]bool{}
-	for _, r := range records {
-		for _, l := range r.Leases {
-			ours[l.Subnet] = r.Identity != ""
-		}
-	}
 	// With a device, its address is in the tunnel; without one the packets travel as the host's own do.
 	tunnel := len(from.backend.Scope().Links) > 0
 	addr := func(l subnet.Lease) netip.Addr {
@@ -58,8 +51,8 @@ func (p *probeSite) site() probe.Site {
 			site.Locals = append(site.Locals, u.Addr(l.Subnet))
 		}
 	}
-	for _, l := range v.Peers {
-		site.Peers = append(site.Peers, probe.Peer{Subnet: l.Subnet, Addr: addr(l), Public: l.PublicIP, Silent: !ours[l.Subnet]})
+	for l, r := range v.Peers.Records() {
+		site.Peers = append(site.Peers, probe.Peer{Subnet: l.Subnet, Addr: addr(l), Public: l.PublicIP, Silent: r.Identity == ""})
 	}
 	p.seen, p.last = passes, site
 	return site

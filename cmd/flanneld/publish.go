@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"log/slog"
-	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -26,9 +25,9 @@ type publisher struct {
 	manager *subnet.Manager
 	backend backend.Backend
 	saved   subnet.State
-	dirty   atomic.Bool                   // peers have changed since they were saved
-	failing string                        // last error of a pass that was logged
-	told    map[netip.Prefix]subnet.Lease // peers that were logged, at debug level
+	dirty   atomic.Bool  // peers have changed since they were saved
+	failing string       // last error of a pass that was logged
+	told    subnet.Peers // peers that were logged, at debug level
 }
 
 // after is called by the loop at the end of each pass.
@@ -67,23 +66,18 @@ func (p *publisher) say(err error) {
 }
 
 // tell logs which peers have come, changed and gone, at debug level.
-func (p *publisher) tell(peers []subnet.Lease) {
+func (p *publisher) tell(peers subnet.Peers) {
 	if !p.log.Enabled(context.Background(), slog.LevelDebug) {
 		return
 	}
-	now := make(map[netip.Prefix]subnet.Lease, len(peers))
-	for _, l := range peers {
-		now[l.Subnet] = l
-		if old, known := p.told[l.Subnet]; !known || old != l {
-			p.log.Debug("peer", "subnet", l.Subnet, "public", l.PublicIP, "data", l.BackendData, "new", !known)
+	for old, now := range subnet.PeerChanges(p.told, peers) {
+		if now != nil {
+			p.log.Debug("peer", "subnet", now.Subnet, "public", now.PublicIP, "data", now.BackendData, "new", old == nil)
+		} else {
+			p.log.Debug("peer gone", "subnet", old.Subnet, "public", old.PublicIP)
 		}
 	}
-	for subnet, l := range p.told {
-		if _, there := now[subnet]; !there {
-			p.log.Debug("peer gone", "subnet", subnet, "public", l.PublicIP)
-		}
-	}
-	p.told = now
+	p.told = peers
 }
 
 func (p *publisher) writeEnv(v subnet.View) error {

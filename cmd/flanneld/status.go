@@ -195,7 +195,7 @@ func (s *status) reportLocked() api.Status {
 	r.Interface, r.Chosen, r.Addresses, r.PublicIPs = s.underlay.Link, s.underlay.Reason, s.underlay.Addrs, s.underlay.PublicAddrs
 	r.Subnets = s.view.Own.Prefixes()
 	r.Lease = s.ownLeaseLocked(l)
-	r.Peers, r.Failing = len(s.view.Peers), s.failing.count(s.view.Peers)
+	r.Peers, r.Failing = s.view.Peers.Len(), s.failing.count(s.view.Peers)
 	r.Kept, r.Skipped = s.view.Status.Ghosts, s.view.Status.Skipped
 	r.StoreReason, r.Pending, r.Passes = l.StoreError, l.Pending, s.passes
 	r.Drift, r.Errors = map[string]uint64{}, s.errors()
@@ -292,23 +292,14 @@ func wireRecord(l subnet.Listed) api.Record {
 // peers returns all peers of the last pass, sorted by subnet.
 func (s *status) peers() []api.Peer {
 	s.mu.Lock()
-	m, peers, failing := s.from.manager, s.view.Peers, s.failing
+	peers, failing := s.view.Peers, s.failing
 	s.mu.Unlock()
-	hosts := map[string]string{}
-	if m != nil {
-		_, records := m.Peers()
-		for _, r := range records {
-			for _, l := range r.Leases {
-				hosts[l.Subnet.String()] = r.Host
-			}
-		}
-	}
-	out := make([]api.Peer, 0, len(peers))
+	out := make([]api.Peer, 0, peers.Len())
 	findings := s.prober.Findings()
-	for _, l := range peers {
+	for l, r := range peers.Records() {
 		why := failing.of(l)
 		p := api.Peer{
-			Subnet: l.Subnet, PublicIP: l.PublicIP, Host: hosts[l.Subnet.String()], Backend: l.BackendType, Programmed: why == "", Reason: why,
+			Subnet: l.Subnet, PublicIP: l.PublicIP, Host: r.Host, Backend: l.BackendType, Programmed: why == "", Reason: why,
 		}
 		if f, ok := findings[l.Subnet]; ok {
 			p.Probe = wireProbe(f)

@@ -80,7 +80,7 @@ func (h *host) subnet() netip.Prefix {
 
 func (h *host) key() string { return subnet.SubnetsFolder + subnet.Key([]netip.Prefix{h.subnet()}) }
 
-func (h *host) peers() int { return len(h.manager.View().Peers) }
+func (h *host) peers() int { return h.manager.View().Peers.Len() }
 
 func (h *host) wantLines(text string, n int) {
 	h.t.Helper()

@@ -1,0 +1,107 @@
+package subnet
+
+import (
+	"cmp"
+	"iter"
+	"net/netip"
+
+	"flanneld/sorted"
+)
+
+// Peers are leases, one for each subnet, sorted by subnet. The set never changes; the zero value is empty. Two of one manager share what has
+// not changed between them, so that PeerChanges costs what has.
+type Peers struct{ set sorted.Snapshot[ref] }
+
+// PeersOf returns a set of leases. Of two with one subnet the later one counts.
+func PeersOf(leases ...Lease) Peers {
+	set := sorted.New(bySubnet)
+	for _, l := range leases {
+		set.Put(ref{from: &Entry{Record: Record{Leases: []Lease{l}}}})
+	}
+	return Peers{set.Freeze()}
+}
+
+// Len returns how many there are.
+func (p Peers) Len() int { return p.set.Len() }
+
+// All returns them in their order.
+func (p Peers) All() iter.Seq[Lease] {
+	return func(yield func(Lease) bool) {
+		for r := range p.set.All() {
+			if !yield(*r.lease()) {
+				return
+			}
+		}
+	}
+}
+
+// Records returns them in their order, each with the record that it is of.
+func (p Peers) Records() iter.Seq2[Lease, Record] {
+	return func(yield func(Lease, Record) bool) {
+		for r := range p.set.All() {
+			if !yield(*r.lease(), r.from.Record) {
+				return
+			}
+		}
+	}
+}
+
+// PeerChanges returns what differs between two sets, the leases of each subnet that has another one, or none, before or after; nil: none.
+// Nobody may change what is pointed at; it stays valid.
+func PeerChanges(before, after Peers) iter.Seq2[*Lease, *Lease] {
+	return func(yield func(before, after *Lease) bool) {
+		for b, a := range sorted.Changes(before.set, after.set) {
+			var from, to *Lease
+			if b != nil {
+				from = b.lease()
+			}
+			if a != nil {
+				to = a.lease()
+			}
+			if from != nil && to != nil && *from == *to {
+				continue // something else in the record has changed
+			}
+			if !yield(from, to) {
+				return
+			}
+		}
+	}
+}
+
+// ref is one lease of a record.
+type ref struct {
+	from  *Entry
+	at    uint8 // in from.Leases
+	ghost bool  // of a record that the store does not have any more
+}
+
+func (r ref) lease() *Lease { return &r.from.Leases[r.at] }
+
+// refs returns the leases of a record.
+func refs(e *Entry, ghost bool) iter.Seq[ref] {
+	return func(yield func(ref) bool) {
+		for i := range e.Leases {
+			if !yield(ref{e, uint8(i), ghost}) {
+				return
+			}
+		}
+	}
+}
+
+func bySubnet(a, b ref) int { return comparePrefix(a.lease().Subnet, b.lease().Subnet) }
+
+func comparePrefix(a, b netip.Prefix) int {
+	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+}
+
+// byAge is the order in which records that want one subnet hold it: the living before the ghosts, then the older; the key decides
+// between those of one revision.
+func byAge(a, b ref) int {
+	if a.ghost != b.ghost {
+		if b.ghost {
+			return -1
+		}
+		return 1
+	}
+	return cmp.Or(cmp.Compare(a.from.Created, b.from.Created), cmp.Compare(a.from.Key, b.from.Key))
+}

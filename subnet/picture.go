@@ -1,0 +1,219 @@
+package subnet
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"flanneld/sorted"
+)
+
+// picture is what a host makes of the records: which leases of others are in force, and why the rest is not. Each record is judged by itself
+// when it comes; where several that are valid want one subnet, the first of them by age holds it and the others wait, so that a record
+// that goes costs only what it held.
+type picture struct {
+	config   Config
+	identity string
+	self     []Lease
+	valid    func(Lease) error
+
+	peers   *sorted.Set[ref]          // those in force, by subnet
+	waiting map[netip.Prefix][]ref    // behind the one in force, in the order of their age; few
+	skipped map[string]string         // why a record is no peer, or not with all its subnets; by key
+	stale   map[string]bool           // keys whose reason may have changed since said
+	of      func(key string) reasoned // what stands at a key
+}
+
+// reasoned is all that may be known under one key at once.
+type reasoned struct {
+	bad           *BadRecord
+	living, ghost *Entry
+}
+
+// newPicture returns what a host makes of the records of a table. What was said of them before, by key, need not be said again.
+func newPicture(t *table, c Config, self []Lease, o Options, said map[string]string) *picture {
+	p := &picture{
+		config: c, identity: o.Identity, self: self, valid: o.Valid, of: t.at,
+		peers: sorted.New(bySubnet), waiting: map[netip.Prefix][]ref{}, skipped: said, stale: map[string]bool{},
+	}
+	for key := range said {
+		p.stale[key] = true
+	}
+	for key := range t.bad {
+		p.stale[key] = true
+	}
+	for e := range t.living.all() {
+		p.put(e, false)
+	}
+	for e := range t.ghosts.all() {
+		p.put(e, true)
+	}
+	return p
+}
+
+func (p *picture) fits(c Config, self []Lease) bool {
+	return p != nil && p.config.BackendType == c.BackendType && slices.Equal(p.config.Pools, c.Pools) && slices.Equal(p.self, self)
+}
+
+// put takes in a record.
+func (p *picture) put(e *Entry, ghost bool) {
+	p.doubt(e.Key)
+	if isOwn(e, p.identity, p.self) {
+		return
+	}
+	for r := range refs(e, ghost) {
+		if why, counts := p.judge(r); why != nil {
+			p.stale[e.Key] = true
+		} else if counts {
+			p.enter(r)
+		}
+	}
+}
+
+// enter gives a valid lease its subnet, or its place among those that wait for it.
+func (p *picture) enter(r ref) {
+	subnet := r.lease().Subnet
+	first, taken := p.peers.Find(r)
+	if !taken || byAge(r, first) < 0 {
+		p.peers.Put(r)
+		r = first
+	}
+	if !taken {
+		return
+	}
+	p.waiting[subnet] = append(p.waiting[subnet], r)
+	slices.SortFunc(p.waiting[subnet], byAge)
+	p.restate(subnet)
+}
+
+// take forgets a record that was put.
+func (p *picture) take(e *Entry, ghost bool) {
+	p.doubt(e.Key)
+	for r := range refs(e, ghost) {
+		subnet := r.lease().Subnet
+		first, _ := p.peers.Find(r)
+		switch next := p.waiting[subnet]; {
+		case first != r:
+			p.waiting[subnet] = slices.DeleteFunc(next, func(o ref) bool { return o == r })
+		case len(next) == 0:
+			p.peers.Delete(r)
+		default:
+			p.restate(subnet)
+			p.peers.Put(next[0])
+			p.waiting[subnet] = next[1:]
+		}
+		if len(p.waiting[subnet]) == 0 {
+			delete(p.waiting, subnet)
+		}
+	}
+}
+
+// doubt marks a key whose record changes, if there is a reason that may change with it.
+func (p *picture) doubt(key string) {
+	if p.skipped[key] != "" {
+		p.stale[key] = true
+	}
+}
+
+// restate marks those that wait for a subnet.
+func (p *picture) restate(subnet netip.Prefix) {
+	for _, r := range p.waiting[subnet] {
+		p.stale[r.from.Key] = true
+	}
+}
+
+// judge says why a lease, looked at by itself, is not that of a peer. One that does not count is no mistake either: its host has both
+// families, this network one.
+func (p *picture) judge(r ref) (why error, counts bool) {
+	if _, ok := p.config.Pool(r.lease().Subnet); !ok && len(r.from.Leases) > 1 {
+		return nil, false
+	}
+	if err := validate(p.config, *r.lease(), p.self); err != nil {
+		return err, true
+	}
+	return p.valid(*r.lease()), true
+}
+
+// reasons brings skipped up to date, and returns the keys whose reason is another one now, sorted.
+func (p *picture) reasons() (changed []string) {
+	for key := range p.stale {
+		why := p.why(p.of(key))
+		if why != p.skipped[key] {
+			changed = append(changed, key)
+		}
+		if why == "" {
+			delete(p.skipped, key)
+		} else {
+			p.skipped[key] = why
+		}
+	}
+	clear(p.stale)
+	slices.Sort(changed)
+	return changed
+}
+
+// why says what is wrong with what stands at a key; empty: nothing.
+func (p *picture) why(at reasoned) string {
+	var all []string
+	if at.bad != nil {
+		all = append(all, at.bad.Err.Error())
+	}
+	if at.living != nil {
+		all = append(all, p.whyOf(at.living, false)...)
+	}
+	if at.ghost != nil {
+		all = append(all, p.whyOf(at.ghost, true)...)
+	}
+	slices.Sort(all)
+	return strings.Join(slices.Compact(all), "; ")
+}
+
+func (p *picture) whyOf(e *Entry, ghost bool) (all []string) {
+	if isOwn(e, p.identity, p.self) {
+		return nil
+	}
+	for r := range refs(e, ghost) {
+		why, counts := p.judge(r)
+		if why != nil {
+			all = append(all, why.Error())
+		} else if first, ok := p.peers.Find(r); counts && ok && first != r {
+			all = append(all, fmt.Sprintf("the subnet %s is held by the older record %s", r.lease().Subnet, first.from.Key))
+		}
+	}
+	return all
+}
+
+// isOwn reports whether the entry is the record of this host that holds the leases of self.
+func isOwn(e *Entry, identity string, self []Lease) bool {
+	if e.Identity != "" && e.Identity != identity {
+		return false
+	}
+	return slices.EqualFunc(e.Leases, self, func(a, b Lease) bool { return a.Subnet == b.Subnet })
+}
+
+// validate says why a lease cannot be that of a peer.
+func validate(c Config, l Lease, self []Lease) error {
+	pool, ok := c.Pool(l.Subnet)
+	switch {
+	case !ok:
+		return fmt.Errorf("the subnet %s is of a family that the network does not have", l.Subnet)
+	case !pool.Network.Overlaps(l.Subnet) || !pool.Network.Contains(l.Subnet.Addr()):
+		return fmt.Errorf("the subnet %s is outside the network %s", l.Subnet, pool.Network)
+	case !pool.Holds(l.Subnet):
+		return fmt.Errorf("the subnet %s is no /%d", l.Subnet, pool.SubnetLen)
+	case l.BackendType != c.BackendType:
+		return fmt.Errorf("its backend is %s, the network's is %s", l.BackendType, c.BackendType)
+	case l.Subnet.Contains(l.PublicIP):
+		return fmt.Errorf("its public IP %s lies inside its subnet %s", l.PublicIP, l.Subnet)
+	}
+	for _, own := range self {
+		switch {
+		case own.Subnet.Overlaps(l.Subnet):
+			return fmt.Errorf("the subnet %s overlaps this host's %s", l.Subnet, own.Subnet)
+		case own.PublicIP == l.PublicIP:
+			return fmt.Errorf("its public IP %s is this host's", l.PublicIP)
+		}
+	}
+	return nil
+}
