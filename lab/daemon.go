@@ -45,6 +45,9 @@ func (h *Host) Flanneld(args ...string) (*Daemon, error) {
 	d := &Daemon{host: h, socket: socket, ready: make(chan struct{})}
 	env, files, args := h.kept.activate([]string{"NOTIFY_SOCKET=" + path}, args)
 	d.Process, err = h.startWith(filepath.Join(h.dir, "flanneld.log"), env, files, args...)
+	for _, f := range files {
+		_ = f.Close()
+	}
 	if err != nil {
 		_ = socket.Close()
 		return nil, err
