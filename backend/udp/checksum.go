@@ -5,13 +5,21 @@ import (
 	"math/bits"
 )
 
+// blockSize is what addBlocks adds in one step, in bytes.
+const blockSize = 64
+
 // sum adds b, as big-endian words of 16 bits, to a ones' complement sum that is folded to 16 bits (RFC 1071). Pieces but the
 // last one must be of even length.
 //
 // Words of any size and either byte order give the same sum but for the order of its two bytes, so that eight bytes are added
-// at a time, with the carry of one addition going into the next.
+// at a time, with the carry of one addition going into the next, or whole blocks by the processor's vectors.
 func sum(b []byte, to uint16) uint16 {
 	acc := uint64(bits.ReverseBytes16(to))
+	if vectors && len(b) >= blockSize {
+		n := len(b) &^ (blockSize - 1)
+		acc += addBlocks(&b[0], n) // far below 2^64 for any packet
+		b = b[n:]
+	}
 	var carry uint64
 	for len(b) >= 64 {
 		w := (*[64]byte)(b)
@@ -31,13 +39,18 @@ func sum(b []byte, to uint16) uint16 {
 		acc += carry
 		b = b[8:]
 	}
-	if len(b) > 0 {
-		var rest [8]byte
-		copy(rest[:], b)
-		acc, carry = bits.Add64(acc, binary.LittleEndian.Uint64(rest[:]), 0)
-		acc += carry
+	acc = acc>>32 + acc&(1<<32-1) // leaves room for the rest
+	if len(b) >= 4 {
+		acc += uint64(binary.LittleEndian.Uint32(b))
+		b = b[4:]
 	}
-	acc = acc>>32 + acc&(1<<32-1)
+	if len(b) >= 2 {
+		acc += uint64(binary.LittleEndian.Uint16(b))
+		b = b[2:]
+	}
+	if len(b) == 1 {
+		acc += uint64(b[0])
+	}
 	acc = acc>>32 + acc&(1<<32-1)
 	acc = acc>>16 + acc&0xffff
 	acc = acc>>16 + acc&0xffff
