@@ -58,9 +58,7 @@ func Split(b []byte) [][]byte {
 	}
 	var out [][]byte
 	for i := range s.count() {
-		b := make([]byte, s.headers, s.headers+s.size)
-		payload := s.segment(i, b)
-		out = append(out, append(b, payload...))
+		out = append(out, s.whole(i, nil))
 	}
 	return out
 }

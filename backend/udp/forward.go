@@ -60,8 +60,13 @@ func (w *worker) forwardSegments(t *table, p []byte, h *header, v vnet, to *path
 	}
 	size := s.headers + s.size
 	if room := to.room(); min(size, len(p)) > room {
-		w.counters.add(dropTooBig, 1)
-		w.complain(t, tooBig, p, h, room)
+		if h.dontFrag {
+			w.counters.add(dropTooBig, 1)
+			w.complain(t, tooBig, p, h, room)
+			return
+		}
+		h.decrementHops(p)
+		w.fragmentSegments(&s, to, room)
 		return
 	}
 	h.decrementHops(p)
@@ -74,6 +79,19 @@ func (w *worker) forwardSegments(t *table, p []byte, h *header, v vnet, to *path
 		}
 		b := w.out.header(s.headers)
 		w.out.addSegment(to, h.class&ecnMask, b, s.segment(i, b), limit)
+	}
+}
+
+// fragmentSegments sends the segments of a packet that do not fit the path and may be fragmented.
+func (w *worker) fragmentSegments(s *segmenter, to *path, room int) {
+	for i := range s.count() {
+		w.flush() // it sends from the segment before
+		w.segment = s.whole(i, w.segment[:0])
+		if h, _ := parse(w.segment); h.total > room {
+			w.forwardFragments(w.segment, &h, to, room)
+		} else {
+			w.out.add(to, h.class&ecnMask, w.segment)
+		}
 	}
 }
 

@@ -171,26 +171,40 @@ func TestPathMTUIsLearnedAndTold(t *testing.T) {
 }
 
 func TestPacketsThatMayBeFragmentedAre(t *testing.T) {
-	w := newRouter()
-	w.MTU[peerAddr(false, 2)] = 1000
 	f := flow{src: pod(false, 1), dst: pod(false, 2), hops: 64, id: 7}
 	payload := bytes.Repeat([]byte("0123456789"), 300)
-	for range 2 { // the first one teaches the path MTU
-		w.Packets = [][]byte{from(f.packet(payload))}
+	for name, packet := range map[string][]byte{
+		"one packet":   from(f.packet(payload)),
+		"three in one": f.super(payload, 1200),
+	} {
+		w := newRouter()
+		w.MTU[peerAddr(false, 2)] = 1000
+		want := udp.Split(packet)
+		w.Packets = [][]byte{bytes.Clone(packet)} // teaches the path MTU
 		w.Step()
-	}
-	whole := hopLess(f.packet(payload))
-	var got []byte
-	for i, d := range w.Sent {
-		p := d.Data
-		place := binary.BigEndian.Uint16(p[6:])
-		if len(p) > 972 || udp.Sum(p[:20], 0) != 0xffff || int(place&0x1fff)*8 != len(got) || (place&0x2000 != 0) != (i < len(w.Sent)-1) || binary.BigEndian.Uint16(p[4:]) != 7 {
-			t.Errorf("fragment %d is wrong: %x", i, head(p))
+		w.Packets, w.Sent = [][]byte{bytes.Clone(packet)}, nil
+		w.Step()
+		var got []byte
+		for i, d := range w.Sent {
+			if len(want) == 0 {
+				t.Fatalf("%s: datagram %d of %d is too much", name, i, len(w.Sent))
+			}
+			p, whole := d.Data, hopLess(bytes.Clone(want[0]))
+			place := binary.BigEndian.Uint16(p[6:])
+			if len(p) > 972 || udp.Sum(p[:20], 0) != 0xffff || int(place&0x1fff)*8 != len(got) || !bytes.Equal(p[4:6], whole[4:6]) {
+				t.Errorf("%s: datagram %d is wrong: %x", name, i, head(p))
+			}
+			if got = append(got, p[20:]...); place&0x2000 != 0 {
+				continue
+			}
+			if !bytes.Equal(got, whole[20:]) {
+				t.Errorf("%s: the fragments up to datagram %d do not make the packet", name, i)
+			}
+			want, got = want[1:], nil
 		}
-		got = append(got, p[20:]...)
-	}
-	if !bytes.Equal(got, whole[20:]) {
-		t.Errorf("%d fragments do not make the packet", len(w.Sent))
+		if len(want) > 0 || len(w.Written) > 0 {
+			t.Errorf("%s: %d packets are missing, %d ICMP errors", name, len(want), len(w.Written))
+		}
 	}
 }
 

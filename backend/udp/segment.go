@@ -81,6 +81,13 @@ func (s *segmenter) segment(i int, b []byte) (payload []byte) {
 	return payload
 }
 
+// whole appends segment i in one piece.
+func (s *segmenter) whole(i int, b []byte) []byte {
+	at := len(b)
+	b = append(b, s.packet[:s.headers]...)
+	return append(b, s.segment(i, b[at:])...)
+}
+
 // Flags of TCP.
 const (
 	tcpFIN = 1 << iota

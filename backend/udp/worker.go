@@ -17,12 +17,13 @@ type worker struct {
 	errors   *rate.Limiter // of ICMP errors, shared by all workers
 	counters *counters
 
-	arena  []byte // packets read from the device
-	out    outbox
-	in     []inbound
-	run    run
-	reply  [maxError6]byte
-	faulty func(dst netip.Addr, mtu int)
+	arena   []byte // packets read from the device
+	out     outbox
+	in      []inbound
+	run     run
+	reply   [maxError6]byte
+	segment []byte // one that is fragmented
+	faulty  func(dst netip.Addr, mtu int)
 }
 
 const (
