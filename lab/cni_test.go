@@ -43,7 +43,7 @@ func TestContainersOfContainerdReachEachOther(t *testing.T) {
 				c.await(func() error { return c.says(hosts[i].Addr.String()+":8080", fmt.Sprintf("pod%d", i)) })
 			}
 			for i, r := range runtimes {
-				c.ok(r.remove(c.ctx, pods[i].sandbox))
+				c.ok(r.Remove(c.ctx, pods[i].sandbox))
 				c.await(r.left)
 			}
 		})

@@ -125,7 +125,7 @@ func (d *docker) ask(args ...string) (string, error) {
 
 func (d *docker) load() {
 	d.c.t.Helper()
-	image, err := podArchive()
+	image, err := lab.PodArchive()
 	d.c.ok(err)
 	cmd := exec.CommandContext(d.c.ctx, "docker", "-H", "unix://"+d.dir+"/sock", "load")
 	cmd.Stdin = bytes.NewReader(image)
@@ -138,7 +138,7 @@ func (d *docker) load() {
 // container runs one with a published port, and returns its network and its address.
 func (d *docker) container(name string, publish string) (containerNet, netip.Addr) {
 	d.c.t.Helper()
-	must[string](d.c.t)(d.ask("run", "-d", "--name", name, "-p", publish, podImage))
+	must[string](d.c.t)(d.ask("run", "-d", "--name", name, "-p", publish, lab.PodImage))
 	facts := strings.Fields(must[string](d.c.t)(d.ask("inspect", "--format", "{{.State.Pid}} {{.NetworkSettings.IPAddress}}", name)))
 	return containerNet{facts[0]}, netip.MustParseAddr(facts[1])
 }

@@ -1,20 +1,11 @@
 package lab_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
-	"math/big"
-	"net"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -24,29 +15,10 @@ import (
 // certify writes a new authority, and certificates of it for a store and for its clients, into a folder.
 func (c *cluster) certify(dir string, e *lab.Etcd) {
 	c.t.Helper()
-	ca := &x509.Certificate{Subject: pkix.Name{CommonName: "authority"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
-	caKey := c.issue(filepath.Join(dir, "ca"), ca, ca, nil)
+	authority := must[*lab.Authority](c.t)(lab.NewAuthority(dir))
 	for _, name := range []string{"server", "client"} {
-		c.issue(filepath.Join(dir, name), &x509.Certificate{
-			Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{e.Addr.AsSlice()}, KeyUsage: x509.KeyUsageDigitalSignature,
-			ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-		}, ca, caKey)
+		c.ok(authority.Issue(name, pkix.Name{CommonName: name}, e.Addr))
 	}
-}
-
-// issue writes a certificate and its key, signed by an authority, or by itself if that has no key.
-func (c *cluster) issue(path string, cert, parent *x509.Certificate, signer *ecdsa.PrivateKey) *ecdsa.PrivateKey {
-	c.t.Helper()
-	key := must[*ecdsa.PrivateKey](c.t)(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
-	cert.SerialNumber, cert.NotBefore, cert.NotAfter = big.NewInt(time.Now().UnixNano()), time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
-	if signer == nil {
-		signer = key
-	}
-	der := must[[]byte](c.t)(x509.CreateCertificate(rand.Reader, cert, parent, &key.PublicKey, signer))
-	keyDER := must[[]byte](c.t)(x509.MarshalECPrivateKey(key))
-	c.ok(os.WriteFile(path+".crt", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
-	c.ok(os.WriteFile(path+".key", pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: keyDER}), 0o600))
-	return key
 }
 
 // demandLogin has a store ask for users, and makes one that may read and write the network.
