@@ -1,7 +1,7 @@
 # Targets of dist/: what puts flanneld on real hosts. Some of its folders are modules of their own, so that the daemon's has few
 # dependencies.
 
-.PHONY: release test-dist test-monitoring test-machines
+.PHONY: release test-dist test-monitoring test-machines test-kubernetes
 
 ## release: packages, archives, image, bills of materials and checksums, in build/release
 release:
@@ -20,3 +20,7 @@ test-monitoring:
 ## test-machines: three booted machines with systemd, etcd, docker and our packages (root; a few minutes)
 test-machines: deps
 	CI=1 $(GO) test -tags machines -timeout 20m -v ./dist/machines
+
+## test-kubernetes: the manifest on a cluster of Kubernetes 1.34 with containerd (root; the first run builds Kubernetes, for some ten minutes)
+test-kubernetes: deps
+	CI=1 $(GO) test -tags kubernetes -timeout 60m -v ./dist/kubernetes

@@ -1,0 +1,255 @@
+//go:build kubernetes
+
+// Package kubernetes_test applies the manifest of this folder to a cluster of Kubernetes: its own components, with containerd, on hosts
+// of the lab. It needs root, and minutes to build Kubernetes the first time.
+package kubernetes_test
+
+import (
+	"context"
+	"crypto/x509/pkix"
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"flanneld/lab"
+)
+
+var work = flag.String("work", "../../build/kubernetes", "`folder` for programs, kept for the next run")
+
+const (
+	patience = 2 * time.Minute
+	image    = "registry.example.com/flanneld:latest" // as the manifest names it
+)
+
+// story is one cluster. Its steps build on one another.
+type story struct {
+	whole *testing.T // what has to be undone is undone at its end
+	ctx   context.Context
+	lab   *lab.Lab
+	store *lab.Etcd
+	plane *plane
+	nodes []*node
+	image string // archive
+	pods  map[string]netip.Addr
+}
+
+func TestTheManifestOnACluster(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Minute)
+	defer cancel()
+	s := &story{whole: t, ctx: ctx, pods: map[string]netip.Addr{}}
+	s.build(t)
+	for _, step := range []struct {
+		name string
+		do   func(*testing.T)
+	}{
+		{"nodes join, and are not ready without a network", s.join},
+		{"the manifest is applied as the documentation says, and all nodes are ready", s.apply},
+		{"pods on all nodes reach one another", s.connect},
+		{"an update under traffic loses nothing", s.update},
+	} {
+		start := time.Now()
+		ok := t.Run(step.name, func(t *testing.T) {
+			s.plane.t = t
+			step.do(t)
+		})
+		if !ok {
+			t.FailNow()
+		}
+		t.Logf("%5.1f s  %s", time.Since(start).Seconds(), step.name)
+	}
+}
+
+// build makes the programs, the image and an empty lab.
+func (s *story) build(t *testing.T) {
+	t.Helper()
+	dir, err := filepath.Abs(*work)
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	bin, err := buildComponents(s.ctx, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%5.1f s  Kubernetes %s", time.Since(start).Seconds(), version)
+	start = time.Now()
+	etcd, program := filepath.Join(dir, "etcd"), filepath.Join(dir, "release")
+	if err := lab.GoBuild(s.ctx, etcd, "flanneld/lab/etcd"); err != nil {
+		t.Fatal(err)
+	}
+	must(t, "../release", "go", "build", "-o", program, ".")
+	out := t.TempDir()
+	must(t, ".", program, "-root", "../..", "-o", out, "-arch", runtime.GOARCH, "-version", "v0.1.0", "-kinds", "image")
+	s.image = filepath.Join(out, "flanneld-0.1.0-image.tar")
+	t.Logf("%5.1f s  image and store", time.Since(start).Seconds())
+	if s.lab, err = lab.New(lab.Options{Binaries: lab.Binaries{Etcd: etcd}, Families: lab.IPv4}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.lab.Close)
+	host, err := s.lab.Host("plane")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.plane = &plane{Host: host, whole: t, ctx: s.ctx, bin: bin, certs: filepath.Join(host.Dir(), "certs")}
+}
+
+func must(t *testing.T, dir, name string, args ...string) {
+	t.Helper()
+	c := exec.CommandContext(t.Context(), name, args...)
+	c.Dir = dir
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
+	}
+}
+
+// tell prints the end of a log if the test has failed.
+func tell(t testing.TB, name string, p *lab.Process) {
+	if !t.Failed() {
+		return
+	}
+	lines := strings.Split(strings.TrimSpace(p.Log()), "\n")
+	t.Logf("%s:\n%s", name, strings.Join(lines[max(0, len(lines)-30):], "\n"))
+}
+
+func (s *story) join(t *testing.T) {
+	p := s.plane
+	p.ok(os.MkdirAll(p.certs, 0o700))
+	var err error
+	p.authority, err = lab.NewAuthority(p.certs)
+	p.ok(err)
+	s.store, err = s.lab.IdleEtcd("etcd")
+	p.ok(err)
+	p.ok(p.authority.Issue("server", pkix.Name{CommonName: "etcd"}, s.store.Addr))
+	p.ok(p.authority.Issue("etcd-client", pkix.Name{CommonName: "flannel"}))
+	p.ok(s.store.StartTLS(s.ctx, p.certs))
+	p.start(s.store)
+	for i := range 3 {
+		s.nodes = append(s.nodes, s.node(fmt.Sprintf("node%d", i+1)))
+	}
+	for _, n := range s.nodes {
+		p.await(func() error {
+			out, err := p.kubectl("get", "node", n.name, "--output", `jsonpath={.status.conditions[?(@.type=="Ready")].message}`)
+			if err == nil && !strings.Contains(out, "cni plugin not initialized") {
+				err = fmt.Errorf("%s: %q, want that it has no network", n.name, out)
+			}
+			return err
+		})
+	}
+}
+
+// apply does what docs/kubernetes.md says.
+func (s *story) apply(t *testing.T) {
+	p := s.plane
+	text, err := os.ReadFile("flannel.yaml")
+	p.ok(err)
+	endpoints := regexp.MustCompile(`https://192\.0\.2\.11:2379,\S+`)
+	if len(endpoints.FindAll(text, -1)) != 1 {
+		t.Fatal("the manifest does not name the endpoints once")
+	}
+	file := filepath.Join(p.Dir(), "flannel.yaml")
+	p.ok(os.WriteFile(file, endpoints.ReplaceAll(text, []byte(s.store.TLSURL())), 0o644))
+	for from, to := range map[string]string{"ca.crt": "ca.crt", "etcd-client.crt": "tls.crt", "etcd-client.key": "tls.key"} {
+		content, err := os.ReadFile(filepath.Join(p.certs, from))
+		p.ok(err)
+		p.ok(os.MkdirAll(filepath.Join(p.Dir(), "secret"), 0o700))
+		p.ok(os.WriteFile(filepath.Join(p.Dir(), "secret", to), content, 0o600))
+	}
+	p.must("create", "namespace", "kube-flannel")
+	p.must("--namespace=kube-flannel", "create", "secret", "generic", "flannel-etcd", "--from-file="+filepath.Join(p.Dir(), "secret"))
+	t.Log(p.must("apply", "--validate=strict", "--filename="+file))
+	s.rolledOut("kube-flannel", "flannel")
+	p.must("wait", "--for=condition=Ready", "node", "--all", "--timeout=60s")
+	t.Log(p.must("get", "nodes,pods", "--all-namespaces", "--output=wide"))
+}
+
+// rolledOut waits until a DaemonSet runs everywhere, and shows why not.
+func (s *story) rolledOut(namespace, name string) {
+	s.plane.t.Helper()
+	if _, err := s.plane.kubectl("--namespace="+namespace, "rollout", "status", "daemonset", name, "--timeout=120s"); err != nil {
+		pods, _ := s.plane.kubectl("--namespace="+namespace, "describe", "pods")
+		logs, _ := s.plane.kubectl("--namespace="+namespace, "logs", "daemonset/"+name, "--all-containers")
+		s.plane.t.Fatalf("%v\n%s\n%s", err, pods, logs)
+	}
+}
+
+const boxes = `{"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "box", "namespace": "default"}, "spec": {
+	"selector": {"matchLabels": {"app": "box"}},
+	"template": {"metadata": {"labels": {"app": "box"}}, "spec": {"automountServiceAccountToken": false, "terminationGracePeriodSeconds": 0,
+		"containers": [{"name": "box", "image": "` + lab.PodImage + `", "imagePullPolicy": "Never"}]}}}}`
+
+func (s *story) connect(t *testing.T) {
+	p := s.plane
+	file := filepath.Join(p.Dir(), "boxes.json")
+	p.ok(os.WriteFile(file, []byte(boxes), 0o644))
+	p.must("apply", "--filename="+file)
+	s.rolledOut("default", "box")
+	out := p.must("get", "pods", "--selector=app=box", "--output", `jsonpath={range .items[*]}{.metadata.name} {.spec.nodeName} {.status.podIP}{"\n"}{end}`)
+	network := netip.MustParsePrefix("10.244.0.0/16")
+	for line := range strings.Lines(out) {
+		f := strings.Fields(line)
+		addr, err := netip.ParseAddr(f[2])
+		if err != nil || !network.Contains(addr) {
+			t.Fatalf("pod %s on %s has the address %q, want one in %s", f[0], f[1], f[2], network)
+		}
+		s.pods[f[0]] = addr
+	}
+	if len(s.pods) != len(s.nodes) {
+		t.Fatalf("pods: %s, want one on each node", out)
+	}
+	for from := range s.pods {
+		for to, addr := range s.pods {
+			if _, err := p.kubectl("exec", from, "--", "/bin/busybox", "ping", "-c", "1", "-w", "10", addr.String()); err != nil {
+				t.Errorf("%s to %s: %v", from, to, err)
+			}
+		}
+	}
+}
+
+var lossless = regexp.MustCompile(`\d+ packets transmitted, \d+ packets received, 0% packet loss`)
+
+// update replaces the pods of flanneld, one after the other, while a pod pings another.
+func (s *story) update(t *testing.T) {
+	p := s.plane
+	var from string
+	var to netip.Addr
+	for name, addr := range s.pods {
+		if from == "" {
+			from = name
+		} else {
+			to = addr
+		}
+	}
+	before := p.must("--namespace=kube-flannel", "get", "pods", "--output=name")
+	done := make(chan string, 1)
+	go func() {
+		out, err := p.kubectl("exec", from, "--", "/bin/busybox", "sh", "-c",
+			"busybox ping -i 0.1 "+to.String()+" & while ! test -e /tmp/stop; do echo >/tmp/started; busybox sleep 0.1; done; kill -INT $!; wait $!")
+		done <- fmt.Sprint(out, err)
+	}()
+	p.await(func() error {
+		_, err := p.kubectl("exec", from, "--", "/bin/busybox", "test", "-e", "/tmp/started")
+		return err
+	})
+	p.must("--namespace=kube-flannel", "rollout", "restart", "daemonset", "flannel")
+	s.rolledOut("kube-flannel", "flannel")
+	p.must("exec", from, "--", "/bin/busybox", "touch", "/tmp/stop")
+	out := <-done
+	if !lossless.MatchString(out) {
+		t.Errorf("pings over the update: %s", out)
+	}
+	t.Log(lossless.FindString(out))
+	after := p.must("--namespace=kube-flannel", "get", "pods", "--output=name")
+	for pod := range strings.Lines(before) {
+		if strings.Contains(after, pod) {
+			t.Errorf("%s was not replaced", pod)
+		}
+	}
+}

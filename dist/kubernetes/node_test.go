@@ -1,0 +1,78 @@
+//go:build kubernetes
+
+package kubernetes_test
+
+import (
+	"crypto/x509/pkix"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"flanneld/cni-plugin/plugintest"
+	"flanneld/lab"
+)
+
+// node is a host with containerd and a kubelet, which see folders of their own where a host has its only ones.
+type node struct {
+	*lab.Host
+	name string
+}
+
+// nodeSetup gives a node folders of its own, with what its administrator has installed: the reference plugins of CNI. The kubelet sets
+// some parameters of the whole machine; it finds them set.
+const nodeSetup = `
+for dir in /run /opt /var/lib /var/log; do mount -t tmpfs tmpfs "$dir"; done
+mkdir "$0/etc" && mount -t tmpfs tmpfs "$0/etc" && mkdir "$0/etc/upper" "$0/etc/work"
+mount -t overlay -o "lowerdir=/etc,upperdir=$0/etc/upper,workdir=$0/etc/work" overlay /etc
+mkdir -p /etc/cni /opt/cni/bin
+mount -t tmpfs tmpfs /etc/cni
+cp PLUGINS/* /opt/cni/bin/
+for setting in vm/overcommit_memory=1 vm/panic_on_oom=0 kernel/panic=10 kernel/panic_on_oops=1 kernel/keys/root_maxkeys=1000000 kernel/keys/root_maxbytes=25000000; do
+	file="$0/$(echo "${setting%=*}" | tr / .)"
+	echo "${setting#*=}" >"$file"
+	mount --bind "$file" "/proc/sys/${setting%=*}"
+done`
+
+const kubeletConfig = `apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+containerRuntimeEndpoint: unix://SOCKET
+authentication: {anonymous: {enabled: false}, webhook: {enabled: false}, x509: {clientCAFile: CERTS/ca.crt}}
+authorization: {mode: AlwaysAllow}
+tlsCertFile: CERTS/NAME-server.crt
+tlsPrivateKeyFile: CERTS/NAME-server.key
+cgroupDriver: cgroupfs
+cgroupsPerQOS: false
+enforceNodeAllocatable: []
+failSwapOn: false
+resolvConf: ""
+evictionHard: {nodefs.available: "0%", imagefs.available: "0%", memory.available: "0%"}
+nodeStatusUpdateFrequency: 1s
+`
+
+// node adds a node to the cluster.
+func (s *story) node(name string) *node {
+	p := s.plane
+	p.t.Helper()
+	h, err := s.lab.Host(name)
+	p.ok(err)
+	n := &node{Host: h, name: name}
+	runtime, err := h.Containerd(s.ctx, lab.ContainerdOptions{
+		Plugins: "/opt/cni/bin", Networks: "/etc/cni/net.d", Setup: strings.ReplaceAll(nodeSetup, "PLUGINS", plugintest.Reference(p.t)),
+	})
+	p.ok(err)
+	p.ok(runtime.Import(s.ctx, s.image, image, "--index-name", image))
+	p.ok(p.authority.Issue(name+"-server", pkix.Name{CommonName: name}, h.Addr))
+	config := strings.NewReplacer("SOCKET", runtime.Socket(), "CERTS", p.certs, "NAME", name).Replace(kubeletConfig)
+	file := filepath.Join(h.Dir(), "kubelet.yaml")
+	p.ok(os.WriteFile(file, []byte(config), 0o644))
+	kubelet, err := h.Start("kubelet", "nsenter", "--target", fmt.Sprint(runtime.Pid()), "--mount", filepath.Join(p.bin, "kubelet"),
+		"--config="+file, "--kubeconfig="+p.config(name, "system:node:"+name, "system:nodes"), "--hostname-override="+name, "--node-ip="+h.Addr.String())
+	p.ok(err)
+	s.whole.Cleanup(func() {
+		kubelet.Kill() // it would make its pods again
+		tell(s.whole, name+" kubelet", kubelet)
+		tell(s.whole, name+" containerd", runtime.Process)
+	})
+	return n
+}
