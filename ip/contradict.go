@@ -3,26 +3,28 @@ package ip
 import (
 	"net/netip"
 	"slices"
+
+	"flanneld/sorted"
 )
 
-// contradicts reports whether an event says that the kernel differs from the expected state, which is sorted. Only
+// contradicts reports whether an event says that the kernel differs from the expected state. Only
 // what is in the scope or has the key of something expected can do so.
-func contradicts(expect *State, scope Scope, ev Event) bool {
+func contradicts(expect Snapshot, scope Scope, ev Event) bool {
 	switch o := ev.Object.(type) {
 	case Link:
-		want, ok := find(expect.Links, o, compareLink)
+		want, ok := expect.Links.Find(o)
 		if !ok {
 			return !ev.Deleted && slices.Contains(scope.Links, o.Name)
 		}
 		return ev.Deleted || o != want
 	case Addr:
-		return slices.Contains(scope.Links, o.Link) && !o.ofKernel() && differs(expect.Addrs, o, compareAddr, ev.Deleted)
+		return slices.Contains(scope.Links, o.Link) && !o.ofKernel() && differs(expect.Addrs, o, ev.Deleted)
 	case FDB:
-		return slices.Contains(scope.Links, o.Link) && unlike(expect.FDB, o, compareFDB, ev.Deleted)
+		return slices.Contains(scope.Links, o.Link) && unlike(expect.FDB, o, ev.Deleted)
 	case Neigh:
-		return slices.Contains(scope.Links, o.Link) && unlike(expect.Neighs, o, compareNeigh, ev.Deleted)
+		return slices.Contains(scope.Links, o.Link) && unlike(expect.Neighs, o, ev.Deleted)
 	case Route:
-		want, ok := find(expect.Routes, o, compareRoute)
+		want, ok := expect.Routes.Find(o)
 		switch {
 		case ok && ev.Deleted:
 			return o == want
@@ -34,10 +36,10 @@ func contradicts(expect *State, scope Scope, ev Event) bool {
 	return true
 }
 
-// differs reports whether an event contradicts a sorted set: something in it has gone or changed, or something that is not in
+// differs reports whether an event contradicts a set: something in it has gone or changed, or something that is not in
 // it has come.
-func differs[T comparable](set []T, o T, compare func(a, b T) int, deleted bool) bool {
-	want, ok := find(set, o, compare)
+func differs[T comparable](set sorted.Snapshot[T], o T, deleted bool) bool {
+	want, ok := set.Find(o)
 	if deleted {
 		return ok && o == want
 	}
@@ -46,21 +48,12 @@ func differs[T comparable](set []T, o T, compare func(a, b T) int, deleted bool)
 
 // unlike is differs for what is told without its value when it goes: a neighbour that was flushed has no hardware address
 // any more.
-func unlike[T comparable](set []T, o T, compare func(a, b T) int, deleted bool) bool {
-	want, ok := find(set, o, compare)
+func unlike[T comparable](set sorted.Snapshot[T], o T, deleted bool) bool {
+	want, ok := set.Find(o)
 	if deleted {
 		return ok
 	}
 	return !ok || o != want
-}
-
-func find[T any](set []T, o T, compare func(a, b T) int) (T, bool) {
-	i, ok := slices.BinarySearchFunc(set, o, compare)
-	if !ok {
-		var none T
-		return none, false
-	}
-	return set[i], true
 }
 
 // Owns reports whether a route is in the scope.

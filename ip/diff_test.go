@@ -63,7 +63,7 @@ func TestDiff(t *testing.T) {
 			if tt.want != nil {
 				tt.want(&want)
 			}
-			ops := ip.Diff(&have, &want)
+			ops := ip.Diff(have.Snapshot(), want.Snapshot())
 			ok := len(ops) == len(tt.ops)
 			for i := range min(len(ops), len(tt.ops)) {
 				ok = ok && strings.HasPrefix(ops[i].String(), tt.ops[i])
@@ -89,13 +89,13 @@ func TestDiffTurnsOneStateIntoTheOther(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := k.Apply(ip.Diff(&now, &next)); err != nil {
+			if err := k.Apply(ip.Diff(now.Snapshot(), next.Snapshot())); err != nil {
 				t.Fatal(err)
 			}
 		}
 		wantState(t, k, want)
 		got, _ := k.Dump(scope)
-		if ops := ip.Diff(&got, &want); len(ops) != 0 {
+		if ops := ip.Diff(got.Snapshot(), want.Snapshot()); len(ops) != 0 {
 			t.Fatalf("left over: %v", ops)
 		}
 	}

@@ -3,6 +3,8 @@ package ip
 import (
 	"cmp"
 	"slices"
+
+	"flanneld/sorted"
 )
 
 // drift is one object that others have changed.
@@ -17,8 +19,8 @@ const (
 )
 
 // drifts returns what others have made of the state before. What the kernel itself takes away together with a device or an
-// address is not named: it is drift of that device or address. Both states are sorted.
-func drifts(before, found *State) []drift {
+// address is not named: it is drift of that device or address.
+func drifts(before, found Snapshot) []drift {
 	var f finder
 	f.shaken = map[string]Kind{}
 	find := func(d []drift) {
@@ -29,11 +31,11 @@ func drifts(before, found *State) []drift {
 		}
 		f.all = append(f.all, d...)
 	}
-	find(changes(f, before.Links, found.Links, compareLink))
-	find(changes(f, before.Addrs, found.Addrs, compareAddr))
-	find(changes(f, before.FDB, found.FDB, compareFDB))
-	find(changes(f, before.Neighs, found.Neighs, compareNeigh))
-	find(changes(f, before.Routes, found.Routes, compareRoute))
+	find(changes(f, before.Links, found.Links))
+	find(changes(f, before.Addrs, found.Addrs))
+	find(changes(f, before.FDB, found.FDB))
+	find(changes(f, before.Neighs, found.Neighs))
+	find(changes(f, before.Routes, found.Routes))
 	return f.all
 }
 
@@ -44,14 +46,14 @@ type finder struct {
 	shaken map[string]Kind
 }
 
-func changes[T value](f finder, before, found []T, compare func(a, b T) int) (out []drift) {
-	for b, now := range pairs(before, found, compare) {
+func changes[T value](f finder, before, found sorted.Snapshot[T]) (out []drift) {
+	for b, now := range sorted.Changes(before, found) {
 		switch {
 		case b == nil:
 			out = append(out, drift{*now, isForeign})
 		case now == nil && !f.wentAlong(*b):
 			out = append(out, drift{*b, isMissing})
-		case now != nil && *b != *now:
+		case now != nil:
 			out = append(out, drift{*b, Object(*now).String()})
 		}
 	}

@@ -34,7 +34,7 @@ func wantState6(t *testing.T, k *ip.LinuxKernel, want ip.State) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if ops := ip.Diff(&got, &want); len(ops) > 0 {
+	if ops := ip.Diff(got.Snapshot(), want.Snapshot()); len(ops) > 0 {
 		t.Errorf("differs by %v, state is\n%s", ops, got)
 	}
 }
@@ -68,7 +68,7 @@ func TestATunnelOnAnIPv6Underlay(t *testing.T) {
 				apply(t, k, want)
 				wantState6(t, k, want)
 			}
-			if err := k.Apply(ip.Diff(&want, &ip.State{})); err != nil {
+			if err := k.Apply(ip.Diff(want.Snapshot(), ip.Snapshot{})); err != nil {
 				t.Fatal(err)
 			}
 			wantState6(t, k, ip.State{})

@@ -23,11 +23,11 @@ type Host struct {
 }
 
 // OwnRoutes returns the routes that a host has for its own subnets, whatever the backend.
-func (h Host) OwnRoutes(subnets ...netip.Prefix) []Route {
+func (h Host) OwnRoutes(subnets ...netip.Prefix) []Object {
 	if !h.Blackhole {
 		return nil
 	}
-	out := make([]Route, len(subnets))
+	out := make([]Object, len(subnets))
 	for i, s := range subnets {
 		out[i] = Route{Dst: s, Blackhole: true, Metric: BlackholeMetric, Protocol: Protocol}
 	}

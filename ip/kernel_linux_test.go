@@ -45,6 +45,27 @@ func cluster(n int) ip.State {
 	return s
 }
 
+// desired returns the state that a backend would keep.
+func desired(s ip.State) *ip.Desired {
+	d := ip.NewDesired()
+	for _, l := range s.Links {
+		d.Put(l)
+	}
+	for _, a := range s.Addrs {
+		d.Put(a)
+	}
+	for _, f := range s.FDB {
+		d.Put(f)
+	}
+	for _, n := range s.Neighs {
+		d.Put(n)
+	}
+	for _, r := range s.Routes {
+		d.Put(r)
+	}
+	return d
+}
+
 var scope = ip.Scope{Links: []string{"flannel.1"}, Networks: []netip.Prefix{network}}
 
 func apply(t testing.TB, k ip.Kernel, want ip.State) {
@@ -53,7 +74,7 @@ func apply(t testing.TB, k ip.Kernel, want ip.State) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := k.Apply(ip.Diff(&have, &want)); err != nil {
+	if err := k.Apply(ip.Diff(have.Snapshot(), want.Snapshot())); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -252,8 +273,8 @@ func TestWithoutTheDeviceNothingIsSentAndOnePutOfEachFails(t *testing.T) {
 	want := cluster(100)
 	lost := want.Links[0]
 	lost.VXLAN.Underlay = "eth9"
-	var none ip.State
-	err := k.Apply(ip.Diff(&none, &ip.State{Links: []ip.Link{lost}, Addrs: want.Addrs, FDB: want.FDB, Neighs: want.Neighs, Routes: want.Routes}))
+	broken := ip.State{Links: []ip.Link{lost}, Addrs: want.Addrs, FDB: want.FDB, Neighs: want.Neighs, Routes: want.Routes}
+	err := k.Apply(ip.Diff(ip.Snapshot{}, broken.Snapshot()))
 	if failed := failures(t, err); len(failed) != 1 || !strings.Contains(err.Error(), "find device eth9") {
 		t.Errorf("one cause, got %d errors: %v", len(failed), err)
 	}

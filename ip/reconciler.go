@@ -21,8 +21,8 @@ type Reconciler struct {
 
 	mu     sync.Mutex // guards all below
 	known  bool       // the kernel holds what we remember
-	have   State      // what it held after the last clean pass; empty if there was none
-	expect State      // what it holds or is being made to hold, sorted
+	have   Snapshot   // what it held after the last clean pass; empty if there was none
+	expect Snapshot   // what it holds or is being made to hold
 	scope  Scope
 	drift  [Kinds]int // since the start
 	by     string     // who changed something of ours last
@@ -51,13 +51,11 @@ func (r *Reconciler) Drift() [Kinds]int {
 // Reconcile makes the kernel hold exactly want of all that is in the scope. The error joins an *OpError for each
 // operation that failed, to be tried again by the next call; it is ErrFight if all is in place but others keep
 // changing it, and the next call should wait.
-func (r *Reconciler) Reconcile(scope Scope, want State) (Result, error) {
-	want.Sort()
-	spreadScopes(want.Routes)
+func (r *Reconciler) Reconcile(scope Scope, want Snapshot) (Result, error) {
 	r.mu.Lock()
 	known, have := r.known, r.have
 	// Whatever contradicts from here on makes the next pass look again.
-	r.expect, r.scope, r.known, r.have = want, scope, true, State{}
+	r.expect, r.scope, r.known, r.have = want, scope, true, Snapshot{}
 	r.mu.Unlock()
 	res, err := r.pass(scope, known, have, want)
 	r.mu.Lock()
@@ -73,17 +71,18 @@ func (r *Reconciler) Reconcile(scope Scope, want State) (Result, error) {
 	return res, nil
 }
 
-func (r *Reconciler) pass(scope Scope, known bool, have, want State) (Result, error) {
+func (r *Reconciler) pass(scope Scope, known bool, have, want Snapshot) (Result, error) {
 	var res Result
 	if !known {
-		found, err := r.kernel.Dump(scope)
+		dump, err := r.kernel.Dump(scope)
 		if err != nil {
 			return res, err
 		}
+		found := dump.Snapshot()
 		res.Dumped, res.Drift = true, r.compare(have, found)
 		have = found
 	}
-	ops := Diff(&have, &want)
+	ops := Diff(have, want)
 	if len(ops) == 0 {
 		return res, nil
 	}
@@ -103,12 +102,11 @@ func (r *Reconciler) pass(scope Scope, known bool, have, want State) (Result, er
 
 // compare counts what others have changed since the last clean pass, and says it in one line for each kind. Without a
 // clean pass nothing can be told.
-func (r *Reconciler) compare(before, found State) (counts [Kinds]int) {
-	if before.Len() == [Kinds]int{} {
+func (r *Reconciler) compare(before, found Snapshot) (counts [Kinds]int) {
+	if before.Len() == 0 {
 		return counts
 	}
-	found.Sort()
-	all := drifts(&before, &found)
+	all := drifts(before, found)
 	r.mu.Lock()
 	by := r.by
 	r.by = ""
@@ -130,7 +128,7 @@ func (r *Reconciler) compare(before, found State) (counts [Kinds]int) {
 func (r *Reconciler) Observe(ev Event) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if ev.Object != nil && !contradicts(&r.expect, r.scope, ev) {
+	if ev.Object != nil && !contradicts(r.expect, r.scope, ev) {
 		return false
 	}
 	r.known = false

@@ -34,7 +34,7 @@ func newRig(t *testing.T, f iptest.Faults) rig {
 // pass reconciles without an error.
 func (r rig) pass(want ip.State) ip.Result {
 	r.t.Helper()
-	res, err := r.Reconcile(scope, want)
+	res, err := r.Reconcile(scope, desired(want).Snapshot())
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -221,7 +221,7 @@ func TestAfterAnErrorEverythingIsReadAnew(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			broken := true
 			r := newRig(t, tt.faults(&broken))
-			if _, err := r.Reconcile(scope, cluster(2)); err == nil {
+			if _, err := r.Reconcile(scope, desired(cluster(2)).Snapshot()); err == nil {
 				t.Error("no error")
 			}
 			broken = false
@@ -232,7 +232,7 @@ func TestAfterAnErrorEverythingIsReadAnew(t *testing.T) {
 			// The other way round: nothing may be deleted of what an interrupted dump does not know.
 			broken = true
 			r.Observe(ip.Event{})
-			_, _ = r.Reconcile(scope, cluster(2))
+			_, _ = r.Reconcile(scope, desired(cluster(2)).Snapshot())
 			broken = false
 			wantState(t, r.kernel, cluster(2))
 		})
@@ -247,7 +247,7 @@ func TestABadPeerHarmsNoOther(t *testing.T) {
 		}
 		return nil
 	}})
-	_, err := r.Reconcile(scope, cluster(3))
+	_, err := r.Reconcile(scope, desired(cluster(3)).Snapshot())
 	if !ip.PeersOnly(err) || !errors.Is(err, syscall.EINVAL) || !strings.Contains(err.Error(), bad.String()) {
 		t.Errorf("got %v", err)
 	}
@@ -256,7 +256,7 @@ func TestABadPeerHarmsNoOther(t *testing.T) {
 	wantState(t, r.kernel, want)
 	r.kernel.Delete(cluster(3).Links[0])
 	r.kernel.Delete(ip.Link{Name: "eth0"})
-	_, err = r.Reconcile(scope, cluster(3))
+	_, err = r.Reconcile(scope, desired(cluster(3)).Snapshot())
 	if ip.PeersOnly(err) || err == nil {
 		t.Errorf("without the underlay: %v", err)
 	}
@@ -279,7 +279,7 @@ func TestAFightIsNamedAndSlowedDown(t *testing.T) {
 			if !r.Observe(ip.Event{Object: down, By: "NetworkManager (pid 7)"}) {
 				t.Fatal("no fight yet, and not woken")
 			}
-			_, err = r.Reconcile(scope, cluster(2))
+			_, err = r.Reconcile(scope, desired(cluster(2)).Snapshot())
 		}
 		if !errors.Is(err, ip.ErrFight) || !ip.PeersOnly(err) || rounds != 11 {
 			t.Fatalf("after %d rounds: %v", rounds, err)
@@ -296,7 +296,7 @@ func TestAFightIsNamedAndSlowedDown(t *testing.T) {
 		if route := cluster(2).Routes[0]; !r.Observe(ip.Event{Object: route, Deleted: true}) {
 			t.Error("another object does not wake the daemon")
 		}
-		if _, err := r.Reconcile(scope, cluster(2)); !errors.Is(err, ip.ErrFight) {
+		if _, err := r.Reconcile(scope, desired(cluster(2)).Snapshot()); !errors.Is(err, ip.ErrFight) {
 			t.Errorf("a quiet pass ends the fight: %v", err)
 		}
 		time.Sleep(2 * time.Minute)

@@ -14,7 +14,7 @@ func Remains(k Kernel, s Scope) ([]Op, error) {
 		devices[l.Name] = true
 	}
 	left := State{Links: have.Links, Addrs: notOn(devices, have.Addrs), FDB: notOn(devices, have.FDB), Neighs: notOn(devices, have.Neighs), Routes: notOn(devices, have.Routes)}
-	return Diff(&left, &State{}), nil
+	return Diff(left.Snapshot(), Snapshot{}), nil
 }
 
 // notOn returns the objects that stand on none of the devices.

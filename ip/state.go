@@ -199,7 +199,7 @@ func (r Route) String() string {
 	return b.String()
 }
 
-// State is a set of objects. Equal sets may differ in order until Sort was called on both.
+// State is a list of objects, in any order, as it is read from the kernel.
 type State struct {
 	Links  []Link
 	Addrs  []Addr
@@ -215,11 +215,6 @@ func (s *State) Sort() {
 	slices.SortFunc(s.FDB, compareFDB)
 	slices.SortFunc(s.Neighs, compareNeigh)
 	slices.SortFunc(s.Routes, compareRoute)
-}
-
-// Len returns the number of objects of each kind.
-func (s *State) Len() [Kinds]int {
-	return [Kinds]int{len(s.Links), len(s.Addrs), len(s.FDB), len(s.Neighs), len(s.Routes)}
 }
 
 // String renders the state, one object a line, in the order of kinds and keys.

@@ -19,7 +19,7 @@ func TestEveryTamperingIsHeardOf(t *testing.T) {
 	k := kernel(t)
 	var log bytes.Buffer
 	r := ip.NewReconciler(k, slog.New(slog.NewTextHandler(&log, nil)))
-	if _, err := r.Reconcile(scope, cluster(3)); err != nil {
+	if _, err := r.Reconcile(scope, desired(cluster(3)).Snapshot()); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -92,7 +92,7 @@ func TestEveryTamperingIsHeardOf(t *testing.T) {
 func settle(t *testing.T, r *ip.Reconciler, woken chan struct{}) {
 	t.Helper()
 	for {
-		if _, err := r.Reconcile(scope, cluster(3)); err != nil && !ip.PeersOnly(err) {
+		if _, err := r.Reconcile(scope, desired(cluster(3)).Snapshot()); err != nil && !ip.PeersOnly(err) {
 			t.Fatal(err)
 		}
 		select {
@@ -138,7 +138,7 @@ func TestADumpDuringChangesLeadsToNoWrongDelete(t *testing.T) {
 		if err != nil {
 			continue // nothing is known, and nothing is deleted
 		}
-		for _, op := range ip.Diff(&got, &want) {
+		for _, op := range ip.Diff(got.Snapshot(), want.Snapshot()) {
 			if op.Delete && wanted[op.Object] {
 				t.Fatalf("%s, which is wanted", op)
 			}

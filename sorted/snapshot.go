@@ -79,6 +79,11 @@ func (s Snapshot[T]) Find(v T) (T, bool) {
 	return none, false
 }
 
+// Without returns the values of which gone does not hold.
+func (s Snapshot[T]) Without(gone func(T) bool) Snapshot[T] {
+	return Of(s.compare, slices.DeleteFunc(slices.Collect(s.All()), gone))
+}
+
 // page returns the place of the page that v belongs into. There is at least one page.
 func (s Snapshot[T]) page(v T) int {
 	// The first page whose last value is not below v; beyond all of them, the last.

@@ -43,11 +43,11 @@ func (b *Backend) Valid(subnet.Lease) error { return nil }
 
 // Set implements backend.Backend.
 func (b *Backend) Set(self []subnet.Lease, _ subnet.Peers) error {
-	var want ip.State
+	want := ip.NewDesired()
 	for _, l := range self {
-		want.Routes = append(want.Routes, b.host.OwnRoutes(l.Subnet)...)
+		want.Put(b.host.OwnRoutes(l.Subnet)...)
 	}
-	_, err := b.reconciler.Reconcile(b.scope, want)
+	_, err := b.reconciler.Reconcile(b.scope, want.Snapshot())
 	if err == nil {
 		b.scope = b.own
 	}

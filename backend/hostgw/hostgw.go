@@ -22,6 +22,7 @@ type Backend struct {
 	own        ip.Scope // of this backend
 	scope      ip.Scope // own, and until the first clean pass the leftovers of earlier runs
 	reconciler *ip.Reconciler
+	desired    *desired // of the last pass
 }
 
 // New returns the backend. It refuses a public address that is not the interface's own: peers use it as their next hop.
@@ -33,7 +34,7 @@ func New(c subnet.Config, h ip.Host) (*Backend, error) {
 		}
 	}
 	own := ip.Scope{Networks: c.Networks(), BootGateways: true}
-	return &Backend{h, own, own.With(h.Leftovers), ip.NewReconciler(h.Kernel, h.Log)}, nil
+	return &Backend{host: h, own: own, scope: own.With(h.Leftovers), reconciler: ip.NewReconciler(h.Kernel, h.Log)}, nil
 }
 
 // Attrs implements backend.Backend.
@@ -54,23 +55,43 @@ func (b *Backend) Valid(l subnet.Lease) error {
 
 // Set implements backend.Backend.
 func (b *Backend) Set(self []subnet.Lease, peers subnet.Peers) error {
-	want := desired(b.host.Underlay().Link, slices.Collect(peers.All()))
+	var own []ip.Object
 	for _, l := range self {
-		want.Routes = append(want.Routes, b.host.OwnRoutes(l.Subnet)...)
+		own = append(own, b.host.OwnRoutes(l.Subnet)...)
 	}
-	_, err := b.reconciler.Reconcile(b.scope, want)
+	if link := b.host.Underlay().Link; b.desired == nil || b.desired.link != link || !slices.Equal(b.desired.own, own) {
+		b.desired = &desired{link: link, own: own, state: ip.NewDesired(own...)}
+	}
+	_, err := b.reconciler.Reconcile(b.scope, b.desired.follow(peers))
 	if err == nil {
 		b.scope = b.own
 	}
 	return err
 }
 
-func desired(link string, peers []subnet.Lease) ip.State {
-	s := ip.State{Routes: make([]ip.Route, len(peers))}
-	for i, p := range peers {
-		s.Routes[i] = ip.Route{Dst: p.Subnet, Via: p.PublicIP, Link: link, Protocol: ip.Protocol}
+// desired is the state that carries packets to the peers. It follows them for as long as link and own stay the same.
+type desired struct {
+	link  string      // of the underlay
+	own   []ip.Object // of this host
+	peers subnet.Peers
+	state *ip.Desired // of own and peers
+}
+
+func (d *desired) follow(peers subnet.Peers) ip.Snapshot {
+	for old, now := range subnet.PeerChanges(d.peers, peers) {
+		if old != nil {
+			d.state.Delete(d.route(old))
+		}
+		if now != nil {
+			d.state.Put(d.route(now))
+		}
 	}
-	return s
+	d.peers = peers
+	return d.state.Snapshot()
+}
+
+func (d *desired) route(l *subnet.Lease) ip.Route {
+	return ip.Route{Dst: l.Subnet, Via: l.PublicIP, Link: d.link, Protocol: ip.Protocol}
 }
 
 // Observe implements backend.Backend.

@@ -2,6 +2,7 @@ package udp
 
 import (
 	"net/netip"
+	"slices"
 
 	"flanneld/ip"
 	"flanneld/subnet"
@@ -11,7 +12,8 @@ import (
 
 // Desired is the pure function from leases to the kernel's state.
 func Desired(networks []netip.Prefix, self []subnet.Lease, mtu int) ip.State {
-	return desired(networks, self, mtu)
+	s := ip.NewDesired(desired(networks, self, mtu)...).Snapshot()
+	return ip.State{Links: slices.Collect(s.Links.All()), Addrs: slices.Collect(s.Addrs.All()), Routes: slices.Collect(s.Routes.All())}
 }
 
 // Table is the table of one host.

@@ -70,16 +70,16 @@ func (b *Backend) Set(self []subnet.Lease, peers subnet.Peers) error {
 	opened := b.datapath.ensure(s)
 	if errors.Is(opened, errDevice) {
 		// Whatever has the name goes; a second try makes our own.
-		if _, err := b.reconciler.Reconcile(b.own, ip.State{}); err != nil {
+		if _, err := b.reconciler.Reconcile(b.own, ip.Snapshot{}); err != nil {
 			return errors.Join(opened, err)
 		}
 		opened = b.datapath.ensure(s)
 	}
-	want := desired(b.networks, self, b.MTU())
+	want := ip.NewDesired(desired(b.networks, self, b.MTU())...)
 	for _, l := range self {
-		want.Routes = append(want.Routes, b.host.OwnRoutes(l.Subnet)...)
+		want.Put(b.host.OwnRoutes(l.Subnet)...)
 	}
-	_, err := b.reconciler.Reconcile(b.scope, want)
+	_, err := b.reconciler.Reconcile(b.scope, want.Snapshot())
 	if err == nil {
 		b.scope = b.own
 	}

@@ -1,12 +1,17 @@
 package vxlan
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"net/netip"
+	"slices"
 
 	"flanneld/ip"
+	"flanneld/sorted"
 	"flanneld/subnet"
 )
 
@@ -59,66 +64,132 @@ func (o Options) underlayMTU(u ip.Underlay) int {
 	return u.MTU
 }
 
-// input is all that the desired state is computed from.
-type input struct {
-	options  Options
-	underlay ip.Underlay
-	macs     map[string]ip.MAC // own, by device
-	peers    []peer            // sorted by subnet
-	self     []subnet.Lease
+// desired is the state that carries packets to the peers. It follows them for as long as what it stands on stays the same.
+type desired struct {
+	link   string      // of the underlay
+	own    []ip.Object // of this host: devices, addresses, routes
+	halves []half
+	direct func(netip.Addr) bool // whether an address is on the underlay link: no tunnel; the answer stays the same
+
+	peers   subnet.Peers
+	state   *ip.Desired           // of own and peers
+	doubled map[netip.Prefix]peer // left out, because their MAC is that of another one before them, or our own
 }
 
-// peer is a lease with its data read, and how to reach it.
+// half is what concerns one family.
+type half struct {
+	bits   int // of an address
+	device string
+	mac    ip.MAC            // our own
+	peers  *sorted.Set[peer] // by the tunnel
+}
+
+// peer is a lease with the hardware address in its data. A MAC can lead to one host only: the first by subnet.
 type peer struct {
-	subnet.Lease
-	mac    ip.MAC
-	direct bool // on the same link: no tunnel
+	mac ip.MAC
+	*subnet.Lease
 }
 
-// desired returns the state that carries packets to the peers, and the peers that it leaves out because their
-// MAC is that of another one before them, or our own: a MAC can lead to one host only.
-func desired(in input) (state ip.State, doubled []peer) {
-	n := len(in.peers)
-	state.FDB, state.Neighs, state.Routes = make([]ip.FDB, 0, n), make([]ip.Neigh, 0, n), make([]ip.Route, 0, n)
-	for _, self := range in.self {
-		dev := in.options.device(self.Subnet)
-		state.Links = append(state.Links, ip.Link{
-			Name: dev.name, Type: "vxlan", MAC: in.macs[dev.name], Up: true,
-			MTU: in.options.underlayMTU(in.underlay) - dev.overhead,
-			VXLAN: ip.VXLAN{
-				VNI: in.options.VNI, Port: in.options.Port, Local: in.underlay.Addr(self.Subnet), Underlay: in.underlay.Link,
-				Learning: in.options.Learning, GBP: in.options.GBP,
-			},
-		})
-		first := self.Subnet.Addr()
-		state.Addrs = append(state.Addrs, ip.Addr{Link: dev.name, Prefix: netip.PrefixFrom(first, first.BitLen())})
-		doubled = append(doubled, addPeers(&state, in, self, dev)...)
+func byMAC(a, b peer) int {
+	return cmp.Or(bytes.Compare(a.mac[:], b.mac[:]), a.Subnet.Addr().Compare(b.Subnet.Addr()), cmp.Compare(a.Subnet.Bits(), b.Subnet.Bits()))
+}
+
+// base returns the devices of this host and what stands on them whoever the peers are.
+func (o Options) base(u ip.Underlay, macs map[string]ip.MAC, self []subnet.Lease) (own []ip.Object, halves []half) {
+	for _, l := range self {
+		dev, first := o.device(l.Subnet), l.Subnet.Addr()
+		own = append(own, ip.Link{
+			Name: dev.name, Type: "vxlan", MAC: macs[dev.name], Up: true, MTU: o.underlayMTU(u) - dev.overhead,
+			VXLAN: ip.VXLAN{VNI: o.VNI, Port: o.Port, Local: u.Addr(l.Subnet), Underlay: u.Link, Learning: o.Learning, GBP: o.GBP},
+		}, ip.Addr{Link: dev.name, Prefix: netip.PrefixFrom(first, first.BitLen())})
+		halves = append(halves, half{first.BitLen(), dev.name, macs[dev.name], sorted.New(byMAC)})
 	}
-	return state, doubled
+	return own, halves
 }
 
-// addPeers adds what the peers of one family need.
-func addPeers(state *ip.State, in input, self subnet.Lease, dev device) (doubled []peer) {
-	seen := make(map[ip.MAC]bool, len(in.peers)+1)
-	seen[in.macs[dev.name]] = true
-	for _, p := range in.peers {
-		first := p.Subnet.Addr()
-		switch {
-		case first.BitLen() != self.Subnet.Addr().BitLen():
-		case p.direct:
-			state.Routes = append(state.Routes, ip.Route{
-				Dst: p.Subnet, Via: p.PublicIP, Link: in.underlay.Link, Protocol: ip.Protocol,
-			})
-		case seen[p.mac]:
-			doubled = append(doubled, p)
-		default:
-			seen[p.mac] = true
-			state.FDB = append(state.FDB, ip.FDB{Link: dev.name, MAC: p.mac, Dst: in.underlay.OnLink(p.PublicIP)})
-			state.Neighs = append(state.Neighs, ip.Neigh{Link: dev.name, IP: first, MAC: p.mac})
-			state.Routes = append(state.Routes, ip.Route{
-				Dst: p.Subnet, Via: first, Link: dev.name, Onlink: true, Protocol: ip.Protocol,
-			})
+// follow returns the state for these peers.
+func (d *desired) follow(peers subnet.Peers) ip.Snapshot {
+	for old, now := range subnet.PeerChanges(d.peers, peers) {
+		if old != nil {
+			d.change(old, false)
+		}
+		if now != nil {
+			d.change(now, true)
 		}
 	}
-	return doubled
+	d.peers = peers
+	return d.state.Snapshot()
+}
+
+// change adds a lease or takes it away.
+func (d *desired) change(l *subnet.Lease, add bool) {
+	i := slices.IndexFunc(d.halves, func(h half) bool { return h.bits == l.Subnet.Addr().BitLen() })
+	data, err := parseData(l.BackendData)
+	switch {
+	case i < 0 || err != nil: // Valid has said so
+	case d.direct(l.PublicIP) && add:
+		d.state.Put(d.directRoute(l))
+	case d.direct(l.PublicIP):
+		d.state.Delete(d.directRoute(l))
+	default:
+		d.changeTunnel(&d.halves[i], peer{data.VtepMAC, l}, add)
+	}
+}
+
+// changeTunnel adds a peer in a tunnel or takes it away, and with it whoever loses or gets its MAC thereby.
+func (d *desired) changeTunnel(h *half, p peer, add bool) {
+	if first, ok := h.first(p.mac); ok {
+		d.state.Delete(d.tunnel(h, first)...)
+	}
+	if add {
+		h.peers.Put(p)
+	} else {
+		h.peers.Delete(p)
+		delete(d.doubled, p.Subnet)
+	}
+	first, ok := h.first(p.mac)
+	if ok {
+		d.state.Put(d.tunnel(h, first)...)
+	}
+	for o := range h.with(p.mac) {
+		if ok && o == first {
+			delete(d.doubled, o.Subnet)
+		} else {
+			d.doubled[o.Subnet] = o
+		}
+	}
+}
+
+// with returns the peers with a MAC, in the order of their subnets.
+func (h *half) with(mac ip.MAC) iter.Seq[peer] {
+	return func(yield func(peer) bool) {
+		for p := range h.peers.From(peer{mac, &subnet.Lease{}}) {
+			if p.mac != mac || !yield(p) {
+				return
+			}
+		}
+	}
+}
+
+// first returns the peer that has a MAC; false: nobody, or we.
+func (h *half) first(mac ip.MAC) (peer, bool) {
+	for p := range h.with(mac) {
+		return p, mac != h.mac
+	}
+	return peer{}, false
+}
+
+// directRoute is what leads to a peer on the underlay link.
+func (d *desired) directRoute(l *subnet.Lease) ip.Route {
+	return ip.Route{Dst: l.Subnet, Via: l.PublicIP, Link: d.link, Protocol: ip.Protocol}
+}
+
+// tunnel is what leads to a peer in the tunnel.
+func (d *desired) tunnel(h *half, p peer) []ip.Object {
+	first, host := p.Subnet.Addr(), ip.Underlay{Link: d.link}.OnLink(p.PublicIP)
+	return []ip.Object{
+		ip.FDB{Link: h.device, MAC: p.mac, Dst: host},
+		ip.Neigh{Link: h.device, IP: first, MAC: p.mac},
+		ip.Route{Dst: p.Subnet, Via: first, Link: h.device, Onlink: true, Protocol: ip.Protocol},
+	}
 }

@@ -18,14 +18,15 @@ type reach struct {
 	known map[netip.Addr]bool // of the goroutine that makes the passes
 }
 
-// start begins a pass on an underlay, and returns the function that decides for one address.
-func (r *reach) start(k ip.Kernel, link string) func(netip.Addr) bool {
+// start begins a pass on an underlay, and returns the function that decides for one address, and whether its answers may be others than
+// those of the last pass.
+func (r *reach) start(k ip.Kernel, link string) (direct func(netip.Addr) bool, moved bool) {
 	if !r.on {
-		return func(netip.Addr) bool { return false }
+		return func(netip.Addr) bool { return false }, false
 	}
 	before := r.link.Swap(&link)
 	if r.stale.Swap(false) || before == nil || *before != link {
-		r.known = map[netip.Addr]bool{}
+		r.known, moved = map[netip.Addr]bool{}, true
 	}
 	return func(a netip.Addr) bool {
 		direct, ok := r.known[a]
@@ -35,7 +36,7 @@ func (r *reach) start(k ip.Kernel, link string) func(netip.Addr) bool {
 			r.known[a] = direct
 		}
 		return direct
-	}
+	}, moved
 }
 
 // observe reports whether the way to peers may have changed. The routes of pods, which come and go, cannot do that.

@@ -24,6 +24,7 @@ type Backend struct {
 	own        ip.Scope // of this backend
 	scope      ip.Scope // own, and until the first clean pass the leftovers of earlier runs
 	reconciler *ip.Reconciler
+	desired    *desired        // of the last pass
 	doubled    map[string]bool // peers that were named in the log for their MAC
 	reach      reach
 }
@@ -111,23 +112,18 @@ func (b *Backend) Valid(l subnet.Lease) error {
 }
 
 // Set implements backend.Backend.
-func (b *Backend) Set(self []subnet.Lease, all subnet.Peers) error {
-	peers := slices.Collect(all.All())
-	in := input{options: b.options, underlay: b.host.Underlay(), macs: b.macs, self: self}
-	direct := b.reach.start(b.host.Kernel, in.underlay.Link)
-	in.peers = make([]peer, 0, len(peers))
-	for _, l := range peers {
-		d, err := parseData(l.BackendData)
-		if err != nil {
-			continue // Valid has said so
-		}
-		in.peers = append(in.peers, peer{l, d.VtepMAC, direct(l.PublicIP)})
-	}
-	want, doubled := desired(in)
+func (b *Backend) Set(self []subnet.Lease, peers subnet.Peers) error {
+	u := b.host.Underlay()
+	own, halves := b.options.base(u, b.macs, self)
 	for _, l := range self {
-		want.Routes = append(want.Routes, b.host.OwnRoutes(l.Subnet)...)
+		own = append(own, b.host.OwnRoutes(l.Subnet)...)
 	}
-	b.note(doubled)
+	direct, moved := b.reach.start(b.host.Kernel, u.Link)
+	if d := b.desired; moved || d == nil || d.link != u.Link || !slices.Equal(d.own, own) {
+		b.desired = &desired{link: u.Link, own: own, halves: halves, direct: direct, state: ip.NewDesired(own...), doubled: map[netip.Prefix]peer{}}
+	}
+	want := b.desired.follow(peers)
+	b.note(b.desired.doubled)
 	_, err := b.reconciler.Reconcile(b.scope, want)
 	if err == nil {
 		b.scope = b.own
@@ -135,7 +131,8 @@ func (b *Backend) Set(self []subnet.Lease, all subnet.Peers) error {
 	return err
 }
 
-func (b *Backend) note(doubled []peer) {
+// note names the peers that are left out, once each.
+func (b *Backend) note(doubled map[netip.Prefix]peer) {
 	now := make(map[string]bool, len(doubled))
 	for _, p := range doubled {
 		key := p.Lease.String()
