@@ -6,14 +6,22 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 )
 
 // acquire takes a subnet: the one in use, the one in the subnet file, or a free one. It reports whether there
 // is nothing more to do now.
 func (m *Manager) acquire(ctx context.Context) (bool, error) {
-	if lost, holder := m.holder(""); holder != "" {
-		if wait, err := m.lost(lost, holder); wait || err != nil {
-			return wait, err
+	old, outgrown := m.outgrown()
+	if losses := m.losses(""); len(losses) > 0 {
+		all, err := m.lost(losses)
+		switch {
+		case err != nil:
+			return true, err
+		case outgrown && m.o.OnLost == LostHold:
+			return m.regrow(ctx, old)
+		case all:
+			return true, nil
 		}
 	}
 	doubles := m.sameAddress()
@@ -23,10 +31,10 @@ func (m *Manager) acquire(ctx context.Context) (bool, error) {
 	if i := slices.IndexFunc(doubles, func(e Entry) bool { return len(m.self) == 0 && m.fits(e.Record) }); i >= 0 {
 		return true, m.takeOver(ctx, doubles[i])
 	}
-	if err := m.dropLeased(ctx, doubles); err != nil {
+	if err := m.dropLeased(ctx, append(doubles, m.former()...)); err != nil {
 		return false, err
 	}
-	if old, ok := m.outgrown(); ok {
+	if outgrown {
 		return m.regrow(ctx, old)
 	}
 	prefixes, ok := m.choose(Entry{})
@@ -79,6 +87,13 @@ func (m *Manager) sameAddress() []Entry {
 	return out
 }
 
+// former returns old records of this host that ours would collide with: a store that was restored has them again.
+func (m *Manager) former() []Entry {
+	return slices.DeleteFunc(m.strays(), func(e Entry) bool {
+		return !m.fits(e.Record) || !slices.ContainsFunc(m.self, func(own Lease) bool { return slices.Contains(e.Prefixes(), own.Subnet) })
+	})
+}
+
 // written reports whether this host, or a clone of it, has written the record.
 func (m *Manager) written(r Record) bool { return r.Identity == m.o.Identity && r.Host == m.o.Host }
 
@@ -95,38 +110,76 @@ func (m *Manager) dropLeased(ctx context.Context, records []Entry) error {
 	return nil
 }
 
-// holder says who has a subnet that this host uses, by a record at another key than that; empty: nobody, or it uses none.
-func (m *Manager) holder(but string) (taken netip.Prefix, by string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	// A record that is no subnet of this network takes nothing away.
-	uses := func(p netip.Prefix) bool {
-		return slices.ContainsFunc(m.self, func(own Lease) bool { return own.Subnet == p })
-	}
-	for e := range m.table.living.all() {
-		if i := slices.IndexFunc(e.Leases, func(l Lease) bool { return uses(l.Subnet) }); i >= 0 && e.Key != but && !m.outgrownLocked(*e) {
-			return e.Leases[i].Subnet, e.Record.String()
-		}
-	}
-	for key, b := range m.table.bad {
-		prefixes, _ := parseRecordKey(key)
-		if i := slices.IndexFunc(prefixes, uses); i >= 0 {
-			return prefixes[i], fmt.Sprintf("a record that makes no sense (%v)", b.Err)
-		}
-	}
-	return netip.Prefix{}, ""
+// loss is a subnet that this host uses and a record of another one has.
+type loss struct {
+	subnet netip.Prefix
+	holder string
+	lease  LeaseID // of that record; 0: none, or not known
 }
 
-// lost acts on the loss of one of our subnets to the holder. It reports whether to wait.
-func (m *Manager) lost(subnet netip.Prefix, holder string) (bool, error) {
-	why := fmt.Sprintf("subnet %s was taken by %s", subnet, holder)
+// losses returns what others have of the subnets that this host uses. The record at the key own, if any, is this host's.
+func (m *Manager) losses(own string) []loss {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.lossesLocked(m.self, own)
+}
+
+// lossesLocked returns what others have of some subnets, in their order.
+func (m *Manager) lossesLocked(leases []Lease, own string) []loss {
+	var out []loss
+	for _, l := range leases {
+		if l, ok := m.lossLocked(l.Subnet, own); ok {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+// lossLocked looks who has one subnet: whoever wrote the oldest record. One that is no subnet of this network takes nothing away.
+func (m *Manager) lossLocked(p netip.Prefix, own string) (loss, bool) {
+	var oldest *Entry
+	for e := range m.table.living.all() {
+		if (oldest == nil || e.Created < oldest.Created) && slices.ContainsFunc(e.Leases, func(l Lease) bool { return l.Subnet == p }) {
+			oldest = e
+		}
+	}
+	switch {
+	case oldest == nil:
+	case oldest.Key == own, m.outgrownLocked(*oldest), m.strayLocked(*oldest):
+		return loss{}, false
+	default:
+		return loss{p, oldest.Record.String(), oldest.LeaseID}, true
+	}
+	for key, b := range m.table.bad {
+		if prefixes, _ := parseRecordKey(key); slices.Contains(prefixes, p) {
+			return loss{p, fmt.Sprintf("a record that makes no sense (%v)", b.Err), 0}, true
+		}
+	}
+	return loss{}, false
+}
+
+// lost acts on the loss of subnets. It reports whether there is nothing left that this host uses and may announce. Under the policy hold
+// what is left of a pair is not given up: pods live on it. See choose, regrow and hold.
+func (m *Manager) lost(losses []loss) (bool, error) {
+	var subnets, holders, what []string
+	for _, l := range losses {
+		subnets, what = append(subnets, l.subnet.String()), append(what, fmt.Sprintf("subnet %s was taken by %s", l.subnet, l.holder))
+		if !slices.Contains(holders, l.holder) {
+			holders = append(holders, l.holder)
+		}
+		if l.lease == 0 || l.lease == m.lease {
+			m.lease = 0 // whoever wrote over our record may keep its store lease alive
+		}
+	}
+	why := strings.Join(what, "; ")
 	m.mu.Lock()
 	again := m.status.Waiting == why
 	m.status.Held, m.status.Lost, m.status.Waiting = false, true, why
+	all := len(losses) == len(m.self)
 	m.mu.Unlock()
-	m.held, m.lease = nil, 0 // whoever took the record may keep its store lease alive
+	m.held = nil
 	if !again {
-		m.log.Error("subnet lost to another host", "subnet", subnet.String(), "holder", holder, "policy", string(m.o.OnLost),
+		m.log.Error("subnet lost to another host", "subnet", strings.Join(subnets, ", "), "holder", strings.Join(holders, ", "), "policy", string(m.o.OnLost),
 			"hint", "find out who wrote that record; delete it, or restart the pods of this host on the new subnet")
 		poke(m.changed)
 	}
@@ -134,7 +187,7 @@ func (m *Manager) lost(subnet netip.Prefix, holder string) (bool, error) {
 	case LostExit:
 		return true, fmt.Errorf("%w: %s", ErrLost, why)
 	case LostHold:
-		return true, nil
+		return all, nil
 	}
 	m.mu.Lock()
 	m.kept, m.self = Record{Leases: m.self}.Prefixes(), nil

@@ -10,9 +10,10 @@ import (
 // A host has one subnet of each family, in one record. When one of the pair must be another, or the network gets or loses a
 // family, the record changes its key in one transaction, and what can stay stays: pods live on it.
 
-// choose returns the subnets to ask for, one for each pool, or false after having said that there are none. The record old is to
-// be replaced.
+// choose returns the subnets to ask for, one for each pool but those whose subnet in use is lost and waited for, or false after
+// having said that there are none. The record old is to be replaced.
 func (m *Manager) choose(old Entry) ([]netip.Prefix, bool) {
+	losses := m.losses(old.Key)
 	m.mu.Lock()
 	taken, pools := m.table.taken(m.config, old.Key), m.config.Pools
 	inUse, kept := Record{Leases: m.self}.Prefixes(), append(old.Prefixes(), m.kept...)
@@ -26,7 +27,10 @@ func (m *Manager) choose(old Entry) ([]netip.Prefix, bool) {
 			}
 			return from[i], true
 		}
-		prefix, ok := first(inUse, p.Holds) // nobody holds it: see holder
+		prefix, ok := first(inUse, p.Holds)
+		if slices.ContainsFunc(losses, func(l loss) bool { return l.subnet == prefix }) {
+			continue
+		}
 		if !ok {
 			prefix, ok = first(kept, func(s netip.Prefix) bool { return p.Holds(s) && !taken(s) })
 		}
@@ -86,11 +90,18 @@ func (m *Manager) regrow(ctx context.Context, old Entry) (bool, error) {
 		}
 		return true, nil
 	}
-	e, err := m.store.Update(ctx, old, m.record(prefixes), id)
-	if err != nil {
-		return false, err
+	if len(prefixes) < len(m.pools()) && !slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return !slices.Contains(old.Prefixes(), p) }) {
+		prefixes = old.Prefixes() // what is left of our pair stands there: for the rest everybody goes by the older record
 	}
-	m.log.Info("own record replaced", "old", strings.TrimPrefix(old.Key, SubnetsFolder), "new", strings.TrimPrefix(e.Key, SubnetsFolder))
+	e, want := old, m.record(prefixes)
+	if !old.Equal(want) || id != old.LeaseID {
+		if e, err = m.store.Update(ctx, old, want, id); err != nil {
+			return false, err
+		}
+	}
+	if e.Key != old.Key {
+		m.log.Info("own record replaced", "old", strings.TrimPrefix(old.Key, SubnetsFolder), "new", strings.TrimPrefix(e.Key, SubnetsFolder))
+	}
 	m.hold(e)
 	return true, m.tidy(ctx)
 }
@@ -102,18 +113,19 @@ func (m *Manager) hasRival(own Entry) bool {
 	defer m.mu.Unlock()
 	prefixes := own.Prefixes()
 	for e := range m.table.living.all() {
-		if e.Key != own.Key && e.Created < own.Created && slices.ContainsFunc(e.Leases, func(l Lease) bool { return slices.Contains(prefixes, l.Subnet) }) {
+		if e.Key != own.Key && e.Created < own.Created && !m.strayLocked(*e) && slices.ContainsFunc(e.Leases, func(l Lease) bool { return slices.Contains(prefixes, l.Subnet) }) {
 			return true
 		}
 	}
 	return false
 }
 
-// yield gives up the subnet that a rival has, and keeps the other one. Those in use may be others, and also lost.
+// yield gives up the subnet that a rival has, and keeps the other one; under the policy hold it keeps the record alive as it is.
+// Those in use may be others, and also lost.
 func (m *Manager) yield(ctx context.Context, own Entry) (bool, error) {
-	if lost, holder := m.holder(own.Key); holder != "" {
-		if wait, err := m.lost(lost, holder); wait || err != nil {
-			return wait, err
+	if losses := m.losses(own.Key); len(losses) > 0 {
+		if _, err := m.lost(losses); err != nil {
+			return true, err
 		}
 	}
 	return m.regrow(ctx, own)

@@ -144,63 +144,6 @@ func familyConfig(t *testing.T, s *subnettest.Server) string {
 	return string(snap.Config)
 }
 
-// takeHalf has a host of flannel, which looks for the key alone, take one subnet of a pair into a pair of its own.
-func takeHalf(s *subnettest.Server, mine, other string) subnet.Entry {
-	r := subnet.Record{}
-	for _, text := range []string{mine, other} {
-		p := netip.MustParsePrefix(text)
-		public := netip.MustParseAddr("203.0.113.9")
-		if p.Addr().Is6() {
-			public = netip.MustParseAddr("2001:db8:9::9")
-		}
-		r.Leases = append(r.Leases, subnet.Lease{Subnet: p, Attrs: subnet.Attrs{PublicIP: public, BackendType: "vxlan"}})
-	}
-	slices.SortFunc(r.Leases, func(a, b subnet.Lease) int { return a.Subnet.Addr().Compare(b.Subnet.Addr()) })
-	return s.Put(r)
-}
-
-func TestOneHalfThatIsLostIsReplacedAndTheOtherStays(t *testing.T) {
-	for half, others := range []string{"fd00:5:0:99::/64", "10.5.99.0/24"} {
-		for _, policy := range []subnet.LostPolicy{subnet.LostMove, subnet.LostHold, subnet.LostExit} {
-			t.Run(fmt.Sprintf("half %d, %s", half, policy), func(t *testing.T) {
-				withConfig(t, configDual, func(t *testing.T, s *subnettest.Server) {
-					h := newHost(t, s, 1)
-					h.options.OnLost = policy
-					h.start()
-					after(time.Second)
-					before := h.manager.View().Own
-					lost, stays := before.Prefixes()[half], before.Prefixes()[1-half]
-					// The record goes, and another host is faster than we with one of our subnets.
-					h.client.Cut(true)
-					s.Remove(before.Key())
-					thief := takeHalf(s, lost.String(), others)
-					h.client.Cut(false)
-					after(5 * time.Second)
-					h.wantLog("subnet lost to another host")
-					h.wantLog(lost.String())
-					switch policy {
-					case subnet.LostExit:
-						if err := <-h.ended; err == nil {
-							t.Error("the host goes on")
-						}
-					case subnet.LostHold:
-						wantKeys(t, s, subnet.Key(thief.Prefixes()))
-						if !strings.Contains(h.manager.Status().Waiting, lost.String()) {
-							t.Errorf("waits for %q", h.manager.Status().Waiting)
-						}
-					case subnet.LostMove:
-						after := h.manager.View()
-						if p := after.Own.Prefixes(); !after.Status.Held || len(p) != 2 || p[1-half] != stays || p[half] == lost {
-							t.Errorf("now %v, before %v", p, before.Prefixes())
-						}
-						wantKeys(t, s, subnet.Key(thief.Prefixes()), h.key())
-					}
-				})
-			})
-		}
-	}
-}
-
 func TestTwoRecordsWithOneHalfInCommonAreResolvedForTheOlder(t *testing.T) {
 	withConfig(t, configDual, func(t *testing.T, s *subnettest.Server) {
 		a, b := newHost(t, s, 1).start(), newHost(t, s, 2)

@@ -184,12 +184,18 @@ func (p *picture) whyOf(e *Entry, ghost bool) (all []string) {
 	return all
 }
 
-// isOwn reports whether the entry is the record of this host that holds the leases of self.
+// isOwn reports whether the entry is the record of this host that holds the leases of self, or what is left of them.
 func isOwn(e *Entry, identity string, self []Lease) bool {
-	if e.Identity != "" && e.Identity != identity {
-		return false
+	same := func(a, b Lease) bool { return a.Subnet == b.Subnet }
+	switch e.Identity {
+	case "":
+		return slices.EqualFunc(e.Leases, self, same)
+	case identity:
+		return !slices.ContainsFunc(e.Leases, func(l Lease) bool {
+			return !slices.ContainsFunc(self, func(own Lease) bool { return same(l, own) })
+		})
 	}
-	return slices.EqualFunc(e.Leases, self, func(a, b Lease) bool { return a.Subnet == b.Subnet })
+	return false
 }
 
 // validate says why a lease cannot be that of a peer.

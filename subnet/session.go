@@ -182,9 +182,12 @@ func (m *Manager) follow(events []Event) {
 	}
 }
 
-// concerns reports whether an event calls for settling: it is about our record, or we have none.
+// waits reports whether this host does not have all its subnets.
+func (m *Manager) waits() bool { return m.held == nil || !m.Status().Held }
+
+// concerns reports whether an event calls for settling: it is about our record, or we wait for a subnet.
 func (m *Manager) concerns(ev Event) bool {
-	if m.held == nil {
+	if m.waits() {
 		return true
 	}
 	switch {
@@ -215,7 +218,7 @@ func (m *Manager) pruned() {
 		m.log.Info("peers dropped that the store has lost", "count", lost)
 	}
 	if lost+deleted > 0 {
-		if m.held == nil {
+		if m.waits() {
 			m.settleAt = time.Now()
 		}
 		poke(m.changed)

@@ -144,6 +144,12 @@ func (m *Manager) fitsLocked(r Record) bool {
 	return slices.EqualFunc(r.Leases, m.config.Pools, func(l Lease, p Pool) bool { return p.Holds(l.Subnet) })
 }
 
+func (m *Manager) pools() []Pool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.config.Pools
+}
+
 func (m *Manager) fits(r Record) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -296,16 +302,19 @@ func (m *Manager) renew(ctx context.Context) {
 	}
 }
 
-// hold takes in that the store has our record.
+// hold takes in that the store has our record. While a half of our pair is lost and waited for, nothing changes for the pods.
 func (m *Manager) hold(e Entry) {
 	fresh := m.wrote == nil || m.wrote.Key() != e.Key
 	m.held, m.wrote = &e, &e.Record
 	clear(m.claims)
 	m.mu.Lock()
 	m.table.put(&e)
-	changed := !slices.Equal(m.self, e.Leases) || !m.status.Held
-	m.self = e.Leases
-	m.status.Held, m.status.Lost, m.status.Waiting = true, false, ""
+	whole := m.fitsLocked(e.Record) && len(m.lossesLocked(e.Leases, e.Key)) == 0
+	changed := whole && (!slices.Equal(m.self, e.Leases) || !m.status.Held)
+	if whole {
+		m.self = e.Leases
+		m.status.Held, m.status.Lost, m.status.Waiting = true, false, ""
+	}
 	m.mu.Unlock()
 	if fresh {
 		m.log.Info("subnet leased", "subnet", strings.TrimPrefix(e.Key, SubnetsFolder), "revision", e.Revision, "reservation", e.LeaseID == 0)
@@ -356,12 +365,17 @@ func (m *Manager) strays() []Entry {
 	defer m.mu.Unlock()
 	var out []Entry
 	for key, e := range m.table.living.byKey {
-		ours := m.written(e.Record) || e.Identity == "" && !m.fitsLocked(e.Record)
-		if key != m.held.Key && e.LeaseID != 0 && ours && m.hasOurAddress(e.Record) {
+		if (m.held == nil || key != m.held.Key) && m.strayLocked(*e) {
 			out = append(out, *e)
 		}
 	}
 	return out
+}
+
+// strayLocked reports whether a record is to be deleted when this host has another one.
+func (m *Manager) strayLocked(e Entry) bool {
+	ours := m.written(e.Record) || e.Identity == "" && !m.fitsLocked(e.Record)
+	return e.LeaseID != 0 && ours && m.hasOurAddress(e.Record)
 }
 
 // setWaiting shows, and says once, what we wait for.

@@ -33,8 +33,7 @@ func (h *simHost) livesForLocked(d time.Duration) bool {
 
 // usesLocked reports whether the host runs on a subnet.
 func (h *simHost) usesLocked(p netip.Prefix) bool {
-	self := h.manager.View().Self
-	return len(self) > 0 && self[0].Subnet == p
+	return slices.ContainsFunc(h.manager.View().Self, func(l subnet.Lease) bool { return l.Subnet == p })
 }
 
 // check is called for every write of a host, and for every record that expires.
@@ -140,33 +139,84 @@ func (s *sim) settle() {
 	for _, h := range s.hosts {
 		if v := h.manager.View(); v.Status.Held {
 			s.checkPicture(h)
+		} else if h.holds(v) {
+			s.checkRest(h)
 		}
 	}
 }
 
 // free frees one subnet of a full pool. Somebody must take it within 2 s.
 func (s *sim) free() {
-	waited := len(s.waiting())
+	before, waited := s.announced(), len(s.without())
 	for _, e := range s.server.Entries() {
 		if e.Identity == "" {
 			s.server.Remove(e.Key)
 			roomy := s.roomy()
 			after(2 * time.Second)
-			if roomy && len(s.waiting()) >= waited {
-				s.mistake("%d hosts wait after %s was freed, %d before", len(s.waiting()), e.Key, waited)
+			if roomy && s.announced() <= before && len(s.without()) >= waited { // one that waits for half a pair may have got it
+				s.mistake("%d hosts wait after %s was freed, %d before", len(s.without()), e.Key, waited)
 			}
 			return
 		}
 	}
 }
 
-func (s *sim) waiting() (out []*simHost) {
+// announced returns how many subnets hosts have written.
+func (s *sim) announced() (n int) {
+	for _, e := range s.server.Entries() {
+		if e.Identity != "" && !e.Claim {
+			n += len(e.Leases)
+		}
+	}
+	return n
+}
+
+// without returns the hosts that do not have all their subnets, waiting those of them that would take any.
+func (s *sim) without() (out []*simHost) {
 	for _, h := range s.hosts {
 		if v := h.manager.View(); len(v.Self) == 0 || !v.Status.Held {
 			out = append(out, h)
 		}
 	}
 	return out
+}
+
+func (s *sim) waiting() []*simHost {
+	return slices.DeleteFunc(s.without(), func(h *simHost) bool { return h.holds(h.manager.View()) })
+}
+
+// holds reports whether a host waits for a subnet that it has lost.
+func (h *simHost) holds(v subnet.View) bool { return v.Status.Lost && h.policy == subnet.LostHold }
+
+// checkRest looks whether what a host waits for is in another record, and the rest of its pair in its own.
+func (s *sim) checkRest(h *simHost) {
+	v, lost := h.manager.View(), 0
+	ours := func(e subnet.Entry) bool {
+		return e.Identity == h.id && !slices.ContainsFunc(e.Prefixes(), func(p netip.Prefix) bool { return !slices.Contains(v.Own.Prefixes(), p) })
+	}
+	for _, own := range v.Self {
+		holders := map[bool]int{} // whether it is this host
+		for _, e := range s.server.Entries() {
+			if !e.Claim && slices.Contains(e.Prefixes(), own.Subnet) {
+				holders[ours(e)]++
+			}
+		}
+		for _, key := range s.server.Keys() {
+			prefixes, _ := subnet.ParseKey(strings.TrimPrefix(key, subnet.SubnetsFolder))
+			if len(holders) == 0 && slices.Contains(prefixes, own.Subnet) {
+				holders[false]++ // by a record that makes no sense
+			}
+		}
+		switch {
+		case holders[false] > 0:
+			lost++
+		case holders[true] == 0:
+			s.mistake("host %d waits, and %s, which it has not lost, is not announced", h.n, own.Subnet)
+		}
+	}
+	if lost == 0 {
+		s.mistake("host %d waits although nobody has a subnet of its %v: %s", h.n, v.Self, v.Status.Waiting)
+	}
 }
 
 // roomy reports whether a subnet of each family is free.

@@ -48,7 +48,7 @@ type sim struct {
 
 // breach is a rule that is broken on purpose, to see whether the checker notices. The zero value breaks none.
 type breach struct {
-	store         func(*subnettest.Client) subnet.Store
+	store         func(c *subnettest.Client, pools int) subnet.Store
 	keepsIdentity bool // a clone that was found out starts anew with the same identity
 }
 
@@ -70,7 +70,10 @@ func newSim(seed uint64, b breach) *sim {
 	for i := range simHosts {
 		h := &simHost{
 			sim: s, n: i, client: s.server.Client(fmt.Sprint(i)), random: rand.New(rand.NewPCG(seed, uint64(i)+2)),
-			ids: map[string]bool{}, addresses: map[netip.Addr]bool{},
+			ids: map[string]bool{}, addresses: map[netip.Addr]bool{}, policy: subnet.LostMove,
+		}
+		if (seed/3+uint64(i))%3 == 0 {
+			h.policy = subnet.LostHold
 		}
 		h.become(s.identity(), subnet.State{})
 		h.move(h.home())
@@ -92,6 +95,7 @@ type simHost struct {
 	sim    *sim
 	n      int
 	client *subnettest.Client
+	policy subnet.LostPolicy
 	stop   context.CancelFunc
 	ended  chan struct{}
 
@@ -189,7 +193,7 @@ func (h *simHost) newManager() {
 	defer h.mu.Unlock()
 	o := subnet.Options{
 		Identity: h.id, Host: h.name(), Prefix: "/net", TTL: simTTL, RenewMargin: time.Minute, PeerGrace: simGrace,
-		OnLost: subnet.LostMove, State: h.state, Log: slog.New(h.sim.log).With("host", h.n),
+		OnLost: h.policy, State: h.state, Log: slog.New(h.sim.log).With("host", h.n),
 		Valid: func(subnet.Lease) error { return nil }, Check: func(subnet.Config) error { return nil },
 		Attrs: func(p netip.Prefix) subnet.Attrs {
 			h.mu.Lock()
@@ -202,7 +206,7 @@ func (h *simHost) newManager() {
 	}
 	var store subnet.Store = h.client
 	if f := h.sim.breach.store; f != nil {
-		store = f(h.client)
+		store = f(h.client, len(h.sim.pools))
 	}
 	h.manager = subnet.NewManager(store, o)
 	h.wellLocked()

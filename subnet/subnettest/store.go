@@ -73,10 +73,13 @@ func (s *Server) SetConfig(text []byte) {
 }
 
 // Put is the operator writing a record without a lease: a reservation.
-func (s *Server) Put(r subnet.Record) subnet.Entry {
+func (s *Server) Put(r subnet.Record) subnet.Entry { return s.PutLeased(r, 0) }
+
+// PutLeased is a host of flannel writing its record: it looks for the key alone.
+func (s *Server) PutLeased(r subnet.Record, id subnet.LeaseID) subnet.Entry {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.putLocked(r, 0)
+	return s.putLocked(r, id)
 }
 
 // PutBad is somebody writing rubbish.

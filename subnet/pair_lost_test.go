@@ -1,0 +1,180 @@
+package subnet_test
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"flanneld/subnet"
+	"flanneld/subnet/subnettest"
+)
+
+// takeHalf has a host of flannel, which looks for the key alone, take one subnet of a pair into a pair of its own.
+func takeHalf(s *subnettest.Server, mine, other string) subnet.Entry {
+	r := subnet.Record{}
+	for _, text := range []string{mine, other} {
+		p := netip.MustParsePrefix(text)
+		public := netip.MustParseAddr("203.0.113.9")
+		if p.Addr().Is6() {
+			public = netip.MustParseAddr("2001:db8:9::9")
+		}
+		r.Leases = append(r.Leases, subnet.Lease{Subnet: p, Attrs: subnet.Attrs{PublicIP: public, BackendType: "vxlan"}})
+	}
+	slices.SortFunc(r.Leases, func(a, b subnet.Lease) int { return a.Subnet.Addr().Compare(b.Subnet.Addr()) })
+	return s.Put(r)
+}
+
+func TestOneHalfThatIsLostIsReplacedAndTheOtherStays(t *testing.T) {
+	for half, others := range []string{"fd00:5:0:99::/64", "10.5.99.0/24"} {
+		for _, policy := range []subnet.LostPolicy{subnet.LostMove, subnet.LostHold, subnet.LostExit} {
+			t.Run(fmt.Sprintf("half %d, %s", half, policy), func(t *testing.T) {
+				withConfig(t, configDual, func(t *testing.T, s *subnettest.Server) {
+					h := newHost(t, s, 1)
+					h.options.OnLost = policy
+					h.start()
+					after(time.Second)
+					before := h.manager.View().Own
+					lost, stays := before.Prefixes()[half], before.Prefixes()[1-half]
+					// The record goes, and another host is faster than we with one of our subnets.
+					h.client.Cut(true)
+					s.Remove(before.Key())
+					thief := takeHalf(s, lost.String(), others)
+					h.client.Cut(false)
+					after(5 * time.Second)
+					h.wantLog("subnet lost to another host")
+					h.wantLog(lost.String())
+					switch policy {
+					case subnet.LostExit:
+						if err := <-h.ended; err == nil {
+							t.Error("the host goes on")
+						}
+					case subnet.LostHold:
+						wantKeys(t, s, subnet.Key(thief.Prefixes()), subnet.Key([]netip.Prefix{stays}))
+						if !strings.Contains(h.manager.Status().Waiting, lost.String()) {
+							t.Errorf("waits for %q", h.manager.Status().Waiting)
+						}
+					case subnet.LostMove:
+						after := h.manager.View()
+						if p := after.Own.Prefixes(); !after.Status.Held || len(p) != 2 || p[1-half] != stays || p[half] == lost {
+							t.Errorf("now %v, before %v", p, before.Prefixes())
+						}
+						wantKeys(t, s, subnet.Key(thief.Prefixes()), h.key())
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestWhatIsLeftOfAPairIsHeldUntilItIsWhole loses one half of a pair to a record that this host does not write over, and looks that
+// nobody gets the other half meanwhile, however long that takes.
+func TestWhatIsLeftOfAPairIsHeldUntilItIsWhole(t *testing.T) {
+	// What stands in the store again when the host looks.
+	for name, again := range map[string]func(t *testing.T, s *subnettest.Server, own subnet.Record){
+		"the own record is gone": func(*testing.T, *subnettest.Server, subnet.Record) {},
+		"the own record is the younger one": func(t *testing.T, s *subnettest.Server, own subnet.Record) {
+			id, err := s.Client("flannel").Grant(t.Context(), time.Hour)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.PutLeased(own, id)
+		},
+		"the own record is a reservation": func(_ *testing.T, s *subnettest.Server, own subnet.Record) { s.Put(own) },
+	} {
+		for half, other := range []string{"fd00:5:0:99::/64", "10.5.99.0/24"} {
+			t.Run(fmt.Sprintf("%s, half %d", name, half), func(t *testing.T) {
+				withConfig(t, configDual, func(t *testing.T, s *subnettest.Server) {
+					h, peer := newHost(t, s, 1), newHost(t, s, 2).start()
+					h.options.OnLost = subnet.LostHold
+					h.start()
+					after(time.Second)
+					own := h.manager.View().Own
+					lost, stays := own.Prefixes()[half], own.Prefixes()[1-half]
+					h.client.Cut(true)
+					s.Remove(own.Key())
+					thief := takeHalf(s, lost.String(), other)
+					again(t, s, own)
+					announced := subnet.Key([]netip.Prefix{stays})
+					if slices.Contains(s.Keys(), own.Key()) {
+						announced = subnet.Key(own.Prefixes())
+					}
+					h.client.Cut(false)
+					for range 2 { // as it is, and after a restart
+						after(10 * time.Hour) // ten times the time to live
+						wantKeys(t, s, peer.key(), subnet.Key(thief.Prefixes()), announced)
+						if st := h.manager.Status(); st.Held || !st.Lost || !strings.Contains(st.Waiting, lost.String()) {
+							t.Errorf("status %+v", st)
+						}
+						if got := h.manager.View().Self; !slices.Equal(got, own.Leases) {
+							t.Errorf("uses %v, before %v", got, own.Leases)
+						}
+						if want := stays.String() + " " + h.publicIP(stays).String(); !slices.Contains(peer.peers(), want) {
+							t.Errorf("the peer sees %v, want %s", peer.peers(), want)
+						}
+						if n := strings.Count(h.log.String(), "subnet lost to another host"); n != 1 {
+							t.Errorf("named %d times, want once:\n%s", n, h.log)
+						}
+						h.log.Reset()
+						h.reconfigure()
+					}
+					s.Remove(thief.Key)
+					after(2 * time.Second)
+					wantKeys(t, s, peer.key(), subnet.Key(own.Prefixes()))
+					if v := h.manager.View(); !v.Status.Held || v.Status.Lost || v.Status.Skipped > 0 {
+						t.Errorf("status %+v", v.Status)
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestAnOldRecordOfThisHostThatARestoreBringsBackTakesNothingAway(t *testing.T) {
+	withConfig(t, configDual, func(t *testing.T, s *subnettest.Server) {
+		h := newHost(t, s, 1).start()
+		after(time.Second)
+		old, backup := h.manager.View().Own, s.Backup()
+		s.Remove(old.Key())
+		thief := takeHalf(s, old.Leases[1].Subnet.String(), "10.5.99.0/24")
+		after(5 * time.Second)
+		before := h.key()
+		s.Remove(thief.Key)
+		h.log.Reset()
+		s.Restore(backup)
+		after(5 * time.Second)
+		wantKeys(t, s, before)
+		if got := h.key(); got != before || strings.Contains(h.log.String(), "subnet lost to another host") {
+			t.Errorf("now %s, before %s:\n%s", got, before, h.log)
+		}
+	})
+}
+
+func TestBothHalvesThatAreLostAreNamedOnce(t *testing.T) {
+	withConfig(t, configDual, func(t *testing.T, s *subnettest.Server) {
+		h := newHost(t, s, 1)
+		h.options.OnLost = subnet.LostHold
+		h.start()
+		after(time.Second)
+		own := h.manager.View().Own
+		h.client.Cut(true)
+		s.Remove(own.Key())
+		takeHalf(s, own.Leases[0].Subnet.String(), "fd00:5:0:99::/64")
+		takeHalf(s, own.Leases[1].Subnet.String(), "10.5.99.0/24")
+		h.client.Cut(false)
+		for range 20 { // each event calls for a look
+			after(5 * time.Second)
+			s.Put(record("", "", "10.5.98.0/24", "203.0.113.98"))
+		}
+		if n := strings.Count(h.log.String(), "subnet lost to another host"); n != 1 {
+			t.Errorf("named %d times, want once:\n%s", n, h.log)
+		}
+		for _, p := range own.Prefixes() {
+			if w := h.manager.Status().Waiting; !strings.Contains(w, p.String()) {
+				t.Errorf("waits for %q, want %s in it", w, p)
+			}
+		}
+	})
+}
