@@ -42,7 +42,7 @@ var rules = map[string]rule{
 	"backend/alloc":     {ours: []string{"subnet", "ip"}},
 	"backend/udp":       {ours: []string{"subnet", "ip"}, others: []string{"golang.org/x/sys/", "golang.org/x/time/rate", "github.com/coreos/go-systemd/"}},
 	"ip":                {ours: []string{"sorted"}, others: []string{"golang.org/x/sys/"}},
-	"ip/masq":           {ours: []string{"ip"}, others: []string{"github.com/google/nftables", "github.com/mdlayher/netlink", "golang.org/x/sys/"}},
+	"ip/masq":           {ours: []string{"ip", "sorted"}, others: []string{"github.com/google/nftables", "github.com/mdlayher/netlink", "golang.org/x/sys/"}},
 	"ip/iptest":         {ours: []string{"ip"}, others: []string{"golang.org/x/sys/"}},
 	"cni-plugin":        {ours: []string{"subnet", "cni-plugin"}, others: []string{"github.com/containernetworking/cni"}},
 	"lab":               {all: true},

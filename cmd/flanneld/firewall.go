@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"sync"
@@ -50,18 +49,19 @@ func (w *wall) run(ctx context.Context) error {
 // remove takes the rules away.
 func (w *wall) remove() error { return w.firewall.Set(masq.Rules{}) }
 
-// guarded is a backend behind the firewall: a peer's packets are admitted before any route leads to it.
+// guarded is a backend behind the firewall: a peer's packets are admitted before any route leads to it. Set is called by one goroutine.
 type guarded struct {
 	backend.Backend
 	wall     *wall
 	networks []netip.Prefix
 	tunnel   masq.Ingress // without peers; port 0: nothing to close
 	underlay func() ip.Underlay
+	senders  Senders
 }
 
 // guard puts a backend behind the firewall.
 func (w *wall) guard(b backend.Backend, c subnet.Config, underlay func() ip.Underlay) backend.Backend {
-	g := guarded{Backend: b, wall: w, networks: c.Networks(), underlay: underlay}
+	g := &guarded{Backend: b, wall: w, networks: c.Networks(), underlay: underlay}
 	if o, err := vxlan.ParseOptions(c.Backend); c.BackendType == vxlan.Type && err == nil {
 		g.tunnel = masq.Ingress{Port: o.Port, VXLAN: true, VNI: o.VNI}
 	}
@@ -70,7 +70,7 @@ func (w *wall) guard(b backend.Backend, c subnet.Config, underlay func() ip.Unde
 
 // Set implements backend.Backend. A firewall that is not as it should be holds up no routes; it is tried again by itself, and the
 // status shows it.
-func (g guarded) Set(self []subnet.Lease, peers subnet.Peers) error {
+func (g *guarded) Set(self []subnet.Lease, peers subnet.Peers) error {
 	o := g.wall.o
 	r := masq.Rules{Networks: g.networks, Masquerade: o.IPMasq, FullyRandom: !o.IPMasqFullyRandomDisable, Forward: o.IPTablesForwardRules}
 	for _, l := range self {
@@ -82,42 +82,14 @@ func (g guarded) Set(self []subnet.Lease, peers subnet.Peers) error {
 	case !o.StrictIngress:
 		open = "-strict-ingress=false"
 	default:
-		if open = Translated(g.underlay(), peers); open == "" {
+		var admitted masq.Addrs
+		if admitted, open = g.senders.Follow(g.underlay(), peers); open == "" {
 			r.Ingress = g.tunnel
-			r.Ingress.Peers = Senders(peers)
+			r.Ingress.Peers = admitted
 		}
 	}
 	g.wall.note(r.Ingress.Port != 0, open, g.wall.firewall.Set(r))
 	return g.Backend.Set(self, peers)
-}
-
-// Senders returns the addresses that packets of peers may come from.
-func Senders(peers subnet.Peers) []netip.Addr {
-	out := make([]netip.Addr, 0, peers.Len())
-	for l := range peers.All() {
-		out = append(out, l.PublicIP)
-		if l.Underlay.IsValid() {
-			out = append(out, l.Underlay)
-		}
-	}
-	return out
-}
-
-// Translated says why it cannot be known where packets of peers come from; empty if it can. A peer that tells nothing but
-// its public address is believed unless addresses are likely to be translated on the way to it.
-func Translated(u ip.Underlay, peers subnet.Peers) string {
-	for l := range peers.All() {
-		own := u.Addr(l.Subnet)
-		switch {
-		case l.Underlay.IsValid() || !own.IsValid():
-		case u.Receiving(l.Subnet) != u.PublicAddr(l.Subnet):
-			return fmt.Sprintf("this host's public address %s is not its own, and peer %s does not publish the address that its packets come from",
-				u.PublicAddr(l.Subnet), l.PublicIP)
-		case own.IsPrivate() && !l.PublicIP.IsPrivate() && l.PublicIP.IsGlobalUnicast():
-			return fmt.Sprintf("peer %s has a public address, this host a private one, and the peer does not publish the address that its packets come from", l.PublicIP)
-		}
-	}
-	return ""
 }
 
 // withUnderlay adds the host's own address where peers are told another one.

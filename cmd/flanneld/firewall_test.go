@@ -1,11 +1,11 @@
 package main_test
 
 import (
+	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
 
 	main "flanneld/cmd/flanneld"
 	"flanneld/ip"
@@ -42,7 +42,7 @@ func TestTheTunnelIsClosedOnlyWhereSendersAreKnown(t *testing.T) {
 		{"public addresses all over", underlayOf("203.0.113.1", "203.0.113.1"), peerOf("10.5.9.0/24", "203.0.113.2", ""), ""},
 		{"a peer of a family that this host has no underlay for", ip.Underlay{}, peerOf("10.5.9.0/24", "203.0.113.2", ""), ""},
 	} {
-		got := main.Translated(tt.host, subnet.PeersOf(peerOf("10.5.8.0/24", "192.168.0.9", "192.168.0.9"), tt.peer))
+		_, got := new(main.Senders).Follow(tt.host, subnet.PeersOf(peerOf("10.5.8.0/24", "192.168.0.9", "192.168.0.9"), tt.peer))
 		if (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) {
 			t.Errorf("%s: %q, want %q in it", tt.name, got, tt.want)
 		}
@@ -50,9 +50,27 @@ func TestTheTunnelIsClosedOnlyWhereSendersAreKnown(t *testing.T) {
 }
 
 func TestPacketsOfAPeerMayComeFromEitherOfItsAddresses(t *testing.T) {
-	got := main.Senders(subnet.PeersOf(peerOf("10.5.8.0/24", "203.0.113.2", "192.168.0.2"), peerOf("10.5.9.0/24", "192.168.0.3", "")))
-	want := []netip.Addr{netip.MustParseAddr("203.0.113.2"), netip.MustParseAddr("192.168.0.2"), netip.MustParseAddr("192.168.0.3")}
-	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
+	var s main.Senders
+	host := underlayOf("192.168.0.1", "203.0.113.1")
+	translated := peerOf("10.5.8.0/24", "203.0.113.2", "192.168.0.2")
+	for _, tt := range []struct {
+		name  string
+		peers []subnet.Lease
+		want  string
+		open  bool
+	}{
+		{"one", []subnet.Lease{translated}, "[192.168.0.2 203.0.113.2]", false},
+		{"one more with an address of the first", []subnet.Lease{translated, peerOf("10.5.9.0/24", "192.168.0.3", "203.0.113.2")}, "[192.168.0.2 192.168.0.3 203.0.113.2]", false},
+		{"one whose address is not known", []subnet.Lease{translated, peerOf("10.5.9.0/24", "192.168.0.3", "")}, "[192.168.0.2 192.168.0.3 203.0.113.2]", true},
+		{"the first goes", []subnet.Lease{peerOf("10.5.9.0/24", "192.168.0.3", "192.168.0.3")}, "[192.168.0.3]", false},
+		{"none", nil, "[]", false},
+	} {
+		admitted, open := s.Follow(host, subnet.PeersOf(tt.peers...))
+		if got := fmt.Sprint(slices.Collect(admitted.All())); got != tt.want || (open != "") != tt.open {
+			t.Errorf("%s: %s, open %q, want %s", tt.name, got, open, tt.want)
+		}
+	}
+	if _, open := s.Follow(underlayOf("192.168.0.1", "192.168.0.1"), subnet.PeersOf(peerOf("10.5.9.0/24", "203.0.113.3", ""))); open == "" {
+		t.Error("another address of the host changes nothing")
 	}
 }

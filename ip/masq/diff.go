@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"flanneld/sorted"
 )
 
 // change is what a set lacks and what it has too much.
@@ -14,7 +16,7 @@ type change struct {
 
 // shape describes everything of the set but its elements.
 func (s set) shape() string {
-	s.elems = nil
+	s.elems = sorted.Snapshot[element]{}
 	return fmt.Sprintf("%+v\n", s)
 }
 
@@ -46,7 +48,7 @@ func changes(have, want table) []change {
 	var out []change
 	for i, s := range want.sets {
 		c := change{set: s}
-		c.set.elems = nil
+		c.set.elems = sorted.Snapshot[element]{}
 		c.del, c.add = subtract(have.sets[i].elems, s.elems)
 		if len(c.del)+len(c.add) > 0 {
 			out = append(out, c)
@@ -55,19 +57,16 @@ func changes(have, want table) []change {
 	return out
 }
 
-// subtract returns what only a has and what only b has. Both are sorted.
-func subtract(a, b []element) (onlyA, onlyB []element) {
-	for len(a) > 0 && len(b) > 0 {
-		switch c := a[0].compare(b[0]); {
-		case c < 0:
-			onlyA, a = append(onlyA, a[0]), a[1:]
-		case c > 0:
-			onlyB, b = append(onlyB, b[0]), b[1:]
-		default:
-			a, b = a[1:], b[1:]
+// subtract returns what only a has and what only b has.
+func subtract(a, b sorted.Snapshot[element]) (onlyA, onlyB []element) {
+	for inA, inB := range sorted.Changes(a, b) {
+		if inA != nil {
+			onlyA = append(onlyA, *inA)
+		} else {
+			onlyB = append(onlyB, *inB)
 		}
 	}
-	return append(onlyA, a...), append(onlyB, b...)
+	return onlyA, onlyB
 }
 
 // differences counts what is not the same in both tables: chains, sets, and elements of sets that are alike otherwise; a whole table

@@ -206,7 +206,7 @@ func TestPeersComeAndGoAsElements(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := shell(t, "nft -a list chain inet flannel tunnel")
-	r.Ingress.Peers = []netip.Addr{netip.MustParseAddr("192.0.2.3"), netip.MustParseAddr("192.0.2.9")}
+	r.Ingress.Peers = masq.AddrsOf(netip.MustParseAddr("192.0.2.3"), netip.MustParseAddr("192.0.2.9"))
 	if err := f.Set(r); err != nil {
 		t.Fatal(err)
 	}
@@ -218,13 +218,23 @@ func TestPeersComeAndGoAsElements(t *testing.T) {
 	}
 }
 
+// peersUpTo returns n addresses.
+func peersUpTo(n int) *masq.AddrSet {
+	s := masq.NewAddrSet()
+	for i := range n {
+		s.Add(manyPeer(i))
+	}
+	return s
+}
+
+func manyPeer(i int) netip.Addr {
+	return netip.AddrFrom4([4]byte{172, 16 + byte(i>>16), byte(i >> 8), byte(i)})
+}
+
 // manyPeers returns rules with n peers.
 func manyPeers(n int) masq.Rules {
 	r := cases["everything"]
-	r.Ingress.Peers = nil
-	for i := range n {
-		r.Ingress.Peers = append(r.Ingress.Peers, netip.AddrFrom4([4]byte{172, 16 + byte(i>>16), byte(i >> 8), byte(i)}))
-	}
+	r.Ingress.Peers = peersUpTo(n).Snapshot()
 	return r
 }
 
@@ -246,9 +256,14 @@ func BenchmarkPeers(b *testing.B) {
 			if err := f.Set(r); err != nil {
 				b.Fatal(err)
 			}
-			all := r.Ingress.Peers
+			peers := peersUpTo(n)
 			for i := 0; b.Loop(); i++ {
-				r.Ingress.Peers = all[i%2:]
+				if i%2 == 0 {
+					peers.Remove(manyPeer(0))
+				} else {
+					peers.Add(manyPeer(0))
+				}
+				r.Ingress.Peers = peers.Snapshot()
 				if err := f.Set(r); err != nil {
 					b.Fatal(err)
 				}

@@ -7,6 +7,8 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+
+	"flanneld/sorted"
 )
 
 // read returns the table as it stands.
@@ -85,17 +87,17 @@ func decodeSet(k *nftables.Set) set {
 	return s
 }
 
-func readElements(c *nftables.Conn, k *nftables.Set) ([]element, error) {
+func readElements(c *nftables.Conn, k *nftables.Set) (none sorted.Snapshot[element], err error) {
 	list, err := c.GetSetElements(k)
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	elems := make([]element, 0, len(list))
 	for _, e := range list {
 		addr, _ := netip.AddrFromSlice(e.Key)
 		elems = append(elems, element{addr, e.IntervalEnd})
 	}
-	return elems, nil
+	return sorted.Of(element.compare, elems), nil
 }
 
 // familyWords are the families of tables as nft names them.

@@ -24,7 +24,7 @@ type Ingress struct {
 	Port  uint16 // UDP; 0: open to all
 	VXLAN bool   // judge only packets that carry the VNI, so that others may use the port as well
 	VNI   uint32
-	Peers []netip.Addr // underlay addresses that packets may come from
+	Peers Addrs // underlay addresses that packets may come from
 }
 
 // normal returns the rules in the one form that equal rules share: sorted, without what other members include.
@@ -34,12 +34,6 @@ func (r Rules) normal() Rules {
 	if r.Ingress.Port == 0 {
 		r.Ingress = Ingress{}
 	}
-	peers := make([]netip.Addr, len(r.Ingress.Peers))
-	for i, p := range r.Ingress.Peers {
-		peers[i] = p.Unmap()
-	}
-	slices.SortFunc(peers, netip.Addr.Compare)
-	r.Ingress.Peers = slices.Compact(peers)
 	return r
 }
 
@@ -68,7 +62,7 @@ func (r Rules) equal(o Rules) bool {
 }
 
 func (i Ingress) equal(o Ingress) bool {
-	return i.Port == o.Port && i.VXLAN == o.VXLAN && i.VNI == o.VNI && slices.Equal(i.Peers, o.Peers)
+	return i.Port == o.Port && i.VXLAN == o.VXLAN && i.VNI == o.VNI && i.Peers.equal(o.Peers)
 }
 
 func ofFamily(prefixes []netip.Prefix, is4 bool) []netip.Prefix {

@@ -32,14 +32,14 @@ var cases = map[string]masq.Rules{
 		Networks: []netip.Prefix{netip.MustParsePrefix("240.0.0.0/4")}, Masquerade: true,
 	},
 	"strict ingress of a tunnel in user space": {
-		Networks: []netip.Prefix{net4}, Ingress: masq.Ingress{Port: 8285, Peers: peer4},
+		Networks: []netip.Prefix{net4}, Ingress: masq.Ingress{Port: 8285, Peers: masq.AddrsOf(peer4...)},
 	},
 	"strict ingress with no peer yet": {
 		Networks: []netip.Prefix{net4}, Ingress: masq.Ingress{Port: 8472, VXLAN: true, VNI: 1},
 	},
 	"everything": {
 		Networks: []netip.Prefix{net6, net4}, Subnets: []netip.Prefix{own4, own6}, Masquerade: true, FullyRandom: true, Forward: true,
-		Ingress: masq.Ingress{Port: 8472, VXLAN: true, VNI: 0xabcdef, Peers: append(peer4, peer6...)},
+		Ingress: masq.Ingress{Port: 8472, VXLAN: true, VNI: 0xabcdef, Peers: masq.AddrsOf(append(peer4, peer6...)...)},
 	},
 }
 
@@ -123,7 +123,7 @@ func TestTheOrderOfMembersChangesNothing(t *testing.T) {
 	turned := r
 	turned.Networks = []netip.Prefix{net4, net6, net4}
 	turned.Subnets = []netip.Prefix{own6, own4}
-	turned.Ingress.Peers = append(append([]netip.Addr{}, peer6...), peer4...)
+	turned.Ingress.Peers = masq.AddrsOf(append(append([]netip.Addr{}, peer6...), peer4...)...)
 	if diff := cmp.Diff(r.String(), turned.String()); diff != "" {
 		t.Errorf("(-one way +the other):\n%s", diff)
 	}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/google/nftables"
+
+	"flanneld/sorted"
 )
 
 // table is an nftables table of the family inet as a value: what render makes of rules, and what is read from the kernel. The
@@ -37,7 +39,7 @@ type set struct {
 	foreign bool // of a kind that render never makes
 	timeout time.Duration
 	size    uint32
-	elems   []element // sorted
+	elems   sorted.Snapshot[element]
 }
 
 // element is a member of a set: an address, or in a set of ranges the first of a range or, with end, the first behind it.
@@ -100,9 +102,6 @@ func render(name string, r Rules) table {
 func (t *table) sort() {
 	slices.SortFunc(t.sets, func(a, b set) int { return strings.Compare(a.name, b.name) })
 	slices.SortFunc(t.chains, func(a, b chain) int { return strings.Compare(a.name, b.name) })
-	for _, s := range t.sets {
-		slices.SortFunc(s.elems, element.compare)
-	}
 }
 
 // masquerade adds the chain that hides the network behind the host. Conntrack asks it for the first packet of a connection only.
@@ -135,12 +134,7 @@ func (t *table) closeTunnel(i Ingress) {
 	base.add(udpPort(i.Port), verdictJump(chainTunnel))
 	tunnel := chain{name: chainTunnel}
 	for _, is4 := range families {
-		peers := set{name: in(is4, setPeers), is4: is4}
-		for _, p := range i.Peers {
-			if p.Is4() == is4 {
-				peers.elems = append(peers.elems, element{addr: p})
-			}
-		}
+		peers := set{name: in(is4, setPeers), is4: is4, elems: i.Peers.of(is4)}
 		strangers := set{name: in(is4, setStrangers), is4: is4, dynamic: true, timeout: strangersTimeout, size: strangersSize}
 		t.sets = append(t.sets, peers, strangers)
 		tunnel.add(family(is4), saddrIn(is4, setPeers), verdictAccept())
@@ -156,7 +150,7 @@ func (t *table) closeTunnel(i Ingress) {
 }
 
 // ranges returns the bounds of disjoint prefixes. A range up to the last address of all has no end.
-func ranges(prefixes []netip.Prefix) []element {
+func ranges(prefixes []netip.Prefix) sorted.Snapshot[element] {
 	var elems []element
 	for _, p := range prefixes {
 		elems = append(elems, element{addr: p.Addr()})
@@ -164,7 +158,7 @@ func ranges(prefixes []netip.Prefix) []element {
 			elems = append(elems, element{addr: next, end: true})
 		}
 	}
-	return elems
+	return sorted.Of(element.compare, elems)
 }
 
 func lastOf(p netip.Prefix) netip.Addr {

@@ -3,6 +3,7 @@ package masq
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/google/nftables"
@@ -38,7 +39,7 @@ func (s set) String() string {
 	case s.dynamic:
 		fmt.Fprintf(&b, "\t\tsize %d\n\t\tflags dynamic,timeout\n\t\ttimeout %s\n", s.size, strings.TrimSuffix(s.timeout.String(), "0s"))
 	}
-	if len(s.elems) > 0 {
+	if s.elems.Len() > 0 {
 		fmt.Fprintf(&b, "\t\telements = { %s }\n", strings.Join(s.members(), ", "))
 	}
 	b.WriteString("\t}\n\n")
@@ -48,13 +49,14 @@ func (s set) String() string {
 // members returns the elements as nft prints them: a range that is a prefix as a prefix.
 func (s set) members() []string {
 	var out []string
-	for i, e := range s.elems {
+	elems := slices.Collect(s.elems.All())
+	for i, e := range elems {
 		switch {
 		case e.end:
 		case !s.ranges:
 			out = append(out, e.addr.String())
-		case i+1 < len(s.elems) && s.elems[i+1].end:
-			out = append(out, span(e.addr, s.elems[i+1].addr.Prev()))
+		case i+1 < len(elems) && elems[i+1].end:
+			out = append(out, span(e.addr, elems[i+1].addr.Prev()))
 		default: // up to the last address of all
 			out = append(out, span(e.addr, lastOf(netip.PrefixFrom(e.addr, 0))))
 		}
