@@ -9,7 +9,7 @@ export CGO_ENABLED ?= 0
 # Every test package but the end-to-end one, which has the machine to itself.
 PACKAGES = $(shell $(GO) list ./... | grep -v '/lab$$')
 
-.PHONY: all build deps test unit e2e race bench bench-scale lint cross fuzz soak demo clean
+.PHONY: all build deps test unit e2e test-flannel race bench bench-scale lint cross fuzz soak demo clean
 all: build
 
 ## build: the programs, static and stripped, in build/
@@ -32,6 +32,11 @@ unit: deps
 ## e2e: clusters of hosts in network namespaces, with a real etcd (root)
 e2e: deps
 	CI=1 $(GO) test -timeout 15m ./lab
+
+## test-flannel: hosts are swapped with the released flannel and back; builds it first, which takes minutes (root)
+test-flannel: deps
+	hack/install-packages gcc libc6-dev
+	CI=1 $(GO) test -tags flannel -run 'RealFlannel' -timeout 20m -v ./lab
 
 ## race: unit tests under the race detector
 race: deps
