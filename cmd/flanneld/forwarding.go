@@ -43,8 +43,7 @@ func (f *forwarding) check(link string) {
 		return
 	}
 	if !f.turnOn {
-		f.complain("the kernel does not forward packets of pods: turn it on, or start with -ip-forward", "settings", strings.Join(now.Off, ", "))
-		return
+		return // the firewall says so, in the log and in the status
 	}
 	if err := ip.TurnOnForwarding(f.networks); err != nil {
 		f.complain("forwarding not turned on", "settings", strings.Join(now.Off, ", "), "reason", err)

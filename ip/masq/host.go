@@ -251,7 +251,7 @@ func unforwarded(r runner, networks []netip.Prefix) []string {
 			setting = "net.ipv4.ip_forward"
 		}
 		if len(ofFamily(networks, is4)) > 0 && !r.forwards(is4) {
-			out = append(out, fmt.Sprintf("%[1]s is 0, so this host passes no packets on between pods and the network: sysctl -w %[1]s=1", setting))
+			out = append(out, fmt.Sprintf("%[1]s is 0, so this host passes no packets on between pods and the network: sysctl -w %[1]s=1, or start with -ip-forward", setting))
 		}
 	}
 	return out
