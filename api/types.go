@@ -113,9 +113,10 @@ type Probe struct {
 	At        time.Time     `json:"at"`
 	Sent      int           `json:"sent"`
 	Lost      int           `json:"lost"`
-	RoundTrip time.Duration `json:"round_trip_ns"` // the best of those that came back; 0 if none did
-	PathMTU   int           `json:"path_mtu"`      // the largest packet that came back; 0 if none did
-	OneWay    bool          `json:"one_way"`       // the peer's probes arrive here, ours do not come back
+	Refused   int           `json:"refused,omitempty"` // reached the host, where no daemon answers probes
+	RoundTrip time.Duration `json:"round_trip_ns"`     // the best of those that came back; 0 if none did
+	PathMTU   int           `json:"path_mtu"`          // the largest packet that came back; 0 if none did
+	OneWay    bool          `json:"one_way"`           // the peer's probes arrive here, ours do not come back
 	Version   string        `json:"version,omitempty"`
 }
 
@@ -124,6 +125,7 @@ type ProbeSummary struct {
 	Peers    int `json:"peers"` // probed lately
 	Failing  int `json:"failing"`
 	OneWay   int `json:"one_way"`
+	Silent   int `json:"silent"`    // packets arrive there, no daemon answers
 	SmallMTU int `json:"small_mtu"` // full packets get lost
 }
 

@@ -11,8 +11,10 @@ import (
 // clockTick is the unit of times in netlink messages (USER_HZ), whatever the kernel counts in.
 const clockTick = time.Second / 100
 
-// Used returns how long ago a packet was last sent to each destination of a vxlan device of ours: the kernel notes it in
-// the FDB entry. A device that is not there has none.
+// Used returns how long ago a packet was last sent to each host behind a link; a link that is not there has none. Of a vxlan device
+// these are its destinations, and the kernel notes the time of every packet in their FDB entries. Of any other link they are its
+// neighbours, and the time is noted when an entry has become stale (net.ipv4.neigh.*.base_reachable_time_ms, half a minute, after it
+// was confirmed last) and is used again.
 func (k *LinuxKernel) Used(device string) (map[netip.Addr]time.Duration, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -27,9 +29,13 @@ func (k *LinuxKernel) Used(device string) (map[netip.Addr]time.Duration, error) 
 			if l.Name != device {
 				continue
 			}
-			err := k.sock.dump(unix.RTM_GETNEIGH, neighFixed(unix.AF_BRIDGE, l.index, 0, 0), nil, func(got message) {
-				if f, ok := decodeFDB(got.data, linkNames, device); ok {
-					out[f.Dst] = lastUse(got.data)
+			fixed, attrs := neighFixed(unix.AF_UNSPEC, 0, 0, 0), func(m *messages) { m.u32(unix.NDA_IFINDEX, l.index) }
+			if l.Type == "vxlan" {
+				fixed, attrs = neighFixed(unix.AF_BRIDGE, l.index, 0, 0), nil
+			}
+			err := k.sock.dump(unix.RTM_GETNEIGH, fixed, attrs, func(got message) {
+				if a := host(got.data, linkNames, device); a.IsValid() {
+					out[a] = lastUse(got.data)
 				}
 			})
 			if err != nil {
@@ -44,11 +50,19 @@ func (k *LinuxKernel) Used(device string) (map[netip.Addr]time.Duration, error) 
 	return out, nil
 }
 
-// decodeFDB reads an entry of one device that leads to a host.
-func decodeFDB(b []byte, links names, device string) (FDB, bool) {
-	o, permanent := decodeNeigh(b, links)
-	f, ok := o.(FDB)
-	return f, ok && permanent && f.Link == device && f.Dst.IsValid()
+// host returns the address of the host that an entry of a device leads to; the zero value if it leads to none.
+func host(b []byte, links names, device string) netip.Addr {
+	switch o, permanent := decodeNeigh(b, links); o := o.(type) {
+	case FDB:
+		if permanent && o.Link == device {
+			return o.Dst
+		}
+	case Neigh:
+		if o.Link == device {
+			return o.IP
+		}
+	}
+	return netip.Addr{}
 }
 
 // lastUse reads the second number of a struct nda_cacheinfo (include/uapi/linux/neighbour.h).

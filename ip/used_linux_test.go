@@ -37,6 +37,24 @@ func TestTheKernelTellsWhomPacketsWereSentTo(t *testing.T) {
 			t.Errorf("%s was sent to %s ago, and the packet went to %s", a, ago, to)
 		}
 	}
+	iptest.Run(t, "ip neigh add 192.0.2.7 lladdr 02:00:00:00:00:07 dev eth0 nud stale\nip neigh add 192.0.2.8 lladdr 02:00:00:00:00:08 dev eth0 nud stale")
+	time.Sleep(wait)
+	neighbour, err := net.Dial("udp4", "192.0.2.7:9")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer neighbour.Close()
+	before = time.Now()
+	if _, err := neighbour.Write([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	if used, err = k.Used("eth0"); err != nil {
+		t.Fatal(err)
+	}
+	one, other := used[netip.MustParseAddr("192.0.2.7")], used[netip.MustParseAddr("192.0.2.8")]
+	if (one >= wait || other < wait) && time.Since(before) < wait/2 {
+		t.Errorf("a neighbour that was sent to was used %s ago, one that was not %s", one, other)
+	}
 	if none, err := k.Used("flannel.9"); err != nil || len(none) != 0 {
 		t.Errorf("a device that is not there: %v, %v", none, err)
 	}

@@ -31,7 +31,7 @@ func peer(n byte) probe.Peer {
 }
 
 // prober runs one on 127.0.7.N until the test ends.
-func prober(t *testing.T, port uint16, n byte, observe func(time.Duration), peers ...probe.Peer) *probe.Prober {
+func prober(t *testing.T, port uint16, n byte, observe func(probe.Outcome, time.Duration), peers ...probe.Peer) *probe.Prober {
 	t.Helper()
 	p := probe.New(probe.Options{
 		Port: port, Period: period, Version: "v1.2", Observe: observe, Log: slog.New(slog.DiscardHandler),
@@ -69,12 +69,12 @@ func TestPeersAnswerEachOther(t *testing.T) {
 	t.Parallel()
 	port := freePort(t)
 	var answered atomic.Int64
-	a := prober(t, port, 1, func(d time.Duration) {
-		if d > 0 {
+	a := prober(t, port, 1, func(o probe.Outcome, d time.Duration) {
+		if o == probe.Answered && d > 0 {
 			answered.Add(1)
 		}
 	}, peer(2))
-	prober(t, port, 2, func(time.Duration) {}, peer(1))
+	prober(t, port, 2, func(probe.Outcome, time.Duration) {}, peer(1))
 	await(t, a, peer(2), func(f probe.Finding) bool {
 		return f.Sent == 3 && f.Lost == 0 && f.RoundTrip > 0 && f.PathMTU == 1450 && f.Version == "v1.2" && !f.OneWay
 	})
@@ -83,17 +83,49 @@ func TestPeersAnswerEachOther(t *testing.T) {
 	}
 }
 
-func TestASilentPeerIsFoundOut(t *testing.T) {
+func TestAPeerThatSwallowsEverythingIsDown(t *testing.T) {
 	t.Parallel()
-	a := prober(t, freePort(t), 3, func(time.Duration) {}, peer(4))
-	await(t, a, peer(4), func(f probe.Finding) bool { return f.Lost == f.Sent && f.RoundTrip == 0 && !f.OneWay })
+	port := freePort(t)
+	hole, err := net.ListenUDP("udp", &net.UDPAddr{IP: peer(4).Addr.AsSlice(), Port: int(port)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hole.Close()
+	a := prober(t, port, 3, func(probe.Outcome, time.Duration) {}, peer(4))
+	await(t, a, peer(4), func(f probe.Finding) bool { return f.Down() && !f.Silent() && f.RoundTrip == 0 && !f.OneWay })
+}
+
+func TestAPeerWithoutADaemonIsSilentAndNotDown(t *testing.T) {
+	t.Parallel()
+	var refused atomic.Int64
+	a := prober(t, freePort(t), 11, func(o probe.Outcome, _ time.Duration) {
+		if o == probe.Refused {
+			refused.Add(1)
+		}
+	}, peer(12))
+	await(t, a, peer(12), func(f probe.Finding) bool { return f.Silent() && !f.Down() && !f.Small(1450) && !f.OneWay })
+	if refused.Load() == 0 {
+		t.Error("no refusal was observed")
+	}
+}
+
+func TestARefusalIsKnownInBothFamilies(t *testing.T) {
+	t.Parallel()
+	port := freePort(t)
+	for _, text := range []string{"127.0.0.1", "::1"} {
+		addr := netip.MustParseAddr(text)
+		got, err := probe.Ask(t.Context(), addr, port, []probe.Target{{Addr: addr, MTU: 1450}})
+		if r := got[addr]; err != nil || !r.Silent() || r.Refused != 3 || r.Lost != 0 {
+			t.Errorf("a port of %s that is closed: %+v, %v", addr, r, err)
+		}
+	}
 }
 
 func TestStrangersAreNotAnswered(t *testing.T) {
 	t.Parallel()
 	port := freePort(t)
-	a := prober(t, port, 5, func(time.Duration) {}, peer(6))
-	b := prober(t, port, 6, func(time.Duration) {}) // does not know a
+	a := prober(t, port, 5, func(probe.Outcome, time.Duration) {}, peer(6))
+	b := prober(t, port, 6, func(probe.Outcome, time.Duration) {}) // does not know a
 	await(t, a, peer(6), func(f probe.Finding) bool { return f.Lost == f.Sent })
 	if n := len(b.Findings()); n != 0 {
 		t.Errorf("%d findings about strangers", n)
@@ -103,9 +135,9 @@ func TestStrangersAreNotAnswered(t *testing.T) {
 func TestAPeerThatHearsNothingFromUsIsOneWay(t *testing.T) {
 	t.Parallel()
 	port := freePort(t)
-	a := prober(t, port, 7, func(time.Duration) {}, peer(8))
-	// The other host asks, and its answers get lost: it does not listen.
-	c, err := net.DialUDP("udp4", &net.UDPAddr{IP: peer(8).Addr.AsSlice()}, &net.UDPAddr{IP: peer(7).Addr.AsSlice(), Port: int(port)})
+	a := prober(t, port, 7, func(probe.Outcome, time.Duration) {}, peer(8))
+	// The other host asks, and answers nothing.
+	c, err := net.DialUDP("udp4", &net.UDPAddr{IP: peer(8).Addr.AsSlice(), Port: int(port)}, &net.UDPAddr{IP: peer(7).Addr.AsSlice(), Port: int(port)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +167,7 @@ func TestTheRateDoesNotGrowWithTheCluster(t *testing.T) {
 		peers = append(peers, peer(byte(i+1)))
 	}
 	asked := make(chan struct{}, 1000)
-	prober(t, port, 251, func(time.Duration) { asked <- struct{}{} }, peers...)
+	prober(t, port, 251, func(probe.Outcome, time.Duration) { asked <- struct{}{} }, peers...)
 	<-asked // the first round is over
 	time.Sleep(5 * time.Millisecond)
 	if n := len(asked); n > 36 {
@@ -146,7 +178,7 @@ func TestTheRateDoesNotGrowWithTheCluster(t *testing.T) {
 func TestAskWorksWithoutADaemon(t *testing.T) {
 	t.Parallel()
 	port := freePort(t)
-	prober(t, port, 9, func(time.Duration) {}, peer(10))
+	prober(t, port, 9, func(probe.Outcome, time.Duration) {}, peer(10))
 	deadline := time.Now().Add(20 * time.Second)
 	for {
 		got, err := probe.Ask(t.Context(), peer(10).Addr, port, []probe.Target{{Addr: peer(9).Addr, MTU: 1450}})
@@ -172,11 +204,11 @@ func TestPeersThatWeHaveTrafficWithAreAsked(t *testing.T) {
 	busy := peers[99]
 	asked := make(chan struct{}, 1)
 	p := probe.New(probe.Options{
-		Port: port, Period: period, Observe: func(time.Duration) {}, Log: slog.New(slog.DiscardHandler),
+		Port: port, Period: period, Observe: func(probe.Outcome, time.Duration) {}, Log: slog.New(slog.DiscardHandler),
 		Site: func() probe.Site {
 			return probe.Site{Locals: []netip.Addr{peer(252).Addr}, Peers: peers}
 		},
-		Busy: func(time.Duration) map[netip.Addr]bool {
+		Busy: func() map[netip.Addr]bool {
 			select {
 			case asked <- struct{}{}:
 			default:

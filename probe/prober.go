@@ -45,12 +45,22 @@ type Options struct {
 	Period  time.Duration
 	Version string
 	Site    func() Site // called about once a second
-	// Busy returns the hosts, by their public address, that packets were sent to within a time; nil: not known.
-	Busy func(within time.Duration) map[netip.Addr]bool
-	// Observe is called for every small question with the time that its answer took, 0: lost.
-	Observe func(roundTrip time.Duration)
+	// Busy returns the hosts, by their public address, that packets were sent to since it was called last; nil: not known.
+	Busy func() map[netip.Addr]bool
+	// Observe is called for every small question with what became of it and the time that its answer took.
+	Observe func(o Outcome, roundTrip time.Duration)
 	Log     *slog.Logger
 }
+
+// Outcome is what became of a question.
+type Outcome string
+
+// The outcomes.
+const (
+	Answered Outcome = "answered"
+	Lost     Outcome = "lost"
+	Refused  Outcome = "refused" // the peer's kernel said that nothing listens on the port
+)
 
 // Prober asks peers and answers theirs.
 //
@@ -60,7 +70,6 @@ type Prober struct {
 	limiter *rate.Limiter
 	sockets map[netip.Addr]*socket // used by Run alone
 	failure string                 // last one of opening a socket
-	quiet   time.Time              // since when nothing was sent by Run, which alone uses it
 
 	mu      sync.Mutex // guards all below
 	site    Site
@@ -156,7 +165,7 @@ func (p *Prober) take(s *socket, q packet, from netip.AddrPort, size int) {
 	}
 	p.mu.Unlock()
 	if known && p.limiter.Allow() {
-		_, _ = s.conn.WriteToUDPAddrPort(packet{answer, q.nonce, p.o.Version}.encode(size), from) // lost as any packet may be
+		s.send(packet{answer, q.nonce, p.o.Version}.encode(size), from)
 	}
 }
 
@@ -181,25 +190,27 @@ func (p *Prober) rounds(ctx context.Context) {
 		p.mu.Unlock()
 		p.observe(results)
 	}
-	p.quiet = time.Now()
+	p.busy() // what was sent in the round were questions
 }
 
-// busy returns whom this host has sent to since the last round: what was sent in it was questions.
+// busy returns whom this host has sent to since the last call.
 func (p *Prober) busy() map[netip.Addr]bool {
-	if p.o.Busy == nil || p.quiet.IsZero() {
+	if p.o.Busy == nil {
 		return nil
 	}
-	return p.o.Busy(time.Since(p.quiet))
+	return p.o.Busy()
 }
 
 func (p *Prober) observe(results map[netip.Addr]Result) {
 	for _, r := range results {
-		for i := range r.Sent {
-			if i < r.Lost {
-				p.o.Observe(0)
-			} else {
-				p.o.Observe(r.RoundTrip)
-			}
+		for range r.Lost {
+			p.o.Observe(Lost, 0)
+		}
+		for range r.Refused {
+			p.o.Observe(Refused, 0)
+		}
+		for range r.Sent - r.Lost - r.Refused {
+			p.o.Observe(Answered, r.RoundTrip)
 		}
 	}
 }
@@ -216,7 +227,7 @@ func (p *Prober) choose(busy map[netip.Addr]bool) []Target {
 		}
 		seen[peer.Addr] = true
 		r, known := p.results[peer.Addr]
-		out = append(out, Target{peer.Addr, p.site.MTU, known && r.Lost < r.Sent && r.PathMTU < p.site.MTU})
+		out = append(out, Target{peer.Addr, p.site.MTU, known && r.Small(p.site.MTU)})
 		return true
 	}
 	failed, heard, used := 0, 0, 0
@@ -228,7 +239,7 @@ func (p *Prober) choose(busy map[netip.Addr]bool) []Target {
 		peer := p.site.Peers[(start+i)%len(p.site.Peers)]
 		r, known := p.results[peer.Addr]
 		switch {
-		case known && r.Sent > 0 && (r.Lost == r.Sent || r.PathMTU < p.site.MTU) && failed < suspects:
+		case known && r.Sent > 0 && (r.Down() || r.Small(p.site.MTU)) && failed < suspects:
 			if add(peer) {
 				failed++
 			}
@@ -267,7 +278,7 @@ func (p *Prober) Findings() map[netip.Prefix]Finding {
 			continue
 		}
 		heard := time.Since(p.heard[peer.Addr]) < 2*p.o.Period+WaitTime
-		out[peer.Subnet] = Finding{r, r.Lost == r.Sent && heard}
+		out[peer.Subnet] = Finding{r, r.Down() && heard}
 	}
 	return out
 }

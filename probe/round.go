@@ -23,10 +23,20 @@ var ladder = []int{1450, 1400, 1350, 1280, 1200, 1000, 576}
 type Result struct {
 	At         time.Time
 	Sent, Lost int
+	Refused    int           // of those sent: the peer's kernel said that nothing listens on the port
 	RoundTrip  time.Duration // the best; 0: nothing came back
 	PathMTU    int           // the largest packet that came back; 0: only small ones did, or none
 	Version    string        // of the daemon that answered
 }
+
+// Silent reports that packets reach the peer and no daemon answers there.
+func (r Result) Silent() bool { return r.Refused > 0 && r.Refused+r.Lost == r.Sent }
+
+// Down reports that nothing came back.
+func (r Result) Down() bool { return r.Lost == r.Sent }
+
+// Small reports that answers come, but none to packets of a size.
+func (r Result) Small(mtu int) bool { return !r.Down() && !r.Silent() && r.PathMTU < mtu }
 
 // Target is whom to ask.
 type Target struct {
@@ -56,7 +66,9 @@ func round(ctx context.Context, s *socket, targets []Target, version string) map
 	deadline := time.Now().Add(WaitTime)
 	for s.missing() > 0 && time.Now().Before(deadline) && ctx.Err() == nil {
 		pause(ctx, lookEvery)
+		s.refusals()
 	}
+	s.refusals() // what is left of them would take room from the next round's
 	s.forget()
 	out := make(map[netip.Addr]Result, len(flights))
 	for addr, fs := range flights {
@@ -72,10 +84,13 @@ func summary(flights []*flight) Result {
 		if small {
 			r.Sent++
 		}
-		if !f.done {
-			if small {
-				r.Lost++
-			}
+		switch {
+		case f.closed && small:
+			r.Refused++
+		case !f.done && small:
+			r.Lost++
+		}
+		if !f.done || f.closed {
 			continue
 		}
 		r.Version = f.from

@@ -28,6 +28,7 @@ type flight struct {
 	back   time.Duration
 	from   string // version of who answered
 	done   bool
+	closed bool // the target's kernel says that nothing listens there
 }
 
 // socket sends questions from one local address and takes in the answers.
@@ -40,14 +41,16 @@ type socket struct {
 }
 
 // open binds to an address. Packets are never fragmented on the way out (IP_PMTUDISC_PROBE: nor held back by what the kernel
-// believes of the path).
+// believes of the path). The kernel keeps ICMP errors for refusals to read.
 func open(ctx context.Context, local netip.Addr, localPort, port uint16) (*socket, error) {
 	config := net.ListenConfig{Control: func(network, _ string, c syscall.RawConn) (err error) {
-		level, option := syscall.IPPROTO_IP, syscall.IP_MTU_DISCOVER
+		level, discover, errs := syscall.IPPROTO_IP, syscall.IP_MTU_DISCOVER, syscall.IP_RECVERR
 		if network == "udp6" {
-			level, option = syscall.IPPROTO_IPV6, syscall.IPV6_MTU_DISCOVER
+			level, discover, errs = syscall.IPPROTO_IPV6, syscall.IPV6_MTU_DISCOVER, syscall.IPV6_RECVERR
 		}
-		return errors.Join(c.Control(func(fd uintptr) { err = syscall.SetsockoptInt(int(fd), level, option, syscall.IP_PMTUDISC_PROBE) }), err)
+		return errors.Join(c.Control(func(fd uintptr) {
+			err = errors.Join(syscall.SetsockoptInt(int(fd), level, discover, syscall.IP_PMTUDISC_PROBE), syscall.SetsockoptInt(int(fd), level, errs, 1))
+		}), err)
 	}}
 	network := "udp4"
 	if local.Is6() {
@@ -67,9 +70,17 @@ func (s *socket) ask(target netip.Addr, size int, version string) *flight {
 	s.mu.Lock()
 	s.flights[nonce] = f
 	s.mu.Unlock()
-	b := packet{question, nonce, version}.encode(size - overhead(target))
-	_, _ = s.conn.WriteToUDPAddrPort(b, netip.AddrPortFrom(target, s.port))
+	s.send(packet{question, nonce, version}.encode(size-overhead(target)), netip.AddrPortFrom(target, s.port))
 	return f
+}
+
+// send sends one packet, which may get lost as any may. An error may be that of an earlier packet, which the kernel tells once.
+func (s *socket) send(b []byte, to netip.AddrPort) {
+	for range 3 {
+		if _, err := s.conn.WriteToUDPAddrPort(b, to); err == nil || errors.Is(err, syscall.EMSGSIZE) {
+			return
+		}
+	}
 }
 
 // land takes in an answer, if it is one to a question of ours.
@@ -79,6 +90,36 @@ func (s *socket) land(p packet, from netip.Addr) {
 	f, ok := s.flights[p.nonce]
 	if ok && !f.done && f.target == from {
 		f.done, f.back, f.from = true, max(time.Since(f.sent), 1), p.version
+	}
+}
+
+// refusals takes in what the kernel has kept of ICMP errors: a port unreachable from the target itself says that the way there is open.
+func (s *socket) refusals() {
+	raw, err := s.conn.SyscallConn()
+	if err != nil {
+		return
+	}
+	b, oob := make([]byte, minSize), make([]byte, 256)
+	for {
+		var n, oobn int
+		read := raw.Control(func(fd uintptr) {
+			n, oobn, _, _, err = syscall.Recvmsg(int(fd), b, oob, syscall.MSG_ERRQUEUE|syscall.MSG_DONTWAIT)
+		})
+		if read != nil || err != nil {
+			return // no more of them
+		}
+		if p, ok := decode(b[:n]); ok && p.kind == question {
+			s.refuse(p, refuser(oob[:oobn]))
+		}
+	}
+}
+
+// refuse ends the wait for an answer that the target's kernel has refused.
+func (s *socket) refuse(p packet, by netip.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f, ok := s.flights[p.nonce]; ok && !f.done && f.target == by {
+		f.done, f.closed = true, true
 	}
 }
 

@@ -11,6 +11,7 @@ type path struct {
 	addr    netip.Addr
 	family  family
 	learned atomic.Uint64 // end of validity in Unix seconds << 16 | path MTU; 0: none
+	used    atomic.Bool   // packets were sent on it; read far more often than written
 }
 
 const (
@@ -20,6 +21,13 @@ const (
 	minPathMTU4 = 552
 	minPathMTU6 = 1280
 )
+
+// use notes that packets were sent.
+func (p *path) use() {
+	if !p.used.Load() {
+		p.used.Store(true)
+	}
+}
 
 // learn takes in a path MTU, in bytes with the outer headers.
 func (p *path) learn(mtu int, now time.Time) {

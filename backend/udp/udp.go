@@ -106,3 +106,14 @@ func (b *Backend) Run(ctx context.Context) error {
 
 // Counters returns what the datapath has counted since the start, by name.
 func (b *Backend) Counters() map[string]uint64 { return b.datapath.totals() }
+
+// Used returns the hosts that packets were sent to since it was called last.
+func (b *Backend) Used() map[netip.Addr]bool {
+	out := map[netip.Addr]bool{}
+	if t := b.datapath.table.Load(); t != nil {
+		for _, p := range t.hosts {
+			out[p.addr] = p.used.Swap(false) || out[p.addr]
+		}
+	}
+	return out
+}

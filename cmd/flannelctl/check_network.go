@@ -122,7 +122,7 @@ func checkLeftovers(_ context.Context, f *facts) finding {
 // path is what probing has found, peer by peer.
 func (f *facts) unreachable() (lost []netip.Prefix) {
 	for p, r := range f.probed {
-		if r.Lost == r.Sent {
+		if r.Down() || r.Silent() {
 			lost = append(lost, p)
 		}
 	}
@@ -142,7 +142,7 @@ func (f *facts) probeProblem() (finding, bool) {
 	return finding{}, false
 }
 
-// checkTunnel tells apart peers whose daemon is silent (their kernel answers through the tunnel), whose tunnel port is filtered
+// checkTunnel tells apart peers whose daemon is silent (their kernel refuses probes, or answers pings through the tunnel), whose tunnel port is filtered
 // (their host answers on the underlay), and that are down.
 func checkTunnel(ctx context.Context, f *facts) finding {
 	if r, ok := f.probeProblem(); ok {
@@ -154,6 +154,10 @@ func checkTunnel(ctx context.Context, f *facts) finding {
 	}
 	var silent, filtered, down []string
 	for _, p := range lost[:min(len(lost), 4)] {
+		if f.probed[p].Silent() {
+			silent = append(silent, f.named(p))
+			continue
+		}
 		underlay := pings(ctx, f.leaseOf(p).PublicIP)
 		switch {
 		case underlay && (len(f.devices) == 0 || pings(ctx, p.Addr())):
@@ -200,7 +204,7 @@ func checkPathMTU(_ context.Context, f *facts) finding {
 	}
 	var small []string
 	for p, r := range f.probed {
-		if r.Lost < r.Sent && r.PathMTU < f.mtu {
+		if r.Small(f.mtu) {
 			small = append(small, fmt.Sprintf("%s: %d", f.named(p), r.PathMTU))
 		}
 	}

@@ -56,7 +56,7 @@ func writeStatus(w io.Writer, s api.Status) {
 	}
 	row(w, "passes", fmt.Sprintf("%d, %d failed, last %s, took %s", s.Passes.Count, s.Passes.Failed, ago(s.Passes.Last), s.Passes.Took.Round(time.Microsecond)))
 	if p := s.Probes; p != nil {
-		row(w, "probes", fmt.Sprintf("of %d peers probed lately %d failing, %d of them one way, %d lose full packets", p.Peers, p.Failing, p.OneWay, p.SmallMTU))
+		row(w, "probes", fmt.Sprintf("of %d peers probed lately %d failing, %d of them one way, %d lose full packets, of %d no daemon answers", p.Peers, p.Failing, p.OneWay, p.SmallMTU, p.Silent))
 	}
 	if s.Pending != "" {
 		row(w, "pending", s.Pending)
@@ -176,8 +176,12 @@ func writePeer(w io.Writer, p api.Peer) {
 		if q.PathMTU > 0 {
 			mtu = fmt.Sprint(q.PathMTU)
 		}
-		if q.OneWay && remark == "" {
+		switch {
+		case remark != "":
+		case q.OneWay:
 			remark = "it reaches us, we do not reach it"
+		case q.Refused > 0:
+			remark = "packets arrive, no daemon answers probes"
 		}
 	}
 	row(w, p.Subnet, p.PublicIP, p.Host, yes(p.Programmed), loss, rtt, mtu, at, remark)

@@ -88,10 +88,14 @@ func validateConfig(text []byte) error {
 	return checkBackend(c)
 }
 
-// countersOf returns the counters of a backend whose datapath is in user space, nil of any other.
-func countersOf(b backend.Backend) func() map[string]uint64 {
-	if c, ok := b.(interface{ Counters() map[string]uint64 }); ok {
-		return c.Counters
-	}
-	return nil
+// ownDatapath is what a backend whose datapath is in user space tells of it.
+type ownDatapath interface {
+	Counters() map[string]uint64 // since the start, by name
+	Used() map[netip.Addr]bool   // hosts that packets were sent to since the last call
+}
+
+// datapathOf returns that of a backend, nil where the datapath is the kernel's.
+func datapathOf(b backend.Backend) ownDatapath {
+	d, _ := b.(ownDatapath)
+	return d
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"flanneld/ip"
+	"flanneld/probe"
 	"flanneld/subnet"
 )
 
@@ -55,8 +56,8 @@ func NewMetrics() *Metrics {
 	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: "build_info", Help: "Always 1; the version is in the label."}, []string{"version", "goversion"})
 	info.WithLabelValues(version, runtime.Version()).Set(1)
 	m.registry.MustRegister(info)
-	for _, result := range []string{"answered", "lost"} {
-		m.probes.WithLabelValues(result)
+	for _, outcome := range []probe.Outcome{probe.Answered, probe.Lost, probe.Refused} {
+		m.probes.WithLabelValues(string(outcome))
 	}
 	return m
 }
@@ -72,14 +73,12 @@ func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: healthTimeout})
 }
 
-// probed takes in the answer time of a probe, 0: lost.
-func (m *Metrics) probed(roundTrip time.Duration) {
-	if roundTrip == 0 {
-		m.probes.WithLabelValues("lost").Inc()
-		return
+// probed takes in what became of a probe.
+func (m *Metrics) probed(o probe.Outcome, roundTrip time.Duration) {
+	m.probes.WithLabelValues(string(o)).Inc()
+	if o == probe.Answered {
+		m.roundTrip.Observe(roundTrip.Seconds())
 	}
-	m.probes.WithLabelValues("answered").Inc()
-	m.roundTrip.Observe(roundTrip.Seconds())
 }
 
 // pass takes in a pass.

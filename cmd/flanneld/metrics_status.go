@@ -91,7 +91,7 @@ func (c *StatusCollector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(driftTotal, prometheus.CounterValue, float64(n), kind)
 	}
 	if p := s.Probes; p != nil {
-		for finding, n := range map[string]int{"all": p.Peers, "failing": p.Failing, "one_way": p.OneWay, "small_mtu": p.SmallMTU} {
+		for finding, n := range map[string]int{"all": p.Peers, "failing": p.Failing, "one_way": p.OneWay, "silent": p.Silent, "small_mtu": p.SmallMTU} {
 			ch <- prometheus.MustNewConstMetric(probePeers, prometheus.GaugeValue, float64(n), finding)
 		}
 	}

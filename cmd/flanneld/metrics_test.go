@@ -68,6 +68,7 @@ flannel_peers_failing 2
 flannel_probe_peers{finding="all"} 5
 flannel_probe_peers{finding="failing"} 2
 flannel_probe_peers{finding="one_way"} 1
+flannel_probe_peers{finding="silent"} 0
 flannel_probe_peers{finding="small_mtu"} 0
 # HELP flannel_ready 1 while the data plane is up, else 0.
 # TYPE flannel_ready gauge

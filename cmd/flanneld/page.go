@@ -93,6 +93,8 @@ func judge(p api.Peer, mtu int) (state, word string) {
 		return "bad", "it reaches us, we do not reach it"
 	case q.Lost == q.Sent:
 		return "bad", "no answer through the tunnel"
+	case q.Refused > 0:
+		return "unknown", "packets arrive, no daemon answers probes"
 	case q.Lost > 0:
 		return "slow", fmt.Sprintf("%d of %d probes lost", q.Lost, q.Sent)
 	case q.PathMTU < mtu:

@@ -15,8 +15,9 @@ import (
 // probeSite tells the prober about this host and its peers. It computes anew only after a pass.
 type probeSite struct {
 	status *status
-	used   func(device string) (map[netip.Addr]time.Duration, error)
+	used   func(link string) (map[netip.Addr]time.Duration, error)
 	log    *slog.Logger
+	asked  time.Time // when busy was called last; the prober's goroutine alone uses it
 
 	mu   sync.Mutex // guards all below
 	seen uint64     // passes
@@ -58,19 +59,31 @@ func (p *probeSite) site() probe.Site {
 	return site
 }
 
-// busy returns the hosts that packets were sent to lately, where the kernel keeps count of that: in the FDB of vxlan devices.
-func (p *probeSite) busy(within time.Duration) map[netip.Addr]bool {
-	p.status.mu.Lock()
-	b := p.status.from.backend
-	p.status.mu.Unlock()
-	out := map[netip.Addr]bool{}
-	if b == nil || len(b.MACs()) == 0 {
-		return out
+// busy returns the hosts that packets were sent to since it was called last. The udp backend keeps count of that. The kernel notes it
+// in the FDB of vxlan devices and, of hosts on the same link, in its neighbour table: there about once in half a minute of traffic.
+func (p *probeSite) busy() map[netip.Addr]bool {
+	within := time.Duration(0) // the first time: what was sent by others before is no news
+	if !p.asked.IsZero() {
+		within = time.Since(p.asked)
 	}
-	for device := range b.MACs() {
-		used, err := p.used(device)
+	p.asked = time.Now()
+	p.status.mu.Lock()
+	from, links := p.status.from, []string{p.status.underlay.Link}
+	p.status.mu.Unlock()
+	switch {
+	case from.backend == nil:
+		return nil
+	case from.datapath != nil:
+		return from.datapath.Used()
+	}
+	for device := range from.backend.MACs() {
+		links = append(links, device)
+	}
+	out := map[netip.Addr]bool{}
+	for _, link := range links {
+		used, err := p.used(link)
 		if err != nil {
-			p.log.Debug("use of the tunnel not known", "device", device, "error", err)
+			p.log.Debug("traffic of a link not known", "link", link, "error", err)
 		}
 		for a, ago := range used {
 			out[a] = out[a] || ago < within
@@ -81,7 +94,7 @@ func (p *probeSite) busy(within time.Duration) map[netip.Addr]bool {
 
 // wireProbe renders a finding.
 func wireProbe(f probe.Finding) *api.Probe {
-	return &api.Probe{At: f.At.UTC(), Sent: f.Sent, Lost: f.Lost, RoundTrip: f.RoundTrip, PathMTU: f.PathMTU, OneWay: f.OneWay, Version: f.Version}
+	return &api.Probe{At: f.At.UTC(), Sent: f.Sent, Lost: f.Lost, Refused: f.Refused, RoundTrip: f.RoundTrip, PathMTU: f.PathMTU, OneWay: f.OneWay, Version: f.Version}
 }
 
 // summary counts findings.
@@ -92,9 +105,11 @@ func summary(findings map[netip.Prefix]probe.Finding, mtu int) *api.ProbeSummary
 		case f.OneWay:
 			s.OneWay++
 			s.Failing++
-		case f.Lost == f.Sent:
+		case f.Down():
 			s.Failing++
-		case f.PathMTU < mtu:
+		case f.Silent():
+			s.Silent++
+		case f.Small(mtu):
 			s.SmallMTU++
 		}
 	}

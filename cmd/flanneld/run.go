@@ -196,7 +196,7 @@ func (d *process) join(ctx context.Context) error {
 	if b, err = newBackend(config, d.host(), d.files); err != nil {
 		return err
 	}
-	counters := countersOf(b)
+	path := datapathOf(b)
 	b = d.wall.guard(b, config, d.underlay.now)
 	p := &publisher{process: d, manager: m, backend: b}
 	loop := backend.NewLoop(m, b, d.log)
@@ -216,7 +216,7 @@ func (d *process) join(ctx context.Context) error {
 	}
 	d.underlay.poke = loop.Poke
 	loop.After = p.after
-	d.status.join(sources{alive: loop.Alive, manager: m, backend: b, counters: counters})
+	d.status.join(sources{alive: loop.Alive, manager: m, backend: b, datapath: path})
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return m.Run(ctx) })

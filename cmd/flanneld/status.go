@@ -23,7 +23,7 @@ type sources struct {
 	alive    func() bool
 	manager  *subnet.Manager
 	backend  backend.Backend
-	counters func() map[string]uint64 // of a datapath in user space
+	datapath ownDatapath // in user space
 }
 
 // status is what the daemon tells about itself. Any goroutine may use it.
@@ -178,8 +178,8 @@ func (s *status) report() api.Status {
 	wall, drift := s.firewall()
 	r.Firewall, r.Drift["firewall"] = &wall, drift
 	r.Probes = summary(s.prober.Findings(), r.MTU)
-	if from.counters != nil {
-		r.Datapath = from.counters()
+	if from.datapath != nil {
+		r.Datapath = from.datapath.Counters()
 	}
 	return r
 }
