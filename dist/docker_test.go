@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"flanneld/need"
 )
 
 const usual = "FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.34.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n"
@@ -60,7 +62,7 @@ func TestDockerOptionsAreMadeFromTheSubnetFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, shell := range [][]string{{tool(t, "dash")}, {tool(t, "busybox"), "sh"}, {tool(t, "bash"), "--posix"}} {
+	for _, shell := range [][]string{{need.Program(t, "dash")}, {need.Program(t, "busybox"), "sh"}, {need.Program(t, "bash"), "--posix"}} {
 		for _, c := range dockerOptions {
 			t.Run(filepath.Base(shell[0])+": "+c.name, func(t *testing.T) {
 				dir := t.TempDir()
@@ -96,7 +98,7 @@ func TestDockerOptionsNeedASubnetFile(t *testing.T) {
 	if err := os.WriteFile(old, []byte("OLD=1\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command(tool(t, "dash"), "docker/mk-docker-opts.sh", "-f", filepath.Join(dir, "none"), "-d", old).CombinedOutput()
+	out, err := exec.Command(need.Program(t, "dash"), "docker/mk-docker-opts.sh", "-f", filepath.Join(dir, "none"), "-d", old).CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "is flanneld running") {
 		t.Errorf("got %v, %q; want an error with a hint", err, out)
 	}
@@ -110,7 +112,7 @@ func TestDockerOptionsCanGoToStandardOutput(t *testing.T) {
 	if err := os.WriteFile(env, []byte(usual), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	got, err := exec.Command(tool(t, "dash"), "docker/mk-docker-opts.sh", "-f", env, "-d", "/dev/stdout", "-c").Output()
+	got, err := exec.Command(need.Program(t, "dash"), "docker/mk-docker-opts.sh", "-f", env, "-d", "/dev/stdout", "-c").Output()
 	if err != nil || string(got) != all {
 		t.Errorf("got %q, %v; want %q", got, err, all)
 	}

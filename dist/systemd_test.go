@@ -10,21 +10,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-)
 
-// tool returns a program's path; without it the test is skipped, or fails where skipping is not allowed.
-func tool(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err == nil {
-		return path
-	}
-	if os.Getenv("CI") != "" {
-		t.Fatalf("%s is missing: install what hack/debian-packages lists", name)
-	}
-	t.Skipf("%s is missing", name)
-	return ""
-}
+	"flanneld/need"
+)
 
 // units returns the files of all units.
 func units(t *testing.T) (files []string) {
@@ -46,7 +34,7 @@ func units(t *testing.T) (files []string) {
 var program = regexp.MustCompile(`(?m)^(Exec\w+=)(/usr/bin/flanneld|/usr/lib/flannel/[a-z-]+(\.sh)?)`)
 
 func TestEveryUnitIsCleanForSystemd(t *testing.T) {
-	analyze := tool(t, "systemd-analyze")
+	analyze := need.Program(t, "systemd-analyze")
 	dir := t.TempDir()
 	var copies []string
 	for _, file := range units(t) {
@@ -92,7 +80,7 @@ func TestTheDaemonIsLessExposedThanThreeOfTen(t *testing.T) {
 	const most = 3.0
 	level := regexp.MustCompile(`Overall exposure level for \S+: ([0-9.]+)`)
 	for _, file := range []string{"systemd/flanneld.service", "systemd/flanneld@.service"} {
-		out, err := exec.Command(tool(t, "systemd-analyze"), "security", "--offline=yes", "--no-pager", file).CombinedOutput()
+		out, err := exec.Command(need.Program(t, "systemd-analyze"), "security", "--offline=yes", "--no-pager", file).CombinedOutput()
 		m := level.FindSubmatch(out)
 		if err != nil || m == nil {
 			t.Fatalf("%s: %v\n%s", file, err, out)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,6 +14,7 @@ import (
 
 	"flanneld/cni-plugin/plugintest"
 	"flanneld/lab"
+	"flanneld/need"
 )
 
 // containerd is one on a host of the lab, with the sample of a network's configuration.
@@ -32,13 +32,7 @@ type container struct {
 // containerd starts one on a host, and returns when it can run pods.
 func (c *cluster) containerd(h *lab.Host, flannel string) *containerd {
 	c.t.Helper()
-	for _, program := range []string{"containerd", "runc", "busybox", "iptables"} {
-		if _, err := exec.LookPath(program); err != nil && os.Getenv("CI") != "" {
-			c.t.Fatal(err)
-		} else if err != nil {
-			c.t.Skip(err)
-		}
-	}
+	need.Program(c.t, "containerd", "runc", "busybox", "iptables")
 	r := &containerd{Host: h, t: c.t}
 	r.Containerd = must[*lab.Containerd](c.t)(h.Containerd(c.ctx, lab.ContainerdOptions{}))
 	c.ok(r.files(flannel))

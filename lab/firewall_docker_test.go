@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"flanneld/lab"
+	"flanneld/need"
 )
 
 // docker is the real one on a host of the lab, with one kind of iptables.
@@ -52,21 +53,10 @@ func (n containerNet) Do(f func() error) error {
 	return <-done
 }
 
-func needs(t testing.TB, programs ...string) {
-	t.Helper()
-	for _, program := range programs {
-		if _, err := exec.LookPath(program); err != nil && os.Getenv("CI") != "" {
-			t.Fatal(err)
-		} else if err != nil {
-			t.Skip(err)
-		}
-	}
-}
-
 // docker prepares one: its programs named iptables are of one kind.
 func (c *cluster) docker(h *lab.Host, kind string) *docker {
 	c.t.Helper()
-	needs(c.t, "dockerd", "docker", "busybox", "iptables-"+kind, "ip6tables-"+kind)
+	need.Program(c.t, "dockerd", "docker", "busybox", "iptables-"+kind, "ip6tables-"+kind)
 	d := &docker{c: c, host: h, dir: filepath.Join(h.Dir(), "dk"), kind: kind}
 	c.ok(os.MkdirAll(filepath.Join(d.dir, "bin"), 0o755))
 	multi := must[string](c.t)(exec.LookPath("xtables-" + kind + "-multi"))

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"flanneld/lab"
+	"flanneld/need"
 )
 
 // busConfig is that of a system bus with one member.
@@ -33,7 +34,7 @@ type firewalld struct {
 // firewalld starts one, with all interfaces in its usual zone, and the port of the tunnel open.
 func (c *cluster) firewalld(h *lab.Host) *firewalld {
 	c.t.Helper()
-	needs(c.t, "dbus-daemon", "firewalld", "firewall-cmd", "nft")
+	need.Program(c.t, "dbus-daemon", "firewalld", "firewall-cmd", "nft")
 	dir := filepath.Join(h.Dir(), "fwd")
 	c.ok(os.MkdirAll(filepath.Join(dir, "etc"), 0o755))
 	c.ok(os.WriteFile(filepath.Join(dir, "bus.conf"), fmt.Appendf(nil, busConfig, dir+"/bus"), 0o644))

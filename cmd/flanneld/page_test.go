@@ -17,6 +17,7 @@ import (
 
 	"flanneld/api"
 	flanneld "flanneld/cmd/flanneld"
+	"flanneld/need"
 )
 
 // clusterPage returns the status page of a host with n peers, every fifth of them with a problem.
@@ -91,17 +92,10 @@ onload = () => {
 // chromium runs the browser without a window.
 func chromium(t *testing.T, args ...string) string {
 	t.Helper()
-	path, err := exec.LookPath("chromium")
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("chromium is not installed: make deps")
-		}
-		t.Skip("chromium is not installed")
-	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	args = append([]string{"--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--user-data-dir=" + t.TempDir()}, args...)
-	out, err := exec.CommandContext(ctx, path, args...).Output()
+	out, err := exec.CommandContext(ctx, need.Program(t, "chromium"), args...).Output()
 	if err != nil {
 		t.Fatalf("chromium: %v", err)
 	}

@@ -19,6 +19,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/vincent-petithory/dataurl"
 	"sigs.k8s.io/yaml"
+
+	"flanneld/need"
 )
 
 // programs is the folder with butane and ignition-validate, built from their modules.
@@ -41,20 +43,6 @@ func run(m *testing.M) int {
 		}
 	}
 	return m.Run()
-}
-
-// tool returns a program's path; without it the test is skipped, or fails where skipping is not allowed.
-func tool(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err == nil {
-		return path
-	}
-	if os.Getenv("CI") != "" {
-		t.Fatalf("%s is missing: install what hack/debian-packages lists", name)
-	}
-	t.Skipf("%s is missing", name)
-	return ""
 }
 
 // program runs butane or ignition-validate.
@@ -216,7 +204,7 @@ func TestTheUnitsOfAHostAreCleanForSystemd(t *testing.T) {
 	if len(units) != 4 {
 		t.Errorf("units: %v, want those of etcd, flanneld, docker and the installation", units)
 	}
-	c := exec.Command(tool(t, "systemd-analyze"), append([]string{"verify", "--man=no"}, units...)...)
+	c := exec.Command(need.Program(t, "systemd-analyze"), append([]string{"verify", "--man=no"}, units...)...)
 	c.Env = append(os.Environ(), "SYSTEMD_UNIT_PATH="+dir+":")
 	out, err := c.CombinedOutput()
 	if err != nil || strings.Contains(string(out), dir) || strings.Contains(string(out), "flannel") {

@@ -3,6 +3,7 @@ module flanneld/dist/cloud
 go 1.26.0
 
 require (
+	flanneld/need v0.0.0
 	github.com/coreos/ignition/v2 v2.26.0
 	github.com/google/go-cmp v0.7.0
 	github.com/vincent-petithory/dataurl v1.0.0
@@ -47,3 +48,5 @@ tool (
 	github.com/coreos/butane/internal
 	github.com/coreos/ignition/v2/validate
 )
+
+replace flanneld/need => ../../need

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"flanneld/need"
 )
 
 // underlay makes a network of one machine that has the addresses of all three hosts, and a name server that knows them.
@@ -91,10 +93,10 @@ func start(t *testing.T, n int, have map[string]string, etcd, dir string) string
 // isolated runs a script in namespaces of its own and returns what it prints; everything that it has started ends with it.
 func isolated(t *testing.T, script, dir string) (string, error) {
 	t.Helper()
-	tool(t, "dnsmasq")
+	need.Program(t, "dnsmasq")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	c := exec.CommandContext(ctx, tool(t, "unshare"), "--net", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", script)
+	c := exec.CommandContext(ctx, need.Program(t, "unshare"), "--net", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", script)
 	c.Env = append(os.Environ(), "DIR="+dir)
 	var complaints strings.Builder
 	c.Stderr = &complaints

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"flanneld/dist/manual"
+	"flanneld/need"
 )
 
 // help is the usage text of the daemon. The program takes a while to build.
@@ -67,20 +68,6 @@ func TestManualPageAndCompletionsNameEveryFlag(t *testing.T) {
 	}
 }
 
-// tool returns a program's path; without it the test is skipped, or fails where skipping is not allowed.
-func tool(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err == nil {
-		return path
-	}
-	if os.Getenv("CI") != "" {
-		t.Fatalf("%s is missing: install what hack/debian-packages lists", name)
-	}
-	t.Skipf("%s is missing", name)
-	return ""
-}
-
 const (
 	topHelp = "Shows the network.\n\nUsage:\n  flannelctl [command]\n\nAvailable Commands:\n  completion  Scripts\n  help        Help\n  leases      Subnets\n  status      One screen\n\nFlags:\n  -h, --help  help\n"
 	subHelp = ".a line that begins with a dot, and a \\ in it\n'and one with a quote\n"
@@ -98,13 +85,13 @@ func TestCommandsAreFoundInAHelpText(t *testing.T) {
 func TestManualPagesAreTypesetWithoutAWarning(t *testing.T) {
 	control := manual.ControlMan([]manual.Help{{Text: topHelp}, {Command: "leases", Text: subHelp}})
 	for name, page := range map[string]string{"flanneld": usage(t).Man(), "flannelctl": control} {
-		c := exec.Command(tool(t, "groff"), "-man", "-ww", "-Tutf8", "-z")
+		c := exec.Command(need.Program(t, "groff"), "-man", "-ww", "-Tutf8", "-z")
 		c.Stdin = strings.NewReader(page)
 		if out, err := c.CombinedOutput(); err != nil || len(out) > 0 {
 			t.Errorf("%s: groff: %v\n%s", name, err, out)
 		}
 	}
-	c := exec.Command(tool(t, "groff"), "-man", "-Tascii")
+	c := exec.Command(need.Program(t, "groff"), "-man", "-Tascii")
 	c.Stdin = strings.NewReader(control)
 	if out, err := c.Output(); err != nil || !strings.Contains(string(out), ".a line that begins with a dot, and a \\ in it") {
 		t.Errorf("%v: a line is lost in\n%s", err, out)
@@ -122,7 +109,7 @@ func TestBashCompletesFlagsAndValues(t *testing.T) {
 		{"flanneld -iface e", ""},
 	} {
 		script := "source " + file + "; COMP_WORDS=(" + c.words + "); COMP_CWORD=$((${#COMP_WORDS[@]}-1)); _flanneld; echo ${COMPREPLY[*]}"
-		out, err := exec.Command(tool(t, "bash"), "-c", script).CombinedOutput()
+		out, err := exec.Command(need.Program(t, "bash"), "-c", script).CombinedOutput()
 		if got := strings.TrimSpace(string(out)); err != nil || got != c.want {
 			t.Errorf("%s: got %q (%v), want %q", c.words, got, err, c.want)
 		}

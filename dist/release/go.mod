@@ -3,6 +3,7 @@ module flanneld/dist/release
 go 1.26.0
 
 require (
+	flanneld/need v0.0.0
 	github.com/CycloneDX/cyclonedx-go v0.12.0
 	github.com/google/go-containerregistry v0.22.1
 	github.com/goreleaser/nfpm/v2 v2.43.0
@@ -55,3 +56,5 @@ require (
 	gopkg.in/warnings.v0 v0.1.2 // indirect
 	gopkg.in/yaml.v3 v3.0.1 // indirect
 )
+
+replace flanneld/need => ../../need

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"flanneld/need"
 )
 
 // tree returns the files below a root, without those of the package managers.
@@ -70,7 +72,7 @@ func rpmLifecycle(t *testing.T, dir string) {
 func newRoot(t *testing.T) string {
 	t.Helper()
 	root := t.TempDir()
-	shell := tool(t, "busybox")
+	shell := need.Program(t, "busybox")
 	for _, dir := range []string{"bin", "lib64", "usr/bin", "var/lib/dpkg/info", "var/lib/dpkg/updates", "etc", "tmp", "run"} {
 		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
 			t.Fatal(err)
@@ -118,7 +120,7 @@ func debLifecycle(t *testing.T, dir string) {
 	before := tree(t, root)
 	dpkg := func(args ...string) {
 		t.Helper()
-		c := exec.Command(tool(t, "dpkg"), append([]string{"--root=" + root, "--force-depends", "--log=/dev/null"}, args...)...)
+		c := exec.Command(need.Program(t, "dpkg"), append([]string{"--root=" + root, "--force-depends", "--log=/dev/null"}, args...)...)
 		c.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 		if out, err := c.CombinedOutput(); err != nil {
 			t.Fatalf("dpkg %v: %v\n%s", args, err, out)

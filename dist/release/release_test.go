@@ -16,29 +16,17 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"flanneld/need"
 )
 
 const describe = "v1.2.3-4-gabcdef0"
-
-// tool returns a program's path; without it the test is skipped, or fails where skipping is not allowed.
-func tool(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err == nil {
-		return path
-	}
-	if os.Getenv("CI") != "" {
-		t.Fatalf("%s is missing: install what hack/debian-packages lists", name)
-	}
-	t.Skipf("%s is missing", name)
-	return ""
-}
 
 // output runs a program and returns what it prints.
 func output(t *testing.T, name string, args ...string) string {
 	t.Helper()
 	var failure bytes.Buffer
-	c := exec.Command(tool(t, name), args...)
+	c := exec.Command(need.Program(t, name), args...)
 	c.Stderr = &failure
 	out, err := c.Output()
 	if err != nil {
@@ -133,7 +121,7 @@ func TestARelease(t *testing.T) {
 }
 
 func checksums(t *testing.T, dir string) {
-	c := exec.Command(tool(t, "sha256sum"), "--check", "--strict", "SHA256SUMS")
+	c := exec.Command(need.Program(t, "sha256sum"), "--check", "--strict", "SHA256SUMS")
 	c.Dir = dir
 	out, err := c.CombinedOutput()
 	if err != nil {

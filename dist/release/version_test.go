@@ -4,6 +4,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"flanneld/need"
 )
 
 // The versions of packages, oldest first. They are read from names of packages, which is where they count.
@@ -31,7 +33,7 @@ func TestVersionsRise(t *testing.T) {
 			t.Errorf("%s: got %q (%v), want %s", h.describe, got, err, h.want)
 			continue
 		}
-		if err := exec.Command(tool(t, "dpkg"), "--compare-versions", last, "lt", h.want).Run(); err != nil {
+		if err := exec.Command(need.Program(t, "dpkg"), "--compare-versions", last, "lt", h.want).Run(); err != nil {
 			t.Errorf("dpkg does not find %s older than %s", last, h.want)
 		}
 		last = h.want

@@ -8,6 +8,7 @@ import (
 
 	"flanneld/ip/iptest"
 	"flanneld/ip/masq"
+	"flanneld/need"
 )
 
 // likeFirewalld is what counts of firewalld's table.
@@ -18,7 +19,7 @@ add rule inet firewalld filter_FORWARD reject with icmpx admin-prohibited'`
 
 func TestForwardingIsAcceptedInFirewalldsTable(t *testing.T) {
 	iptest.Namespace(t)
-	program(t, "nft")
+	need.Program(t, "nft")
 	forwarding(t)
 	f := masq.New("", quiet(t))
 	r := masq.Rules{Networks: []netip.Prefix{net4, net6}, Forward: true}

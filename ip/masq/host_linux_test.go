@@ -12,6 +12,7 @@ import (
 
 	"flanneld/ip/iptest"
 	"flanneld/ip/masq"
+	"flanneld/need"
 )
 
 // kinds are both implementations of iptables.
@@ -50,7 +51,7 @@ func TestForwardingIsAcceptedAndHealedInTheHostsOwnTables(t *testing.T) {
 	for _, kind := range kinds {
 		t.Run(kind, func(t *testing.T) {
 			iptest.Namespace(t)
-			program(t, "iptables-"+kind, "ip6tables-"+kind)
+			need.Program(t, "iptables-"+kind, "ip6tables-"+kind)
 			forwarding(t)
 			f := masq.New("", quiet(t))
 			if err := f.Set(masq.Rules{Networks: []netip.Prefix{net4, net6}, Forward: true}); err != nil {
@@ -93,7 +94,7 @@ func TestForwardingIsAcceptedAndHealedInTheHostsOwnTables(t *testing.T) {
 
 func TestAHostAtRestRunsNoPrograms(t *testing.T) {
 	iptest.Namespace(t)
-	program(t, "iptables-nft")
+	need.Program(t, "iptables-nft")
 	shell(t, "iptables-nft -P FORWARD DROP")
 	f := masq.New("", quiet(t))
 	runs := masq.Count(f)
@@ -129,7 +130,7 @@ func TestTablesThatNobodyUsesAreNotMade(t *testing.T) {
 func TestWhatFlannelHasLeftIsRemoved(t *testing.T) {
 	iptest.Namespace(t)
 	for _, kind := range kinds {
-		program(t, "iptables-"+kind, "ip6tables-"+kind)
+		need.Program(t, "iptables-"+kind, "ip6tables-"+kind)
 		for family, network := range map[string]string{"iptables": "10.5.0.0/16", "ip6tables": "fd00:5::/48"} {
 			p := family + "-" + kind + " -w "
 			shell(t, p+"-t nat -N FLANNEL-POSTRTG && "+p+"-t nat -A POSTROUTING -m comment --comment 'flanneld masq' -j FLANNEL-POSTRTG && "+
@@ -164,7 +165,7 @@ func TestWhatFlannelHasLeftIsRemoved(t *testing.T) {
 
 func TestWithoutForwardRulesOursGo(t *testing.T) {
 	iptest.Namespace(t)
-	program(t, "iptables-nft")
+	need.Program(t, "iptables-nft")
 	shell(t, "iptables-nft -P FORWARD DROP")
 	r := masq.Rules{Networks: []netip.Prefix{net4}, Forward: true}
 	f := masq.New("", quiet(t))
@@ -182,7 +183,7 @@ func TestWithoutForwardRulesOursGo(t *testing.T) {
 
 func TestIPTablesMasqueradesWhereNFTablesCannot(t *testing.T) {
 	iptest.Namespace(t)
-	program(t, "iptables-legacy", "ip6tables-legacy")
+	need.Program(t, "iptables-legacy", "ip6tables-legacy")
 	f := masq.NewLacking(quiet(t))
 	r := cases["everything"]
 	if err := f.Set(r); err == nil || !strings.Contains(err.Error(), "stays open to strangers") {
@@ -216,7 +217,7 @@ func TestIPTablesMasqueradesWhereNFTablesCannot(t *testing.T) {
 
 func TestTwoNetworksOfAHostLeaveEachOtherAlone(t *testing.T) {
 	iptest.Namespace(t)
-	program(t, "iptables-nft")
+	need.Program(t, "iptables-nft")
 	shell(t, "iptables-nft -P FORWARD DROP")
 	first, second := masq.New("", quiet(t)), masq.New("/another/network", quiet(t))
 	other := netip.MustParsePrefix("10.7.0.0/16")

@@ -19,6 +19,7 @@ import (
 
 	"flanneld/ip/iptest"
 	"flanneld/ip/masq"
+	"flanneld/need"
 )
 
 // running starts the firewall's goroutines in the namespace of the test, on threads of their own, and ends them with it.
@@ -50,19 +51,6 @@ func running(t testing.TB, f *masq.Firewall, resync time.Duration) {
 		}
 		_ = ns.Close()
 	})
-}
-
-// program skips the test where a program of the host is missing.
-func program(t testing.TB, names ...string) {
-	t.Helper()
-	for _, name := range names {
-		if _, err := exec.LookPath(name); err != nil {
-			if os.Getenv("CI") != "" {
-				t.Fatalf("%s is missing: make deps installs it", name)
-			}
-			t.Skipf("%s is missing", name)
-		}
-	}
 }
 
 // patience is how long a condition is waited for that is usually true within a second: other programs may keep the machine busy.
@@ -100,7 +88,7 @@ func quiet(testing.TB) *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func TestNFTPrintsWhatWeRender(t *testing.T) {
 	iptest.Namespace(t)
-	program(t, "nft")
+	need.Program(t, "nft")
 	for name, r := range cases {
 		want := r.String()
 		f := masq.New("", quiet(t))
@@ -138,7 +126,7 @@ func TestAnUnchangedTableIsReadBackAsEqual(t *testing.T) {
 
 func TestOurTableIsRepairedWithinASecond(t *testing.T) {
 	iptest.Namespace(t)
-	program(t, "nft")
+	need.Program(t, "nft")
 	shell(t, "nft 'add table inet other; add chain inet other c; add rule inet other c counter'")
 	f := masq.New("", quiet(t))
 	if err := f.Set(cases["everything"]); err != nil {
@@ -183,7 +171,7 @@ func TestOurTableIsRepairedWithinASecond(t *testing.T) {
 
 func TestTheResyncRepairsWhatNoNotificationTold(t *testing.T) {
 	iptest.Namespace(t)
-	program(t, "nft")
+	need.Program(t, "nft")
 	f := masq.New("", quiet(t))
 	if err := f.Set(cases["everything"]); err != nil {
 		t.Fatal(err)
@@ -199,7 +187,7 @@ func TestTheResyncRepairsWhatNoNotificationTold(t *testing.T) {
 
 func TestPeersComeAndGoAsElements(t *testing.T) {
 	iptest.Namespace(t)
-	program(t, "nft")
+	need.Program(t, "nft")
 	f := masq.New("", quiet(t))
 	r := cases["everything"]
 	if err := f.Set(r); err != nil {

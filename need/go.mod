@@ -1,0 +1,3 @@
+module flanneld/need
+
+go 1.26.0
