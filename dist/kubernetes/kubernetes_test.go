@@ -22,7 +22,7 @@ import (
 	"flanneld/lab"
 )
 
-var work = flag.String("work", "../../build/kubernetes", "`folder` for programs, kept for the next run")
+var work = flag.String("work", "../../.cache/kubernetes", "`folder` for programs, kept for the next run")
 
 const (
 	patience = 2 * time.Minute

@@ -9,50 +9,62 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
+	"time"
 )
-
-// underlay is the name of the namespace with the bridge that connects the machines, and the beginning of theirs.
-const underlay = "flannel-machines"
 
 // Cluster is a few machines on one underlay.
 type Cluster struct {
 	Machines []*Machine
+	name     string // of the namespace with the bridge that connects the machines, and the beginning of theirs
 	dir      string
+	lock     *os.File
 }
 
 // Options say what the machines of a cluster have beside the packages of Root.
 type Options struct {
-	Dir   string            // for the machines' layers, emptied; not on an overlay itself
+	Dir   string            // the machines' layers go into a folder of their own in it; not on an overlay itself
 	Base  string            // what Root returns
 	Etcd  string            // program; a service of each machine, with all machines as members
 	Files map[string]string // copied to every machine: the path there, the path here
 	Count int
 }
 
-// New makes machines and starts none.
+// prefix starts the names of the folders and namespaces of all clusters.
+const prefix = "flannel-machines-"
+
+// New makes machines and starts none. Clusters of several processes stand beside one another; what a killed one has left is removed.
 func New(ctx context.Context, o Options) (c *Cluster, err error) {
-	c = &Cluster{dir: o.Dir}
-	leftovers, _ := filepath.Glob(filepath.Join(o.Dir, "*", "root")) // the pattern is valid
-	for _, root := range leftovers {
-		_ = run(ctx, "umount", root)
-	}
-	if err := os.RemoveAll(o.Dir); err != nil {
+	// A folder without a lock is one of the dead: none may be seen between the two steps.
+	making, err := lock(ctx, o.Dir)
+	if err != nil {
 		return nil, err
 	}
-	_ = run(ctx, "ip", "netns", "delete", underlay) // of a run that was killed
+	defer making.Close()
+	if err := sweep(ctx, o.Dir); err != nil {
+		return nil, err
+	}
+	c = &Cluster{}
+	if c.dir, err = os.MkdirTemp(o.Dir, prefix); err != nil {
+		return nil, err
+	}
+	c.name = filepath.Base(c.dir)
+	if c.lock, err = lock(ctx, c.dir); err != nil {
+		return nil, err
+	}
 	for _, command := range []string{
-		"ip netns add " + underlay,
-		"ip -n " + underlay + " link add br0 type bridge",
-		"ip -n " + underlay + " link set br0 up",
+		"ip netns add " + c.name,
+		"ip -n " + c.name + " link add br0 type bridge",
+		"ip -n " + c.name + " link set br0 up",
 	} {
 		if err := run(ctx, strings.Fields(command)...); err != nil {
-			return nil, err
+			return c, err
 		}
 	}
 	var members []string
 	for i := range o.Count {
 		addr := netip.AddrFrom4([4]byte{192, 0, 2, byte(11 + i)})
-		m, err := newMachine(ctx, fmt.Sprintf("m%d", i+1), addr, o.Dir, o.Base)
+		m, err := c.newMachine(ctx, fmt.Sprintf("m%d", i+1), addr, o.Base)
 		if err != nil {
 			return c, err
 		}
@@ -123,5 +135,49 @@ func (c *Cluster) Close(ctx context.Context) error {
 		m.Kill()
 		return m.remove(ctx)
 	})
-	return errors.Join(err, run(ctx, "ip", "netns", "delete", underlay), os.RemoveAll(c.dir))
+	return errors.Join(err, run(ctx, "ip", "netns", "delete", c.name), os.RemoveAll(c.dir), c.lock.Close())
 }
+
+// sweep removes what clusters have left whose process was killed; their machines have died with it.
+func sweep(ctx context.Context, dir string) error {
+	left, err := filepath.Glob(filepath.Join(dir, prefix+"*"))
+	if err != nil {
+		return err
+	}
+	for _, dead := range left {
+		f, err := os.Open(dead)
+		if err != nil {
+			continue // its owner has just removed it
+		}
+		if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
+			c := &Cluster{name: filepath.Base(dead), dir: dead}
+			machines, _ := os.ReadDir(dead)
+			for _, m := range machines {
+				_ = c.machine(m.Name()).remove(ctx) // as much as there is of it
+			}
+			_ = run(ctx, "ip", "netns", "delete", c.name)
+			err = os.RemoveAll(dead)
+		}
+		if err := errors.Join(err, f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lock waits until no other process holds the lock of a folder, and holds it until the file is closed.
+func lock(ctx context.Context, dir string) (*os.File, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	err = Await(ctx, lockPatience, func() error { return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) })
+	if err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("lock %s: %w", dir, err)
+	}
+	return f, nil
+}
+
+// lockPatience is how long another process may take to make a system.
+const lockPatience = 10 * time.Minute

@@ -19,22 +19,28 @@ type Machine struct {
 	Name string
 	Addr netip.Addr // on the underlay
 
-	dir    string // its layers; root is where they are mounted
-	groups []string
-	nspawn *exec.Cmd
-	ended  chan struct{} // closed when nspawn has ended
-	leader int           // pid of the machine's first process
+	cluster string // name
+	dir     string // its layers; root is where they are mounted
+	groups  []string
+	nspawn  *exec.Cmd
+	ended   chan struct{} // closed when nspawn has ended
+	leader  int           // pid of the machine's first process
 }
 
 // underlayBits is the prefix length of the underlay.
 const underlayBits = 24
 
+// machine returns one that has nothing yet.
+func (c *Cluster) machine(name string) *Machine {
+	return &Machine{Name: name, cluster: c.name, dir: filepath.Join(c.dir, name), groups: controlGroups()}
+}
+
 // newMachine mounts the layers of a machine that is to be started.
-func newMachine(ctx context.Context, name string, addr netip.Addr, dir, base string) (*Machine, error) {
-	m := &Machine{Name: name, Addr: addr, dir: filepath.Join(dir, name)}
-	var err error
-	if m.groups, err = controlGroups(); err != nil {
-		return nil, err
+func (c *Cluster) newMachine(ctx context.Context, name string, addr netip.Addr, base string) (*Machine, error) {
+	m := c.machine(name)
+	m.Addr = addr
+	if len(m.groups) == 0 {
+		return nil, errors.New("no hierarchy of control groups of version 2 is mounted below " + controlGroupRoot)
 	}
 	for _, d := range []string{"upper", "work", "root", "docker", "containerd"} {
 		if err := os.MkdirAll(filepath.Join(m.dir, d), 0o755); err != nil {
@@ -54,19 +60,19 @@ func (m *Machine) Write(path, text string, mode os.FileMode) error {
 	return errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), mode))
 }
 
-func (m *Machine) namespace() string { return underlay + "-" + m.Name }
+func (m *Machine) namespace() string { return m.cluster + "-" + m.Name }
 
 // plug gives the machine a new network: what a machine that starts finds.
 func (m *Machine) plug(ctx context.Context) error {
 	ns := m.namespace()
 	// Of the last run. The cable goes by name, because the kernel takes a namespace apart some time after it is deleted.
-	_ = run(ctx, "ip", "-n", underlay, "link", "delete", m.Name)
+	_ = run(ctx, "ip", "-n", m.cluster, "link", "delete", m.Name)
 	_ = run(ctx, "ip", "netns", "delete", ns)
 	for _, command := range []string{
 		"ip netns add " + ns,
 		"ip -n " + ns + " link set lo up",
-		fmt.Sprintf("ip -n %s link add eth0 type veth peer name %s netns %s", ns, m.Name, underlay),
-		fmt.Sprintf("ip -n %s link set %s master br0 up", underlay, m.Name),
+		fmt.Sprintf("ip -n %s link add eth0 type veth peer name %s netns %s", ns, m.Name, m.cluster),
+		fmt.Sprintf("ip -n %s link set %s master br0 up", m.cluster, m.Name),
 	} {
 		if err := run(ctx, strings.Fields(command)...); err != nil {
 			return err

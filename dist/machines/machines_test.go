@@ -10,15 +10,17 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"flanneld/dist/machines"
+	"flanneld/lab"
 )
 
-var work = flag.String("work", "../../build/machines", "`folder` for the machines' systems; what is expensive in it is kept for the next run")
+var work = flag.String("work", "../../.cache/machines", "`folder` for the machines' systems; what is expensive in it is kept for the next run")
 
 const network = `{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}}`
 
@@ -44,14 +46,16 @@ func TestThreeMachines(t *testing.T) {
 		{"with etcd, containers on all three reach one another", s.join},
 		{"the daemon is confined", s.confined},
 		{"the network services leave the device alone", s.unmanaged},
-		{"one machine loses its power", s.rebootOne},
+		{"NetworkManager leaves the device alone", s.networkManager},
+		{"one machine is rebooted", s.rebootOne},
 		{"all machines lose their power", s.rebootAll},
-		{"all machines are shut down and come back without etcd, which is late", s.rebootWithoutEtcd},
+		{"all machines lose their power and come back without etcd, which is late", s.rebootWithoutEtcd},
 		{"a second network, of the udp backend, runs beside the first and is restarted without loss", s.secondNetwork},
 		{"docker is restarted when the subnet has changed, if asked to be", s.restart},
 		{"an upgrade under traffic loses nothing", s.upgrade},
 		{"the image runs", s.image},
 		{"a removal leaves the traffic, a purge leaves nothing", s.remove},
+		{"the packages of the other kind do the same", s.rpm},
 	} {
 		start := time.Now()
 		if !t.Run(step.name, step.do) {
@@ -78,28 +82,44 @@ func (s *story) furnish(t *testing.T) {
 	}
 	t.Logf("%5.1f s  system", time.Since(start).Seconds())
 	start = time.Now()
-	etcd := filepath.Join(dir, "etcd")
-	must(t, "../..", "go", "build", "-o", etcd, "./lab/etcd")
-	files := map[string]string{"/srv/box.tar": box(t, dir)}
-	program := filepath.Join(dir, "release")
-	must(t, "../release", "go", "build", "-o", program, ".")
-	for v, kinds := range map[string]string{"v0.1.0": "deb", "v0.2.0": "deb,image"} {
-		out := filepath.Join(dir, v)
-		must(t, ".", program, "-root", "../..", "-o", out, "-arch", "amd64", "-version", v, "-kinds", kinds)
-		debs, _ := filepath.Glob(filepath.Join(out, "*.deb"))
-		for _, deb := range debs {
-			files["/srv/"+v+"/"+filepath.Base(deb)] = deb
-		}
-	}
-	files["/srv/image.tar"] = filepath.Join(dir, "v0.2.0", "flanneld-0.2.0-image.tar")
+	etcd, files := build(t)
 	t.Logf("%5.1f s  programs and packages", time.Since(start).Seconds())
-	s.Cluster, err = machines.New(s.ctx, machines.Options{Dir: filepath.Join(dir, "cluster"), Base: base, Etcd: etcd, Files: files, Count: 3})
+	s.Cluster, err = machines.New(s.ctx, machines.Options{Dir: dir, Base: base, Etcd: etcd, Files: files, Count: 3})
 	if s.Cluster != nil {
 		t.Cleanup(func() { s.cleanUp(t) })
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// build returns etcd and what else is to be on every machine: the packages of two versions, the image, and one of a container.
+func build(t *testing.T) (etcd string, files map[string]string) {
+	t.Helper()
+	dir := t.TempDir()
+	etcd = filepath.Join(dir, "etcd")
+	must(t, "../..", "go", "build", "-o", etcd, "./lab/etcd")
+	box, err := lab.PodArchive()
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "box.tar"), box, 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	files = map[string]string{"/srv/box.tar": filepath.Join(dir, "box.tar"), "/srv/image.tar": filepath.Join(dir, "v0.2.0", "flanneld-0.2.0-image.tar")}
+	program := filepath.Join(dir, "release")
+	must(t, "../release", "go", "build", "-o", program, ".")
+	for v, kinds := range map[string]string{"v0.1.0": "deb,rpm", "v0.2.0": "deb,rpm,image"} {
+		out := filepath.Join(dir, v)
+		must(t, ".", program, "-root", "../..", "-o", out, "-arch", runtime.GOARCH, "-version", v, "-kinds", kinds)
+		for _, pattern := range []string{"*.deb", "*.rpm"} {
+			packages, _ := filepath.Glob(filepath.Join(out, pattern))
+			for _, p := range packages {
+				files["/srv/"+v+"/"+filepath.Base(p)] = p
+			}
+		}
+	}
+	return etcd, files
 }
 
 // cleanUp removes the machines; after a failure it shows first what they have to say.
@@ -126,32 +146,6 @@ func must(t *testing.T, dir, name string, args ...string) string {
 		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
 	}
 	return string(out)
-}
-
-// box makes the root of a container that can sleep: busybox and its libraries.
-func box(t *testing.T, dir string) string {
-	t.Helper()
-	shell, err := exec.LookPath("busybox")
-	if err != nil {
-		t.Fatal(err)
-	}
-	root := t.TempDir()
-	files := []string{shell}
-	for _, word := range strings.Fields(must(t, ".", "ldd", shell)) {
-		if strings.HasPrefix(word, "/") {
-			files = append(files, word)
-		}
-	}
-	for _, f := range files {
-		to := filepath.Join(root, f)
-		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		must(t, ".", "cp", "-L", f, to)
-	}
-	tar := filepath.Join(dir, "box.tar")
-	must(t, root, "tar", "--numeric-owner", "--owner=0", "--group=0", "-cf", tar, ".")
-	return tar
 }
 
 // sh runs a script in a machine, which must succeed.

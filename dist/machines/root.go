@@ -4,9 +4,7 @@ package machines
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,14 +13,19 @@ import (
 
 const suite = "bookworm"
 
-// included are the packages of every machine beside the minimal system. docker brings containerd and ctr.
+// included are the packages of every machine beside the minimal system. docker brings containerd and ctr; rpm is there to try our packages of its kind.
 const (
 	included = "systemd,systemd-sysv,udev,dbus,iproute2,iptables,nftables,iputils-ping,procps,netbase"
-	added    = "docker.io"
+	added    = "docker.io network-manager rpm"
 )
 
 // Root returns a folder with a system that machines share as their lowest layer. It is made once, and kept in dir.
 func Root(ctx context.Context, dir string) (string, error) {
+	making, err := lock(ctx, dir)
+	if err != nil {
+		return "", err
+	}
+	defer making.Close()
 	root := filepath.Join(dir, suite)
 	stamp := filepath.Join(root, ".complete")
 	want := included + " " + added + "\n"
@@ -39,7 +42,7 @@ func Root(ctx context.Context, dir string) (string, error) {
 		{"debootstrap", "--variant=minbase", "--include=" + included, suite, root},
 		{"chroot", root, "sh", "-c", `printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d && chmod +x /usr/sbin/policy-rc.d && apt-get update -q &&
 			DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends ` + added + ` &&
-			rm /usr/sbin/policy-rc.d && systemctl enable systemd-networkd && apt-get clean && rm -f /etc/resolv.conf`},
+			rm /usr/sbin/policy-rc.d && systemctl enable systemd-networkd && systemctl disable NetworkManager && apt-get clean && rm -f /etc/resolv.conf`},
 	} {
 		if err := run(ctx, command...); err != nil {
 			return "", err
@@ -68,22 +71,14 @@ func lastLines(text string, n int) string {
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
+const controlGroupRoot = "/sys/fs/cgroup"
+
 // controlGroups returns the folders of the hierarchies in which a machine needs a group of its own.
-func controlGroups() ([]string, error) {
-	const root = "/sys/fs/cgroup"
-	if _, err := os.Stat(root + "/cgroup.controllers"); err == nil {
-		return []string{root}, nil
-	}
-	var found []string
-	for _, dir := range []string{root + "/unified", root + "/systemd"} {
+func controlGroups() (found []string) {
+	for _, dir := range []string{controlGroupRoot, controlGroupRoot + "/unified", controlGroupRoot + "/systemd"} {
 		if _, err := os.Stat(dir + "/cgroup.procs"); err == nil {
 			found = append(found, dir)
-		} else if !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
 		}
 	}
-	if len(found) == 0 {
-		return nil, errors.New("no cgroup2 hierarchy is mounted below " + root)
-	}
-	return found, nil
+	return found
 }

@@ -3,6 +3,7 @@
 package machines_test
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"flanneld/dist/machines"
+	"flanneld/lab"
 )
 
 func (s *story) install(t *testing.T) {
@@ -94,7 +96,7 @@ func (s *story) join(t *testing.T) {
 		if err := s.settled(m, "flanneld.service", "docker.service"); err != nil {
 			return err
 		}
-		_, err := m.Run(s.ctx, "sh", "-ec", "docker import /srv/box.tar box >/dev/null; docker run --detach --restart=always --stop-timeout=1 --name=box box busybox sleep 1000000")
+		_, err := m.Run(s.ctx, "sh", "-ec", "docker load --quiet --input /srv/box.tar; docker run --detach --restart=always --stop-timeout=1 --name=box "+lab.PodImage)
 		return err
 	})
 	for _, m := range s.Machines {
@@ -103,7 +105,7 @@ func (s *story) join(t *testing.T) {
 		if a, err := netip.ParseAddr(address); err != nil || !subnet.Contains(a) {
 			t.Errorf("%s: container has %q, want an address in %s", m.Name, address, subnet)
 		}
-		if mtu := s.sh(t, m, "docker exec box busybox cat /sys/class/net/eth0/mtu"); mtu != "1450" {
+		if mtu := s.sh(t, m, "docker exec box /bin/busybox cat /sys/class/net/eth0/mtu"); mtu != "1450" {
 			t.Errorf("%s: MTU of the container is %s, want 1450", m.Name, mtu)
 		}
 		s.containers[m] = address
@@ -167,6 +169,33 @@ func (s *story) unmanaged(t *testing.T) {
 	}
 }
 
+// networkManager runs the real one on a machine, with our file and without it. Not the other way round: it remembers over a restart what
+// it has managed.
+func (s *story) networkManager(t *testing.T) {
+	m := s.Machines[0]
+	const file = "/usr/lib/NetworkManager/conf.d/flannel.conf"
+	s.sh(t, m, "systemctl start NetworkManager")
+	managed := func(want string) {
+		t.Helper()
+		err := machines.Await(s.ctx, 20*time.Second, func() error {
+			got, err := m.Run(s.ctx, "nmcli", "--get-values", "GENERAL.NM-MANAGED", "device", "show", "flannel.1")
+			if err == nil && got != want {
+				err = fmt.Errorf("managed by NetworkManager: %s, want %s", got, want)
+			}
+			return err
+		})
+		if err != nil {
+			devices, _ := m.Run(s.ctx, "nmcli", "device")
+			t.Errorf("%v\n%s", err, devices)
+		}
+	}
+	managed("no")
+	s.connected(t)
+	s.sh(t, m, "mv "+file+" /tmp/flannel.conf; systemctl restart NetworkManager")
+	managed("yes")
+	s.sh(t, m, "systemctl stop NetworkManager; mv /tmp/flannel.conf "+file)
+}
+
 // kept checks that every machine has the subnet that it had.
 func (s *story) kept(t *testing.T, before []string) {
 	t.Helper()
@@ -175,10 +204,10 @@ func (s *story) kept(t *testing.T, before []string) {
 	}
 }
 
+// rebootOne reboots in good order; the other steps take the power away.
 func (s *story) rebootOne(t *testing.T) {
 	before, m := s.subnets(t), s.Machines[1]
-	m.Kill()
-	if err := m.Start(s.ctx); err != nil {
+	if err := errors.Join(m.PowerOff(s.ctx), m.Start(s.ctx)); err != nil {
 		t.Fatal(err)
 	}
 	s.connected(t)
@@ -198,9 +227,7 @@ func (s *story) rebootAll(t *testing.T) {
 func (s *story) rebootWithoutEtcd(t *testing.T) {
 	before := s.subnets(t)
 	s.each(t, func(m *machines.Machine) error {
-		if err := m.PowerOff(s.ctx); err != nil {
-			return err
-		}
+		m.Kill()
 		if err := os.Remove(filepath.Join(m.Root(), machines.EtcdSwitch)); err != nil {
 			return err
 		}
@@ -291,100 +318,4 @@ func (s *story) restart(t *testing.T) {
 	}
 	s.connected(t)
 	s.sh(t, m, "systemctl stop flannel-docker-restart.path")
-}
-
-func (s *story) upgrade(t *testing.T) {
-	before := s.subnets(t)
-	type traffic struct {
-		out string
-		err error
-	}
-	from, to := s.Machines[0], s.Machines[1]
-	done := make(chan traffic, 1)
-	go func() {
-		out, err := s.ping(from, s.containers[to], "-q", "-i", "0.01", "-c", "1000")
-		done <- traffic{out, err}
-	}()
-	s.each(t, func(m *machines.Machine) error {
-		if _, err := m.Run(s.ctx, "sh", "-c", "apt-get install -q -y --no-install-recommends /srv/v0.2.0/*.deb"); err != nil {
-			return err
-		}
-		if err := s.settled(m, "flanneld.service"); err != nil {
-			return err
-		}
-		return machines.Await(s.ctx, 30*time.Second, func() error {
-			out, err := m.Run(s.ctx, "sh", "-c", `readlink /proc/$(systemctl show --property=MainPID --value flanneld)/exe`)
-			if err == nil && out != "/usr/bin/flanneld" {
-				err = fmt.Errorf("%s: the old program still runs: %s", m.Name, out)
-			}
-			return err
-		})
-	})
-	if v := s.sh(t, from, "flanneld -version"); v != "v0.2.0" {
-		t.Errorf("version %s, want v0.2.0", v)
-	}
-	got := <-done
-	if got.err != nil || !lossless.MatchString(got.out) {
-		t.Errorf("pings: %v\n%s", got.err, got.out)
-	}
-	t.Log(lossless.FindString(got.out))
-	s.connected(t)
-	s.kept(t, before)
-}
-
-func (s *story) image(t *testing.T) {
-	out := s.sh(t, s.Machines[0], `ctr image import --index-name localhost/flanneld:test /srv/image.tar >/dev/null
-		name=$(ctr image list --quiet | grep flanneld | head -n 1)
-		ctr run --rm --net-host --cpu-shares=0 "$name" v /usr/bin/flanneld -version`)
-	if out != "v0.2.0" {
-		t.Errorf("the image says %q, want v0.2.0", out)
-	}
-	// As Kubernetes runs it: privileged, on the host's network, with the folders of the host; and the CNI plugin by an init container.
-	m := s.Machines[0]
-	s.sh(t, m, `systemctl stop flanneld
-		name=$(ctr image list --quiet | grep flanneld | head -n 1)
-		endpoints=$(sed -n 's/^FLANNELD_ETCD_ENDPOINTS=//p' /etc/flannel/flanneld.conf)
-		mount() { echo --mount "type=bind,src=$1,dst=$2,options=rbind:rw"; }
-		mkdir -p /tmp/cni-bin
-		ctr run --rm --cpu-shares=0 $(mount /tmp/cni-bin /host/opt/cni/bin) "$name" i /usr/bin/install-cni
-		cmp /tmp/cni-bin/flannel /opt/cni/bin/flannel
-		ctr run --detach --privileged --net-host --cpu-shares=0 $(mount /run/flannel /run/flannel) $(mount /var/lib/flannel /var/lib/flannel) \
-			"$name" f /usr/bin/flanneld -etcd-endpoints="$endpoints" -iface=eth0 -ip-masq`)
-	err := machines.Await(s.ctx, 20*time.Second, func() error {
-		out, err := m.Run(s.ctx, "flannelctl", "status", "--output=json")
-		if err == nil && !strings.Contains(strings.ReplaceAll(out, " ", ""), `"ready":true`) {
-			err = fmt.Errorf("status: %s", out)
-		}
-		return err
-	})
-	if err != nil {
-		t.Error(err)
-	}
-	s.sh(t, m, "ctr task kill --signal TERM f; while ctr task list | grep -q '^f .*RUNNING'; do sleep 0.1; done; ctr container delete f; systemctl start flanneld")
-	s.connected(t)
-}
-
-func (s *story) remove(t *testing.T) {
-	m, other := s.Machines[2], s.Machines[0]
-	s.sh(t, m, "apt-get remove -q -y flanneld")
-	if out, err := s.ping(other, s.containers[m], "-c", "3", "-i", "0.1", "-W", "1"); err != nil {
-		t.Errorf("after the removal: %v\n%s", err, out)
-	}
-	s.sh(t, m, `rm -r /etc/systemd/system/docker.service.d /etc/docker/daemon.json; systemctl daemon-reload
-		apt-get purge -q -y flanneld flannel-cni-plugin`)
-	if left := without(s.files(t, m), s.before[m]); len(left) > 0 {
-		t.Errorf("files that are left: %v", left)
-	}
-	out := s.sh(t, m, "ip -o link; ip route; nft list tables; ls /run")
-	if strings.Contains(out, "flannel") {
-		t.Errorf("left in the kernel or in /run:\n%s", out)
-	}
-	s.sh(t, other, "docker rm --force box; FLANNEL_CLEAN=yes apt-get remove -q -y flanneld")
-	if out := s.sh(t, other, "ip -o link; ip route; nft list tables"); strings.Contains(out, "flannel") {
-		t.Errorf("left after a removal with FLANNEL_CLEAN=yes:\n%s", out)
-	}
-	s.sh(t, other, "apt-get install -q -y --no-install-recommends /srv/v0.2.0/flanneld_*.deb")
-	if err := s.settled(other, "flanneld.service"); err != nil {
-		t.Errorf("installed again: %v", err)
-	}
 }
