@@ -118,9 +118,9 @@ func (s countingStore) Create(ctx context.Context, r subnet.Record, id subnet.Le
 	return e, err
 }
 
-func (s countingStore) Update(ctx context.Context, old subnet.Entry, r subnet.Record, id subnet.LeaseID) (subnet.Entry, error) {
+func (s countingStore) Update(ctx context.Context, old subnet.Entry, r subnet.Record, id subnet.LeaseID, claims ...subnet.Entry) (subnet.Entry, error) {
 	s.crowd.requests.Add(1)
-	return s.Store.Update(ctx, old, r, id)
+	return s.Store.Update(ctx, old, r, id, claims...)
 }
 
 func (s countingStore) KeepAlive(ctx context.Context, id subnet.LeaseID) (time.Duration, error) {

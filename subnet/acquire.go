@@ -60,11 +60,11 @@ func (m *Manager) takeOver(ctx context.Context, e Entry) error {
 		return err
 	}
 	m.log.Info("taking over the record of a host that had this address and is gone", "key", e.Key, "host", e.Host)
-	if e, err = m.store.Update(ctx, e, m.record(e.Prefixes()), id); err != nil {
+	if e, err = m.overwrite(ctx, e, m.record(e.Prefixes()), id); err != nil {
 		return err
 	}
 	m.hold(e)
-	return nil
+	return m.tidy(ctx)
 }
 
 // sameAddress returns the records of other hosts, known by an identity, that name our address, sorted by key. Ours under

@@ -7,37 +7,28 @@ import (
 	"time"
 )
 
-// claim is our open question whether the owner of a record lives.
+// claim is our question whether the owner of a record lives.
 //
 //	Create claim ──▶ owner deletes it ──▶ refused ──▶ asked again later
-//	      └────────▶ claimWait passes, it still stands ──▶ granted: the record may be taken over now
+//	      └────────▶ claimWait passes ──▶ the record may be taken over by a write that needs the claim to stand
 type claim struct {
 	target int64 // revision of the record in question
 	asked  Entry
 	expiry time.Time // of the claim's own store lease
-	// until is, while the claim is open, when silence counts as consent; when it is granted, how long that holds;
-	// when it is refused, when to ask again.
-	until  time.Time
-	answer claimAnswer
+	// until is when silence counts as consent; of a claim that is refused, when to ask again.
+	until   time.Time
+	refused bool
 }
-
-type claimAnswer uint8
-
-const (
-	claimOpen claimAnswer = iota
-	claimRefused
-	claimGranted
-)
 
 const (
 	claimWait  = 3 * time.Second
 	claimTTL   = 30 * time.Second
 	claimAgain = time.Minute
-	claimHolds = time.Second // after that the owner may have come back
 )
 
 // mayTake reports whether no owner of these records has answered a claim to it; false: not known yet, or one has, which is
-// then shown. All are asked at the same time, and consent holds for a moment only: an owner may come back.
+// then shown. All are asked at the same time. An owner may come back until the moment of the write, and a watch that lags does not show it:
+// what is written then must go by the claim, see overwrite and drop.
 func (m *Manager) mayTake(ctx context.Context, records ...Entry) (bool, error) {
 	var wait time.Time
 	all := true
@@ -49,19 +40,30 @@ func (m *Manager) mayTake(ctx context.Context, records ...Entry) (bool, error) {
 		if until.After(wait) {
 			wait = until
 		}
-		c := m.claims[e.Key]
-		all = all && c != nil && c.answer != claimRefused
+		all = all && len(m.consent(e)) > 0
 	}
 	if !all || wait.After(time.Now()) {
 		m.settleAt = wait
 		return false, nil
 	}
-	for _, e := range records {
-		if ok, err := m.silence(ctx, m.claims[e.Key]); !ok || err != nil {
-			return false, err
-		}
-	}
 	return true, nil
+}
+
+// consent returns the claim to a record, if there is one that nobody has answered.
+func (m *Manager) consent(e Entry) []Entry {
+	if c := m.claims[e.Key]; c != nil && c.target == e.Revision && !c.refused {
+		return []Entry{c.asked}
+	}
+	return nil
+}
+
+// overwrite replaces a record, by our claim to it if we have made one.
+func (m *Manager) overwrite(ctx context.Context, old Entry, r Record, id LeaseID) (Entry, error) {
+	e, err := m.store.Update(ctx, old, r, id, m.consent(old)...)
+	if err == nil {
+		delete(m.claims, old.Key)
+	}
+	return e, err
 }
 
 // asked returns when the claim to a record is decided, and opens one if there is none. A record of our own identity whose owner
@@ -71,51 +73,24 @@ func (m *Manager) asked(ctx context.Context, e Entry) (time.Time, error) {
 	switch {
 	case c == nil, c.target != e.Revision:
 		return m.ask(ctx, e)
-	case c.answer == claimRefused && e.Identity == m.o.Identity:
+	case c.refused && e.Identity == m.o.Identity:
 		m.log.Error("the identity of this host belongs to a living host, probably a cloned disk: taking a new one", "holder", e.Record.String())
 		return time.Time{}, ErrCloned
-	case c.answer == claimRefused && now.Before(c.until):
+	case c.refused && now.Before(c.until):
 		m.setWaiting(fmt.Sprintf("the public IP of this host is that of the living host %s: give one of them another address (-iface, -public-ip)", e.Record))
 		return c.until, nil
-	case c.answer == claimOpen && now.Before(c.expiry):
+	case !c.refused && now.Before(c.expiry):
 		return c.until, nil
-	case c.answer == claimGranted && now.Before(c.until):
-		return now, nil
 	}
 	return m.ask(ctx, e)
 }
 
-// silence makes sure that a claim that nobody has answered still stands, which a watch that lags does not prove.
-func (m *Manager) silence(ctx context.Context, c *claim) (bool, error) {
-	if c.answer == claimGranted {
-		return true, nil
+// answered notes that a claim does not stand any more. One that may have expired was not refused.
+func (c *claim) answered() {
+	if time.Now().Before(c.expiry) {
+		c.refused, c.until = true, time.Now().Add(claimAgain)
 	}
-	asked, err := m.store.Update(ctx, c.asked, c.asked.Record, c.asked.LeaseID)
-	conflict := (*ConflictError)(nil)
-	switch {
-	case errors.As(err, &conflict) && conflict.Current != nil && conflict.Current.Equal(c.asked.Record):
-		c.asked = *conflict.Current // the answer to an earlier try was lost
-		m.settleAt = time.Now()
-		return false, nil
-	case errors.As(err, &conflict):
-		c.refused()
-		m.settleAt = time.Now()
-		return false, nil
-	case errors.Is(err, ErrLeaseGone):
-		c.expiry = time.Time{}
-		m.settleAt = time.Now()
-		return false, nil
-	case err != nil:
-		return false, err
-	}
-	c.answer, c.until = claimGranted, time.Now().Add(claimHolds)
-	if err := m.store.Delete(ctx, asked); err != nil {
-		m.log.Debug("claim left to expire", "key", asked.Key, "error", err)
-	}
-	return true, nil
 }
-
-func (c *claim) refused() { c.answer, c.until = claimRefused, time.Now().Add(claimAgain) }
 
 // ask opens a claim and returns when it is decided.
 func (m *Manager) ask(ctx context.Context, e Entry) (time.Time, error) {
@@ -149,14 +124,39 @@ func (m *Manager) ask(ctx context.Context, e Entry) (time.Time, error) {
 	return c.until, nil
 }
 
-// heardOfClaim notes the refusal of a claim of ours. One that may have expired was not refused.
+// heardOfClaim takes in that a claim of ours was deleted.
 func (m *Manager) heardOfClaim(ev Event) {
 	for _, c := range m.claims {
-		if c.answer == claimOpen && ev.Deleted == c.asked.Key && ev.Revision > c.asked.Revision && time.Now().Before(c.expiry) {
-			c.refused()
+		if ev.Deleted == c.asked.Key && ev.Revision > c.asked.Revision && !c.refused {
+			c.answered()
 			m.settleAt = time.Now()
 		}
 	}
+}
+
+// lostClaim reports whether a write did not happen because a claim of ours does not stand any more.
+func (m *Manager) lostClaim(conflict *ConflictError) bool {
+	for _, c := range m.claims {
+		if conflict.Key == c.asked.Key {
+			c.answered()
+			c.expiry = time.Time{} // not to be gone by again
+			return true
+		}
+	}
+	return false
+}
+
+// withdraw deletes the claims of ours that were not needed in the end.
+func (m *Manager) withdraw(ctx context.Context) {
+	for _, c := range m.claims {
+		if c.refused || !time.Now().Before(c.expiry) {
+			continue
+		}
+		if err := m.store.Delete(ctx, c.asked); err != nil {
+			m.log.Debug("claim left to expire", "key", c.asked.Key, "error", err)
+		}
+	}
+	clear(m.claims)
 }
 
 // claimed returns the claim of another to the record that we hold.

@@ -113,6 +113,43 @@ func TestAnOwnerThatComesBackBeforeItsRecordIsTakenKeepsIt(t *testing.T) {
 	})
 }
 
+// TestATakeoverThatArrivesLateTakesNothingFromAnOwnerThatIsBack sends the write by which a record would change hands while its owner
+// is away, and has it arrive when that is long back.
+func TestATakeoverThatArrivesLateTakesNothingFromAnOwnerThatIsBack(t *testing.T) {
+	const lateBy = 10 * time.Second
+	for _, moved := range []bool{false, true} { // the heir has the address; the clone has another
+		network(t, func(t *testing.T, s *subnettest.Server) {
+			h := newHost(t, s, 1).start()
+			after(0)
+			first := h.subnet()
+			h.client.Cut(true)
+			other := newHost(t, s, 2)
+			if other.id = h.id; !moved {
+				other.id, other.address = "id2", h.address
+			}
+			sent := false
+			other.client.OnCall(func(method string) (f subnettest.Fault) {
+				if method == "Update" || method == "Delete" {
+					sent, f.Delay = true, lateBy
+				}
+				return f
+			})
+			other.start()
+			after(4 * time.Second)
+			if !sent {
+				t.Fatal("the record was not taken over yet")
+			}
+			h.client.Cut(false)
+			after(2 * lateBy)
+			if e, _ := recordOf(s, first); e.Host != "host1" || h.subnet() != first || h.manager.Status().Lost {
+				t.Errorf("record %+v, subnet %s", e, h.subnet())
+			}
+			h.quit()
+			_ = other.quit() // the clone has ended
+		})
+	}
+}
+
 func TestARecordThatIsTakenOverDoesNotLiveOnItsFormerOwnersLease(t *testing.T) {
 	network(t, func(t *testing.T, s *subnettest.Server) {
 		h := newHost(t, s, 1).start()

@@ -2,9 +2,11 @@ package subnet
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 )
 
 // A host has one subnet of each family, in one record. When one of the pair must be another, or the network gets or loses a
@@ -83,19 +85,26 @@ func (m *Manager) regrow(ctx context.Context, old Entry) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	var kept time.Time // when to renew what we have, while we wait for the rest
+	if id != 0 {
+		kept = m.renewAt
+	}
 	prefixes, ok := m.choose(old)
 	if !ok {
-		if id != 0 {
-			m.settleAt = m.renewAt // what we have stays alive while we wait for the rest
-		}
+		m.settleAt = kept
 		return true, nil
 	}
 	if len(prefixes) < len(m.pools()) && !slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return !slices.Contains(old.Prefixes(), p) }) {
 		prefixes = old.Prefixes() // what is left of our pair stands there: for the rest everybody goes by the older record
 	}
 	e, want := old, m.record(prefixes)
+	if why := m.disputed(prefixes, old); why != "" && want.Key() != old.Key {
+		m.setWaiting(why)
+		m.settleAt = kept
+		return true, nil
+	}
 	if !old.Equal(want) || id != old.LeaseID {
-		if e, err = m.store.Update(ctx, old, want, id); err != nil {
+		if e, err = m.overwrite(ctx, old, want, id); err != nil {
 			return false, err
 		}
 	}
@@ -104,6 +113,22 @@ func (m *Manager) regrow(ctx context.Context, old Entry) (bool, error) {
 	}
 	m.hold(e)
 	return true, m.tidy(ctx)
+}
+
+// disputed says why a record of ours must keep its key for now: a younger record has one of the subnets, too. As long as ours stands everybody
+// goes by it; under another key it would be the younger one. Empty: it need not.
+func (m *Manager) disputed(prefixes []netip.Prefix, old Entry) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for e := range m.table.living.all() {
+		for _, l := range e.Leases {
+			if e.Key != old.Key && !m.strayLocked(*e) && slices.Contains(prefixes, l.Subnet) && slices.Contains(old.Prefixes(), l.Subnet) {
+				return fmt.Sprintf("the subnet %s of this host is also in the record %s of %s: delete that",
+					l.Subnet, strings.TrimPrefix(e.Key, SubnetsFolder), e.Record)
+			}
+		}
+	}
+	return ""
 }
 
 // hasRival reports whether an older record has one of the subnets of ours. All hosts go by the older record. Such a pair

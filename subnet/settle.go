@@ -48,7 +48,9 @@ func (m *Manager) try(ctx context.Context) error {
 		m.mu.Lock()
 		m.table.learn(conflict)
 		m.mu.Unlock()
-		m.seed += "+" // whoever lost a race to a neighbour in hash order starts elsewhere
+		if !m.lostClaim(conflict) {
+			m.seed += "+" // whoever lost a race to a neighbour in hash order starts elsewhere
+		}
 		m.pace.tried(racePause)
 		m.settleAt = time.Now()
 	default:
@@ -200,7 +202,7 @@ func (m *Manager) confirm(ctx context.Context, own Entry) (bool, error) {
 		return false, err
 	}
 	if !own.Equal(want) || id != own.LeaseID {
-		if own, err = m.store.Update(ctx, own, want, id); err != nil {
+		if own, err = m.overwrite(ctx, own, want, id); err != nil {
 			return false, err
 		}
 	}
@@ -306,7 +308,6 @@ func (m *Manager) renew(ctx context.Context) {
 func (m *Manager) hold(e Entry) {
 	fresh := m.wrote == nil || m.wrote.Key() != e.Key
 	m.held, m.wrote = &e, &e.Record
-	clear(m.claims)
 	m.mu.Lock()
 	m.table.put(&e)
 	whole := m.fitsLocked(e.Record) && len(m.lossesLocked(e.Leases, e.Key)) == 0
@@ -327,6 +328,7 @@ func (m *Manager) hold(e Entry) {
 // tidy deletes other records that carry our identity and address: left behind by a write whose answer was lost, or by an
 // earlier network configuration. Reservations stay. Those with another address are named: their host may live.
 func (m *Manager) tidy(ctx context.Context) error {
+	m.withdraw(ctx)
 	m.noteTwins()
 	for _, e := range m.strays() {
 		m.log.Info("deleting an old record of this host", "key", e.Key)
@@ -337,11 +339,12 @@ func (m *Manager) tidy(ctx context.Context) error {
 	return nil
 }
 
-// drop deletes a record.
+// drop deletes a record, by our claim to it if we have made one.
 func (m *Manager) drop(ctx context.Context, e Entry) error {
-	if err := m.store.Delete(ctx, e); err != nil {
+	if err := m.store.Delete(ctx, e, m.consent(e)...); err != nil {
 		return err
 	}
+	delete(m.claims, e.Key)
 	m.mu.Lock()
 	m.table.remove(e.Key)
 	m.mu.Unlock()

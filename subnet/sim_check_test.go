@@ -1,6 +1,7 @@
 package subnet_test
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -182,7 +183,24 @@ func (s *sim) without() (out []*simHost) {
 }
 
 func (s *sim) waiting() []*simHost {
-	return slices.DeleteFunc(s.without(), func(h *simHost) bool { return h.holds(h.manager.View()) })
+	return slices.DeleteFunc(s.without(), func(h *simHost) bool { return h.holds(h.manager.View()) || s.disputed(h) })
+}
+
+// disputed reports whether a record has a subnet that an older one of this host has: the older one must keep its key until the younger goes.
+func (s *sim) disputed(h *simHost) bool {
+	older := map[netip.Prefix]bool{}
+	entries := s.server.Entries()
+	slices.SortFunc(entries, func(a, b subnet.Entry) int { return cmp.Compare(a.Created, b.Created) })
+	for _, e := range entries {
+		ours := e.Identity == h.id || e.Identity == "" && addressOf(e.Record) == h.address
+		for _, p := range e.Prefixes() {
+			if !ours && older[p] {
+				return true
+			}
+			older[p] = older[p] || ours && !e.Claim
+		}
+	}
+	return false
 }
 
 // holds reports whether a host waits for a subnet that it has lost.
@@ -210,7 +228,7 @@ func (s *sim) checkRest(h *simHost) {
 		switch {
 		case holders[false] > 0:
 			lost++
-		case holders[true] == 0:
+		case holders[true] == 0 && !s.disputed(h):
 			s.mistake("host %d waits, and %s, which it has not lost, is not announced", h.n, own.Subnet)
 		}
 	}

@@ -170,14 +170,14 @@ func (s countedStore) Create(ctx context.Context, r subnet.Record, id subnet.Lea
 	return e, err
 }
 
-func (s countedStore) Update(ctx context.Context, old subnet.Entry, r subnet.Record, id subnet.LeaseID) (subnet.Entry, error) {
-	e, err := s.Store.Update(ctx, old, r, id)
+func (s countedStore) Update(ctx context.Context, old subnet.Entry, r subnet.Record, id subnet.LeaseID, claims ...subnet.Entry) (subnet.Entry, error) {
+	e, err := s.Store.Update(ctx, old, r, id, claims...)
 	s.count("update", err)
 	return e, err
 }
 
-func (s countedStore) Delete(ctx context.Context, old subnet.Entry) error {
-	err := s.Store.Delete(ctx, old)
+func (s countedStore) Delete(ctx context.Context, old subnet.Entry, claims ...subnet.Entry) error {
+	err := s.Store.Delete(ctx, old, claims...)
 	s.count("delete", err)
 	return err
 }

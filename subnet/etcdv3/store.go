@@ -216,9 +216,10 @@ func (s *Store) Create(ctx context.Context, r subnet.Record, id subnet.LeaseID) 
 func is6(p netip.Prefix) bool { return p.Addr().Is6() }
 
 // Update implements subnet.Store.
-func (s *Store) Update(ctx context.Context, old subnet.Entry, r subnet.Record, id subnet.LeaseID) (subnet.Entry, error) {
+func (s *Store) Update(ctx context.Context, old subnet.Entry, r subnet.Record, id subnet.LeaseID, claims ...subnet.Entry) (subnet.Entry, error) {
 	key, next := s.prefix+old.Key, s.prefix+r.Key()
-	w := write{what: "update record", record: r, id: id, cond: unchanged(key, old), current: []clientv3.Op{clientv3.OpGet(key)}}
+	w := write{what: "update record", record: r, id: id, replaced: append([]subnet.Entry{old}, claims...)}
+	w.cond, w.before, w.current = s.replacing(old, claims)
 	if next == key {
 		e, err := s.write(ctx, w)
 		e.Created = old.Created
@@ -231,21 +232,34 @@ func (s *Store) Update(ctx context.Context, old subnet.Entry, r subnet.Record, i
 	w.cond = append(w.cond, absent(next))
 	w.current = append([]clientv3.Op{clientv3.OpGet(next)}, w.current...)
 	// Hosts that take in one event after the other must see the new key last, or they forget the subnet that both have.
-	w.before = []clientv3.Op{clientv3.OpDelete(key)}
+	w.before = append(w.before, clientv3.OpDelete(key))
 	w.undo = []clientv3.Op{clientv3.OpPut(key, string(text), clientv3.WithLease(clientv3.LeaseID(old.LeaseID)))}
 	w.alone = true
 	return s.write(ctx, w)
 }
 
+// replacing returns the parts of a transaction that replaces an entry: the condition that it and the claims to it stand unchanged, what
+// deletes the claims, and what reads all of them.
+func (s *Store) replacing(old subnet.Entry, claims []subnet.Entry) (cond []clientv3.Cmp, deletes, reads []clientv3.Op) {
+	key := s.prefix + old.Key
+	cond, reads = unchanged(key, old), []clientv3.Op{clientv3.OpGet(key)}
+	for _, c := range claims {
+		key := s.prefix + c.Key
+		cond, deletes, reads = append(cond, unchanged(key, c)...), append(deletes, clientv3.OpDelete(key)), append(reads, clientv3.OpGet(key))
+	}
+	return cond, deletes, reads
+}
+
 // write is a conditional write of a record.
 type write struct {
-	what    string
-	record  subnet.Record
-	id      subnet.LeaseID
-	cond    []clientv3.Cmp
-	before  []clientv3.Op // done with it
-	undo    []clientv3.Op // undoes before
-	current []clientv3.Op // what reads what stands in the way, the likeliest first
+	what     string
+	record   subnet.Record
+	id       subnet.LeaseID
+	replaced []subnet.Entry // what must stand unchanged: an entry, then claims to it
+	cond     []clientv3.Cmp
+	before   []clientv3.Op // done with it
+	undo     []clientv3.Op // undoes before, but for the claims
+	current  []clientv3.Op // what reads what stands in the way, the likeliest first
 	// alone says that no other record may have one of the prefixes. No comparison can tell that: they are the end of a key, not its
 	// beginning. So the transaction also reads all keys as they are after the write. Of two hosts that write
 	// at the same time the later one finds the other's, and takes its own back.
@@ -267,7 +281,7 @@ func (s *Store) write(ctx context.Context, w write) (subnet.Entry, error) {
 		return subnet.Entry{}, err
 	}
 	if !resp.Succeeded {
-		return subnet.Entry{}, s.conflict(key, resp)
+		return subnet.Entry{}, s.conflict(key, resp, w.replaced...)
 	}
 	rev := resp.Header.Revision
 	e := subnet.Entry{Record: w.record, Key: key, Revision: rev, Created: rev, LeaseID: w.id}
@@ -309,8 +323,9 @@ func (s *Store) takeBack(ctx context.Context, w write, e subnet.Entry, other str
 	return s.conflict(strings.TrimPrefix(other, s.prefix), resp)
 }
 
-// conflict tells what stood there, as the last part of a transaction that failed has read it.
-func (s *Store) conflict(key string, resp *clientv3.TxnResponse) error {
+// conflict tells what stood there, as the last part of a transaction that failed has read it. What stands there as it should, an entry and the
+// claims to it, is not the reason; that one of them does not may be.
+func (s *Store) conflict(key string, resp *clientv3.TxnResponse, expected ...subnet.Entry) error {
 	c := &subnet.ConflictError{Key: key}
 	for _, r := range resp.Responses {
 		kvs := r.GetResponseRange().GetKvs()
@@ -318,6 +333,10 @@ func (s *Store) conflict(key string, resp *clientv3.TxnResponse) error {
 			continue
 		}
 		kv := kvs[0]
+		if i := slices.IndexFunc(expected, func(e subnet.Entry) bool { return s.stands(e, kv) }); i >= 0 {
+			expected = slices.Delete(slices.Clone(expected), i, i+1)
+			continue
+		}
 		c.Key = strings.TrimPrefix(string(kv.Key), s.prefix)
 		if e, err := s.entry(kv); err == nil {
 			c.Current = &e
@@ -327,15 +346,23 @@ func (s *Store) conflict(key string, resp *clientv3.TxnResponse) error {
 		}
 		return c
 	}
+	if len(expected) > 0 && expected[0].Claim { // the entry stands
+		c.Key = expected[0].Key
+	}
 	return c
 }
 
+// stands reports whether an entry stands unchanged; see unchanged.
+func (s *Store) stands(e subnet.Entry, kv *mvccpb.KeyValue) bool {
+	return string(kv.Key) == s.prefix+e.Key && kv.ModRevision == e.Revision && kv.Lease == int64(e.LeaseID)
+}
+
 // Delete implements subnet.Store.
-func (s *Store) Delete(ctx context.Context, old subnet.Entry) error {
-	key := s.prefix + old.Key
-	resp, err := s.txn(ctx, "delete record", unchanged(key, old), []clientv3.Op{clientv3.OpDelete(key)}, []clientv3.Op{clientv3.OpGet(key)})
+func (s *Store) Delete(ctx context.Context, old subnet.Entry, claims ...subnet.Entry) error {
+	cond, deletes, reads := s.replacing(old, claims)
+	resp, err := s.txn(ctx, "delete record", cond, append(deletes, clientv3.OpDelete(s.prefix+old.Key)), reads)
 	if err != nil || resp.Succeeded || resp.Responses[0].GetResponseRange().GetCount() == 0 {
 		return err
 	}
-	return s.conflict(old.Key, resp)
+	return s.conflict(old.Key, resp, append([]subnet.Entry{old}, claims...)...)
 }

@@ -206,17 +206,17 @@ func (c *Client) Create(ctx context.Context, r subnet.Record, id subnet.LeaseID)
 }
 
 // Update implements subnet.Store.
-func (c *Client) Update(ctx context.Context, old subnet.Entry, r subnet.Record, id subnet.LeaseID) (e subnet.Entry, err error) {
+func (c *Client) Update(ctx context.Context, old subnet.Entry, r subnet.Record, id subnet.LeaseID, claims ...subnet.Entry) (e subnet.Entry, err error) {
 	err = c.call(ctx, "Update", func() (err error) {
-		e, err = c.server.update(c.name, old, r, id)
+		e, err = c.server.update(c.name, old, r, id, claims)
 		return err
 	})
 	return e, err
 }
 
 // Delete implements subnet.Store.
-func (c *Client) Delete(ctx context.Context, old subnet.Entry) error {
-	return c.call(ctx, "Delete", func() error { return c.server.remove(c.name, old) })
+func (c *Client) Delete(ctx context.Context, old subnet.Entry, claims ...subnet.Entry) error {
+	return c.call(ctx, "Delete", func() error { return c.server.remove(c.name, old, claims) })
 }
 
 // KeepAlive implements subnet.Store.

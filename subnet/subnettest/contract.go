@@ -32,6 +32,7 @@ func Contract(t *testing.T, newSubject func(t *testing.T) Subject) {
 		{"a key that starts with the same IPv4 subnet is in the way", contract.createDualStack},
 		{"a record that makes no sense is in the way", contract.createOverRubbish},
 		{"a claim stands beside the record", contract.claims},
+		{"a write by a claim needs the claim", contract.byClaim},
 		{"a record is changed only if it is unchanged", contract.update},
 		{"a record is deleted only if it is unchanged", contract.remove},
 		{"a record without a store lease keeps none", contract.reservation},
@@ -162,23 +163,6 @@ func (c contract) createOverRubbish() {
 	c.wantConflict(err, nil)
 	if conflict := (*subnet.ConflictError)(nil); !errors.As(err, &conflict) || conflict.Bad == nil || conflict.Bad.Key != "subnets/10.5.1.0-24" {
 		c.Errorf("got %+v, want a conflict with the rubbish", err)
-	}
-}
-
-func (c contract) claims() {
-	id := c.grant(time.Minute)
-	e := c.must(c.Store.Create(c.context(), sample("a", "192.0.2.1", "10.5.1.0/24"), id))
-	r := sample("b", "192.0.2.2", "10.5.1.0/24")
-	r.Claim = true
-	claim := c.must(c.Store.Create(c.context(), r, id))
-	if claim.Key != "claims/10.5.1.0-24" || !claim.Claim {
-		c.Errorf("claim %+v", claim)
-	}
-	_, err := c.Store.Create(c.context(), r, id)
-	c.wantConflict(err, &claim)
-	c.wantEntries(e)
-	if got := c.snapshot().Claims; len(got) != 1 || !sameEntry(got[0], claim) {
-		c.Errorf("claims %+v", got)
 	}
 }
 

@@ -1,0 +1,72 @@
+package subnettest
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"flanneld/subnet"
+)
+
+func (c contract) claims() {
+	id := c.grant(time.Minute)
+	e := c.must(c.Store.Create(c.context(), sample("a", "192.0.2.1", "10.5.1.0/24"), id))
+	r := sample("b", "192.0.2.2", "10.5.1.0/24")
+	r.Claim = true
+	claim := c.must(c.Store.Create(c.context(), r, id))
+	if claim.Key != "claims/10.5.1.0-24" || !claim.Claim {
+		c.Errorf("claim %+v", claim)
+	}
+	_, err := c.Store.Create(c.context(), r, id)
+	c.wantConflict(err, &claim)
+	c.wantEntries(e)
+	if got := c.snapshot().Claims; len(got) != 1 || !sameEntry(got[0], claim) {
+		c.Errorf("claims %+v", got)
+	}
+}
+
+func (c contract) byClaim() {
+	id := c.grant(time.Minute)
+	e := c.must(c.Store.Create(c.context(), sample("a", "192.0.2.1", "10.5.1.0/24"), id))
+	r := sample("b", "192.0.2.2", "10.5.1.0/24")
+	question := r
+	question.Claim = true
+	ask := func() subnet.Entry { return c.must(c.Store.Create(c.context(), question, id)) }
+	wantClaims := func(want ...subnet.Entry) {
+		c.Helper()
+		if got := c.snapshot().Claims; !slices.EqualFunc(got, want, sameEntry) {
+			c.Errorf("claims %+v, want %+v", got, want)
+		}
+	}
+	refused := ask()
+	c.Remove(refused.Key)
+	for _, now := range []*subnet.Entry{nil, {}} { // the claim is gone; there is another one
+		if now != nil {
+			*now = ask()
+		}
+		_, err := c.Store.Update(c.context(), e, r, id, refused)
+		for _, err := range []error{err, c.Store.Delete(c.context(), e, refused)} {
+			c.wantConflict(err, now)
+			if conflict := (*subnet.ConflictError)(nil); errors.As(err, &conflict) && conflict.Key != refused.Key {
+				c.Errorf("conflict at %s, want %s", conflict.Key, refused.Key)
+			}
+		}
+		c.wantEntries(e)
+	}
+	claim := c.snapshot().Claims[0]
+	stale := e
+	stale.Revision--
+	_, err := c.Store.Update(c.context(), stale, r, id, claim)
+	c.wantConflict(err, &e)
+	c.wantConflict(c.Store.Delete(c.context(), stale, claim), &e)
+	wantClaims(claim)
+	next := c.must(c.Store.Update(c.context(), e, r, id, claim))
+	c.wantEntries(next)
+	wantClaims()
+	claim = ask()
+	if err := c.Store.Delete(c.context(), next, claim); err != nil {
+		c.Error(err)
+	}
+	c.wantEntries()
+	wantClaims()
+}
