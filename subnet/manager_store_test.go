@@ -194,7 +194,7 @@ func TestAChangedConfigurationBindsLaterLeasesOrWaitsForARestart(t *testing.T) {
 		h := newHost(t, s, 1).start()
 		after(0)
 		first := h.subnet()
-		s.SetConfig([]byte(`{"Network":"10.5.0.0/16","SubnetMin":"10.5.250.0","Backend":{"Type":"vxlan"}}`))
+		s.SetConfig([]byte(`{"Network":"10.5.0.0/16","SubnetMin":"10.5.250.0","Backend":{ "Type": "vxlan" }}`))
 		after(time.Second)
 		if h.subnet() != first || h.manager.Status().Pending != "" {
 			t.Errorf("subnet %s, pending %q", h.subnet(), h.manager.Status().Pending)

@@ -3,7 +3,9 @@ package subnet
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 	"time"
 )
@@ -144,7 +146,7 @@ func (m *Manager) setConfig(text []byte) {
 		pending = "the network configuration was deleted, the last one stays in force"
 	case err != nil:
 		pending = fmt.Sprintf("the network configuration is wrong, the last one stays in force: %v", err)
-	case c.BackendType != m.config.BackendType || !bytes.Equal(c.Backend, m.config.Backend):
+	case c.BackendType != m.config.BackendType || !sameJSON(c.Backend, m.config.Backend):
 		pending = "the backend of the network configuration has changed: restart to use it"
 	case !sameRange(c.Pools, m.config.Pools):
 		pending = "the network of the network configuration has changed: restart to use it"
@@ -156,6 +158,12 @@ func (m *Manager) setConfig(text []byte) {
 		m.log.Warn("configuration pending", "key", m.o.Prefix+"/config", "reason", pending)
 	}
 	m.status.Pending = pending
+}
+
+// sameJSON reports whether two objects say the same, whatever their blanks and the order of their keys.
+func sameJSON(a, b []byte) bool {
+	var x, y any
+	return bytes.Equal(a, b) || json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && reflect.DeepEqual(x, y)
 }
 
 // sameRange reports whether every lease that is valid under one configuration is valid under the other.
