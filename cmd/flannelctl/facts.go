@@ -135,7 +135,9 @@ func (f *facts) conclude() {
 	if f.storeErr == nil {
 		records = nil
 		for _, e := range f.snap.Entries {
-			records = append(records, e.Record)
+			if !unclaimed(e) {
+				records = append(records, e.Record)
+			}
 		}
 	}
 	for _, r := range records {
@@ -150,6 +152,11 @@ func (f *facts) conclude() {
 			}
 		}
 	}
+}
+
+// unclaimed reports whether a record is a reservation whose host has not taken it yet: nobody is there to be reached.
+func unclaimed(e subnet.Entry) bool {
+	return e.LeaseID == 0 && e.Identity == "" && !slices.ContainsFunc(e.Leases, func(l subnet.Lease) bool { return l.BackendData != "" })
 }
 
 // link returns a link by its name.
