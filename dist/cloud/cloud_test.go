@@ -296,3 +296,38 @@ func TestTheHistoricConfigurationInTheDocumentIsWhole(t *testing.T) {
 		t.Errorf("got %+v, want etcd2, flannel and three units", c)
 	}
 }
+
+// TestTheCommandsOfTheDocumentTranslate runs the block of docs/coreos.md as it stands, on a copy of this tree's folder, for each system.
+func TestTheCommandsOfTheDocumentTranslate(t *testing.T) {
+	text, err := os.ReadFile("../../docs/coreos.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(string(text), "```sh butane\n")
+	block, _, end := strings.Cut(rest, "```")
+	if !ok || !end {
+		t.Fatal("docs/coreos.md has no commands")
+	}
+	for _, variant := range variants {
+		t.Run(variant, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.CopyFS(filepath.Join(dir, "dist"), os.DirFS("..")); err != nil {
+				t.Fatal(err)
+			}
+			c := exec.Command("sh", "-euc", strings.Replace(block, "dist/cloud/fcos", "dist/cloud/"+variant, 1))
+			c.Dir, c.Env = dir, append(os.Environ(), "PATH="+programs+":"+os.Getenv("PATH"))
+			if out, err := c.CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			made, _ := filepath.Glob(filepath.Join(dir, "dist/cloud", variant, "node*.ign")) // the pattern is valid
+			if len(made) != 3 {
+				t.Errorf("made %v, want what three machines are given", made)
+			}
+			for _, file := range made {
+				if out, err := program("ignition-validate", file); err != nil || out != "" {
+					t.Errorf("%s: %v %s", file, err, out)
+				}
+			}
+		})
+	}
+}

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"flanneld/hack/blocks"
 	"flanneld/lab"
 )
 
@@ -154,20 +155,44 @@ func (s *story) apply(t *testing.T) {
 	if len(endpoints.FindAll(text, -1)) != 1 {
 		t.Fatal("the manifest does not name the endpoints once")
 	}
-	file := filepath.Join(p.Dir(), "flannel.yaml")
+	file := filepath.Join(p.Dir(), "dist/kubernetes/flannel.yaml")
+	p.ok(os.MkdirAll(filepath.Dir(file), 0o755))
 	p.ok(os.WriteFile(file, endpoints.ReplaceAll(text, []byte(s.store.TLSURL())), 0o644))
 	for from, to := range map[string]string{"ca.crt": "ca.crt", "etcd-client.crt": "tls.crt", "etcd-client.key": "tls.key"} {
 		content, err := os.ReadFile(filepath.Join(p.certs, from))
 		p.ok(err)
-		p.ok(os.MkdirAll(filepath.Join(p.Dir(), "secret"), 0o700))
-		p.ok(os.WriteFile(filepath.Join(p.Dir(), "secret", to), content, 0o600))
+		p.ok(os.WriteFile(filepath.Join(p.Dir(), to), content, 0o600))
 	}
-	p.must("create", "namespace", "kube-flannel")
-	p.must("--namespace=kube-flannel", "create", "secret", "generic", "flannel-etcd", "--from-file="+filepath.Join(p.Dir(), "secret"))
-	t.Log(p.must("apply", "--validate=strict", "--filename="+file))
+	s.documented(t, false)
+	p.must("apply", "--validate=strict", "--filename="+file)
 	s.rolledOut("kube-flannel", "flannel")
 	p.must("wait", "--for=condition=Ready", "node", "--all", "--timeout=60s")
 	t.Log(p.must("get", "nodes,pods", "--all-namespaces", "--output=wide"))
+}
+
+// documented runs what docs/kubernetes.md says as it stands: its blocks, or the commands in its sentences.
+func (s *story) documented(t *testing.T, inline bool) {
+	t.Helper()
+	p := s.plane
+	commands, err := blocks.At("../..", blocks.Kubernetes)
+	p.ok(err)
+	ran := 0
+	for _, c := range commands {
+		if c.Inline != inline {
+			continue
+		}
+		ran++
+		out, err := p.Exec(p.ctx, "env", "PATH="+p.bin+":"+os.Getenv("PATH"), "KUBECONFIG="+filepath.Join(p.certs, "admin.yaml"), "HOME="+p.certs,
+			"sh", "-euc", "cd "+p.Dir()+"\n"+c.Run)
+		if err != nil {
+			s.rolledOut("kube-flannel", "flannel") // says more
+			t.Fatalf("%s:\n%s%v", c.File, c.Text, err)
+		}
+		t.Log(out)
+	}
+	if ran == 0 {
+		t.Error("docs/kubernetes.md has no commands")
+	}
 }
 
 // rolledOut waits until a DaemonSet runs everywhere, and shows why not.
@@ -238,7 +263,7 @@ func (s *story) update(t *testing.T) {
 		_, err := p.kubectl("exec", from, "--", "/bin/busybox", "test", "-e", "/tmp/started")
 		return err
 	})
-	p.must("--namespace=kube-flannel", "rollout", "restart", "daemonset", "flannel")
+	s.documented(t, true)
 	s.rolledOut("kube-flannel", "flannel")
 	p.must("exec", from, "--", "/bin/busybox", "touch", "/tmp/stop")
 	out := <-done

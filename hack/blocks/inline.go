@@ -1,0 +1,75 @@
+package blocks
+
+// where says where an inline command is run, and how, if it cannot be run as it stands.
+type where struct {
+	place Place
+	run   string
+}
+
+// inline are the commands that stand in a sentence or a table. Those that a block has as well need no line here.
+var inline = map[string]where{
+	"flannelctl doctor --fix":                                       {Host, ""},
+	"flannelctl leases history SUBNET":                              {Host, "flannelctl leases history 10.5.200.0/24"},
+	"flannelctl leases reserve ADDRESS SUBNET":                      {Host, "flannelctl leases reserve 192.0.2.78 10.5.201.0/24"},
+	"flannelctl network edit":                                       {Host, "EDITOR=true flannelctl network edit"},
+	"flannelctl --etcd-endpoints http://192.0.2.1:2379 network get": {Host, ""},
+	"ip link del flannel0":                                          {Host, "ip tuntap add dev flannel0 mode tun && ip link del flannel0"},
+	"ip route":                                                      {Host, ""},
+	"ip route get":                                                  {Host, "ip route get 192.0.2.1"},
+	"ip route get ADDRESS-OF-THE-CONTAINER":                         {Host, `ip route get "$POD" | grep -q "dev cni0"`},
+	"mk-docker-opts.sh -6":                                          {Host, ""},
+	"mk-docker-opts.sh -i":                                          {Host, ""},
+	"sysctl net.ipv4.ip_forward=1":                                  {Host, ""},
+
+	"etcd grpc-proxy": {Etcd, forAWhile("etcd grpc-proxy start --endpoints=127.0.0.1:2379 --listen-addr=127.0.0.1:23790")},
+	"etcdctl get /coreos.com/network/config --print-value-only": {Etcd, ""},
+	"etcdctl make-mirror":   {Etcd, forAWhile("etcdctl make-mirror --prefix /coreos.com/network/config --dest-prefix /elsewhere 127.0.0.1:2379")},
+	"etcdctl snapshot save": {Etcd, "etcdctl snapshot save backup.snapshot"},
+
+	"flannel-docker wait":                       {Machine, "/usr/lib/flannel/flannel-docker wait"},
+	"systemctl enable --now flanneld":           {Machine, ""},
+	"systemctl status":                          {Machine, "systemctl status flanneld"},
+	"systemctl status docker":                   {Machine, ""},
+	"systemd-analyze security flanneld":         {Machine, ""},
+	"apt-get remove flanneld":                   {Machine, ""},
+	"FLANNEL_CLEAN=yes apt-get remove flanneld": {Machine, ""},
+	"apt-get purge flanneld":                    {Machine, ""},
+
+	"make demo HOLD=1": {Source, "make -n demo HOLD=1"}, // waits for a key
+	"make build":       {Source, ""},
+	"make build test race e2e bench lint fuzz": {Source, "make -n build test race e2e bench lint fuzz"},
+	"make release":         {Source, "make -n release"},
+	"make lint":            {Source, "make -n lint"},
+	"make race":            {Source, "make -n race"},
+	"make fuzz":            {Source, "make -n fuzz"},
+	"make soak":            {Source, "make -n soak"},
+	"make bench":           {Source, "make -n bench"},
+	"make bench-scale":     {Source, "make -n bench-scale"},
+	"make test-flannel":    {Source, "make -n test-flannel"},
+	"make test-kubernetes": {Source, "make -n test-kubernetes"},
+	"go test ./subnet -run TestNoSchedule -sim.seed N": {Source, "go test ./subnet -run TestNoSchedule -sim.seed 1"},
+
+	"kubectl rollout restart": {Kubernetes, "kubectl -n kube-flannel rollout restart daemonset flannel"},
+
+	"firewall-cmd --permanent --add-port=8472/udp": {Never, ""},
+	"dnf remove flanneld":                          {Never, ""},
+	"FLANNEL_CLEAN=yes rpm --erase flanneld":       {Never, ""},
+}
+
+// forAWhile runs what does not end by itself, and must still run when it is stopped.
+func forAWhile(command string) string { return "timeout 3 " + command + " || [ $? = 124 ]" }
+
+// instead are lines of blocks of the source tree that would run the test that runs them.
+var instead = map[string]string{"make test": "make -n test"}
+
+// exceptions are the commands of Never, with the reason, and what stands in for it.
+var exceptions = map[string]string{
+	"dnf install ./flanneld-[0-9]*.rpm":            "no system that has dnf is to be had; dist/machines installs the same package with rpm",
+	"dnf remove flanneld":                          "no system that has dnf is to be had; dist/machines removes the same package with rpm",
+	"FLANNEL_CLEAN=yes rpm --erase flanneld":       "Debian's rpm does not know what Debian's dpkg has installed; dist/machines runs it with the flags that it wants",
+	"firewall-cmd --permanent --add-port=8472/udp": "writes to the configuration of the machine that runs the tests; lab opens the port of a running firewalld",
+	"skopeo copy oci-archive:flanneld-*-image.tar docker://registry.example.com/flanneld:latest": "needs a registry; dist/release reads the image back",
+}
+
+// notCommands are texts that look like commands and are none.
+var notCommands = []string{"flanneld is not running", "bridge cni0 still serves … 10.5.34.0/24", "ip flannel-ipv4", "iptables -j MASQUERADE"}
