@@ -35,6 +35,14 @@ func (p Peers) All() iter.Seq[Lease] {
 	}
 }
 
+// Same reports whether both sets are of the same records, none of which has changed.
+func (p Peers) Same(o Peers) bool {
+	for range sorted.Changes(p.set, o.set) {
+		return false
+	}
+	return true
+}
+
 // Records returns them in their order, each with the record that it is of.
 func (p Peers) Records() iter.Seq2[Lease, Record] {
 	return func(yield func(Lease, Record) bool) {

@@ -26,13 +26,17 @@ type publisher struct {
 	backend backend.Backend
 	saved   subnet.State
 	dirty   atomic.Bool  // peers have changed since they were saved
+	seen    subnet.Peers // of the last pass
 	failing string       // last error of a pass that was logged
 	told    subnet.Peers // peers that were logged, at debug level
 }
 
 // after is called by the loop at the end of each pass.
 func (p *publisher) after(v subnet.View, err error) {
-	p.dirty.Store(true)
+	if !v.Peers.Same(p.seen) {
+		p.seen = v.Peers
+		p.dirty.Store(true)
+	}
 	p.say(err)
 	p.tell(v.Peers)
 	if len(v.Self) == 0 || err != nil && !ip.PeersOnly(err) {
