@@ -37,8 +37,7 @@ func (s *Set[T]) Put(v T) {
 		s.own(at).values[i] = v
 		return
 	case len(s.pages[at].values) < pageSize:
-		p := s.own(at)
-		p.values = slices.Insert(p.values, i, v)
+		s.own(at).insert(i, v)
 	case i == pageSize: // behind the last of all: a list that comes sorted fills its pages
 		s.pages = append(s.pages, s.fresh(v))
 	default:
@@ -98,6 +97,14 @@ func (s *Set[T]) thaw() {
 	if s.frozen {
 		s.pages, s.frozen = slices.Clone(s.pages), false
 	}
+}
+
+// insert puts v before the value at i. It leaves room for a few more, but not for twice as many, as append would: there are many pages.
+func (p *page[T]) insert(i int, v T) {
+	if n := len(p.values); n == cap(p.values) {
+		p.values = append(make([]T, 0, min(n+1+n/8, pageSize)), p.values...)
+	}
+	p.values = slices.Insert(p.values, i, v)
 }
 
 // own makes a page our own.
