@@ -1,0 +1,244 @@
+package lab_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"runtime/debug"
+	"runtime/pprof"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+const (
+	churnRate   = 10 // hosts a second that leave, and as many that come
+	churnTime   = 10 * time.Second
+	restarts    = 50
+	waves       = 20
+	wavesTold   = 5     // how many are one line of the table
+	atOnce      = 1_000 // hosts that start at the same moment at most: more are more than two cores can simulate in time
+	crowdMemory = 18 << 30
+)
+
+// BenchmarkScaleCluster takes a crowd through its life. The table that it prints is that of docs/scale.md.
+func BenchmarkScaleCluster(b *testing.B) {
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(crowdMemory))
+	fmt.Println("| hosts | phase | changes | took | requests | events heard | MiB from store | p50 | p99 | µs of a host an event | µs of store and proxy an event | bytes a pair |")
+	for _, n := range []int{100, 300, 1_000, 2_000, 3_000, 5_000, 10_000} {
+		for _, proxied := range []bool{false, true} {
+			if n > *scale {
+				continue
+			}
+			b.Run(fmt.Sprintf("%d hosts, proxy=%t", n, proxied), func(b *testing.B) { live(b, n, proxied) })
+		}
+	}
+}
+
+func live(b *testing.B, n int, proxied bool) {
+	ctx, cancel := context.WithTimeout(b.Context(), 30*time.Minute)
+	defer cancel()
+	c := &crowd{b: b, ctx: ctx}
+	defer func() {
+		cancel()
+		c.leave()
+	}()
+	wipe := crowdEtcd(b, c, proxied)
+	if proxied {
+		c.via = ", by grpc-proxy"
+	}
+	if n <= atOnce {
+		c.phase("cold start at once", n, func() { c.grow(n) })
+	} else {
+		for range waves / wavesTold {
+			c.phase(fmt.Sprintf("cold start in waves of %d", n/waves), wavesTold*n/waves, func() {
+				for range wavesTold {
+					c.grow(n / waves)
+				}
+			})
+		}
+	}
+	c.phase("idle, 10 s", 0, func() { time.Sleep(10 * time.Second) })
+	changes := churnRate * int(churnTime/time.Second)
+	c.phase(fmt.Sprintf("churn: %d/s leave, %[1]d/s join", churnRate), 2*changes, func() { c.churn(changes) })
+	c.phase("rolling restart", restarts, c.restart)
+	if !proxied {
+		c.phase("wiped store", n, func() { c.relist(wipe) })
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
+// grow adds hosts, and waits until all route to all.
+func (c *crowd) grow(n int) {
+	for range n {
+		c.hosts = append(c.hosts, c.join(c.next))
+		c.next++
+	}
+	c.complete()
+}
+
+// churn has the oldest hosts leave, as if they were drained, and new ones come.
+func (c *crowd) churn(changes int) {
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{c.etcd}, DialTimeout: 5 * time.Second})
+	if err != nil {
+		c.b.Fatal(err)
+	}
+	defer client.Close()
+	tick := time.NewTicker(time.Second / churnRate)
+	defer tick.Stop()
+	for range changes {
+		<-tick.C
+		old := c.hosts[0]
+		c.end(old)
+		if _, err := client.Delete(c.ctx, "/crowd/"+old.manager.View().Own.Key()); err != nil {
+			c.b.Fatal(err)
+		}
+		c.hosts = append(c.hosts[1:], c.join(c.next))
+		c.next++
+	}
+	c.complete()
+}
+
+// restart restarts hosts one after the other, and notes how long each takes until it routes to all others.
+func (c *crowd) restart() {
+	for i := range min(restarts, len(c.hosts)) {
+		start := time.Now()
+		c.end(c.hosts[i])
+		c.hosts[i] = c.join(c.hosts[i].number)
+		for c.hosts[i].kernel.routes.Load() != int64(len(c.hosts)-1) && c.ctx.Err() == nil {
+			time.Sleep(time.Millisecond)
+		}
+		c.mu.Lock()
+		c.lag = append(c.lag, time.Since(start))
+		c.mu.Unlock()
+	}
+	c.complete()
+}
+
+// relist waits until every host has its record in a store that was wiped.
+func (c *crowd) relist(wipe func()) {
+	wipe()
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{c.etcd}, DialTimeout: 5 * time.Second})
+	if err != nil {
+		c.b.Fatal(err)
+	}
+	defer client.Close()
+	for c.ctx.Err() == nil {
+		resp, err := client.Get(c.ctx, "/crowd/subnets/", clientv3.WithPrefix(), clientv3.WithCountOnly())
+		if err == nil && resp.Count == int64(len(c.hosts)) {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	c.complete()
+}
+
+// complete waits until every host routes to every other.
+func (c *crowd) complete() {
+	want := int64(len(c.hosts) - 1)
+	for {
+		missing := 0
+		for _, h := range c.hosts {
+			if h.kernel.routes.Load() != want {
+				missing++
+			}
+		}
+		if missing == 0 {
+			return
+		}
+		select {
+		case <-c.ctx.Done():
+			c.b.Fatalf("%d of %d hosts do not route to all others", missing, len(c.hosts))
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// end stops a host, which must not take long.
+func (c *crowd) end(h *member) {
+	h.stop()
+	ended := make(chan struct{})
+	go func() {
+		h.ended.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(time.Minute):
+		_ = pprof.Lookup("goroutine").WriteTo(os.Stderr, 1)
+		c.b.Fatalf("host %d does not end", h.number)
+	}
+}
+
+// leave ends all hosts without a trace in the store.
+func (c *crowd) leave() {
+	for _, h := range c.hosts {
+		h.stop()
+	}
+	for _, h := range c.hosts {
+		h.ended.Wait()
+	}
+}
+
+// phase measures one phase of a cluster's life and reports it under a name.
+func (c *crowd) phase(name string, changes int, f func()) {
+	c.joined.Clear()
+	c.mu.Lock()
+	c.lag = nil
+	c.mu.Unlock()
+	requests, events, sent := c.requests.Load(), c.events.Load(), c.sent()
+	own, others, start := ownTime(), c.othersTime(), time.Now()
+	f()
+	took, own, others := time.Since(start), ownTime()-own, c.othersTime()-others
+	heard := c.events.Load() - events
+	c.mu.Lock()
+	lag := slices.Sorted(slices.Values(c.lag))
+	c.mu.Unlock()
+	at := func(p int) string {
+		if len(lag) == 0 {
+			return "–"
+		}
+		return lag[min(len(lag)-1, len(lag)*p/100)].Round(time.Millisecond).String()
+	}
+	each := func(used time.Duration) string {
+		if heard == 0 {
+			return fmt.Sprintf("%s in all", used.Round(time.Millisecond))
+		}
+		return fmt.Sprintf("%.0f", float64(used.Microseconds())/float64(heard))
+	}
+	sent = c.sent() - sent
+	runtime.GC()
+	var mem runtime.MemStats
+	runtime.ReadMemStats(&mem)
+	fmt.Printf("| %d | %s%s | %d | %s | %d | %d | %.1f | %s | %s | %s | %s | %d |\n", len(c.hosts), name, c.via, changes, took.Round(10*time.Millisecond),
+		c.requests.Load()-requests, heard, max(0, sent)/(1<<20), at(50), at(99), each(own), each(max(0, others)), mem.HeapAlloc/uint64(len(c.hosts)*len(c.hosts)))
+}
+
+// sent returns how many bytes the store has sent to its clients.
+func (c *crowd) sent() float64 {
+	out, err := exec.Command("curl", "-s", c.etcd+"/metrics").Output()
+	if err != nil {
+		c.b.Fatal(err)
+	}
+	return sumOf(string(out), "etcd_network_client_grpc_sent_bytes_total")
+}
+
+// ownTime returns the time of a processor that this process has had.
+func ownTime() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// othersTime returns that of the store and of the proxy.
+func (c *crowd) othersTime() (sum time.Duration) {
+	for _, pid := range c.pids {
+		sum += cpuOf(c.b, pid)
+	}
+	return sum
+}

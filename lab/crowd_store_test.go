@@ -1,0 +1,140 @@
+package lab_test
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"flanneld/subnet"
+	"flanneld/subnet/etcdv3"
+)
+
+// countingStore counts what a host asks and hears, and has all hosts of this process share one copy of each record. A real host has a copy of its own: what is
+// measured here of memory is what a host needs besides.
+type countingStore struct {
+	*etcdv3.Store
+	crowd *crowd
+}
+
+// recordID names one version of a record in one history of the store.
+type recordID struct {
+	key      string
+	revision int64
+}
+
+// shared returns the one copy of an entry.
+func (s countingStore) shared(e *subnet.Entry) *subnet.Entry {
+	id := recordID{e.Key, e.Revision}
+	first, _ := s.crowd.records.LoadOrStore(id, e)
+	if one := first.(*subnet.Entry); one.Equal(e.Record) && one.Created == e.Created && one.LeaseID == e.LeaseID {
+		return one
+	}
+	s.crowd.records.Store(id, e) // another history
+	return e
+}
+
+func (s countingStore) List(ctx context.Context) (subnet.Snapshot, error) {
+	s.crowd.requests.Add(1)
+	snap, err := s.Store.List(ctx)
+	for i := range snap.Entries {
+		e := snap.Entries[i] // by itself: the first host to see a version gives it to all
+		snap.Entries[i] = *s.shared(&e)
+	}
+	return snap, err
+}
+
+func (s countingStore) Watch(ctx context.Context, after subnet.Position, f func([]subnet.Event)) error {
+	s.crowd.requests.Add(1)
+	return s.Store.Watch(ctx, after, func(events []subnet.Event) {
+		s.crowd.events.Add(int64(len(events)))
+		for i := range events {
+			if events[i].Put != nil {
+				events[i].Put = s.shared(events[i].Put)
+			}
+		}
+		f(events)
+	})
+}
+
+func (s countingStore) Grant(ctx context.Context, ttl time.Duration) (subnet.LeaseID, error) {
+	s.crowd.requests.Add(1)
+	return s.Store.Grant(ctx, ttl)
+}
+
+func (s countingStore) Create(ctx context.Context, r subnet.Record, id subnet.LeaseID) (subnet.Entry, error) {
+	s.crowd.requests.Add(1)
+	at := time.Now()
+	e, err := s.Store.Create(ctx, r, id)
+	if err == nil {
+		s.crowd.joined.Store(r.Leases[0].Subnet, at)
+	}
+	return e, err
+}
+
+func (s countingStore) Update(ctx context.Context, old subnet.Entry, r subnet.Record, id subnet.LeaseID, claims ...subnet.Entry) (subnet.Entry, error) {
+	s.crowd.requests.Add(1)
+	return s.Store.Update(ctx, old, r, id, claims...)
+}
+
+func (s countingStore) KeepAlive(ctx context.Context, id subnet.LeaseID) (time.Duration, error) {
+	s.crowd.requests.Add(1)
+	return s.Store.KeepAlive(ctx, id)
+}
+
+// crowdEtcd starts an etcd on the loopback, and a proxy before it if that is asked for.
+func crowdEtcd(b *testing.B, c *crowd, proxied bool) (wipe func()) {
+	dir := b.TempDir()
+	c.etcd = "http://127.0.0.1:23790"
+	c.url = c.etcd
+	start := func() *exec.Cmd {
+		return background(b, binaries.Etcd, "--data-dir", filepath.Join(dir, "data"), "--listen-client-urls", c.etcd, "--advertise-client-urls", c.etcd,
+			"--listen-peer-urls", "http://127.0.0.1:23800", "--initial-advertise-peer-urls", "http://127.0.0.1:23800",
+			"--initial-cluster", "default=http://127.0.0.1:23800", "--unsafe-no-fsync", "--log-level", "error")
+	}
+	etcd := start()
+	c.pids = []int{etcd.Process.Pid}
+	if proxied {
+		c.url = "http://127.0.0.1:23792"
+		proxy := background(b, binaries.Etcd, "grpc-proxy", "start", "--endpoints", c.etcd, "--listen-addr", "127.0.0.1:23792")
+		c.pids = append(c.pids, proxy.Process.Pid)
+	}
+	offerConfig(b, c.etcd)
+	return func() {
+		_ = etcd.Process.Kill()
+		_ = etcd.Wait()
+		_ = os.RemoveAll(filepath.Join(dir, "data"))
+		etcd = start()
+		c.pids[0] = etcd.Process.Pid
+		offerConfig(b, c.etcd)
+	}
+}
+
+func background(b *testing.B, args ...string) *exec.Cmd {
+	cmd := exec.Command(args[0], args[1:]...) // the proxy tells of every connection: nobody listens
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	return cmd
+}
+
+func offerConfig(b *testing.B, url string) {
+	s, err := etcdv3.New(etcdv3.Options{Endpoints: []string{url}, Prefix: "/crowd", Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	for {
+		if _, err := s.PutConfigIfAbsent(b.Context(), scaleConfig); err == nil {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
