@@ -291,6 +291,9 @@ func comparePictures(d *drawn) string {
 		case table.kept != want.kept():
 			return fmt.Sprintf("step %d: %d ghosts, want %d", step, table.kept, want.kept())
 		}
+		if !next.Same(Peers{p.peers.Freeze()}) || last.Same(next) && !slices.Equal(slices.Collect(last.All()), peers) {
+			return fmt.Sprintf("step %d: sets that are the same differ, or the other way round", step)
+		}
 		if why := follow(last, next); why != "" {
 			return fmt.Sprintf("step %d: %s", step, why)
 		}
