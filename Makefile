@@ -55,10 +55,11 @@ bench-scale: deps
 lint:
 	hack/lint
 
-## cross: build for every architecture, and run what depends on it under qemu-user
+## cross: build for every architecture, and run what depends on it, and the packages of arm64, under qemu-user
 cross:
 	hack/install-packages qemu-user-static
 	hack/cross
+	cd dist/release && CI=1 $(GO) test -tags cross -run AnotherArchitecture -timeout 20m -v .
 
 ## fuzz: every fuzz target for FUZZTIME
 FUZZTIME ?= 20s

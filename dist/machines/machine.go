@@ -159,9 +159,19 @@ func (m *Machine) remove(ctx context.Context) error {
 	errs := []error{run(ctx, "umount", m.Root())}
 	_ = run(ctx, "ip", "netns", "delete", m.namespace())
 	for _, g := range m.groups {
-		_ = run(ctx, "find", filepath.Join(g, m.namespace()), "-depth", "-type", "d", "-exec", "rmdir", "{}", ";")
+		group := filepath.Join(g, m.namespace())
+		errs = append(errs, Await(ctx, 10*time.Second, func() error { return removeGroup(ctx, group) }))
 	}
 	return errors.Join(append(errs, os.RemoveAll(m.dir))...)
+}
+
+// removeGroup removes a control group and those in it. They are busy for a moment after their processes were killed.
+func removeGroup(ctx context.Context, group string) error {
+	_ = run(ctx, "find", group, "-depth", "-type", "d", "-exec", "rmdir", "{}", ";")
+	if _, err := os.Stat(group); err == nil {
+		return fmt.Errorf("%s is still there", group)
+	}
+	return nil
 }
 
 // Run runs a program in the machine and returns what it says.

@@ -18,6 +18,7 @@ import (
 
 	"flanneld/dist/machines"
 	"flanneld/lab"
+	"flanneld/need"
 )
 
 var work = flag.String("work", "../../.cache/machines", "`folder` for the machines' systems; what is expensive in it is kept for the next run")
@@ -33,6 +34,7 @@ type story struct {
 }
 
 func TestThreeMachines(t *testing.T) {
+	need.Program(t, "debootstrap", "systemd-nspawn", "busybox")
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
 	s := &story{ctx: ctx, containers: map[*machines.Machine]string{}, before: map[*machines.Machine][]string{}}
