@@ -115,20 +115,30 @@ func (m *Manager) regrow(ctx context.Context, old Entry) (bool, error) {
 	return true, m.tidy(ctx)
 }
 
-// disputed says why a record of ours must keep its key for now: a younger record has one of the subnets, too. As long as ours stands everybody
-// goes by it; under another key it would be the younger one. Empty: it need not.
+// disputed says why a record of ours must keep its key for now: a younger record has one of the subnets, too, or one that makes no sense. As
+// long as ours stands everybody goes by it; under another key it would be the younger one. Empty: it need not.
 func (m *Manager) disputed(prefixes []netip.Prefix, old Entry) string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for e := range m.table.living.all() {
-		for _, l := range e.Leases {
-			if e.Key != old.Key && !m.strayLocked(*e) && slices.Contains(prefixes, l.Subnet) && slices.Contains(old.Prefixes(), l.Subnet) {
-				return fmt.Sprintf("the subnet %s of this host is also in the record %s of %s: delete that",
-					l.Subnet, strings.TrimPrefix(e.Key, SubnetsFolder), e.Record)
+	var all []string
+	dispute := func(key, of string, named []netip.Prefix) {
+		for _, p := range named {
+			if key != old.Key && slices.Contains(prefixes, p) && slices.Contains(old.Prefixes(), p) {
+				all = append(all, fmt.Sprintf("the subnet %s of this host is also in the record %s%s: delete that", p, strings.TrimPrefix(key, SubnetsFolder), of))
 			}
 		}
 	}
-	return ""
+	for e := range m.table.living.all() {
+		if !m.strayLocked(*e) {
+			dispute(e.Key, " of "+e.Record.String(), e.Prefixes())
+		}
+	}
+	for key := range m.table.bad {
+		named, _ := parseRecordKey(key)
+		dispute(key, ", which makes no sense", named)
+	}
+	slices.Sort(all)
+	return strings.Join(all, "; ")
 }
 
 // hasRival reports whether an older record has one of the subnets of ours. All hosts go by the older record. Such a pair

@@ -182,31 +182,42 @@ func TestBothHalvesThatAreLostAreNamedOnce(t *testing.T) {
 // TestARecordKeepsItsKeyWhileAYoungerOneHasOneOfItsSubnets lets the half come back that was lost, when the other one is in a younger record:
 // under a new key, ours would be the younger one.
 func TestARecordKeepsItsKeyWhileAYoungerOneHasOneOfItsSubnets(t *testing.T) {
-	withConfig(t, configDual, func(t *testing.T, s *subnettest.Server) {
-		h := newHost(t, s, 1)
-		h.options.OnLost = subnet.LostHold
-		h.start()
-		after(time.Second)
-		before := h.manager.View().Own
-		lost, stays := before.Prefixes()[0], before.Prefixes()[1]
-		h.client.Cut(true)
-		s.Remove(before.Key())
-		thief := takeHalf(s, lost.String(), "fd00:5:0:99::/64")
-		h.client.Cut(false)
-		after(5 * time.Second)
-		younger := takeHalf(s, stays.String(), "10.5.99.0/24")
-		s.Remove(thief.Key)
-		after(time.Hour)
+	for _, rubbish := range []bool{false, true} {
+		withConfig(t, configDual, func(t *testing.T, s *subnettest.Server) { keepsItsKey(t, s, rubbish) })
+	}
+}
+
+func keepsItsKey(t *testing.T, s *subnettest.Server, rubbish bool) {
+	h := newHost(t, s, 1)
+	h.options.OnLost = subnet.LostHold
+	h.start()
+	after(time.Second)
+	before := h.manager.View().Own
+	lost, stays := before.Prefixes()[0], before.Prefixes()[1]
+	h.client.Cut(true)
+	s.Remove(before.Key())
+	thief := takeHalf(s, lost.String(), "fd00:5:0:99::/64")
+	h.client.Cut(false)
+	after(5 * time.Second)
+	younger := takeHalf(s, stays.String(), "10.5.99.0/24")
+	if rubbish {
+		s.PutBad(younger.Key, "rubbish")
+	}
+	s.Remove(thief.Key)
+	after(time.Hour)
+	if rubbish {
+		wantKeys(t, s, subnet.Key([]netip.Prefix{stays}))
+	} else {
 		wantKeys(t, s, subnet.Key([]netip.Prefix{stays}), subnet.Key(younger.Prefixes()))
-		if v := h.manager.View(); !strings.Contains(v.Status.Waiting, strings.TrimPrefix(younger.Key, subnet.SubnetsFolder)) || len(v.Self) != 2 {
-			t.Errorf("waits for %q with %v", v.Status.Waiting, v.Self)
-		}
-		s.Remove(younger.Key)
-		after(2 * time.Second)
-		if v := h.manager.View(); v.Own.Key() != before.Key() || !v.Status.Held {
-			t.Errorf("now %s, %+v", v.Own.Key(), v.Status)
-		}
-		wantKeys(t, s, subnet.Key(before.Prefixes()))
-		h.quit()
-	})
+	}
+	if v := h.manager.View(); !strings.Contains(v.Status.Waiting, strings.TrimPrefix(younger.Key, subnet.SubnetsFolder)) || len(v.Self) != 2 {
+		t.Errorf("waits for %q with %v", v.Status.Waiting, v.Self)
+	}
+	s.Remove(younger.Key)
+	after(2 * time.Second)
+	if v := h.manager.View(); v.Own.Key() != before.Key() || !v.Status.Held {
+		t.Errorf("now %s, %+v", v.Own.Key(), v.Status)
+	}
+	wantKeys(t, s, subnet.Key(before.Prefixes()))
+	h.quit()
 }

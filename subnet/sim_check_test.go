@@ -200,7 +200,11 @@ func (s *sim) disputed(h *simHost) bool {
 			older[p] = older[p] || ours && !e.Claim
 		}
 	}
-	return false
+	return slices.ContainsFunc(s.server.Keys(), func(key string) bool {
+		prefixes, _ := subnet.ParseKey(strings.TrimPrefix(key, subnet.SubnetsFolder))
+		rubbish := !slices.ContainsFunc(entries, func(e subnet.Entry) bool { return e.Key == key })
+		return rubbish && slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return older[p] })
+	})
 }
 
 // holds reports whether a host waits for a subnet that it has lost.
