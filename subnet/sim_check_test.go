@@ -236,7 +236,7 @@ func (s *sim) checkRest(h *simHost) {
 			s.mistake("host %d waits, and %s, which it has not lost, is not announced", h.n, own.Subnet)
 		}
 	}
-	if lost == 0 {
+	if lost == 0 && !s.disputed(h) {
 		s.mistake("host %d waits although nobody has a subnet of its %v: %s", h.n, v.Self, v.Status.Waiting)
 	}
 }
