@@ -17,8 +17,9 @@ test-dist: deps
 test-monitoring:
 	cd hack/promcheck && $(GO) test -timeout 5m ./...
 
-## test-machines: three booted machines with systemd, etcd, docker and our packages (root; a few minutes)
+## test-machines: three booted machines with systemd, etcd, docker and our packages; the documents' commands on two (root; a few minutes)
 test-machines: deps
+	hack/install-packages gcc libc6-dev
 	CI=1 $(GO) test -tags machines -timeout 20m -v ./dist/machines
 
 ## test-kubernetes: the manifest on a cluster of Kubernetes 1.34 with containerd (root; the first run builds Kubernetes, for some ten minutes)

@@ -111,10 +111,10 @@ func build(t *testing.T) (etcd string, files map[string]string) {
 	files = map[string]string{"/srv/box.tar": filepath.Join(dir, "box.tar"), "/srv/image.tar": filepath.Join(dir, "v0.2.0", "flanneld-0.2.0-image.tar")}
 	program := filepath.Join(dir, "release")
 	must(t, "../release", "go", "build", "-o", program, ".")
-	for v, kinds := range map[string]string{"v0.1.0": "deb,rpm", "v0.2.0": "deb,rpm,image"} {
+	for v, kinds := range map[string]string{"v0.1.0": "deb,rpm", "v0.2.0": "deb,rpm,archive,image"} {
 		out := filepath.Join(dir, v)
 		must(t, ".", program, "-root", "../..", "-o", out, "-arch", runtime.GOARCH, "-version", v, "-kinds", kinds)
-		for _, pattern := range []string{"*.deb", "*.rpm"} {
+		for _, pattern := range []string{"*.deb", "*.rpm", "*.tar.gz", "*.tar"} {
 			packages, _ := filepath.Glob(filepath.Join(out, pattern))
 			for _, p := range packages {
 				files["/srv/"+v+"/"+filepath.Base(p)] = p

@@ -135,5 +135,5 @@ func looksLikeCommand(text string) bool {
 	for len(words) > 0 && regexp.MustCompile(`^[A-Z_]+=\S*$`).MatchString(words[0]) {
 		words = words[1:]
 	}
-	return len(words) > 1 && slices.Contains(programs, words[0]) && words[1][0] < 0x80
+	return len(words) > 1 && slices.Contains(programs, filepath.Base(words[0])) && words[1][0] < 0x80
 }

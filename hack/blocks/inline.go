@@ -26,14 +26,15 @@ var inline = map[string]where{
 	"etcdctl make-mirror":   {Etcd, forAWhile("etcdctl make-mirror --prefix /coreos.com/network/config --dest-prefix /elsewhere 127.0.0.1:2379")},
 	"etcdctl snapshot save": {Etcd, "etcdctl snapshot save backup.snapshot"},
 
-	"flannel-docker wait":                       {Machine, "/usr/lib/flannel/flannel-docker wait"},
-	"systemctl enable --now flanneld":           {Machine, ""},
-	"systemctl status":                          {Machine, "systemctl status flanneld"},
-	"systemctl status docker":                   {Machine, ""},
-	"systemd-analyze security flanneld":         {Machine, ""},
-	"apt-get remove flanneld":                   {Machine, ""},
-	"FLANNEL_CLEAN=yes apt-get remove flanneld": {Machine, ""},
-	"apt-get purge flanneld":                    {Machine, ""},
+	"flannel-docker wait": {Machine, "/usr/lib/flannel/flannel-docker wait"},
+	"/usr/lib/flannel/flannel-docker daemon-json -remove": {Machine, ""},
+	"systemctl enable --now flanneld":                     {Machine, ""},
+	"systemctl status":                                    {Machine, "systemctl status flanneld"},
+	"systemctl status docker":                             {Machine, ""},
+	"systemd-analyze security flanneld":                   {Machine, ""},
+	"apt-get remove flanneld":                             {Machine, ""},
+	"FLANNEL_CLEAN=yes apt-get remove flanneld":           {Machine, ""},
+	"apt-get purge flanneld":                              {Machine, ""},
 
 	"make demo HOLD=1": {Source, "make -n demo HOLD=1"}, // waits for a key
 	"make build":       {Source, ""},
