@@ -93,7 +93,27 @@ func TestAnIPv6RouteReplacesWhatHidesItsNextHop(t *testing.T) {
 			want := vxlan6("fd00:18::1", "fd00:18::2")
 			apply(t, k, want)
 			wantState6(t, k, want)
-			if got := iptest.Run(t, "ip -6 route show"); strings.Count(got, "fd00:5:0:22::/64") != 1 || !strings.Contains(got, "fd00:5:0:99::/64 via fd00:18::99") {
+			if got := iptest.Run(t, "ip -6 route show"); strings.Count(got, "fd00:5:0:22::/64") != 1 || strings.Contains("\n"+got, "\nfd00:5:0:22:: ") || !strings.Contains(got, "fd00:5:0:99::/64 via fd00:18::99") {
+				t.Errorf("routes are\n%s", got)
+			}
+		})
+	}
+}
+
+func TestAnIPv6RouteStandsBesideOthersThatHideItsNextHop(t *testing.T) {
+	for name, other := range map[string]string{
+		"one of another metric":   "fd00:5:0:22::/64 via fd00:18::99 dev eth0 metric 7777",
+		"one to a larger network": "fd00:5::/48 via fd00:18::99 dev eth0 metric 1024",
+	} {
+		t.Run(name, func(t *testing.T) {
+			iptest.Namespace(t)
+			iptest.Underlay(t, "eth0", "fd00:18::1/64")
+			iptest.Run(t, "ip -6 route add "+other)
+			k := kernel(t)
+			want := vxlan6("fd00:18::1", "fd00:18::2")
+			apply(t, k, want)
+			wantState6(t, k, want)
+			if got := iptest.Run(t, "ip -6 route show"); !strings.Contains(got, other) || strings.Contains("\n"+got, "\nfd00:5:0:22:: ") {
 				t.Errorf("routes are\n%s", got)
 			}
 		})

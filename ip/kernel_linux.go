@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 
@@ -84,9 +85,10 @@ func (k *LinuxKernel) applyBatches(ops []Op, before OpErrors) (failed OpErrors, 
 	return failed, nil
 }
 
-// unshadow puts IPv6 routes again that were refused because of the very route that they are to replace. The kernel looks for the next hop, which
-// lies in the subnet, by the route that stands there, and refuses it if that leaves by another device, onlink or not
-// (ip6_route_check_nh_onlink in net/ipv6/route.c). That route goes first. What remains of the errors is the outcome.
+// unshadow puts IPv6 routes again that were refused because of a route that others have. The kernel looks for the next hop, which lies in
+// the subnet, by the routes that stand there, and refuses it if the best one leaves by another device, onlink or not
+// (ip6_route_check_nh_onlink in net/ipv6/route.c): the one that is to be replaced, one of another metric, or one to a larger network. For
+// that moment the next hop gets a route of its own. What remains of the errors is the outcome.
 func (k *LinuxKernel) unshadow(ops []Op, errs map[int]error, links indexes) error {
 	var again []int
 	for i, op := range ops {
@@ -94,10 +96,16 @@ func (k *LinuxKernel) unshadow(ops []Op, errs map[int]error, links indexes) erro
 			again = append(again, i)
 		}
 	}
-	outcome, err := k.sock.batch(2*len(again), func(m *messages, seq uint32, n int) {
-		op := ops[again[n/2]]
-		if n%2 == 0 {
-			op = Op{Delete: true, Object: Route{Dst: op.Object.(Route).Dst}} // of any protocol, by any device
+	const messagesEach = 3
+	outcome, err := k.sock.batch(messagesEach*len(again), func(m *messages, seq uint32, n int) {
+		op := ops[again[n/messagesEach]]
+		r := op.Object.(Route)
+		own := Route{Dst: netip.PrefixFrom(r.Via, r.Via.BitLen()), Link: r.Link, Protocol: Protocol}
+		switch n % messagesEach {
+		case 0:
+			op = Op{Object: own}
+		case 2:
+			op = Op{Delete: true, Object: own}
 		}
 		encode(m, seq, op, links)
 	})
@@ -105,8 +113,8 @@ func (k *LinuxKernel) unshadow(ops []Op, errs map[int]error, links indexes) erro
 		return fmt.Errorf("replace %d routes: %w", len(again), err)
 	}
 	for n, i := range again {
-		if delete(errs, i); outcome[2*n+1] != nil {
-			errs[i] = outcome[2*n+1]
+		if delete(errs, i); outcome[messagesEach*n+1] != nil {
+			errs[i] = outcome[messagesEach*n+1]
 		}
 	}
 	return nil
