@@ -68,7 +68,8 @@ func (n *Namespace) Run(commands ...string) error {
 	return nil
 }
 
-// up brings an interface up and waits until it sends: the kernel gets to that a second later if many links change.
+// up brings an interface up and waits until it sends: the kernel gets to that a second later if many links change. Nor is the link-local
+// address there, or more than tentative, at once.
 func (n *Namespace) up(link string) error {
 	if err := n.Run("ip link set " + link + " up"); err != nil {
 		return err
@@ -79,6 +80,13 @@ func (n *Namespace) up(link string) error {
 		out, err := n.Output("ip -o link show " + link)
 		if err == nil && !strings.Contains(out, "state UP") {
 			err = fmt.Errorf("%s is not up: %s", link, out)
+		}
+		if err != nil {
+			return err
+		}
+		out, err = n.Output("ip -6 -o addr show dev " + link + " scope link")
+		if err == nil && (out == "" || strings.Contains(out, "tentative")) {
+			err = fmt.Errorf("%s has no link-local address yet: %s", link, out)
 		}
 		return err
 	})
