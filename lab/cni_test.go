@@ -17,10 +17,10 @@ import (
 func TestContainersOfContainerdReachEachOther(t *testing.T) {
 	dir := t.TempDir()
 	flannel := plugintest.Flannel(t, dir)
-	for _, backend := range []string{"vxlan", "host-gw", "udp"} {
-		t.Run(backend, func(t *testing.T) {
-			c := newCluster(t)
-			e := c.etcd(fmt.Sprintf(`{"Network":"10.5.0.0/16","Backend":{"Type":%q}}`, backend))
+	for _, n := range []network{{"vxlan", lab.IPv4}, {"vxlan", lab.IPv6}, {"vxlan", lab.Dual}, {"host-gw", lab.Dual}, {"udp", lab.Dual}} {
+		t.Run(n.String(), func(t *testing.T) {
+			c := newClusterWith(t, lab.Options{Families: n.families})
+			e := c.etcd(n.config())
 			hosts := c.hosts(2)
 			runtimes := make([]*containerd, len(hosts))
 			pods := make([]container, len(hosts))
@@ -35,12 +35,16 @@ func TestContainersOfContainerdReachEachOther(t *testing.T) {
 				pods[i] = must[container](t)(runtimes[i].run(c.ctx, fmt.Sprintf("pod%d", i), 8080))
 			}
 			for i, r := range runtimes {
-				other := pods[1-i]
-				c.await(func() error {
-					_, err := r.exec(c.ctx, pods[i], "ping -c 3 -i 0.2 -W 5 -s 1200 "+other.addr)
-					return err
-				})
-				c.await(func() error { return c.says(hosts[i].Addr.String()+":8080", fmt.Sprintf("pod%d", i)) })
+				if want := len(c.subnets(hosts[i])); len(pods[i].addrs) != want {
+					t.Errorf("a container has the addresses %s, want %d", pods[i].addrs, want)
+				}
+				for _, a := range pods[1-i].addrs {
+					c.await(func() error {
+						_, err := r.exec(c.ctx, pods[i], "ping -c 3 -i 0.2 -W 5 -s 1200 "+a.String())
+						return err
+					})
+					c.await(func() error { return c.says(at(hosts[i].AddrOf(a), 8080).String(), fmt.Sprintf("pod%d", i)) })
+				}
 			}
 			for i, r := range runtimes {
 				c.ok(r.Remove(c.ctx, pods[i].sandbox))

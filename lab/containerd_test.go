@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -26,7 +27,8 @@ type containerd struct {
 
 // container is a pod with one container in it.
 type container struct {
-	sandbox, id, addr string
+	sandbox, id string
+	addrs       []netip.Addr // one of each family
 }
 
 // containerd starts one on a host, and returns when it can run pods.
@@ -94,10 +96,21 @@ func (r *containerd) run(ctx context.Context, name string, hostPort int32) (cont
 		return c, err
 	}
 	status, err := r.Runtime.PodSandboxStatus(ctx, &cri.PodSandboxStatusRequest{PodSandboxId: c.sandbox})
-	if err == nil {
-		c.addr = status.Status.Network.Ip
+	if err != nil {
+		return c, err
 	}
-	return c, err
+	texts := []string{status.Status.Network.Ip}
+	for _, more := range status.Status.Network.AdditionalIps {
+		texts = append(texts, more.Ip)
+	}
+	for _, text := range texts {
+		a, err := netip.ParseAddr(text)
+		if err != nil {
+			return c, err
+		}
+		c.addrs = append(c.addrs, a)
+	}
+	return c, nil
 }
 
 // exec runs a command of busybox in a container.

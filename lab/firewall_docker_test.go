@@ -66,17 +66,18 @@ func (c *cluster) docker(h *lab.Host, kind string) *docker {
 	return d
 }
 
-// start starts dockerd with what mk-docker-opts.sh makes of subnet.env.
-func (d *docker) start() {
+// start starts dockerd with what mk-docker-opts.sh makes of subnet.env, under the script's own options.
+func (d *docker) start(options ...string) {
 	d.c.t.Helper()
-	env := must[string](d.c.t)(d.host.Exec(d.c.ctx, "sh", "../dist/docker/mk-docker-opts.sh", "-f", d.host.SubnetFile(), "-d", d.dir+"/opts", "-c"))
+	script := append([]string{"sh", "../dist/docker/mk-docker-opts.sh", "-f", d.host.SubnetFile(), "-d", d.dir + "/opts", "-c"}, options...)
+	env := must[string](d.c.t)(d.host.Exec(d.c.ctx, script...))
 	text, err := os.ReadFile(d.dir + "/opts")
 	d.c.ok(err)
-	_, options, _ := strings.Cut(strings.Trim(string(text), " \"\n"), `="`)
+	_, flags, _ := strings.Cut(strings.Trim(string(text), " \"\n"), `="`)
 	args := append([]string{
 		"env", "PATH=" + d.dir + "/bin:" + os.Getenv("PATH"), "dockerd", "--data-root", d.dir + "/data", "--exec-root", d.dir + "/run",
 		"--pidfile", d.dir + "/pid", "-H", "unix://" + d.dir + "/sock", "--storage-driver", "vfs",
-	}, strings.Fields(options)...)
+	}, strings.Fields(flags)...)
 	d.run = must[*lab.Process](d.c.t)(d.host.Start("dockerd", args...))
 	d.c.await(func() error {
 		select {
@@ -194,5 +195,41 @@ func TestDockerBesideTheFirewall(t *testing.T) {
 				return nil
 			})
 		})
+	}
+}
+
+func TestContainersOfDockerReachEachOtherInBothFamilies(t *testing.T) {
+	c := newCluster(t)
+	n := network{"vxlan", lab.Dual}
+	e := c.etcd(n.config())
+	hosts := c.hosts(2)
+	c.startAll(hosts, e, "-ip-masq")
+	dockers, addrs := make([]*docker, len(hosts)), make([][]string, len(hosts))
+	for i, h := range hosts {
+		d := c.docker(h, "nft")
+		d.start("-6")
+		t.Cleanup(d.end)
+		d.load()
+		must[string](t)(d.ask("run", "-d", "--name", "c1", lab.PodImage))
+		facts := must[string](t)(d.ask("inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{.GlobalIPv6Address}}{{end}}", "c1"))
+		dockers[i], addrs[i] = d, strings.Fields(facts)
+		for family, p := range c.subnets(h) {
+			if a := must[netip.Addr](t)(netip.ParseAddr(addrs[i][family])); !p.Contains(a) {
+				t.Errorf("host %d: the container has %s, which is not in %s", i+1, a, p)
+			}
+		}
+	}
+	for i, d := range dockers {
+		for _, a := range addrs[1-i] {
+			// Full packets: what docker gives its network is the MTU of the tunnel.
+			size := n.mtu() - 28
+			if strings.Contains(a, ":") {
+				size = n.mtu() - 48
+			}
+			c.await(func() error {
+				_, err := d.ask("exec", "c1", "/bin/busybox", "ping", "-c", "3", "-i", "0.2", "-W", "5", "-s", fmt.Sprint(size), a)
+				return err
+			})
+		}
 	}
 }
