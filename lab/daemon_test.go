@@ -112,32 +112,40 @@ func TestAnInterfaceWithoutAnAddressIsWaitedFor(t *testing.T) {
 	}
 }
 
-func TestTheInterfaceIsChosenByEveryRule(t *testing.T) {
-	c := newCluster(t)
-	e := c.etcd(vxlanConfig)
+func TestTheInterfaceIsChosenByEveryRule(t *testing.T) { inEachFamily(t, interfaceIsChosen) }
+
+func interfaceIsChosen(t *testing.T, n network) {
+	c := newClusterWith(t, lab.Options{Families: n.families})
+	e := c.etcd(n.config())
 	h := c.host("host1")
+	words := strings.NewReplacer("ADDR", "203.0.113.7", "LEN", "24", "GATEWAY", "203.0.113.1", "PATTERN", "^203\\.", "ROUTER", "198.18.0.1", "PUBLIC", "-public-ip")
+	if n.families == lab.IPv6 {
+		words = strings.NewReplacer("ADDR", "2001:db8:7::7", "LEN", "64", "GATEWAY", "2001:db8:7::1", "PATTERN", "^2001:db8:7:",
+			"ROUTER", "fd00:18::1", "PUBLIC", "-public-ipv6")
+	}
+	far := map[lab.Families][2]string{lab.IPv4: {"192.0.2.0/24", "192.0.2.5"}, lab.IPv6: {"2001:db8:9::/64", "2001:db8:9::5"}}[n.families]
 	c.ok(h.Run("ip link add other type veth peer name other1", "ip link set other1 up", "ip link set other up",
-		"ip addr add 203.0.113.7/24 dev other", "ip route add 192.0.2.0/24 via 203.0.113.1 dev other"))
+		words.Replace("ip addr add ADDR/LEN dev other"), "ip route add "+far[0]+words.Replace(" via GATEWAY dev other")))
 	for _, tt := range []struct{ flag, link, reason string }{
-		{"", "eth0", "default route via 198.18.0.1 dev eth0"},
+		{"", "eth0", "default route via ROUTER dev eth0"},
 		{"-iface=other", "other", "-iface other"},
-		{"-iface=203.0.113.7", "other", "-iface 203.0.113.7, which other has"},
+		{"-iface=ADDR", "other", "-iface ADDR, which other has"},
 		{"-iface=nosuch,eth0", "eth0", "-iface eth0"},
-		{"-iface-regex=^203\\.", "other", "-iface-regex"},
-		{"-iface-can-reach=192.0.2.5", "other", "-iface-can-reach 192.0.2.5: route via 203.0.113.1 dev other"},
-		{"-public-ip=203.0.113.7", "other", "it has the public IP 203.0.113.7"},
+		{"-iface-regex=PATTERN", "other", "-iface-regex"},
+		{"-iface-can-reach=" + far[1], "other", "-iface-can-reach " + far[1] + ": route via GATEWAY dev other"},
+		{"PUBLIC=ADDR", "other", "it has the public IP ADDR"},
 	} {
 		t.Run(tt.flag, func(t *testing.T) {
 			var args []string
 			if tt.flag != "" {
-				args = []string{tt.flag}
+				args = []string{words.Replace(tt.flag)}
 			}
 			d := c.flanneld(h, e, args...)
-			if out := must[string](t)(h.Output("ip -d link show flannel.1")); !strings.Contains(out, " dev "+tt.link+" ") {
+			if out := must[string](t)(h.Output("ip -d link show " + n.devices()[0])); !strings.Contains(out, " dev "+tt.link+" ") {
 				t.Errorf("device: %s", out)
 			}
-			if !strings.Contains(d.Log(), tt.reason) {
-				t.Errorf("the log does not say %q:\n%s", tt.reason, d.Log())
+			if want := words.Replace(tt.reason); !strings.Contains(d.Log(), want) {
+				t.Errorf("the log does not say %q:\n%s", want, d.Log())
 			}
 			c.ok(d.Stop(c.ctx))
 		})

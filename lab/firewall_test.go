@@ -327,15 +327,24 @@ func peerThatComesIsAdmittedAtOnce(t *testing.T, n network) {
 }
 
 func TestPublicAddressesThatAreTranslated(t *testing.T) {
-	c := newCluster(t)
-	e := c.etcd(vxlanConfig)
+	inEachFamily(t, publicAddressesAreTranslated)
+}
+
+func publicAddressesAreTranslated(t *testing.T, n network) {
+	c := newClusterWith(t, lab.Options{Families: n.families})
+	e := c.etcd(n.config())
 	h1, h2 := c.host("host1"), c.host("host2")
+	flag, public := "-public-ip", "203.0.113.2"
+	if n.families == lab.IPv6 {
+		flag, public = "-public-ipv6", "2001:db8::2"
+	}
 	s := &wallSite{cluster: c}
 	peers := func(h *lab.Host) string { return must[string](t)(h.Output("nft list ruleset")) }
 	d1 := c.flanneld(h1, e)
-	d2 := c.flanneld(h2, e, "-public-ip", "203.0.113.2")
+	d2 := c.flanneld(h2, e, flag, public)
+	c.ok(c.record(e, c.keyOf(h2), `"`+public+`"`))
 	c.ok(lab.Await(c.ctx, func() error {
-		if text := peers(h1); !strings.Contains(text, fmt.Sprintf("%s, 203.0.113.2 }", h2.Addr)) {
+		if text := peers(h1); !strings.Contains(text, underlayOf(h2)) || !strings.Contains(text, public) {
 			return fmt.Errorf("host1 does not admit both addresses of host2:\n%s", text)
 		}
 		return nil
@@ -345,7 +354,7 @@ func TestPublicAddressesThatAreTranslated(t *testing.T) {
 	}
 	c.ok(lab.Await(c.ctx, func() error { // host1 publishes no address beside its public one, because it has no other
 		f := s.status(d2).Firewall
-		if f.StrictIngress || !strings.Contains(f.Open, h1.Addr.String()) {
+		if f.StrictIngress || !strings.Contains(f.Open, underlayOf(h1)) {
 			return fmt.Errorf("host2 shows %+v", f)
 		}
 		return nil
