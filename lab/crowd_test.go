@@ -52,6 +52,7 @@ type counter struct {
 	ip.Kernel
 	crowd  *crowd
 	routes atomic.Int64
+	there  [1 << 16 / 64]uint64 // bits: which of the subnets of 10.0.0.0/8 have a route; a route that is put again is none more
 	ops    atomic.Int64
 	since  time.Time // of the first Apply: what was there before says nothing about how fast news travel
 }
@@ -70,9 +71,9 @@ func (k *counter) Apply(ops []ip.Op) error {
 		switch {
 		case !ok:
 		case op.Delete:
-			k.routes.Add(-1)
+			k.note(r.Dst, false)
 		default:
-			k.routes.Add(1)
+			k.note(r.Dst, true)
 			if at, ok := k.crowd.joined.Load(r.Dst); ok && k.since.Before(at.(time.Time)) {
 				lag = append(lag, now.Sub(at.(time.Time)))
 			}
@@ -82,6 +83,23 @@ func (k *counter) Apply(ops []ip.Op) error {
 	k.crowd.lag = append(k.crowd.lag, lag...)
 	k.crowd.mu.Unlock()
 	return nil
+}
+
+// note takes in that there is a route to a subnet, or that there is none.
+func (k *counter) note(subnet netip.Prefix, there bool) {
+	b := subnet.Addr().As4()
+	i := int(b[1])<<8 | int(b[2])
+	word, bit := &k.there[i/64], uint64(1)<<(i%64)
+	switch {
+	case there && *word&bit == 0:
+		k.routes.Add(1)
+	case !there && *word&bit != 0:
+		k.routes.Add(-1)
+	}
+	*word &^= bit
+	if there {
+		*word |= bit
+	}
 }
 
 // join starts host number i.
