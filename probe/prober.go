@@ -37,6 +37,8 @@ type Site struct {
 	Locals []netip.Addr // own addresses that questions go to, one for each family
 	MTU    int
 	Peers  []Peer
+	// Version is another number whenever anything here is another; 0: that is not known.
+	Version uint64
 }
 
 // Options say what to probe.
@@ -45,8 +47,10 @@ type Options struct {
 	Period  time.Duration
 	Version string
 	Site    func() Site // called about once a second
-	// Busy returns the hosts, by their public address, that packets were sent to since it was called last; nil: not known.
-	Busy func() map[netip.Addr]bool
+	// Busy returns the hosts, by their public address, that packets were sent to since Forget was called last, or nothing if it is too early
+	// to look again; nil: not known.
+	Busy   func() map[netip.Addr]bool
+	Forget func()
 	// Observe is called for every small question with what became of it and the time that its answer took.
 	Observe func(o Outcome, roundTrip time.Duration)
 	Log     *slog.Logger
@@ -110,19 +114,7 @@ func (p *Prober) Run(ctx context.Context) error {
 // look takes in the present site, and binds to the own addresses as they come and go.
 func (p *Prober) look(ctx context.Context, receivers *sync.WaitGroup) {
 	site := p.o.Site()
-	known := make(map[netip.Addr]bool, len(site.Peers))
-	for _, peer := range site.Peers {
-		known[peer.Addr] = true
-	}
-	p.mu.Lock()
-	p.site, p.known = site, known
-	for a := range p.results {
-		if !known[a] {
-			delete(p.results, a)
-			delete(p.heard, a)
-		}
-	}
-	p.mu.Unlock()
+	p.know(site)
 	for a, s := range p.sockets {
 		if !slices.Contains(site.Locals, a) {
 			_ = s.conn.Close()
@@ -143,6 +135,26 @@ func (p *Prober) look(ctx context.Context, receivers *sync.WaitGroup) {
 		}
 		p.failure, p.sockets[a] = "", s
 		receivers.Go(func() { s.receive(func(q packet, from netip.AddrPort, size int) { p.take(s, q, from, size) }) })
+	}
+}
+
+// know takes in a site.
+func (p *Prober) know(site Site) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if site.Version != 0 && site.Version == p.site.Version {
+		return
+	}
+	known := make(map[netip.Addr]bool, len(site.Peers))
+	for _, peer := range site.Peers {
+		known[peer.Addr] = true
+	}
+	p.site, p.known = site, known
+	for a := range p.results {
+		if !known[a] {
+			delete(p.results, a)
+			delete(p.heard, a)
+		}
 	}
 }
 
@@ -190,10 +202,12 @@ func (p *Prober) rounds(ctx context.Context) {
 		p.mu.Unlock()
 		p.observe(results)
 	}
-	p.busy() // what was sent in the round were questions
+	if p.o.Forget != nil {
+		p.o.Forget() // what was sent in the round were questions
+	}
 }
 
-// busy returns whom this host has sent to since the last call.
+// busy returns whom this host has sent to since the last round.
 func (p *Prober) busy() map[netip.Addr]bool {
 	if p.o.Busy == nil {
 		return nil

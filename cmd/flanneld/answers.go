@@ -37,7 +37,7 @@ func (d *process) observe(kernel *ip.LinuxKernel) {
 	site := &probeSite{status: d.status, used: kernel.Used, log: d.log}
 	d.status.fixed, d.status.errors, d.status.observe = d.fixed(), d.journal.Errors, d.metrics.pass
 	d.status.prober = probe.New(probe.Options{
-		Port: d.o.ProbePort, Period: d.o.ProbeInterval, Version: version, Site: site.site, Busy: site.busy, Observe: d.metrics.probed, Log: d.log,
+		Port: d.o.ProbePort, Period: d.o.ProbeInterval, Version: version, Site: site.site, Busy: site.busy, Forget: site.forget, Observe: d.metrics.probed, Log: d.log,
 	})
 	d.metrics.Register(NewStatusCollector(d.status.report, "/proc/net/dev"))
 }

@@ -17,7 +17,10 @@ type probeSite struct {
 	status *status
 	used   func(link string) (map[netip.Addr]time.Duration, error)
 	log    *slog.Logger
-	asked  time.Time // when busy was called last; the prober's goroutine alone uses it
+
+	// Of the prober's goroutine alone:
+	since time.Time // what was sent before is forgotten; zero: everything
+	look  time.Time // when to read the kernel's tables again
 
 	mu   sync.Mutex // guards all below
 	seen uint64     // passes
@@ -55,18 +58,17 @@ func (p *probeSite) site() probe.Site {
 	for l, r := range v.Peers.Records() {
 		site.Peers = append(site.Peers, probe.Peer{Subnet: l.Subnet, Addr: addr(l), Public: l.PublicIP, Silent: r.Identity == ""})
 	}
+	site.Version = passes
 	p.seen, p.last = passes, site
 	return site
 }
 
-// busy returns the hosts that packets were sent to since it was called last. The udp backend keeps count of that. The kernel notes it
+// lookPause is how many times longer than it takes to read the kernel's tables the pause before the next time is: with 10,000 peers, a good minute.
+const lookPause = 10_000
+
+// busy returns the hosts that packets were sent to since forget. The udp backend keeps count of that. The kernel notes it
 // in the FDB of vxlan devices and, of hosts on the same link, in its neighbour table: there about once in half a minute of traffic.
 func (p *probeSite) busy() map[netip.Addr]bool {
-	within := time.Duration(0) // the first time: what was sent by others before is no news
-	if !p.asked.IsZero() {
-		within = time.Since(p.asked)
-	}
-	p.asked = time.Now()
 	p.status.mu.Lock()
 	from, links := p.status.from, []string{p.status.underlay.Link}
 	p.status.mu.Unlock()
@@ -76,6 +78,11 @@ func (p *probeSite) busy() map[netip.Addr]bool {
 	case from.datapath != nil:
 		return from.datapath.Used()
 	}
+	start := time.Now()
+	if p.since.IsZero() || start.Before(p.look) {
+		return nil
+	}
+	within := start.Sub(p.since)
 	for device := range from.backend.MACs() {
 		links = append(links, device)
 	}
@@ -86,10 +93,24 @@ func (p *probeSite) busy() map[netip.Addr]bool {
 			p.log.Debug("traffic of a link not known", "link", link, "error", err)
 		}
 		for a, ago := range used {
-			out[a] = out[a] || ago < within
+			if ago < within {
+				out[a] = true
+			}
 		}
 	}
+	p.look = time.Now().Add(lookPause * time.Since(start))
 	return out
+}
+
+// forget has what was sent so far count no more.
+func (p *probeSite) forget() {
+	p.since = time.Now()
+	p.status.mu.Lock()
+	from := p.status.from
+	p.status.mu.Unlock()
+	if from.datapath != nil {
+		from.datapath.Used()
+	}
 }
 
 // wireProbe renders a finding.
