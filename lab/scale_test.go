@@ -1,6 +1,7 @@
 package lab_test
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -39,6 +40,9 @@ func BenchmarkScaleDaemon(b *testing.B) {
 		for _, strict := range []bool{true, false} {
 			b.Run(fmt.Sprintf("%d records, strict-ingress=%t", n, strict), func(b *testing.B) {
 				c := newCluster(b)
+				ctx, cancel := context.WithTimeout(b.Context(), 20*scaleIdle) // longer than a test has patience
+				defer cancel()
+				c.ctx = ctx
 				e := c.etcd(scaleConfig)
 				putRecords(c, e, n)
 				h := c.host("host1")
