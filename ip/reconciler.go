@@ -2,6 +2,7 @@ package ip
 
 import (
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 )
@@ -19,10 +20,11 @@ type Reconciler struct {
 	kernel Kernel
 	log    *slog.Logger
 
-	mu     sync.Mutex // guards all below
-	known  bool       // the kernel holds what we remember
-	have   Snapshot   // what it held after the last clean pass; empty if there was none
-	expect Snapshot   // what it holds or is being made to hold
+	mu     sync.Mutex      // guards all below
+	known  bool            // the kernel holds what we remember
+	have   Snapshot        // what it held after the last pass; empty if there was none
+	unsure map[Object]bool // keys of what the last pass may not have brought about
+	expect Snapshot        // what it holds or is being made to hold
 	scope  Scope
 	drift  [Kinds]int // since the start
 	by     string     // who changed something of ours last
@@ -57,34 +59,41 @@ func (r *Reconciler) Reconcile(scope Scope, want Snapshot) (Result, error) {
 	// Whatever contradicts from here on makes the next pass look again.
 	r.expect, r.scope, r.known, r.have = want, scope, true, Snapshot{}
 	r.mu.Unlock()
-	res, err := r.pass(scope, known, have, want)
+	res, ops, err := r.pass(scope, known, have, want)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err != nil {
-		r.known = false
+	switch {
+	case err != nil && len(ops) == 0: // nothing was read and nothing done
+		r.known, r.have = false, have
+		return res, err
+	case err != nil:
+		// What was to be done may stand or not; all else is as it was wanted, and else somebody has changed it.
+		r.known, r.have, r.unsure = false, want, map[Object]bool{}
+		for _, op := range ops {
+			r.unsure[keyOf(op.Object)] = true
+		}
 		return res, err
 	}
-	r.have = want
+	r.have, r.unsure = want, nil
 	if r.fights.any(time.Now()) {
 		return res, ErrFight
 	}
 	return res, nil
 }
 
-func (r *Reconciler) pass(scope Scope, known bool, have, want Snapshot) (Result, error) {
-	var res Result
+func (r *Reconciler) pass(scope Scope, known bool, have, want Snapshot) (res Result, ops []Op, err error) {
 	if !known {
 		dump, err := r.kernel.Dump(scope)
 		if err != nil {
-			return res, err
+			return res, nil, err
 		}
 		found := dump.Snapshot()
 		res.Dumped, res.Drift = true, r.compare(have, found)
 		have = found
 	}
-	ops := Diff(have, want)
+	ops = Diff(have, want)
 	if len(ops) == 0 {
-		return res, nil
+		return res, nil, nil
 	}
 	for _, op := range ops {
 		if op.Delete {
@@ -94,20 +103,21 @@ func (r *Reconciler) pass(scope Scope, known bool, have, want Snapshot) (Result,
 		}
 	}
 	if err := r.kernel.Apply(ops); err != nil {
-		return res, err
+		return res, ops, err
 	}
 	r.log.Info("kernel updated", "put", res.Put, "deleted", res.Deleted)
-	return res, nil
+	return res, ops, nil
 }
 
-// compare counts what others have changed since the last clean pass, and says it in one line for each kind. Without a
-// clean pass nothing can be told.
+// compare counts what others have changed since the last pass, and says it in one line for each kind. Without a
+// pass nothing can be told.
 func (r *Reconciler) compare(before, found Snapshot) (counts [Kinds]int) {
 	if before.Len() == 0 {
 		return counts
 	}
 	all := drifts(before, found)
 	r.mu.Lock()
+	all = slices.DeleteFunc(all, func(d drift) bool { return r.unsure[keyOf(d.Object)] })
 	by := r.by
 	r.by = ""
 	for _, d := range all {

@@ -239,6 +239,32 @@ func TestAfterAnErrorEverythingIsReadAnew(t *testing.T) {
 	}
 }
 
+// TestWhatVanishesWhileAPassAppliesIsDrift has the device go between the decision what to do and the doing.
+func TestWhatVanishesWhileAPassAppliesIsDrift(t *testing.T) {
+	broken := false
+	r := newRig(t, iptest.Faults{Batch: func(n int) (int, error) {
+		if broken {
+			return 0, errors.New("the socket is gone")
+		}
+		return n, nil
+	}})
+	r.pass(cluster(3))
+	broken = true
+	if _, err := r.Reconcile(scope, desired(cluster(4)).Snapshot()); err == nil {
+		t.Fatal("no error")
+	}
+	broken = false
+	r.kernel.Delete(cluster(3).Links[0])
+	if res := r.pass(cluster(4)); res.Drift != [ip.Kinds]int{1} {
+		t.Errorf("drift %v, want the device, and neither what went with it nor the peer that was not there yet", res.Drift)
+	}
+	wantState(t, r.kernel, cluster(4))
+	// What failed and what was left undone is no drift.
+	if res := r.pass(cluster(4)); res != (ip.Result{}) || r.Drift() != [ip.Kinds]int{1} {
+		t.Errorf("then %+v, in all %v", res, r.Drift())
+	}
+}
+
 func TestABadPeerHarmsNoOther(t *testing.T) {
 	bad := cluster(3).Routes[1]
 	r := newRig(t, iptest.Faults{Op: func(op ip.Op) error {
