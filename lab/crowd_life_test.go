@@ -22,7 +22,7 @@ const (
 	restarts    = 50
 	waves       = 20
 	wavesTold   = 5     // how many are one line of the table
-	atOnce      = 1_000 // hosts that start at the same moment at most: more are more than two cores can simulate in time
+	atOnce      = 300 // hosts that start at the same moment at most: more are more than two cores can simulate in time
 	crowdMemory = 18 << 30
 )
 
@@ -32,7 +32,7 @@ func BenchmarkScaleCluster(b *testing.B) {
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(crowdMemory))
 	fmt.Println("| hosts | phase | changes | took | requests | events heard | MiB from store | p50 | p99 | µs of a host an event | µs of store and proxy an event | bytes a pair |")
-	for _, n := range []int{100, 300, 1_000, 2_000, 3_000, 5_000, 10_000} {
+	for _, n := range []int{100, 300, 1_000, 1_500, 2_000, 3_000, 5_000, 10_000} {
 		for _, proxied := range []bool{false, true} {
 			if n > *scale {
 				continue
