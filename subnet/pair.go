@@ -1,6 +1,7 @@
 package subnet
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -75,11 +76,17 @@ func (m *Manager) outgrownLocked(e Entry) bool {
 
 // regrow replaces a record of ours by one with the subnets that this network wants, and keeps those that it can.
 func (m *Manager) regrow(ctx context.Context, old Entry) (bool, error) {
-	foreign := old.Identity != "" && (!m.hasOurAddress(old.Record) || old.Host != m.o.Host) && (m.wrote == nil || !old.Record.Equal(*m.wrote))
+	foreign := m.elsewhere(old)
+	twins := m.twinsOfUse(old)
+	ask := twins
 	if foreign {
-		if ok, err := m.mayTake(ctx, old); !ok || err != nil {
-			return !ok, err
-		}
+		ask = append(ask, old)
+	}
+	if ok, err := m.mayTake(ctx, ask...); !ok || err != nil {
+		return !ok, err
+	}
+	if err := m.dropLeased(ctx, twins); err != nil {
+		return false, err
 	}
 	id, err := m.leaseFor(ctx, old, foreign)
 	if err != nil {
@@ -113,6 +120,27 @@ func (m *Manager) regrow(ctx context.Context, old Entry) (bool, error) {
 	}
 	m.hold(e)
 	return true, m.tidy(ctx)
+}
+
+// elsewhere reports whether a record that counts as ours was written at another address or under another host name, and not by this process:
+// its writer may live.
+func (m *Manager) elsewhere(e Entry) bool {
+	return e.Identity != "" && (!m.hasOurAddress(e.Record) || e.Host != m.o.Host) && (m.wrote == nil || !e.Record.Equal(*m.wrote))
+}
+
+// twinsOfUse returns the records of our identity from elsewhere, but for one, that have a subnet which this host uses, sorted by key.
+func (m *Manager) twinsOfUse(but Entry) []Entry {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []Entry
+	for e := range m.table.living.all() {
+		used := slices.ContainsFunc(m.self, func(own Lease) bool { return slices.Contains(e.Prefixes(), own.Subnet) })
+		if e.Key != but.Key && e.Identity == m.o.Identity && used && m.elsewhere(*e) {
+			out = append(out, *e)
+		}
+	}
+	slices.SortFunc(out, func(a, b Entry) int { return cmp.Compare(a.Key, b.Key) })
+	return out
 }
 
 // disputed says why a record of ours must keep its key for now: a younger record has one of the subnets, too, or one that makes no sense. As

@@ -1,6 +1,7 @@
 package subnet_test
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -220,4 +221,38 @@ func keepsItsKey(t *testing.T, s *subnettest.Server, rubbish bool) {
 	}
 	wantKeys(t, s, subnet.Key(before.Prefixes()))
 	h.quit()
+}
+
+// TestACloneWithAReservationOfItsOwnAsksForTheRestOfThePair gives the clone of a host a reservation, by its address, for one half of the pair that both
+// use, in a pair that is another's. What is left of the original's stands in its way, and the original lives.
+func TestACloneWithAReservationOfItsOwnAsksForTheRestOfThePair(t *testing.T) {
+	withConfig(t, configDual, func(t *testing.T, s *subnettest.Server) {
+		other, h := newHost(t, s, 3).start(), newHost(t, s, 1)
+		h.options.OnLost = subnet.LostHold
+		h.start()
+		after(time.Second)
+		clone := newHost(t, s, 2)
+		clone.id, clone.options.State = h.id, h.remembered()
+		pair := h.manager.View().Own.Prefixes()
+		h.client.Cut(true)
+		s.Remove(h.manager.View().Own.Key())
+		r := subnet.Record{}
+		for _, p := range []netip.Prefix{pair[0], other.manager.View().Own.Prefixes()[1]} {
+			r.Leases = append(r.Leases, subnet.Lease{Subnet: p, Attrs: subnet.Attrs{PublicIP: clone.publicIP(p), BackendType: "vxlan"}})
+		}
+		s.Put(r)
+		h.client.Cut(false)
+		after(5 * time.Second)
+		clone.start()
+		after(10 * time.Second)
+		select {
+		case err := <-clone.ended:
+			if !errors.Is(err, subnet.ErrCloned) {
+				t.Errorf("clone: %v", err)
+			}
+		default:
+			t.Errorf("the clone goes on: %+v", clone.manager.Status())
+		}
+		wantKeys(t, s, subnet.Key(r.Prefixes()), subnet.Key(pair[1:]), other.key())
+	})
 }
