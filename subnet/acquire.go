@@ -190,6 +190,7 @@ func (m *Manager) lost(losses []loss) (bool, error) {
 		return all, nil
 	}
 	m.mu.Lock()
+	m.layOwnLocked()
 	m.kept, m.self = Record{Leases: m.self}.Prefixes(), nil
 	m.mu.Unlock()
 	return false, nil

@@ -31,41 +31,43 @@ func takeHalf(s *subnettest.Server, mine, other string) subnet.Entry {
 func TestOneHalfThatIsLostIsReplacedAndTheOtherStays(t *testing.T) {
 	for half, others := range []string{"fd00:5:0:99::/64", "10.5.99.0/24"} {
 		for _, policy := range []subnet.LostPolicy{subnet.LostMove, subnet.LostHold, subnet.LostExit} {
-			t.Run(fmt.Sprintf("half %d, %s", half, policy), func(t *testing.T) {
-				withConfig(t, configDual, func(t *testing.T, s *subnettest.Server) {
-					h := newHost(t, s, 1)
-					h.options.OnLost = policy
-					h.start()
-					after(time.Second)
-					before := h.manager.View().Own
-					lost, stays := before.Prefixes()[half], before.Prefixes()[1-half]
-					// The record goes, and another host is faster than we with one of our subnets.
-					h.client.Cut(true)
-					s.Remove(before.Key())
-					thief := takeHalf(s, lost.String(), others)
-					h.client.Cut(false)
-					after(5 * time.Second)
-					h.wantLog("subnet lost to another host")
-					h.wantLog(lost.String())
-					switch policy {
-					case subnet.LostExit:
-						if err := <-h.ended; err == nil {
-							t.Error("the host goes on")
+			for _, cut := range []bool{true, false} { // the host learns it by a list, or by events
+				t.Run(fmt.Sprintf("half %d, %s, cut off: %t", half, policy, cut), func(t *testing.T) {
+					withConfig(t, configDual, func(t *testing.T, s *subnettest.Server) {
+						h := newHost(t, s, 1)
+						h.options.OnLost = policy
+						h.start()
+						after(time.Second)
+						before := h.manager.View().Own
+						lost, stays := before.Prefixes()[half], before.Prefixes()[1-half]
+						// The record goes, and another host is faster than we with one of our subnets.
+						h.client.Cut(cut)
+						s.Remove(before.Key())
+						thief := takeHalf(s, lost.String(), others)
+						h.client.Cut(false)
+						after(5 * time.Second)
+						h.wantLog("subnet lost to another host")
+						h.wantLog(lost.String())
+						switch policy {
+						case subnet.LostExit:
+							if err := <-h.ended; err == nil {
+								t.Error("the host goes on")
+							}
+						case subnet.LostHold:
+							wantKeys(t, s, subnet.Key(thief.Prefixes()), subnet.Key([]netip.Prefix{stays}))
+							if !strings.Contains(h.manager.Status().Waiting, lost.String()) {
+								t.Errorf("waits for %q", h.manager.Status().Waiting)
+							}
+						case subnet.LostMove:
+							after := h.manager.View()
+							if p := after.Own.Prefixes(); !after.Status.Held || len(p) != 2 || p[1-half] != stays || p[half] == lost {
+								t.Errorf("now %v, before %v", p, before.Prefixes())
+							}
+							wantKeys(t, s, subnet.Key(thief.Prefixes()), h.key())
 						}
-					case subnet.LostHold:
-						wantKeys(t, s, subnet.Key(thief.Prefixes()), subnet.Key([]netip.Prefix{stays}))
-						if !strings.Contains(h.manager.Status().Waiting, lost.String()) {
-							t.Errorf("waits for %q", h.manager.Status().Waiting)
-						}
-					case subnet.LostMove:
-						after := h.manager.View()
-						if p := after.Own.Prefixes(); !after.Status.Held || len(p) != 2 || p[1-half] != stays || p[half] == lost {
-							t.Errorf("now %v, before %v", p, before.Prefixes())
-						}
-						wantKeys(t, s, subnet.Key(thief.Prefixes()), h.key())
-					}
+					})
 				})
-			})
+			}
 		}
 	}
 }
@@ -149,6 +151,27 @@ func TestAnOldRecordOfThisHostThatARestoreBringsBackTakesNothingAway(t *testing.
 		wantKeys(t, s, before)
 		if got := h.key(); got != before || strings.Contains(h.log.String(), "subnet lost to another host") {
 			t.Errorf("now %s, before %s:\n%s", got, before, h.log)
+		}
+	})
+}
+
+func TestPeersGoOnSendingToTheHalfThatNobodyHasTaken(t *testing.T) {
+	withConfig(t, configDual, func(t *testing.T, s *subnettest.Server) {
+		h, peer := newHost(t, s, 1).start(), newHost(t, s, 2).start()
+		after(time.Second)
+		own := h.manager.View().Own
+		h.client.Cut(true) // it cannot say what it has left
+		s.Remove(own.Key())
+		takeHalf(s, own.Leases[1].Subnet.String(), "10.5.99.0/24")
+		after(100 * time.Millisecond)
+		for i, holder := range []netip.Addr{h.publicIP(own.Leases[0].Subnet), netip.MustParseAddr("2001:db8:9::9")} {
+			if want := own.Leases[i].Subnet.String() + " " + holder.String(); !slices.Contains(peer.peers(), want) {
+				t.Errorf("the peer sees %v, want %s", peer.peers(), want)
+			}
+		}
+		after(time.Second)
+		if got := len(peer.peers()); got != 2 {
+			t.Errorf("the peer still sees %v", peer.peers())
 		}
 	})
 }

@@ -124,9 +124,9 @@ func (p *picture) restate(subnet netip.Prefix) {
 }
 
 // judge says why a lease, looked at by itself, is not that of a peer. One that does not count is no mistake either: its host has both
-// families, this network one.
+// families, or had them, this network one.
 func (p *picture) judge(r ref) (why error, counts bool) {
-	if _, ok := p.config.Pool(r.lease().Subnet); !ok && len(r.from.Leases) > 1 {
+	if _, ok := p.config.Pool(r.lease().Subnet); !ok && (len(r.from.Leases) > 1 || r.ghost) {
 		return nil, false
 	}
 	if err := validate(p.config, *r.lease(), p.self); err != nil {

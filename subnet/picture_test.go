@@ -147,24 +147,24 @@ func (o *oracle) reset(s Snapshot, until time.Time) {
 	}
 }
 
-// prune drops the ghosts that are due, and those whose identity, subnet or address a living record has.
+// prune drops the ghosts that are due, and those whose identity or address a living record has; of the others the subnets that one has.
 func (o *oracle) prune(now time.Time) {
-	maps.DeleteFunc(o.ghosts, func(_ string, g oracleGhost) bool {
-		if !now.Before(g.until) {
-			return true
-		}
+	for key, g := range o.ghosts {
+		gone := !now.Before(g.until)
+		left := slices.Clone(g.Leases)
 		for _, e := range o.living {
-			if g.Identity != "" && g.Identity == e.Identity {
-				return true
-			}
-			for _, a := range g.Leases {
-				if slices.ContainsFunc(e.Leases, func(b Lease) bool { return a.Subnet == b.Subnet || a.PublicIP == b.PublicIP }) {
-					return true
-				}
+			gone = gone || g.Identity != "" && g.Identity == e.Identity
+			for _, b := range e.Leases {
+				gone = gone || slices.ContainsFunc(g.Leases, func(a Lease) bool { return a.PublicIP == b.PublicIP })
+				left = slices.DeleteFunc(left, func(a Lease) bool { return a.Subnet == b.Subnet })
 			}
 		}
-		return false
-	})
+		if g.Leases = left; gone || len(left) == 0 {
+			delete(o.ghosts, key)
+		} else {
+			o.ghosts[key] = g
+		}
+	}
 }
 
 func (o *oracle) kept() (n int) {
@@ -190,12 +190,12 @@ func (o *oracle) peers(c Config, opt Options, self []Lease) (peers []Lease, skip
 	for key, b := range o.bad {
 		whys[key] = []string{b.Err.Error()}
 	}
-	for _, e := range append(order, ghosts...) {
+	for i, e := range append(order, ghosts...) {
 		if isOwn(&e, opt.Identity, self) {
 			continue
 		}
 		for _, l := range e.Leases {
-			if _, ok := c.Pool(l.Subnet); !ok && len(e.Leases) > 1 {
+			if _, ok := c.Pool(l.Subnet); !ok && (len(e.Leases) > 1 || i >= len(order)) {
 				continue
 			}
 			err := validate(c, l, self)

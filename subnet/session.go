@@ -136,11 +136,7 @@ func (m *Manager) reset(s Snapshot) {
 		m.table.keepGhosts(until)
 	}
 	m.table.reset(s, until)
-	for e := range m.table.ghosts.all() {
-		if isOwn(e, m.o.Identity, m.self) {
-			m.table.lay(e.Key)
-		}
-	}
+	m.layOwnLocked()
 	m.position = s.Position
 	m.mu.Unlock()
 	m.pruned()
@@ -149,6 +145,15 @@ func (m *Manager) reset(s Snapshot) {
 	clear(m.claims) // silence counts only while the watch was unbroken
 	m.settleAt = time.Now()
 	poke(m.changed)
+}
+
+// layOwnLocked ends what is left of records of this host: its own subnets are not kept from it.
+func (m *Manager) layOwnLocked() {
+	for e := range m.table.ghosts.all() {
+		if isOwn(e, m.o.Identity, m.self) {
+			m.table.lay(e.Key)
+		}
+	}
 }
 
 // sameHistory reports whether the list continues what the last run saw: the same store, not gone back, and

@@ -86,7 +86,7 @@ func (t *table) put(e *Entry) {
 	t.removeLiving(e.Key)
 	t.lay(e.Key)
 	for _, g := range t.ghosts.kin(e) {
-		t.drop(g.Key)
+		t.displace(g, e)
 	}
 	t.living.put(e)
 	if t.picture != nil {
@@ -166,7 +166,7 @@ func (t *table) removeLiving(key string) {
 	}
 }
 
-// haunt makes a record a ghost, unless a living one has its identity, its subnet or its address.
+// haunt makes a record a ghost, but what a living one displaces of it.
 func (t *table) haunt(e *Entry, f fate) {
 	t.lay(e.Key)
 	t.ghosts.put(e)
@@ -180,9 +180,26 @@ func (t *table) haunt(e *Entry, f fate) {
 	if t.picture != nil {
 		t.picture.put(e, true)
 	}
-	if len(t.living.kin(e)) > 0 {
-		t.drop(e.Key)
+	if kin := t.living.kin(e); len(kin) > 0 {
+		t.displace(e, kin[0])
 	}
+}
+
+// displace ends a ghost for a living record with its identity or an address of it. One that has a subnet of it ends that only: the other
+// of a pair stays.
+func (t *table) displace(g, by *Entry) {
+	left := *g
+	left.Leases = slices.DeleteFunc(slices.Clone(g.Leases), func(l Lease) bool { return slices.Contains(by.Prefixes(), l.Subnet) })
+	sameHost := g.Identity != "" && g.Identity == by.Identity || slices.ContainsFunc(g.Leases, func(l Lease) bool {
+		return slices.ContainsFunc(by.Leases, func(o Lease) bool { return l.PublicIP == o.PublicIP })
+	})
+	if sameHost || len(left.Leases) == 0 {
+		t.drop(g.Key)
+		return
+	}
+	f := t.fates[g.Key]
+	t.lay(g.Key)
+	t.haunt(&left, f)
 }
 
 // lay ends a ghost, if there is one at the key.
