@@ -66,27 +66,26 @@ func (c *cluster) revoke(e *lab.Etcd, key string) {
 	c.ok(err)
 }
 
-func TestAnOwnKeyThatIsDeletedOrExpiresIsTakenAgainWithoutALostPacket(t *testing.T) {
-	c := newCluster(t)
-	e := c.etcd(dualConfig)
-	hosts := c.hosts(2)
-	c.startAll(hosts, e)
-	pods := c.pods(hosts...)
-	c.reaches(pods[0].Namespace, pods[1], lab.PingOptions{})
-	pings := append(c.pinged(pods[0], pods[1]), c.pinged(pods[1], pods[0])...)
-	for i, h := range hosts {
-		key := c.keyOf(h)
-		for range 3 {
-			c.ok(e.Delete(c.ctx, "subnets/"+key))
-			c.within(retaken, func() error { return c.record(e, key, h.Addr.String()) })
+func ownKeyIsTakenAgain(s *site) {
+	s.connected()
+	pings := s.traffic()
+	for i, h := range s.hosts {
+		key := s.keyOf(h)
+		again := func() {
+			s.t.Helper()
+			s.within(retaken, func() error { return s.cluster.record(s.store, key, underlayOf(h)) })
 		}
-		c.revoke(e, key)
-		c.within(retaken, func() error { return c.record(e, key, h.Addr.String()) })
-		if got := c.keyOf(h); got != key {
-			t.Errorf("host %d has %s, before %s", i, got, key)
+		for range 3 {
+			s.ok(s.store.Delete(s.ctx, "subnets/"+key))
+			again()
+		}
+		s.revoke(s.store, key)
+		again()
+		if got := s.keyOf(h); got != key {
+			s.t.Errorf("host %d has %s, before %s", i, got, key)
 		}
 	}
-	c.nothingLost("deleted keys", pings)
+	s.nothingLost("deleted keys", pings)
 }
 
 func TestAnOwnKeyThatAnotherHostHasTakenIsNamedAndNotFoughtFor(t *testing.T) {
@@ -162,44 +161,53 @@ func TestAWipedAndARestoredStoreAreFilledAgainWithoutALostPacket(t *testing.T) {
 	c.nothingLost("a wiped and a restored store", pings)
 }
 
-func TestWithoutAStoreTrafficFlowsAndARestartedDaemonServesWithinTwoSeconds(t *testing.T) {
-	c := newCluster(t)
-	e := c.etcd(dualConfig)
-	hosts := c.hosts(3)
-	daemons := c.startAll(hosts[:2], e)
-	pods := c.pods(hosts[:2]...)
-	c.reaches(pods[0].Namespace, pods[1], lab.PingOptions{})
-	pings := c.pinged(pods[0], pods[1])
-	key := c.keyOf(hosts[0])
-	e.Kill()
-	c.within(noticed, c.logs(daemons[1], "store unreachable"))
-	c.ok(daemons[0].Stop(c.ctx)) // writes down the peers
+func storeIsNotNeeded(s *site) {
+	s.connected()
+	pings, h := s.traffic(), s.hosts[0]
+	key := s.keyOf(h)
+	s.store.Kill()
+	s.within(noticed, s.logs(s.daemons[1], "store unreachable"))
+	s.ok(s.daemons[0].Stop(s.ctx)) // writes down the peers
 	start := time.Now()
-	d := c.flanneld(hosts[0], e)
+	d := s.flanneld(h, s.store)
 	if took := d.ReadyAt().Sub(start); took > 2*time.Second {
-		t.Errorf("ready after %s, want 2 s", took)
+		s.t.Errorf("ready after %s, want 2 s", took)
 	}
-	c.await(func() error {
-		if s := d.Status(); !strings.Contains(s, "store unreachable since") {
-			return fmt.Errorf("status %q", s)
+	s.await(func() error {
+		if text := d.Status(); !strings.Contains(text, "store unreachable since") {
+			return fmt.Errorf("status %q", text)
 		}
 		return nil
 	})
-	c.nothingLost("a killed store and a restarted daemon", pings)
+	s.nothingLost("a killed store and a restarted daemon", pings)
 
-	// A reboot: nothing is left in the kernel.
 	d.Kill()
-	c.ok(hosts[0].Run("ip link del flannel.1"))
-	c.flanneld(hosts[0], e)
-	c.reaches(pods[0].Namespace, pods[1], lab.PingOptions{})
+	s.reboot(h)
+	s.daemons[0] = s.flanneld(h, s.store)
+	s.connected()
 
-	pings = c.pinged(pods[0], pods[1])
-	c.ok(e.Start(c.ctx))
-	c.flanneld(hosts[2], e)
-	late := c.pods(hosts[2])[0]
-	c.within(noticed, func() error { return c.record(e, key, hosts[0].Addr.String()) })
-	c.reaches(pods[0].Namespace, late, lab.PingOptions{})
-	c.nothingLost("the return of the store", pings)
+	pings = s.traffic()
+	s.ok(s.store.Start(s.ctx))
+	late := s.host("after-the-outage")
+	s.flanneld(late, s.store)
+	s.within(noticed, func() error { return s.cluster.record(s.store, key, underlayOf(h)) })
+	if p := s.cluster.pods(late)[0]; s.carries() {
+		s.reaches(s.pods[0].Namespace, p, lab.PingOptions{})
+	}
+	s.nothingLost("the return of the store", pings)
+}
+
+// reboot takes away what a reboot does: all that the daemon has in the kernel, and what the service manager keeps for it.
+func (s *site) reboot(h *lab.Host) {
+	s.t.Helper()
+	h.ForgetFiles()
+	s.ok(h.Run("ip route flush proto 70", "ip -6 route flush proto 70"))
+	links := must[string](s.t)(h.Output("ip -br link"))
+	for line := range strings.Lines(links) {
+		if name := strings.Fields(line)[0]; strings.HasPrefix(name, "flannel") {
+			s.ok(h.Run("ip link del " + name))
+		}
+	}
 }
 
 func TestAHostThatLosesPowerRightAfterItsStartKnowsItsPeersWithoutAStore(t *testing.T) {

@@ -3,6 +3,7 @@ package lab_test
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 
@@ -26,29 +27,53 @@ func (n network) deviceMTU(a netip.Addr) int {
 	return 1500 - n.overhead(a)
 }
 
-// tunnelAndItsMTU looks at what a backend that adds bytes to a packet makes of full ones, and of larger ones.
-func tunnelAndItsMTU(s *site) {
-	if s.backend == "host-gw" {
-		return
-	}
-	devices := s.devices()
-	if s.backend == "udp" {
-		devices = []string{"flannel0"}
-	}
-	for _, dev := range devices {
+// tooBigPacketsComeBack looks at what a backend that adds bytes to a packet makes of those that do not fit.
+func tooBigPacketsComeBack(s *site) {
+	for _, a := range s.pods[1].Addrs {
+		dev := s.device(a)
 		if ra := must[string](s.t)(s.hosts[0].Output("cat /proc/sys/net/ipv6/conf/" + dev + "/accept_ra")); ra != "0\n" {
 			s.t.Errorf("accept_ra of %s is %q", dev, ra)
 		}
-	}
-	for _, a := range s.pods[1].Addrs {
-		s.wireFormIsThatOfFlannel(a)
 		s.podIsToldTheMTU(a)
 		s.smallerPathIsNoHole(a)
 	}
 }
 
-// wireFormIsThatOfFlannel pings a pod with a full packet and looks at the underlay.
-func (s *site) wireFormIsThatOfFlannel(to netip.Addr) {
+// wireFormIsThatOfFlannel looks at the underlay while pods speak.
+func wireFormIsThatOfFlannel(s *site) {
+	for i, a := range s.pods[1].Addrs {
+		if s.backend == "host-gw" {
+			s.packetsTravelAsTheyAre(s.pods[0].Addrs[i], a)
+		} else {
+			s.packetsTravelInTheTunnel(a)
+		}
+	}
+}
+
+// packetsTravelAsTheyAre sends full datagrams from pod to pod and looks for them.
+func (s *site) packetsTravelAsTheyAre(from, to netip.Addr) {
+	s.t.Helper()
+	wire := must[*lab.Capture](s.t)(s.hosts[0].Capture("eth0"))
+	defer wire.Stop()
+	conn := must[net.Conn](s.t)(s.pods[0].Dial(s.ctx, "udp", netip.AddrPortFrom(to, 9).String()))
+	defer conn.Close()
+	headers := 20 + 8
+	if to.Is6() {
+		headers = 40 + 8
+	}
+	s.await(func() error {
+		_, _ = conn.Write(make([]byte, s.mtu()-headers)) // the ICMP error for an earlier one comes back
+		for _, d := range wire.Seen() {
+			if d.Src.Addr() == from && d.Dst.Addr() == to && d.Size == s.mtu() {
+				return nil
+			}
+		}
+		return fmt.Errorf("no full packet from %s to %s", from, to)
+	})
+}
+
+// packetsTravelInTheTunnel pings a pod with a full packet.
+func (s *site) packetsTravelInTheTunnel(to netip.Addr) {
 	s.t.Helper()
 	wire := must[*lab.Capture](s.t)(s.hosts[0].Capture("eth0"))
 	defer wire.Stop()

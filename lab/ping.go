@@ -205,6 +205,14 @@ func (p *Pings) Stats() PingStats {
 	return s
 }
 
+// Cut ends the stream and returns the outcome so far: what is on its way counts as lost.
+func (p *Pings) Cut() PingStats {
+	close(p.stop)
+	p.sent.Wait()
+	_ = p.conn.Close()
+	return p.Stats()
+}
+
 // Stop ends the stream, waits for answers that are late, and returns the outcome.
 func (p *Pings) Stop() PingStats {
 	close(p.stop)

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"flanneld/lab"
 )
@@ -26,8 +25,9 @@ func TestHostsWatchThroughEtcdsProxy(t *testing.T) {
 		daemons = append(daemons, d)
 	}
 	pods := c.pods(hosts...)
-	followed(t, c, time.Now(), pods[:2])
-	followed(t, c, time.Now(), pods[1:])
+	for i, from := range pods {
+		c.reaches(from.Namespace, pods[(i+1)%len(pods)], lab.PingOptions{})
+	}
 	for _, d := range daemons {
 		if n := strings.Count(d.Log(), "watch ended"); n != 0 {
 			t.Errorf("the watch ended %d times:\n%s", n, d.Log())

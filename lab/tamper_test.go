@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -15,93 +16,122 @@ import (
 // recovery is how long traffic may be away after somebody has tampered with the kernel.
 const recovery = time.Second
 
-// tampering is what somebody does on a host to what is the daemon's. In the commands, DEV is its device, NET the peer's subnet and VIA
-// its first address, MAC the peer's tunnel address, OTHER an underlay address where nobody lives, ADDR a foreign address.
+// tampering is what somebody does on a host to what is the daemon's. The words in capitals are those of placeholders.
 type tampering struct {
 	name     string
+	backends string // that have it
 	commands []string
 	kind     string // of the drift that is counted
 	say      string // what the log names
 }
 
 var tamperings = []tampering{
-	{"device deleted", []string{"ip link del DEV"}, "link", "missing"},
-	{"device set down", []string{"ip link set DEV down"}, "link", "DEV"},
-	{"hardware address changed", []string{"ip link set DEV address 02:00:00:00:00:99"}, "link", "02:00:00:00:00:99"},
-	{"MTU changed", []string{"ip link set DEV mtu 1300"}, "link", "mtu 1300"},
-	{"address removed", []string{"ip addr flush dev DEV"}, "addr", "missing"},
-	{"foreign address added", []string{"ip addr add ADDR dev DEV"}, "addr", "ADDR"},
-	{"routes flushed", []string{"IP route flush dev DEV proto 70"}, "route", "NET"},
-	{"route replaced by one elsewhere", []string{"ip route replace NET via OTHER dev eth0"}, "route", "NET"},
-	{"route replaced by one with our number", []string{"ip route replace NET via OTHER dev eth0 proto 70"}, "route", "via OTHER dev eth0"},
-	{"route with a tiny MTU", []string{"ip route replace NET via VIA dev DEV onlink proto 70 mtu lock 68"}, "route", "odd"},
-	{"route to nowhere", []string{"ip route replace blackhole NET"}, "route", "NET"},
-	{"FDB flushed", []string{"bridge fdb del MAC dev DEV"}, "fdb", "missing"},
-	{"FDB entry elsewhere", []string{"bridge fdb replace MAC dev DEV dst OTHER"}, "fdb", "dst OTHER"},
-	{"FDB entry to another port", []string{"bridge fdb replace MAC dev DEV dst OTHER port 9"}, "fdb", "odd"},
-	{"neighbours flushed", []string{"IP neigh flush dev DEV nud permanent"}, "neigh", "missing"},
-	{"neighbour changed", []string{"ip neigh replace VIA lladdr 02:00:00:00:00:77 dev DEV nud permanent"}, "neigh", "02:00:00:00:00:77"},
-	{"everything at once", []string{"IP neigh flush dev DEV nud permanent", "IP route flush dev DEV proto 70", "ip link del DEV"}, "neigh", "missing"},
+	{"device deleted", "vxlan", []string{"ip link del DEV"}, "link", "missing"},
+	{"device deleted", "udp", []string{"ip link del DEV"}, "link", "DEV"}, // the datapath has opened another one before that is found
+	{"device set down", "vxlan udp", []string{"ip link set DEV down"}, "link", "DEV"},
+	{"device renamed", "udp", []string{"ip link set DEV down name gone0", "ip link del gone0"}, "link", "DEV"},
+	{"hardware address changed", "vxlan", []string{"ip link set DEV address 02:00:00:00:00:99"}, "link", "02:00:00:00:00:99"},
+	{"MTU changed", "vxlan udp", []string{"ip link set DEV mtu 1300"}, "link", "mtu 1300"},
+	{"address removed", "vxlan udp", []string{"IP addr flush dev DEV scope global"}, "addr", "missing"},
+	{"foreign address added", "vxlan udp", []string{"ip addr add ADDR dev DEV"}, "addr", "ADDR"},
+	{"routes flushed", "vxlan host-gw udp", []string{"IP route flush dev DEV proto 70"}, "route", "NET"},
+	{"route replaced by one elsewhere", "vxlan host-gw udp", []string{"ip route replace NET via OTHER dev eth0"}, "route", "NET"},
+	{"route replaced by one with our number", "vxlan host-gw udp", []string{"ip route replace NET via OTHER dev eth0 proto 70"}, "route", "via OTHER dev eth0"},
+	{"route with a tiny MTU", "vxlan host-gw udp", []string{"ip route replace NET ROUTE proto 70 mtu lock 68"}, "route", "odd"},
+	{"route to nowhere", "vxlan host-gw udp", []string{"ip route replace blackhole NET"}, "route", "NET"},
+	{"route to a subnet that nobody has", "vxlan host-gw udp", []string{"ip route add FREE ROUTE proto 70"}, "route", "FREE"},
+	{"FDB flushed", "vxlan", []string{"bridge fdb del MAC dev DEV"}, "fdb", "missing"},
+	{"FDB entry elsewhere", "vxlan", []string{"bridge fdb replace MAC dev DEV dst OTHER"}, "fdb", "dst OTHER"},
+	{"FDB entry to another port", "vxlan", []string{"bridge fdb replace MAC dev DEV dst OTHER port 9"}, "fdb", "odd"},
+	{"neighbours flushed", "vxlan", []string{"IP neigh flush dev DEV nud permanent"}, "neigh", "missing"},
+	{"neighbour changed", "vxlan", []string{"ip neigh replace VIA lladdr 02:00:00:00:00:77 dev DEV nud permanent"}, "neigh", "02:00:00:00:00:77"},
+	{"everything at once", "vxlan", []string{"IP neigh flush dev DEV nud permanent", "IP route flush dev DEV proto 70", "ip link del DEV"}, "neigh", "missing"},
 }
 
-// placeholders fills in the commands of a tampering on one host.
-func placeholders(t *testing.T, c *cluster, n network, peer *lab.Host) func(string) string {
-	t.Helper()
-	subnet := c.subnets(peer)[0]
-	dev, ip, other, foreign := n.devices()[0], "ip", "198.18.200.200", "169.254.12.34/16"
-	if subnet.Addr().Is6() {
-		ip, other, foreign = "ip -6", "fd00:18::c8c8", "fd00:99::34/64"
+// placeholders fills in commands on a host, for the family of one subnet of a peer. DEV is the device that takes packets to the peer,
+// NET and ROUTE the route of them, VIA the peer's first address, MAC that of its tunnel, FREE a subnet that nobody has and FIRST its
+// first address, OTHER an underlay address where nobody lives, ADDR a foreign address, OWN the host's.
+func (s *site) placeholders(h, peer *lab.Host, subnet netip.Prefix) func(string) string {
+	s.t.Helper()
+	via := subnet.Addr()
+	dev, ip, other, foreign, free, network := s.device(via), "ip -4", "198.18.200.200", "169.254.12.34/16", "10.5.253.0", "10.5.0.0/16"
+	if via.Is6() {
+		ip, other, foreign, free, network = "ip -6", "fd00:18::c8c8", "fd00:99::34/64", "fd00:5:0:fd::", "fd00:5::/48"
 	}
-	mac := strings.Fields(must[string](t)(peer.Output("ip -br link show " + dev)))[2]
-	return strings.NewReplacer("DEV", dev, "IP", ip, "NET", subnet.String(), "VIA", subnet.Addr().String(), "MAC", mac, "OTHER", other, "ADDR", foreign).Replace
+	net, route, mac := subnet.String(), fmt.Sprintf("via %s dev %s onlink", via, dev), ""
+	switch s.backend {
+	case "host-gw":
+		route = fmt.Sprintf("via %s dev eth0", peer.AddrOf(via))
+	case "udp":
+		net, route = network, "dev "+dev
+	default:
+		mac = strings.Fields(must[string](s.t)(peer.Output("ip -br link show " + dev)))[2]
+	}
+	return strings.NewReplacer("DEV", dev, "IP", ip, "NET", net, "ROUTE", route, "VIA", via.String(), "MAC", mac, "OTHER", other, "ADDR", foreign,
+		"FREE", fmt.Sprintf("%s/%d", free, subnet.Bits()), "FIRST", free, "OWN", h.AddrOf(via).String()).Replace
 }
 
-func TestTamperingIsHealedUnderTraffic(t *testing.T) { inEachFamily(t, tamperingIsHealed) }
-
-func tamperingIsHealed(t *testing.T, n network) {
-	s := newSite(t, n, 2)
-	c, pods, h, d := s.cluster, s.pods, s.hosts[0], s.daemons[0]
-	fill := placeholders(t, c, n, s.hosts[1])
-	macOf := func() string { return s.macs(h)[0] }
-	mac, before := macOf(), look(t, h, n)
-	_, err := pods[0].Ping(c.ctx, pods[1].Addr(), lab.PingOptions{})
-	c.ok(err)
-	for _, tt := range tamperings {
-		t.Run(tt.name, func(t *testing.T) {
-			logged, drift := len(d.Log()), statusOf(t, c, d).Drift[tt.kind]
-			pings := must[*lab.Pings](t)(pods[0].Pings(pods[1].Addr(), lab.PingOptions{}))
-			answered(t, c, pings, 3)
-			for _, command := range tt.commands {
-				c.ok(h.Run(fill(command)))
-			}
-			c.await(func() error {
-				if got := statusOf(t, c, d).Drift[tt.kind]; got == drift {
-					return fmt.Errorf("no drift of kind %s was counted", tt.kind)
-				}
-				return nil
-			})
-			answered(t, c, pings, 10)
-			stats := pings.Stop()
-			t.Logf("traffic is back after %s (%s)", stats.LongestGap.Round(time.Millisecond), stats)
-			if stats.LongestGap > recovery {
-				t.Errorf("no traffic for %s", stats.LongestGap)
-			}
-			if got := macOf(); got != mac {
-				t.Errorf("hardware address %s, before %s", got, mac)
-			}
-			c.await(func() error {
-				if got := look(t, h, n); got != before {
-					return fmt.Errorf("kernel:\n%s\nbefore:\n%s", got, before)
-				}
-				return nil
-			})
-			wantDriftLine(t, d.Log()[logged:], tt.kind, fill(tt.say))
-		})
+// eachFamily calls f with what fills in commands on the first host for each family of the network.
+func (s *site) eachFamily(f func(name string, fill func(string) string)) {
+	for _, subnet := range s.subnets(s.hosts[1]) {
+		name := "IPv4"
+		if subnet.Addr().Is6() {
+			name = "IPv6"
+		}
+		f(name, s.placeholders(s.hosts[0], s.hosts[1], subnet))
 	}
+}
+
+func tamperingIsHealed(s *site) {
+	s.connected()
+	before := s.look(s.hosts[0])
+	s.eachFamily(func(family string, fill func(string) string) {
+		s.ok(s.daemons[0].Stop(s.ctx)) // a daemon holds back what it says too often
+		s.daemons[0] = s.flanneld(s.hosts[0], s.store)
+		for _, tt := range tamperings {
+			if strings.Contains(tt.backends, s.backend) {
+				s.sub(family+", "+tt.name, func(s *site) { s.tamper(tt, fill, before) })
+			}
+		}
+	})
+}
+
+// tamper does it, and wants traffic of all families back within the time, and the kernel as it was.
+func (s *site) tamper(tt tampering, fill func(string) string, before string) {
+	h, d := s.hosts[0], s.daemons[0]
+	logged, drift := len(d.Log()), statusOf(s.t, s.cluster, d).Drift[tt.kind]
+	all := s.pinged(s.pods[0], s.pods[1])
+	for _, pings := range all {
+		answered(s.t, s.cluster, pings, 3)
+	}
+	for _, command := range tt.commands {
+		s.ok(h.Run(fill(command)))
+	}
+	s.await(func() error {
+		if got := statusOf(s.t, s.cluster, d).Drift[tt.kind]; got == drift {
+			return fmt.Errorf("no drift of kind %s was counted", tt.kind)
+		}
+		return nil
+	})
+	for _, pings := range all {
+		answered(s.t, s.cluster, pings, 10)
+		stats := pings.Cut()
+		s.t.Logf("traffic is back after %s (%s)", stats.LongestGap.Round(time.Millisecond), stats)
+		if stats.LongestGap > recovery {
+			s.t.Errorf("no traffic for %s", stats.LongestGap)
+		}
+	}
+	s.await(func() error {
+		if got := s.look(h); got != before {
+			return fmt.Errorf("kernel:\n%s\nbefore:\n%s", got, before)
+		}
+		return nil
+	})
+	wantDriftLine(s.t, d.Log()[logged:], tt.kind, fill(tt.say))
 }
 
 // wantDriftLine looks for exactly one line about a kind of drift, that names the object.
-func wantDriftLine(t *testing.T, log, kind, say string) {
+func wantDriftLine(t testing.TB, log, kind, say string) {
 	t.Helper()
 	var lines []string
 	for line := range strings.Lines(log) {
@@ -115,7 +145,7 @@ func wantDriftLine(t *testing.T, log, kind, say string) {
 }
 
 // answered waits until so many more pings have been answered.
-func answered(t *testing.T, c *cluster, p *lab.Pings, more int) {
+func answered(t testing.TB, c *cluster, p *lab.Pings, more int) {
 	t.Helper()
 	before := p.Stats().Received
 	c.await(func() error {
@@ -127,19 +157,22 @@ func answered(t *testing.T, c *cluster, p *lab.Pings, more int) {
 }
 
 // look returns all that the daemon has put into the kernel of a host, without numbers that the kernel gives.
-func look(t *testing.T, h *lab.Host, n network) string {
-	t.Helper()
-	fill := strings.NewReplacer("DEV", n.devices()[0], "IP", map[bool]string{true: "ip -4", false: "ip -6"}[n.families == lab.IPv4]).Replace
+func (s *site) look(h *lab.Host) string {
+	s.t.Helper()
+	commands := []string{"ip -4 route show proto 70", "ip -6 route show proto 70"}
+	for _, p := range s.subnets(h) {
+		if dev := s.device(p.Addr()); dev != "eth0" {
+			commands = append(commands, "ip -br link show "+dev, "ip -br addr show dev "+dev+" scope global", "ip -4 route show dev "+dev,
+				"ip -4 neigh show nud permanent dev "+dev, "ip -6 neigh show nud permanent dev "+dev, "bridge fdb show dev "+dev)
+		}
+	}
 	var out strings.Builder
-	for _, command := range []string{
-		"ip -br link show DEV", "ip -br addr show DEV", "IP route show dev DEV proto 70", "IP route show proto 70",
-		"IP neigh show dev DEV nud permanent", "bridge fdb show dev DEV",
-	} {
-		text, err := h.Output(fill(command))
+	for _, command := range commands {
+		text, err := h.Output(command)
 		if err != nil {
 			text = err.Error()
 		}
-		out.WriteString(text)
+		out.WriteString(strings.ReplaceAll(text, "UNKNOWN", "UP     ")) // which of both the kernel says depends on the device's past
 	}
 	return out.String()
 }
@@ -155,72 +188,6 @@ func statusOf(t testing.TB, c *cluster, d *lab.Daemon) api.Status {
 		t.Fatal(err)
 	}
 	return s
-}
-
-// firstThree returns the first three bytes of a host's subnet.
-func firstThree(h *lab.Host) (string, error) {
-	env, err := h.Env()
-	if err != nil {
-		return "", err
-	}
-	a := env.Subnets[0].Addr().As4()
-	return fmt.Sprintf("%d.%d.%d", a[0], a[1], a[2]), nil
-}
-
-func TestStartCleansUpAndLeavesOthersAlone(t *testing.T) {
-	only4 := network{"vxlan", lab.IPv4}
-	c := newCluster(t)
-	e := c.etcd(vxlanConfig)
-	hosts := c.hosts(2)
-	daemons := c.startAll(hosts, e)
-	pods := c.pods(hosts...)
-	h := hosts[0]
-	peer, mac := must[string](t)(firstThree(hosts[1])), macOf(t, h)
-	c.ok(h.Run(
-		"ip link add flannel.2 type vxlan id 2 dstport 8472 local "+h.Addr.String()+" dev eth0",
-		"ip route add 10.5.255.0/24 via 198.18.200.200 proto static",
-		"ip route add 10.6.0.0/24 via 198.18.200.200 proto 70",
-		"ip route add "+peer+".0/24 via 198.18.200.200 metric 77 proto 70",
-		"ip rule add from 10.77.0.0/16 lookup 99",
-		"ip route add 10.5.0.0/16 via 198.18.200.200 table 99 proto 70",
-	))
-	others := func() string {
-		var out strings.Builder
-		for _, command := range []string{"ip -br link show flannel.2", "ip route show dev eth0", "ip route show table 99", "ip rule show", "ip addr show dev cni0"} {
-			out.WriteString(must[string](t)(h.Output(command)))
-		}
-		return out.String()
-	}
-	before, ours := others(), look(t, h, only4)
-	for _, tt := range []struct {
-		name     string
-		commands []string
-	}{
-		{"leftovers of peers that are gone", []string{
-			"ip route add 10.5.254.0/24 via 10.5.254.0 dev flannel.1 onlink proto 70", "ip neigh add 10.5.254.0 lladdr 02:00:00:00:00:77 dev flannel.1 nud permanent",
-			"bridge fdb add 02:00:00:00:00:77 dev flannel.1 dst 198.18.200.200", "ip route add 10.5.253.0/24 via 198.18.200.200 proto 70"}},
-		{"leftovers of flannel, without a protocol of its own", []string{"ip route add 10.5.254.0/24 via 10.5.254.0 dev flannel.1 onlink"}},
-		{"a device with another VNI", []string{"ip link del flannel.1", "ip link add flannel.1 type vxlan id 7 dstport 8472 local " + h.Addr.String() + " dev eth0"}},
-		{"a device with another port", []string{"ip link del flannel.1", "ip link add flannel.1 type vxlan id 1 dstport 4789 local " + h.Addr.String() + " dev eth0"}},
-		{"a device of another type", []string{"ip link del flannel.1", "ip link add flannel.1 type bridge", "ip link set flannel.1 up", "ip addr add 10.5.77.1/24 dev flannel.1"}},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			daemons[0].Kill()
-			c.ok(h.Run(tt.commands...))
-			daemons[0] = c.flanneld(h, e)
-			_, err := pods[0].Ping(c.ctx, pods[1].Addr(), lab.PingOptions{})
-			c.ok(err)
-			if got := look(t, h, only4); got != ours {
-				t.Errorf("kernel:\n%s\nbefore:\n%s", got, ours)
-			}
-			if got := others(); got != before {
-				t.Errorf("others' objects:\n%s\nbefore:\n%s", got, before)
-			}
-			if got := macOf(t, h); got != mac {
-				t.Errorf("hardware address %s, before %s", got, mac)
-			}
-		})
-	}
 }
 
 func TestANetworkManagerIsNamedAndNotFoughtAtFullSpeed(t *testing.T) {

@@ -79,62 +79,6 @@ func TestUDPBulkAndSmallPacketsArriveUnderEveryOffload(t *testing.T) {
 	}
 }
 
-// TestUDPHealsWhateverIsTampered breaks what stands in the kernel, and wants traffic back and the kernel's state as it was.
-func TestUDPHealsWhateverIsTampered(t *testing.T) {
-	s := newSite(t, network{"udp", lab.Dual}, 2)
-	h := s.hosts[0]
-	state := func() (string, error) {
-		var out string
-		for _, command := range []string{
-			"ip -br addr show dev flannel0 scope global", "ip route show dev flannel0", "ip -6 route show dev flannel0 proto 70", "ip -o link show dev flannel0",
-		} {
-			text, err := h.Output(command)
-			if err != nil {
-				return "", err
-			}
-			if i := strings.Index(text, ": flannel0:"); i >= 0 {
-				text, _, _ = strings.Cut(text[i:], " qdisc") // without its number
-			}
-			out += text
-		}
-		return out, nil
-	}
-	before := must[string](t)(state())
-	for _, command := range []string{
-		"ip link del flannel0",
-		"ip link set flannel0 down",
-		"ip link set flannel0 mtu 1300",
-		"ip link set flannel0 down name gone0",
-		"ip addr flush dev flannel0",
-		"ip addr add 10.99.0.1/24 dev flannel0",
-		"ip route del 10.5.0.0/16 dev flannel0",
-		"ip -6 route del fd00:5::/48 dev flannel0",
-		"ip route add 10.5.253.0/24 dev flannel0",
-	} {
-		t.Run(command, func(t *testing.T) {
-			s := s.in(t)
-			s.ok(h.Run(command))
-			s.await(func() error {
-				after, err := state()
-				if err == nil && after != before {
-					err = fmt.Errorf("got\n%s\nwant\n%s", after, before)
-				}
-				return err
-			})
-			s.reaches(s.pods[0].Namespace, s.pods[1], lab.PingOptions{})
-			s.reaches(s.pods[1].Namespace, s.pods[0], lab.PingOptions{})
-		})
-	}
-	t.Run("a device of another kind in its place", func(t *testing.T) {
-		s := s.in(t)
-		s.ok(s.daemons[0].Stop(s.ctx))
-		h.ForgetFiles()
-		s.ok(h.Run("ip link del flannel0", "ip link add flannel0 type bridge"))
-		s.daemons[0] = s.flanneld(h, s.store)
-		s.reaches(s.pods[0].Namespace, s.pods[1], lab.PingOptions{})
-	})
-}
-
 // TestUDPRestartWithoutAServiceManager restarts a daemon whose files nobody keeps: the device stays, and so do connections; packets
 // are lost only while no process reads.
 func TestUDPRestartWithoutAServiceManager(t *testing.T) {

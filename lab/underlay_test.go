@@ -1,23 +1,16 @@
 package lab_test
 
 import (
+	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"flanneld/lab"
 )
-
-// followed waits until a pod of one host reaches one of the other again, both ways, and logs how long that took.
-func followed(t *testing.T, c *cluster, since time.Time, pods []*lab.Pod) {
-	t.Helper()
-	for _, way := range [][2]*lab.Pod{{pods[0], pods[1]}, {pods[1], pods[0]}} {
-		_, err := way[0].Ping(c.ctx, way[1].Addr(), lab.PingOptions{})
-		c.ok(err)
-	}
-	t.Logf("traffic in both directions %s after the end of the change", time.Since(since).Round(time.Millisecond))
-}
 
 // eventually waits until a command on a host prints a text.
 func (c *cluster) eventually(h *lab.Host, command, want string) {
@@ -31,190 +24,227 @@ func (c *cluster) eventually(h *lab.Host, command, want string) {
 	})
 }
 
-// plug makes the interface of a host anew, as a driver does that is loaded again.
-func plug(c *cluster, h *lab.Host, link, port string) {
+// plug gives a host another interface on the underlay.
+func plug(c *cluster, h *lab.Host, link, port string, options ...string) {
 	c.t.Helper()
 	c.ok(c.Underlay().Run(
-		fmt.Sprintf("ip link add %s type veth peer name %s netns %s", port, link, h.Name()),
+		fmt.Sprintf("ip link add %s type veth peer name %s netns %s %s", port, link, h.Name(), strings.Join(options, " ")),
 		fmt.Sprintf("ip link set %s master br0 up", port),
 	))
 }
 
-func TestTheUnderlayIsFollowedLive(t *testing.T) {
-	for _, config := range []string{vxlanConfig, `{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan","DirectRouting":true}}`, `{"Network":"10.5.0.0/16","Backend":{"Type":"host-gw"}}`} {
-		t.Run(config, func(t *testing.T) { underlayIsFollowed(t, config) })
+func TestDirectRoutesFollowTheUnderlayLive(t *testing.T) {
+	for _, families := range []lab.Families{lab.IPv4, lab.IPv6, lab.Dual} {
+		n := network{"vxlan", families}
+		t.Run(n.String(), func(t *testing.T) {
+			underlayIsFollowed(newSiteWith(t, n, strings.Replace(n.config(), `"vxlan"`, `"vxlan","DirectRouting":true`, 1), 2))
+		})
 	}
 }
 
-func underlayIsFollowed(t *testing.T, config string) {
-	c := newCluster(t)
-	e := c.etcd(config)
-	hosts := c.hosts(2)
-	daemons := c.startAll(hosts, e)
-	pods := c.pods(hosts...)
-	h, d := hosts[0], daemons[0]
-	followed(t, c, time.Now(), pods)
-	tunnel, addr := strings.Contains(config, "vxlan"), h.Addr.String()
-	mac := ""
-	if tunnel {
-		mac = macOf(t, h)
+// configure gives the interface of a host its addresses and its default routes.
+func configure(h *lab.Host) error {
+	commands := []string{"ip link set eth0 up"}
+	if h.Addr.IsValid() {
+		commands = append(commands, "ip addr replace "+h.Addr.String()+"/16 dev eth0", "ip route replace default via 198.18.0.1")
 	}
-	configure := func() {
-		c.ok(h.Run("ip addr replace "+addr+"/16 dev eth0", "ip link set eth0 up", "ip route replace default via 198.18.0.1"))
+	if h.Addr6.IsValid() {
+		commands = append(commands, "ip addr replace "+h.Addr6.String()+"/64 dev eth0 nodad", "ip route replace default via fd00:18::1")
+	}
+	return h.Run(commands...)
+}
+
+// readdress moves a host to other addresses. A family that it does not have stays away.
+func readdress(h *lab.Host, next4, next6 netip.Addr) error {
+	old := []string{}
+	if h.Addr.IsValid() {
+		old, h.Addr = append(old, "ip addr del "+h.Addr.String()+"/16 dev eth0"), next4
+	}
+	if h.Addr6.IsValid() {
+		old, h.Addr6 = append(old, "ip addr del "+h.Addr6.String()+"/64 dev eth0"), next6
+	}
+	// The default routes go with the addresses that they were made by.
+	return errors.Join(configure(h), h.Run(old...), configure(h))
+}
+
+// underlayIsFollowed changes the interface of a host under its daemon.
+func underlayIsFollowed(s *site) {
+	h, macs := s.hosts[0], s.macs(s.hosts[0])
+	home4, home6 := h.Addr, h.Addr6
+	moved := func(s *site) {
+		for _, a := range []netip.Addr{h.Addr, h.Addr6} {
+			if a.IsValid() {
+				s.recordAwaited(s.store, h, `"`+a.String()+`"`)
+			}
+		}
+		for _, p := range s.subnets(h) {
+			if dev := s.device(p.Addr()); s.backend == "vxlan" {
+				s.eventually(h, "ip -d link show "+dev, "local "+h.AddrOf(p.Addr()).String()+" dev eth0")
+			}
+		}
+	}
+	resized := func(underlay int) func(s *site) {
+		return func(s *site) {
+			s.eventually(h, "cat "+h.SubnetFile(), fmt.Sprintf("FLANNEL_MTU=%d\n", s.mtu()-1500+underlay))
+			for _, p := range s.subnets(h) {
+				if dev := s.device(p.Addr()); s.backend == "vxlan" || s.backend == "udp" {
+					s.eventually(h, "ip link show "+dev, fmt.Sprintf(" mtu %d ", s.deviceMTU(p.Addr())-1500+underlay))
+				}
+			}
+		}
 	}
 	for _, step := range []struct {
 		name   string
-		change func()
-		check  func()
+		change func() error
+		check  func(s *site)
 	}{
-		{"link down and up", func() {
-			c.ok(h.Run("ip link set eth0 down"))
-			configure()
-		}, func() {}},
-		{"interface deleted and made again under its name", func() {
-			c.ok(h.Run("ip link del eth0"))
-			plug(c, h, "eth0", "again0")
-			configure()
-		}, func() {}},
-		{"MTU changed", func() { c.ok(h.Run("ip link set eth0 mtu 1400")) }, func() {
-			want := 1400
-			if tunnel {
-				want = 1350
-				c.eventually(h, "ip link show flannel.1", "mtu 1350 ")
+		{"link down and up", func() error { return errors.Join(h.Run("ip link set eth0 down"), configure(h)) }, func(*site) {}},
+		{"interface deleted and made again under its name", func() error {
+			mac := strings.Fields(must[string](s.t)(h.Output("ip -br link show eth0")))[2]
+			if err := h.Run("ip link del eth0"); err != nil {
+				return err
 			}
-			c.eventually(h, "cat "+h.SubnetFile(), fmt.Sprintf("FLANNEL_MTU=%d", want))
-		}},
-		{"address changed", func() {
-			old := addr
-			addr = "198.18.77.7"
-			c.ok(h.Run("ip addr add "+addr+"/16 dev eth0", "ip addr del "+old+"/16 dev eth0"))
-			configure()
-		}, func() {
-			c.await(func() error {
-				for _, value := range must[map[string]string](t)(e.Records(c.ctx)) {
-					if strings.Contains(value, `"PublicIP":"198.18.77.7"`) {
-						return nil
-					}
-				}
-				return fmt.Errorf("the lease is not updated:\n%s", d.Log())
-			})
-			if tunnel {
-				c.eventually(h, "ip -d link show flannel.1", "local 198.18.77.7 dev eth0")
-			}
-		}},
+			plug(s.cluster, h, "eth0", "again0", "address", mac) // as a driver does that is loaded again
+			return configure(h)
+		}, func(*site) {}},
+		{"MTU changed", func() error { return h.Run("ip link set eth0 mtu 1400") }, resized(1400)},
+		{"MTU changed back", func() error { return h.Run("ip link set eth0 mtu 1500") }, resized(1500)},
+		{"address changed", func() error {
+			return readdress(h, netip.MustParseAddr("198.18.77.7"), netip.MustParseAddr("fd00:18::77:7"))
+		}, moved},
+		{"address changed back", func() error { return readdress(h, home4, home6) }, moved},
 	} {
-		t.Run(step.name, func(t *testing.T) {
-			step.change()
+		s.sub(step.name, func(s *site) {
+			s.ok(step.change())
 			start := time.Now()
-			step.check()
-			followed(t, c, start, pods)
-			if tunnel && macOf(t, h) != mac {
-				t.Errorf("hardware address %s, before %s", macOf(t, h), mac)
+			step.check(s)
+			s.connected()
+			took := time.Since(start)
+			s.t.Logf("traffic in both directions %s after the end of the change", took.Round(time.Millisecond))
+			if took > noticed+slack {
+				s.t.Errorf("the change was followed after %s, want %s:\n%s", took.Round(time.Millisecond), noticed, s.daemons[0].Log())
+			}
+			if got := s.macs(h); !slices.Equal(got, macs) {
+				s.t.Errorf("hardware addresses %s, before %s", got, macs)
 			}
 		})
 	}
 }
 
 func TestAMovedDefaultRouteMovesTheUnderlay(t *testing.T) {
-	c := newCluster(t)
-	c.ok(c.Underlay().Run("ip addr add 198.19.0.1/16 dev br0"))
-	c.ok(c.Underlay().Sysctl("net/ipv4/ip_forward", "1"))
-	e := c.etcd(vxlanConfig)
-	hosts := c.hosts(2)
-	c.startAll(hosts, e)
-	pods := c.pods(hosts...)
-	followed(t, c, time.Now(), pods)
-	h := hosts[0]
-	plug(c, h, "eth1", "second0")
-	c.ok(h.Run("ip addr add 198.19.0.7/16 dev eth1", "ip link set eth1 up"))
-	// As a DHCP client does it: with a metric, and the better one wins.
-	c.ok(h.Run("ip route add default via 198.18.0.1 metric 200", "ip route del default via 198.18.0.1 metric 0", "ip route add default via 198.19.0.1 metric 100"))
-	start := time.Now()
-	c.eventually(h, "ip -d link show flannel.1", "local 198.19.0.7 dev eth1")
-	c.eventually(hosts[1], "bridge fdb show dev flannel.1", "dst 198.19.0.7")
-	followed(t, c, start, pods)
-	c.ok(h.Run("ip route del default via 198.19.0.1"))
-	start = time.Now()
-	c.eventually(h, "ip -d link show flannel.1", "local "+h.Addr.String()+" dev eth0")
-	followed(t, c, start, pods)
+	inEachFamily(t, defaultRouteMovesTheUnderlay)
 }
 
-func TestDirectRoutesFollowTheRoutes(t *testing.T) {
-	c := newCluster(t)
-	c.ok(c.Underlay().Sysctl("net/ipv4/ip_forward", "1"))
-	e := c.etcd(`{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan","DirectRouting":true}}`)
-	hosts := c.hosts(2)
-	c.startAll(hosts, e)
-	pods := c.pods(hosts...)
-	followed(t, c, time.Now(), pods)
-	peer := must[string](t)(firstThree(hosts[1])) + ".0/24"
-	straight, tunnel := "via "+hosts[1].Addr.String()+" dev eth0 proto 70", "dev flannel.1 proto 70 onlink"
-	c.eventually(hosts[0], "ip route show "+peer, straight)
-	if out := must[string](t)(hosts[0].Output("bridge fdb show dev flannel.1")); strings.Contains(out, hosts[1].Addr.String()) {
+func defaultRouteMovesTheUnderlay(t *testing.T, n network) {
+	s := newSite(t, n, 2)
+	h, home := s.hosts[0], underlayOf(s.hosts[0])
+	ip, router, second, next, bits, metric := "ip -4", "198.18.0.1", "198.19.0.1", "198.19.0.7", "/16", "0"
+	if n.families == lab.IPv6 {
+		ip, router, second, next, bits, metric = "ip -6", "fd00:18::1", "fd00:19::1", "fd00:19::7", "/64", "1024"
+	}
+	s.ok(s.Underlay().Run("ip addr add " + second + bits + " dev br0"))
+	s.ok(errors.Join(s.Underlay().Sysctl("net/ipv4/ip_forward", "1"), s.Underlay().Sysctl("net/ipv6/conf/all/forwarding", "1")))
+	s.connected()
+	plug(s.cluster, h, "eth1", "second0")
+	s.ok(h.Run("ip addr add "+next+bits+" dev eth1", "ip link set eth1 up"))
+	// As a DHCP client does it: with a metric, and the better one wins.
+	s.ok(h.Run(ip+" route add default via "+router+" metric 2000", ip+" route del default via "+router+" metric "+metric,
+		ip+" route add default via "+second+" metric 1500"))
+	dev := n.devices()[0]
+	s.eventually(h, "ip -d link show "+dev, "local "+next+" dev eth1")
+	s.eventually(s.hosts[1], "bridge fdb show dev "+dev, "dst "+next)
+	s.connected()
+	s.ok(h.Run(ip + " route del default via " + second + " metric 1500"))
+	s.eventually(h, "ip -d link show "+dev, "local "+home+" dev eth0")
+	s.connected()
+}
+
+func TestDirectRoutesFollowTheRoutes(t *testing.T) { inEachFamily(t, directRoutesFollowTheRoutes) }
+
+func directRoutesFollowTheRoutes(t *testing.T, n network) {
+	s := newSiteWith(t, n, strings.Replace(n.config(), `"vxlan"`, `"vxlan","DirectRouting":true`, 1), 2)
+	s.ok(errors.Join(s.Underlay().Sysctl("net/ipv4/ip_forward", "1"), s.Underlay().Sysctl("net/ipv6/conf/all/forwarding", "1")))
+	s.connected()
+	h, peer, to := s.hosts[0], s.subnets(s.hosts[1])[0], underlayOf(s.hosts[1])
+	show, detour := "ip -4 route show "+peer.String(), to+"/32 via 198.18.0.1"
+	if n.families == lab.IPv6 {
+		show, detour = "ip -6 route show "+peer.String(), to+"/128 via fd00:18::1"
+	}
+	straight, tunnel := "via "+to+" dev eth0 proto 70", "dev "+n.devices()[0]+" proto 70"
+	s.eventually(h, show, straight)
+	if out := must[string](t)(h.Output("bridge fdb show dev " + n.devices()[0])); strings.Contains(out, to) {
 		t.Errorf("a peer on the link has a forwarding entry: %s", out)
 	}
-	start := time.Now()
-	c.ok(hosts[0].Run("ip route add " + hosts[1].Addr.String() + "/32 via 198.18.0.1"))
-	c.eventually(hosts[0], "ip route show "+peer, tunnel)
-	followed(t, c, start, pods)
-	start = time.Now()
-	c.ok(hosts[0].Run("ip route del " + hosts[1].Addr.String() + "/32"))
-	c.eventually(hosts[0], "ip route show "+peer, straight)
-	followed(t, c, start, pods)
+	s.ok(h.Run("ip route add " + detour))
+	s.eventually(h, show, tunnel)
+	s.connected()
+	s.ok(h.Run("ip route del " + detour))
+	s.eventually(h, show, straight)
+	s.connected()
 }
 
 func TestTheBackendIsChangedHostByHostWithoutLeftovers(t *testing.T) {
-	const other = `{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan","VNI":7,"Port":4789}}`
-	c := newCluster(t)
-	e := c.etcd(vxlanConfig)
+	inEachFamily(t, backendIsChangedHostByHost)
+}
+
+func backendIsChangedHostByHost(t *testing.T, n network) {
+	const other = `"vxlan","VNI":7,"Port":4789`
+	c := newClusterWith(t, lab.Options{Families: n.families})
+	e := c.etcd(n.config())
 	hosts := c.hosts(3)
 	daemons := c.startAll(hosts, e, "-ip-blackhole-route")
 	pods := c.pods(hosts...)
-	for _, config := range []string{
-		`{"Network":"10.5.0.0/16","Backend":{"Type":"host-gw"}}`, other, `{"Network":"10.5.0.0/16","Backend":{"Type":"alloc"}}`, vxlanConfig,
-	} {
-		c.ok(e.Put(c.ctx, "config", config))
+	for _, backend := range []string{`"host-gw"`, other, `"alloc"`, `"vxlan"`} {
+		c.ok(e.Put(c.ctx, "config", strings.Replace(n.config(), `"vxlan"`, backend, 1)))
 		for i, h := range hosts {
 			c.ok(daemons[i].Stop(c.ctx))
 			daemons[i] = c.flanneld(h, e, "-ip-blackhole-route")
-			wantNoLeftovers(c, h, config)
+			c.wantNoLeftovers(h, n, backend)
 		}
-		if strings.Contains(config, "alloc") {
+		if backend == `"alloc"` {
 			continue
 		}
 		for i, from := range pods {
-			_, err := from.Ping(c.ctx, pods[(i+1)%len(pods)].Addr(), lab.PingOptions{})
-			c.ok(err)
+			c.reaches(from.Namespace, pods[(i+1)%len(pods)], lab.PingOptions{})
 		}
 	}
 	// Once a peer's routes have followed, too, nothing of the old ones is left.
 	for _, h := range hosts {
-		if n := strings.Count(must[string](t)(h.Output("ip route show proto 70")), "\n"); n != 3 {
-			t.Errorf("%d routes of ours, want two to peers and a blackhole", n)
+		if routes := must[string](t)(n.ourRoutes(h)); strings.Count(routes, "\n") != 3 {
+			t.Errorf("routes of ours, want two to peers and a blackhole:\n%s", routes)
 		}
 	}
 }
 
+// ourRoutes returns those in a network of one family.
+func (n network) ourRoutes(h *lab.Host) (string, error) {
+	if n.families == lab.IPv6 {
+		return h.Output("ip -6 route show proto 70")
+	}
+	return h.Output("ip -4 route show proto 70")
+}
+
 // wantNoLeftovers looks for what other backends have.
-func wantNoLeftovers(c *cluster, h *lab.Host, config string) {
+func (c *cluster) wantNoLeftovers(h *lab.Host, n network, backend string) {
 	c.t.Helper()
+	device := n.devices()[0]
 	c.await(func() error {
 		links, err := h.Output("ip -br link")
 		if err != nil {
 			return err
 		}
-		routes, err := h.Output("ip route show proto 70")
+		routes, err := n.ourRoutes(h)
 		if err != nil {
 			return err
 		}
 		for device, mine := range map[string]bool{
-			"flannel.1": config == vxlanConfig, "flannel.7": strings.Contains(config, `"VNI":7`), "eth0": strings.Contains(config, "host-gw"),
+			device: backend == `"vxlan"`, strings.Replace(device, ".1", ".7", 1): strings.Contains(backend, `"VNI":7`), "eth0": backend == `"host-gw"`,
 		} {
 			if strings.Contains(routes, "dev "+device) && !mine {
-				return fmt.Errorf("under %s: routes by %s:\n%s", config, device, routes)
+				return fmt.Errorf("under %s: routes by %s:\n%s", backend, device, routes)
 			}
 			if device != "eth0" && strings.Contains(links, device) != mine {
-				return fmt.Errorf("under %s: links:\n%s", config, links)
+				return fmt.Errorf("under %s: links:\n%s", backend, links)
 			}
 		}
 		if n := strings.Count(routes, "blackhole"); n != 1 {
