@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"flanneld/lab"
 )
 
@@ -185,4 +187,43 @@ func (c *cluster) recordAwaited(e *lab.Etcd, h *lab.Host, address string) {
 		return err
 	})
 	c.t.Logf("%s published after %s", address, time.Since(start).Round(time.Millisecond))
+}
+
+// TestAHalfOfAPairThatIsLostIsNamedAndTheOtherLosesNoPacket has somebody take the IPv6 subnet of a host into a record of his own.
+func TestAHalfOfAPairThatIsLostIsNamedAndTheOtherLosesNoPacket(t *testing.T) {
+	c := newCluster(t)
+	e := c.etcd(dualConfig)
+	hosts := c.hosts(3)
+	daemons := []*lab.Daemon{c.flanneld(hosts[0], e, "-on-lost-subnet=hold"), c.flanneld(hosts[1], e, "-on-lost-subnet=move"), c.flanneld(hosts[2], e)}
+	pods := c.pods(hosts...)
+	client := must[*clientv3.Client](t)(e.Client())
+	defer client.Close()
+	for i, h := range hosts[:2] {
+		key := c.keyOf(h)
+		half4, half6, _ := strings.Cut(key, "&")
+		thief := fmt.Sprintf("10.5.25%d.0-24&%s", i, half6)
+		pings := must[*lab.Pings](t)(pods[2].Pings(pods[i].Addr(), lab.PingOptions{}))
+		answered(t, c, pings, 3)
+		_, err := client.Txn(c.ctx).Then(clientv3.OpDelete(lab.Prefix+"/subnets/"+key), clientv3.OpPut(lab.Prefix+"/subnets/"+thief, fmt.Sprintf(
+			`{"PublicIP":"198.18.200.%d","PublicIPv6":"fd00:18::c%d","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"c6:d2:32:6f:8f:4%d"},`+
+				`"BackendV6Data":{"VNI":1,"VtepMAC":"c6:d2:32:6f:8f:6%d"},"Host":"thief"}`, i+1, i, i, i))).Commit()
+		c.ok(err)
+		c.await(c.logs(daemons[i], `msg="subnet lost to another host" subnet=`+strings.Replace(half6, "-", "/", 1)))
+		if i == 0 { // it waits, and keeps the rest to itself
+			c.wantWaiting(daemons[i], "was taken by thief")
+			c.within(noticed, func() error { return c.record(e, half4, h.Addr.String()) })
+			c.ok(e.Delete(c.ctx, "subnets/"+thief))
+			c.within(noticed, func() error { return c.record(e, key, h.Addr6.String()) })
+			c.reaches(pods[2].Namespace, pods[i], lab.PingOptions{})
+		} else {
+			c.within(noticed, func() error {
+				now4, now6, _ := strings.Cut(c.keyOf(h), "&")
+				if now4 != half4 || now6 == half6 {
+					return fmt.Errorf("now %s, before %s", c.keyOf(h), key)
+				}
+				return c.record(e, c.keyOf(h), h.Addr6.String())
+			})
+		}
+		c.nothingLost("a lost half", []*lab.Pings{pings})
+	}
 }
