@@ -21,7 +21,7 @@ const (
 	churnTime   = 10 * time.Second
 	restarts    = 50
 	waves       = 20
-	wavesTold   = 5     // how many are one line of the table
+	wavesTold   = 5   // how many are one line of the table
 	atOnce      = 300 // hosts that start at the same moment at most: more are more than two cores can simulate in time
 	crowdMemory = 18 << 30
 )
