@@ -212,6 +212,13 @@ func TestTheUnitsOfAHostAreCleanForSystemd(t *testing.T) {
 	}
 }
 
+func TestEtcdIsLessExposedThanThreeOfTen(t *testing.T) {
+	out, err := exec.Command(need.Program(t, "systemd-analyze"), "security", "--offline=yes", "--threshold=30", "--no-pager", "files/etcd.service").CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 func TestEveryUnitThatIsEnabledIsThere(t *testing.T) {
 	for _, variant := range variants {
 		c := node(t, variant, "static", 2)

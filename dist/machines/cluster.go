@@ -21,11 +21,11 @@ type Cluster struct {
 	lock     *os.File
 }
 
-// Options say what the machines of a cluster have beside the packages of Root.
+// Options say what the machines of a cluster have beside the packages of Root. The units of etcd are among the files: they are those of
+// dist/cloud, and find all machines as members.
 type Options struct {
 	Dir   string            // the machines' layers go into a folder of their own in it; not on an overlay itself
 	Base  string            // what Root returns
-	Etcd  string            // program; a service of each machine, with all machines as members
 	Files map[string]string // copied to every machine: the path there, the path here
 	Count int
 }
@@ -90,32 +90,16 @@ func (m *Machine) furnish(ctx context.Context, o Options, members string) error 
 			return err
 		}
 	}
-	if err := run(ctx, "cp", o.Etcd, filepath.Join(m.Root(), "usr/local/bin/etcd")); err != nil {
-		return err
-	}
 	return errors.Join(
 		m.Write("/etc/hostname", m.Name+"\n", 0o644),
 		m.Write("/etc/machine-id", fmt.Sprintf("%032x\n", m.Addr.As4()), 0o444),
 		m.Write("/etc/systemd/network/20-eth0.network", fmt.Sprintf("[Match]\nName=eth0\n\n[Network]\nAddress=%s/%d\nGateway=192.0.2.1\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n", m.Addr, underlayBits), 0o644),
-		m.Write("/etc/systemd/system/etcd.service", etcdUnit(m, members), 0o644),
+		m.Write("/etc/systemd/system/etcd.service.d/switch.conf", "[Unit]\nConditionPathExists="+EtcdSwitch+"\n", 0o644),
+		m.Write("/etc/cluster/node.env", fmt.Sprintf("NODE_NAME=%s\nNODE_ADDRESS=%s\n", m.Name, m.Addr), 0o644),
+		m.Write("/etc/cluster/members.env", "ETCD_INITIAL_CLUSTER="+members+"\nETCD_UNSAFE_NO_FSYNC=true\nETCD_LOG_LEVEL=warn\n", 0o644),
 		m.Write(EtcdSwitch, "", 0o644),
 		os.Symlink("/etc/systemd/system/etcd.service", filepath.Join(m.Root(), "etc/systemd/system/multi-user.target.wants/etcd.service")),
 	)
-}
-
-func etcdUnit(m *Machine, members string) string {
-	return fmt.Sprintf(`[Unit]
-ConditionPathExists=%[1]s
-
-[Service]
-ExecStart=/usr/local/bin/etcd --name %[2]s --data-dir /var/lib/etcd --unsafe-no-fsync --log-level warn \
-	--listen-client-urls http://%[3]s:2379,http://127.0.0.1:2379 --advertise-client-urls http://%[3]s:2379 \
-	--listen-peer-urls http://%[3]s:2380 --initial-advertise-peer-urls http://%[3]s:2380 --initial-cluster %[4]s
-Restart=always
-
-[Install]
-WantedBy=multi-user.target
-`, EtcdSwitch, m.Name, m.Addr, members)
 }
 
 // Each calls do for all machines at once.
@@ -138,7 +122,7 @@ func (c *Cluster) Close(ctx context.Context) error {
 	return errors.Join(err, run(ctx, "ip", "netns", "delete", c.name), os.RemoveAll(c.dir), c.lock.Close())
 }
 
-// sweep removes what clusters have left whose process was killed; their machines have died with it.
+// sweep removes what clusters have left whose process was killed, machines that still run included.
 func sweep(ctx context.Context, dir string) error {
 	left, err := filepath.Glob(filepath.Join(dir, prefix+"*"))
 	if err != nil {

@@ -52,13 +52,13 @@ func TestCommandsOfTheDocumentsRunOnAMachine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	etcd, files := build(t)
+	files := build(t)
 	files["/usr/local/bin/flannel"] = built(t, "../../lab/flannel", "github.com/flannel-io/flannel", "1")
 	files["/usr/bin/etcdctl"] = built(t, "../../lab/etcdctl", "go.etcd.io/etcd/etcdctl/v3", "0")
 	for _, plugin := range []string{"bridge", "host-local"} {
 		files["/opt/cni/bin/"+plugin] = filepath.Join(plugintest.Reference(t), plugin)
 	}
-	s.Cluster, err = machines.New(ctx, machines.Options{Dir: dir, Base: base, Etcd: etcd, Files: files, Count: 2})
+	s.Cluster, err = machines.New(ctx, machines.Options{Dir: dir, Base: base, Files: files, Count: 2})
 	if s.Cluster != nil {
 		t.Cleanup(func() { s.cleanUp(t) })
 	}

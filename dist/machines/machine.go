@@ -154,9 +154,17 @@ func (m *Machine) Kill() {
 	<-m.ended
 }
 
-// remove takes away what is left of a machine that is down.
+// killAll kills all processes in the machine's control groups. A machine outlives its manager where that was killed with its cluster.
+func (m *Machine) killAll() {
+	for _, g := range m.groups {
+		_ = os.WriteFile(filepath.Join(g, m.namespace(), "cgroup.kill"), []byte("1"), 0) // hierarchies of version 1 have none
+	}
+}
+
+// remove takes away what is left of a machine.
 func (m *Machine) remove(ctx context.Context) error {
-	errs := []error{run(ctx, "umount", m.Root())}
+	m.killAll()
+	errs := []error{run(ctx, "umount", "--lazy", m.Root())} // by processes that are still dying
 	_ = run(ctx, "ip", "netns", "delete", m.namespace())
 	for _, g := range m.groups {
 		group := filepath.Join(g, m.namespace())

@@ -84,9 +84,9 @@ func (s *story) furnish(t *testing.T) {
 	}
 	t.Logf("%5.1f s  system", time.Since(start).Seconds())
 	start = time.Now()
-	etcd, files := build(t)
+	files := build(t)
 	t.Logf("%5.1f s  programs and packages", time.Since(start).Seconds())
-	s.Cluster, err = machines.New(s.ctx, machines.Options{Dir: dir, Base: base, Etcd: etcd, Files: files, Count: 3})
+	s.Cluster, err = machines.New(s.ctx, machines.Options{Dir: dir, Base: base, Files: files, Count: 3})
 	if s.Cluster != nil {
 		t.Cleanup(func() { s.cleanUp(t) })
 	}
@@ -95,12 +95,14 @@ func (s *story) furnish(t *testing.T) {
 	}
 }
 
-// build returns etcd and what else is to be on every machine: the packages of two versions, the image, and one of a container.
-func build(t *testing.T) (etcd string, files map[string]string) {
+// build returns what is to be on every machine: the packages of two versions, the image, and one of a container; etcd, and the units and
+// archives by which a host of dist/cloud runs it.
+func build(t *testing.T) (files map[string]string) {
 	t.Helper()
 	dir := t.TempDir()
-	etcd = filepath.Join(dir, "etcd")
-	must(t, "../..", "go", "build", "-o", etcd, "./lab/etcd")
+	etcd := filepath.Join(dir, "etcd")
+	must(t, "../..", "go", "build", "-o", filepath.Join(etcd, "etcd"), "./lab/etcd")
+	must(t, dir, "tar", "-czf", "etcd.tar.gz", "etcd")
 	box, err := lab.PodArchive()
 	if err == nil {
 		err = os.WriteFile(filepath.Join(dir, "box.tar"), box, 0o644)
@@ -108,10 +110,18 @@ func build(t *testing.T) (etcd string, files map[string]string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files = map[string]string{"/srv/box.tar": filepath.Join(dir, "box.tar"), "/srv/image.tar": filepath.Join(dir, "v0.2.0", "flanneld-0.2.0-image.tar")}
+	files = map[string]string{
+		"/srv/box.tar":         filepath.Join(dir, "box.tar"),
+		"/srv/image.tar":       filepath.Join(dir, "v0.2.0", "flanneld-0.2.0-image.tar"),
+		"/opt/etcd.tar.gz":     filepath.Join(dir, "etcd.tar.gz"),
+		"/opt/flanneld.tar.gz": filepath.Join(dir, "v0.1.0", "flanneld-0.1.0-linux-"+runtime.GOARCH+".tar.gz"),
+	}
+	for _, unit := range []string{"etcd.service", "flannel-install.service"} {
+		files["/etc/systemd/system/"+unit] = "../cloud/files/" + unit
+	}
 	program := filepath.Join(dir, "release")
 	must(t, "../release", "go", "build", "-o", program, ".")
-	for v, kinds := range map[string]string{"v0.1.0": "deb,rpm", "v0.2.0": "deb,rpm,archive,image"} {
+	for v, kinds := range map[string]string{"v0.1.0": "deb,rpm,archive", "v0.2.0": "deb,rpm,archive,image"} {
 		out := filepath.Join(dir, v)
 		must(t, ".", program, "-root", "../..", "-o", out, "-arch", runtime.GOARCH, "-version", v, "-kinds", kinds)
 		for _, pattern := range []string{"*.deb", "*.rpm", "*.tar.gz", "*.tar"} {
@@ -121,7 +131,7 @@ func build(t *testing.T) (etcd string, files map[string]string) {
 			}
 		}
 	}
-	return etcd, files
+	return files
 }
 
 // cleanUp removes the machines; after a failure it shows first what they have to say.
@@ -230,7 +240,7 @@ func (s *story) subnets(t *testing.T) (all []string) {
 
 // prune leaves out of a search what changes by itself.
 var prune = func() (script string) {
-	for _, dir := range strings.Fields("/proc /sys /dev /run /tmp /srv /etc/etcd /etc/cni /etc/docker/key.json /var/log /var/tmp /var/cache /var/lib/docker /var/lib/containerd /var/lib/etcd /var/lib/apt /var/lib/dpkg /var/lib/systemd") {
+	for _, dir := range strings.Fields("/proc /sys /dev /run /tmp /srv /opt/etcd /opt/flanneld /etc/etcd /etc/cni /etc/docker/key.json /var/log /var/tmp /var/cache /var/lib/docker /var/lib/containerd /var/lib/etcd /var/lib/apt /var/lib/dpkg /var/lib/systemd") {
 		script += "-path " + dir + " -prune -o "
 	}
 	return script
