@@ -97,17 +97,27 @@ func TestTheDaemonWaitsForStoreConfigurationAndInterfaceAndSaysSo(t *testing.T) 
 }
 
 func TestAnInterfaceWithoutAnAddressIsWaitedFor(t *testing.T) {
-	c := newCluster(t)
-	e := c.etcd(vxlanConfig)
+	inEachFamily(t, interfaceWithoutAnAddressIsWaitedFor)
+}
+
+func interfaceWithoutAnAddressIsWaitedFor(t *testing.T, n network) {
+	c := newClusterWith(t, lab.Options{Families: n.families})
+	e := c.etcd(n.config())
 	h := c.host("host1")
+	lacks, addr, bits := "late0 has no IPv4 address", "203.0.113.7", "/24"
+	if n.families == lab.IPv6 {
+		lacks, addr, bits = "late0 has no IPv6 address", "2001:db8:7::7", "/64"
+	}
 	c.ok(h.Run("ip link add late0 type veth peer name late1"))
+	// An IPv6 address is checked for duplicates first, as at every boot.
+	c.ok(errors.Join(h.Sysctl("net/ipv6/conf/late0/accept_dad", "1"), h.Sysctl("net/ipv6/conf/late0/dad_transmits", "1")))
 	d := c.start(h, e, "-iface", "late0")
 	c.wantWaiting(d, "-iface late0: late0 is down")
 	c.ok(h.Run("ip link set late1 up", "ip link set late0 up"))
-	c.wantWaiting(d, "late0 has no IPv4 address")
-	c.ok(h.Run("ip addr add 203.0.113.7/24 dev late0"))
+	c.wantWaiting(d, lacks)
+	c.ok(h.Run("ip addr add " + addr + bits + " dev late0"))
 	c.ok(d.Ready(c.ctx))
-	if out := must[string](t)(h.Output("ip -d link show flannel.1")); !strings.Contains(out, "local 203.0.113.7 dev late0") {
+	if out := must[string](t)(h.Output("ip -d link show " + n.devices()[0])); !strings.Contains(out, "local "+addr+" dev late0") {
 		t.Errorf("device: %s", out)
 	}
 }
@@ -153,23 +163,28 @@ func interfaceIsChosen(t *testing.T, n network) {
 }
 
 func TestTheMTUFollowsTheUnderlayAndTheOption(t *testing.T) {
+	inEachFamily(t, mtuFollows)
+}
+
+func mtuFollows(t *testing.T, n network) {
 	for _, tt := range []struct {
 		underlay int
-		config   string
-		want     int
+		backend  string
+		want     int // of the underlay
 	}{
-		{1500, vxlanConfig, 1450},
-		{9000, vxlanConfig, 8950},
-		{1500, `{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan","MTU":1400}}`, 1350},
+		{1500, `"vxlan"`, 1500},
+		{9000, `"vxlan"`, 9000},
+		{1500, `"vxlan","MTU":1400`, 1400},
 	} {
-		c := newClusterWith(t, lab.Options{MTU: tt.underlay})
-		e := c.etcd(tt.config)
+		c := newClusterWith(t, lab.Options{MTU: tt.underlay, Families: n.families})
+		e := c.etcd(strings.Replace(n.config(), `"vxlan"`, tt.backend, 1))
 		h := c.host("host1")
 		c.flanneld(h, e)
-		if got := must[subnet.Env](t)(h.Env()).MTU; got != tt.want {
-			t.Errorf("underlay %d, %s: subnet.env has %d, want %d", tt.underlay, tt.config, got, tt.want)
+		want := tt.want - 1500 + n.mtu()
+		if got := must[subnet.Env](t)(h.Env()).MTU; got != want {
+			t.Errorf("underlay %d, %s: subnet.env has %d, want %d", tt.underlay, tt.backend, got, want)
 		}
-		if out := must[string](t)(h.Output("ip link show flannel.1")); !strings.Contains(out, fmt.Sprint("mtu ", tt.want, " ")) {
+		if out := must[string](t)(h.Output("ip link show " + n.devices()[0])); !strings.Contains(out, fmt.Sprint("mtu ", want, " ")) {
 			t.Errorf("device: %s", out)
 		}
 	}
