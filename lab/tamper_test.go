@@ -228,9 +228,3 @@ func TestANetworkManagerIsNamedAndNotFoughtAtFullSpeed(t *testing.T) {
 		return nil
 	})
 }
-
-// macOf returns the hardware address of a host's tunnel device.
-func macOf(t *testing.T, h *lab.Host) string {
-	t.Helper()
-	return strings.Fields(must[string](t)(h.Output("ip -br link show flannel.1")))[2]
-}
