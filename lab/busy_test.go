@@ -104,7 +104,7 @@ func TestAHostThatDoesNotForwardSaysSoOnce(t *testing.T) {
 	c := newCluster(t)
 	h := c.host("host1")
 	c.ok(h.Sysctl("net/ipv4/ip_forward", "0"))
-	d := c.flanneld(h, c.etcd(vxlanConfig))
+	d := c.flanneld(h, c.etcd(vxlanConfig), "-iptables-resync", "1")
 	c.await(func() error {
 		if s := ctlJSON[api.Status](c, h, "status"); strings.Count(s.Reason, "net.ipv4.ip_forward is 0") != 1 {
 			return fmt.Errorf("the status says %q", s.Reason)

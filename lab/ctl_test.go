@@ -238,14 +238,14 @@ func TestCleanupLeavesNoTraceOfAnyBackend(t *testing.T) {
 	for _, backend := range []string{"vxlan", "host-gw", "udp", "alloc"} {
 		t.Run(backend, func(t *testing.T) {
 			c := newCluster(t)
-			e := c.etcd(fmt.Sprintf(`{"Network":"10.5.0.0/16","Backend":{"Type":%q}}`, backend))
+			e := c.etcd(network{backend, lab.Dual}.config())
 			hosts := c.hosts(2)
 			h := hosts[0]
 			before, drained := c.picture(h), c.kernelPicture(hosts[1])
 			daemons := c.startAll(hosts, e, "-ip-masq")
 			c.await(func() error {
-				if s := ctlJSON[api.Status](c, h, "status"); s.Peers != 1 {
-					return errors.New("no peer yet")
+				if s := ctlJSON[api.Status](c, h, "status"); s.Peers != 2 {
+					return errors.New("not both subnets of the peer yet")
 				}
 				return nil
 			})
