@@ -126,7 +126,7 @@ func TestAHostWithoutIPv4RunsTheEmbeddedStore(t *testing.T) {
 	c.ok(hosts[1].Sysctl("net/ipv6/conf/all/forwarding", "0"))
 	c.ok(two.Stop(c.ctx))
 	two = must[*lab.Daemon](t)(hosts[1].Flanneld("-etcd-endpoints", "http://"+store))
-	c.await(c.logs(two, `settings="net.ipv6.conf.all.forwarding = 1"`))
+	c.await(c.logs(two, "net.ipv6.conf.all.forwarding is 0"))
 	for _, h := range hosts {
 		if out := must[string](t)(h.Output("ip -4 addr show")); strings.Count(out, "inet ") != strings.Count(out, "inet 127.") {
 			t.Errorf("IPv4 beside the loopback:\n%s", out)
