@@ -158,7 +158,10 @@ func (h *simHost) become(id string, st subnet.State) {
 func (h *simHost) move(a netip.Addr) {
 	h.disturb(func() { h.address, h.addresses[a] = a, true })
 	if h.stop != nil {
-		h.manager.Refresh()
+		h.mu.Lock()
+		m := h.manager // a clone that was found out starts anew meanwhile
+		h.mu.Unlock()
+		m.Refresh()
 	}
 }
 
