@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -190,41 +193,68 @@ func statusOf(t testing.TB, c *cluster, d *lab.Daemon) api.Status {
 	return s
 }
 
+// TestANetworkManagerIsNamedAndNotFoughtAtFullSpeed has a process change the same thing again and again. Of addresses the kernel tells who has
+// changed them, of devices it does not.
 func TestANetworkManagerIsNamedAndNotFoughtAtFullSpeed(t *testing.T) {
-	c := newCluster(t)
-	e := c.etcd(vxlanConfig)
-	h := c.host("host1")
-	d := c.flanneld(h, e)
-	manager := must[*lab.Process](t)(h.Start("manager", "ip", "monitor", "link")) // a process that stays, to show that it is not blamed
-	defer manager.Kill()
-	c.await(func() error {
-		c.ok(h.Run("ip link set flannel.1 mtu 1300"))
-		if !strings.Contains(d.Log(), "something keeps changing our objects") {
-			return errors.New("the fight is not named")
-		}
-		return nil
+	for _, tt := range []struct {
+		name, command string
+		says          []string
+		right         func(out string) bool // what "ip addr show dev flannel.1" prints is put right
+	}{
+		{"MTU", "link set dev flannel.1 mtu 1300", []string{"object=\"flannel.1 type vxlan", "mtu 1300", "by=unknown"},
+			func(out string) bool { return strings.Contains(out, "mtu 1450") }},
+		{"address", "addr add 169.254.7.7/16 dev flannel.1", []string{"object=\"169.254.7.7/16 dev flannel.1\"", "found=foreign", "by=\"ip (pid MANAGER)\""},
+			func(out string) bool { return !strings.Contains(out, "169.254.7.7") }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := newCluster(t)
+			e := c.etcd(vxlanConfig)
+			h := c.host("host1")
+			d := c.flanneld(h, e)
+			manager, meddle := c.manager(h, tt.command)
+			c.await(func() error {
+				meddle()
+				if !strings.Contains(d.Log(), "something keeps changing our objects") {
+					return errors.New("the fight is not named")
+				}
+				return nil
+			})
+			log := d.Log()
+			for _, want := range append(tt.says, "times=11") {
+				if want = strings.ReplaceAll(want, "MANAGER", fmt.Sprint(manager.Pid())); !strings.Contains(log, want) {
+					t.Errorf("%q is not in the log:\n%s", want, log)
+				}
+			}
+			if reason := statusOf(t, c, d).Reason; !strings.Contains(reason, "something keeps changing") {
+				t.Errorf("status says %q", reason)
+			}
+			before := statusOf(t, c, d).Passes.Count
+			for start := time.Now(); time.Since(start) < 2*time.Second; time.Sleep(5 * time.Millisecond) {
+				meddle()
+			}
+			if passes := statusOf(t, c, d).Passes.Count - before; passes > 15 {
+				t.Errorf("%d passes in two seconds of a fight", passes)
+			}
+			c.await(func() error { // put right in the end
+				if out := must[string](t)(h.Output("ip addr show dev flannel.1")); !tt.right(out) {
+					return errors.New(out)
+				}
+				return nil
+			})
+		})
+	}
+}
+
+// manager starts a process that lives on and has one socket, as a network manager does, and returns a function that has it carry out a
+// command of ip.
+func (c *cluster) manager(h *lab.Host, command string) (*lab.Process, func()) {
+	pipe := filepath.Join(c.t.TempDir(), "commands")
+	c.ok(syscall.Mkfifo(pipe, 0o600))
+	p := must[*lab.Process](c.t)(h.Start("manager", "ip", "-force", "-batch", pipe))
+	commands := must[*os.File](c.t)(os.OpenFile(pipe, os.O_RDWR, 0)) // waits for no reader
+	c.t.Cleanup(func() {
+		_ = commands.Close()
+		p.Kill()
 	})
-	log := d.Log()
-	for _, want := range []string{"object=\"flannel.1 type vxlan", "mtu 1300", "times=11"} {
-		if !strings.Contains(log, want) {
-			t.Errorf("%q is not in the log:\n%s", want, log)
-		}
-	}
-	if reason := statusOf(t, c, d).Reason; !strings.Contains(reason, "something keeps changing") {
-		t.Errorf("status says %q", reason)
-	}
-	before := statusOf(t, c, d).Passes.Count
-	start := time.Now()
-	for time.Since(start) < 2*time.Second {
-		c.ok(h.Run("ip link set flannel.1 mtu 1300"))
-	}
-	if passes := statusOf(t, c, d).Passes.Count - before; passes > 15 {
-		t.Errorf("%d passes in two seconds of a fight", passes)
-	}
-	c.await(func() error { // put right in the end
-		if out := must[string](t)(h.Output("ip link show flannel.1")); !strings.Contains(out, "mtu 1450") {
-			return errors.New(out)
-		}
-		return nil
-	})
+	return p, func() { must[int](c.t)(commands.WriteString(command + "\n")) }
 }
