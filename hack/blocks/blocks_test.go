@@ -1,7 +1,6 @@
 package blocks
 
 import (
-	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -12,7 +11,6 @@ func TestEveryCommandOfTheDocumentsNamesThePlaceWhereItIsRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	unused := maps.Clone(inline)
 	used := map[string]bool{}
 	count := map[Place]int{}
 	for _, c := range all {
@@ -20,18 +18,12 @@ func TestEveryCommandOfTheDocumentsNamesThePlaceWhereItIsRun(t *testing.T) {
 			t.Errorf("%s: no test runs the command, give the block a place or the table a line:\n%s", c.File, c.Text)
 		}
 		count[c.Place]++
-		if c.Inline {
-			delete(unused, c.Text)
-		}
 		if text := strings.TrimSpace(c.Text); c.Place == Never {
 			if exceptions[text] == "" {
 				t.Errorf("%s: an exception without a reason:\n%s", c.File, text)
 			}
 			used[text] = true
 		}
-	}
-	for text := range unused {
-		t.Errorf("no document has the inline command %q any more", text)
 	}
 	for text := range exceptions {
 		if !used[text] {

@@ -49,7 +49,6 @@ var inline = map[string]where{
 	"make test-flannel":    {Source, "make -n test-flannel"},
 	"make test-kubernetes": {Source, "make -n test-kubernetes"},
 	"make test-machines":   {Source, "make -n test-machines"},
-	"go test -bench":       {Source, "go test -run '^$' -bench Pool -benchtime 1x ./subnet"},
 	"make cross":           {Source, "make -n cross"},
 	"go test ./subnet -run TestNoSchedule -sim.seed N": {Source, "go test ./subnet -run TestNoSchedule -sim.seed 1"},
 
