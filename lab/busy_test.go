@@ -2,6 +2,7 @@ package lab_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -80,6 +81,12 @@ func TestAHostWithoutProbesIsSilentAndNotFailing(t *testing.T) {
 	h := hosts[0]
 	daemons := []*lab.Daemon{c.start(h, e, "-probe-interval", "200ms"), c.start(hosts[1], e, "-probe-port", "0"), c.start(hosts[2], e)}
 	c.ok(lab.Ready(c.ctx, daemons...))
+	c.await(func() error { // else its kernel could not answer that nobody listens
+		if s := daemons[2].Status(); !strings.Contains(s, "2 peers") {
+			return errors.New(s)
+		}
+		return nil
+	})
 	c.ok(daemons[2].Stop(c.ctx))
 	c.await(func() error {
 		p := ctlJSON[api.Status](c, h, "status").Probes
