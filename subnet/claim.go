@@ -57,13 +57,19 @@ func (m *Manager) consent(e Entry) []Entry {
 	return nil
 }
 
-// overwrite replaces a record, by our claim to it if we have made one.
-func (m *Manager) overwrite(ctx context.Context, old Entry, r Record, id LeaseID) (Entry, error) {
-	e, err := m.store.Update(ctx, old, r, id, m.consent(old)...)
-	if err == nil {
-		delete(m.claims, old.Key)
+// overwrite replaces a record, and others with it, by our claim to it if we have made one.
+func (m *Manager) overwrite(ctx context.Context, old Entry, r Record, id LeaseID, others ...Entry) (Entry, error) {
+	e, err := m.store.Update(ctx, old, r, id, append(m.consent(old), others...)...)
+	if err != nil {
+		return Entry{}, err
 	}
-	return e, err
+	delete(m.claims, old.Key)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, o := range append(others, old) {
+		m.table.remove(o.Key)
+	}
+	return e, nil
 }
 
 // asked returns when the claim to a record is decided, and opens one if there is none. A record of our own identity whose owner
@@ -159,15 +165,22 @@ func (m *Manager) withdraw(ctx context.Context) {
 	clear(m.claims)
 }
 
-// claimed returns the claim of another to the record that we hold.
+// claimed returns the claim of another to the record that we hold, or to one that this host has written and that stands while it does not hold
+// any: whoever looks for its place in the store lives.
 func (m *Manager) claimed() (Entry, bool) {
-	if m.held == nil {
-		return Entry{}, false
-	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	e, ok := m.table.claims[Record{Leases: m.held.Leases, Claim: true}.Key()]
-	return e, ok
+	if m.held != nil {
+		e, ok := m.table.claims[Record{Leases: m.held.Leases, Claim: true}.Key()]
+		return e, ok
+	}
+	for _, e := range m.table.claims {
+		target := m.table.living.byKey[Record{Leases: e.Leases}.Key()]
+		if !m.written(e.Record) && target != nil && m.written(target.Record) && m.hasOurAddress(target.Record) {
+			return e, true
+		}
+	}
+	return Entry{}, false
 }
 
 // refuseAt returns when to refuse a claim to the record that we hold: at once, but not before what is to be settled, because

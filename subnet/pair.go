@@ -111,7 +111,7 @@ func (m *Manager) regrow(ctx context.Context, old Entry) (bool, error) {
 		return true, nil
 	}
 	if !old.Equal(want) || id != old.LeaseID {
-		if e, err = m.overwrite(ctx, old, want, id); err != nil {
+		if e, err = m.overwrite(ctx, old, want, id, m.pieces(old, want)...); err != nil {
 			return false, err
 		}
 	}
@@ -120,6 +120,21 @@ func (m *Manager) regrow(ctx context.Context, old Entry) (bool, error) {
 	}
 	m.hold(e)
 	return true, m.tidy(ctx)
+}
+
+// pieces returns the records of this host, but for one, that have a subnet of the record which is to replace them all, sorted by key.
+func (m *Manager) pieces(but Entry, want Record) []Entry {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []Entry
+	for e := range m.table.living.all() {
+		shared := slices.ContainsFunc(want.Leases, func(l Lease) bool { return slices.Contains(e.Prefixes(), l.Subnet) })
+		if e.Key != but.Key && e.Identity == m.o.Identity && e.LeaseID != 0 && shared && !m.elsewhere(*e) {
+			out = append(out, *e)
+		}
+	}
+	slices.SortFunc(out, func(a, b Entry) int { return cmp.Compare(a.Key, b.Key) })
+	return out
 }
 
 // elsewhere reports whether a record that counts as ours was written at another address or under another host name, and not by this process:

@@ -279,3 +279,34 @@ func TestACloneWithAReservationOfItsOwnAsksForTheRestOfThePair(t *testing.T) {
 		wantKeys(t, s, subnet.Key(r.Prefixes()), subnet.Key(pair[1:]), other.key())
 	})
 }
+
+// TestAReservationForTheRestOfAPairJoinsBothHalvesAfterARestart gives a host that holds one half of its pair a reservation, by its address, for the
+// other half, in a pair that is another's, and starts it anew. It must come to its pair, and answer claims to what it has all the time.
+func TestAReservationForTheRestOfAPairJoinsBothHalvesAfterARestart(t *testing.T) {
+	withConfig(t, configDual, func(t *testing.T, s *subnettest.Server) {
+		other, h := newHost(t, s, 3).start(), newHost(t, s, 1)
+		h.options.OnLost = subnet.LostHold
+		h.start()
+		after(time.Second)
+		own := h.manager.View().Own
+		pair := own.Prefixes()
+		h.client.Cut(true)
+		s.Remove(own.Key())
+		r := subnet.Record{}
+		for _, p := range []netip.Prefix{other.manager.View().Own.Prefixes()[0], pair[1]} {
+			r.Leases = append(r.Leases, subnet.Lease{Subnet: p, Attrs: subnet.Attrs{PublicIP: h.publicIP(p), BackendType: "vxlan"}})
+		}
+		s.Put(r)
+		h.client.Cut(false)
+		after(5 * time.Second)
+		wantKeys(t, s, other.key(), subnet.Key(r.Prefixes()), subnet.Key(pair[:1]))
+		h.options.State = h.remembered()
+		_ = h.quit()
+		h.start()
+		after(5 * time.Second)
+		if v := h.manager.View(); !v.Status.Held || v.Own.Key() != own.Key() {
+			t.Errorf("now %s, %+v", v.Own.Key(), v.Status)
+		}
+		wantKeys(t, s, other.key(), subnet.Key(pair))
+	})
+}

@@ -56,7 +56,7 @@ func (b bad) current(key string) (subnet.Entry, bool) {
 	return all[i], true
 }
 
-func (b bad) Update(ctx context.Context, old subnet.Entry, r subnet.Record, id subnet.LeaseID, claims ...subnet.Entry) (subnet.Entry, error) {
+func (b bad) Update(ctx context.Context, old subnet.Entry, r subnet.Record, id subnet.LeaseID, spent ...subnet.Entry) (subnet.Entry, error) {
 	if b.cutShort(r) {
 		return old, nil
 	}
@@ -75,15 +75,15 @@ func (b bad) Update(ctx context.Context, old subnet.Entry, r subnet.Record, id s
 			id = 0
 		}
 	case "silence is not verified":
-		claims = nil
+		spent = nil
 	}
-	return b.Client.Update(ctx, old, r, id, claims...)
+	return b.Client.Update(ctx, old, r, id, spent...)
 }
 
-func (b bad) Delete(ctx context.Context, old subnet.Entry, claims ...subnet.Entry) error {
+func (b bad) Delete(ctx context.Context, old subnet.Entry, spent ...subnet.Entry) error {
 	switch b.rule {
 	case "silence is not verified":
-		claims = nil
+		spent = nil
 	case "claims are not answered":
 		if old.Claim {
 			return nil
@@ -98,7 +98,7 @@ func (b bad) Delete(ctx context.Context, old subnet.Entry, claims ...subnet.Entr
 			return nil
 		}
 	}
-	return b.Client.Delete(ctx, old, claims...)
+	return b.Client.Delete(ctx, old, spent...)
 }
 
 func (b bad) Watch(ctx context.Context, after subnet.Position, f func([]subnet.Event)) error {

@@ -78,13 +78,13 @@ type Store interface {
 
 	// Update replaces the entry by a record with the store lease id, if the entry's revision is still the one given, and its
 	// store lease, which no record of another history shares. If that has other prefixes, the key changes with it in the
-	// same transaction, under the condition of Create. Claims that are given must stand unchanged, too, and are deleted with
-	// it. Else it returns a *ConflictError, with the key of the claim if that is what has changed or is gone.
-	Update(ctx context.Context, old Entry, r Record, id LeaseID, claims ...Entry) (Entry, error)
+	// same transaction, under the condition of Create. What is spent, claims and other records, must stand unchanged, too, and is
+	// deleted with it. Else it returns a *ConflictError, with the key of what has changed or is gone.
+	Update(ctx context.Context, old Entry, r Record, id LeaseID, spent ...Entry) (Entry, error)
 
 	// Delete deletes the entry under the same conditions. Else it returns a *ConflictError; success if nothing
 	// stands there.
-	Delete(ctx context.Context, old Entry, claims ...Entry) error
+	Delete(ctx context.Context, old Entry, spent ...Entry) error
 
 	// KeepAlive renews a store lease once, without touching the record, and returns the time to live that
 	// it now has. ErrLeaseGone: it has expired or was revoked, and its record with it.
@@ -98,9 +98,9 @@ var ErrHistory = errors.New("the store's history does not continue from there")
 var ErrLeaseGone = errors.New("store lease expired or revoked")
 
 // ConflictError says that a conditional write did not happen because of what stands there. Without Current and
-// Bad nothing does: the record is gone, or the claim.
+// Bad nothing does: the record is gone, or what was to be spent.
 type ConflictError struct {
-	Key     string // of what stands there; of the write, or the claim, if nothing does
+	Key     string // of what stands there; of the write, or of what it would have spent, if nothing does
 	Current *Entry
 	Bad     *BadRecord
 }

@@ -170,14 +170,14 @@ func (s countedStore) Create(ctx context.Context, r subnet.Record, id subnet.Lea
 	return e, err
 }
 
-func (s countedStore) Update(ctx context.Context, old subnet.Entry, r subnet.Record, id subnet.LeaseID, claims ...subnet.Entry) (subnet.Entry, error) {
-	e, err := s.Store.Update(ctx, old, r, id, claims...)
+func (s countedStore) Update(ctx context.Context, old subnet.Entry, r subnet.Record, id subnet.LeaseID, spent ...subnet.Entry) (subnet.Entry, error) {
+	e, err := s.Store.Update(ctx, old, r, id, spent...)
 	s.count("update", err)
 	return e, err
 }
 
-func (s countedStore) Delete(ctx context.Context, old subnet.Entry, claims ...subnet.Entry) error {
-	err := s.Store.Delete(ctx, old, claims...)
+func (s countedStore) Delete(ctx context.Context, old subnet.Entry, spent ...subnet.Entry) error {
+	err := s.Store.Delete(ctx, old, spent...)
 	s.count("delete", err)
 	return err
 }

@@ -216,34 +216,38 @@ func (s *Store) Create(ctx context.Context, r subnet.Record, id subnet.LeaseID) 
 func is6(p netip.Prefix) bool { return p.Addr().Is6() }
 
 // Update implements subnet.Store.
-func (s *Store) Update(ctx context.Context, old subnet.Entry, r subnet.Record, id subnet.LeaseID, claims ...subnet.Entry) (subnet.Entry, error) {
+func (s *Store) Update(ctx context.Context, old subnet.Entry, r subnet.Record, id subnet.LeaseID, spent ...subnet.Entry) (subnet.Entry, error) {
 	key, next := s.prefix+old.Key, s.prefix+r.Key()
-	w := write{what: "update record", record: r, id: id, replaced: append([]subnet.Entry{old}, claims...)}
-	w.cond, w.before, w.current = s.replacing(old, claims)
+	w := write{what: "update record", record: r, id: id, replaced: append([]subnet.Entry{old}, spent...)}
+	w.cond, w.before, w.current = s.replacing(old, spent)
 	if next == key {
 		e, err := s.write(ctx, w)
 		e.Created = old.Created
 		return e, err
 	}
-	text, err := Encode(old.Record)
-	if err != nil {
-		return subnet.Entry{}, err
-	}
 	w.cond = append(w.cond, absent(next))
 	w.current = append([]clientv3.Op{clientv3.OpGet(next)}, w.current...)
 	// Hosts that take in one event after the other must see the new key last, or they forget the subnet that both have.
 	w.before = append(w.before, clientv3.OpDelete(key))
-	w.undo = []clientv3.Op{clientv3.OpPut(key, string(text), clientv3.WithLease(clientv3.LeaseID(old.LeaseID)))}
+	for _, e := range w.replaced {
+		text, err := Encode(e.Record)
+		if err != nil {
+			return subnet.Entry{}, err
+		}
+		if !e.Claim {
+			w.undo = append(w.undo, clientv3.OpPut(s.prefix+e.Key, string(text), clientv3.WithLease(clientv3.LeaseID(e.LeaseID))))
+		}
+	}
 	w.alone = true
 	return s.write(ctx, w)
 }
 
-// replacing returns the parts of a transaction that replaces an entry: the condition that it and the claims to it stand unchanged, what
-// deletes the claims, and what reads all of them.
-func (s *Store) replacing(old subnet.Entry, claims []subnet.Entry) (cond []clientv3.Cmp, deletes, reads []clientv3.Op) {
+// replacing returns the parts of a transaction that replaces an entry: the condition that it and what is spent stand unchanged, what
+// deletes that, and what reads all of them.
+func (s *Store) replacing(old subnet.Entry, spent []subnet.Entry) (cond []clientv3.Cmp, deletes, reads []clientv3.Op) {
 	key := s.prefix + old.Key
 	cond, reads = unchanged(key, old), []clientv3.Op{clientv3.OpGet(key)}
-	for _, c := range claims {
+	for _, c := range spent {
 		key := s.prefix + c.Key
 		cond, deletes, reads = append(cond, unchanged(key, c)...), append(deletes, clientv3.OpDelete(key)), append(reads, clientv3.OpGet(key))
 	}
@@ -255,7 +259,7 @@ type write struct {
 	what     string
 	record   subnet.Record
 	id       subnet.LeaseID
-	replaced []subnet.Entry // what must stand unchanged: an entry, then claims to it
+	replaced []subnet.Entry // what must stand unchanged: an entry, then what is spent
 	cond     []clientv3.Cmp
 	before   []clientv3.Op // done with it
 	undo     []clientv3.Op // undoes before, but for the claims
@@ -323,10 +327,13 @@ func (s *Store) takeBack(ctx context.Context, w write, e subnet.Entry, other str
 	return s.conflict(strings.TrimPrefix(other, s.prefix), resp)
 }
 
-// conflict tells what stood there, as the last part of a transaction that failed has read it. What stands there as it should, an entry and the
-// claims to it, is not the reason; that one of them does not may be.
+// conflict tells what stood there, as the last part of a transaction that failed has read it. What stands there as it should, an entry and what
+// is spent for it, is not the reason; that one of them does not may be.
 func (s *Store) conflict(key string, resp *clientv3.TxnResponse, expected ...subnet.Entry) error {
-	c := &subnet.ConflictError{Key: key}
+	c, entry := &subnet.ConflictError{Key: key}, ""
+	if len(expected) > 0 {
+		entry = expected[0].Key
+	}
 	for _, r := range resp.Responses {
 		kvs := r.GetResponseRange().GetKvs()
 		if len(kvs) == 0 {
@@ -346,7 +353,7 @@ func (s *Store) conflict(key string, resp *clientv3.TxnResponse, expected ...sub
 		}
 		return c
 	}
-	if len(expected) > 0 && expected[0].Claim { // the entry stands
+	if len(expected) > 0 && expected[0].Key != entry { // the entry stands
 		c.Key = expected[0].Key
 	}
 	return c
@@ -358,11 +365,11 @@ func (s *Store) stands(e subnet.Entry, kv *mvccpb.KeyValue) bool {
 }
 
 // Delete implements subnet.Store.
-func (s *Store) Delete(ctx context.Context, old subnet.Entry, claims ...subnet.Entry) error {
-	cond, deletes, reads := s.replacing(old, claims)
+func (s *Store) Delete(ctx context.Context, old subnet.Entry, spent ...subnet.Entry) error {
+	cond, deletes, reads := s.replacing(old, spent)
 	resp, err := s.txn(ctx, "delete record", cond, append(deletes, clientv3.OpDelete(s.prefix+old.Key)), reads)
 	if err != nil || resp.Succeeded || resp.Responses[0].GetResponseRange().GetCount() == 0 {
 		return err
 	}
-	return s.conflict(old.Key, resp, append([]subnet.Entry{old}, claims...)...)
+	return s.conflict(old.Key, resp, append([]subnet.Entry{old}, spent...)...)
 }

@@ -206,17 +206,17 @@ func (c *Client) Create(ctx context.Context, r subnet.Record, id subnet.LeaseID)
 }
 
 // Update implements subnet.Store.
-func (c *Client) Update(ctx context.Context, old subnet.Entry, r subnet.Record, id subnet.LeaseID, claims ...subnet.Entry) (e subnet.Entry, err error) {
+func (c *Client) Update(ctx context.Context, old subnet.Entry, r subnet.Record, id subnet.LeaseID, spent ...subnet.Entry) (e subnet.Entry, err error) {
 	err = c.call(ctx, "Update", func() (err error) {
-		e, err = c.server.update(c.name, old, r, id, claims)
+		e, err = c.server.update(c.name, old, r, id, spent)
 		return err
 	})
 	return e, err
 }
 
 // Delete implements subnet.Store.
-func (c *Client) Delete(ctx context.Context, old subnet.Entry, claims ...subnet.Entry) error {
-	return c.call(ctx, "Delete", func() error { return c.server.remove(c.name, old, claims) })
+func (c *Client) Delete(ctx context.Context, old subnet.Entry, spent ...subnet.Entry) error {
+	return c.call(ctx, "Delete", func() error { return c.server.remove(c.name, old, spent) })
 }
 
 // KeepAlive implements subnet.Store.

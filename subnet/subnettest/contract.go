@@ -33,6 +33,7 @@ func Contract(t *testing.T, newSubject func(t *testing.T) Subject) {
 		{"a record that makes no sense is in the way", contract.createOverRubbish},
 		{"a claim stands beside the record", contract.claims},
 		{"a write by a claim needs the claim", contract.byClaim},
+		{"one record replaces two", contract.join},
 		{"a record is changed only if it is unchanged", contract.update},
 		{"a record is deleted only if it is unchanged", contract.remove},
 		{"a record without a store lease keeps none", contract.reservation},

@@ -70,3 +70,23 @@ func (c contract) byClaim() {
 	c.wantEntries()
 	wantClaims()
 }
+
+func (c contract) join() {
+	id := c.grant(time.Minute)
+	four := c.must(c.Store.Create(c.context(), sample("a", "192.0.2.1", "10.5.1.0/24"), id))
+	six := c.must(c.Store.Create(c.context(), sample("a", "2001:db8::1", "fd00:5:0:1::/64"), id))
+	whole := sample("a", "192.0.2.1", "10.5.1.0/24", "fd00:5:0:1::/64")
+	at := func(key string) subnet.Entry {
+		all := c.snapshot().Entries
+		return all[slices.IndexFunc(all, func(e subnet.Entry) bool { return e.Key == key })]
+	}
+	_, err := c.Store.Update(c.context(), four, whole, id)
+	c.wantConflict(err, &six)
+	stale := six
+	stale.Revision--
+	four = at(four.Key) // a store may have written the whole and taken it back
+	_, err = c.Store.Update(c.context(), four, whole, id, stale)
+	c.wantConflict(err, &six)
+	c.wantEntries(four, six)
+	c.wantEntries(c.must(c.Store.Update(c.context(), four, whole, id, six)))
+}

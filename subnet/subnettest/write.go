@@ -10,11 +10,11 @@ import (
 )
 
 // conflictLocked returns the conflict with what stands in the way of a record: at its key, or with one of its prefixes. The
-// record at the key except is about to go.
-func (s *Server) conflictLocked(r subnet.Record, except string) error {
+// records at the keys except are about to go.
+func (s *Server) conflictLocked(r subnet.Record, except ...string) error {
 	keys := append(slices.Sorted(maps.Keys(s.entries)), slices.Sorted(maps.Keys(s.bad))...)
 	for _, key := range keys {
-		if key != except && (key == r.Key() || !r.Claim && shares(key, r)) {
+		if !slices.Contains(except, key) && (key == r.Key() || !r.Claim && shares(key, r)) {
 			return s.conflictAtLocked(key)
 		}
 	}
@@ -48,7 +48,7 @@ func (s *Server) create(client string, r subnet.Record, id subnet.LeaseID) (subn
 	if id != 0 && s.leases[id] == nil {
 		return subnet.Entry{}, subnet.ErrLeaseGone
 	}
-	if err := s.conflictLocked(r, ""); err != nil {
+	if err := s.conflictLocked(r); err != nil {
 		return subnet.Entry{}, err
 	}
 	e := s.putLocked(r, id)
@@ -56,7 +56,7 @@ func (s *Server) create(client string, r subnet.Record, id subnet.LeaseID) (subn
 	return e, nil
 }
 
-func (s *Server) update(client string, old subnet.Entry, r subnet.Record, id subnet.LeaseID, claims []subnet.Entry) (subnet.Entry, error) {
+func (s *Server) update(client string, old subnet.Entry, r subnet.Record, id subnet.LeaseID, spent []subnet.Entry) (subnet.Entry, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if id != 0 && s.leases[id] == nil {
@@ -66,24 +66,28 @@ func (s *Server) update(client string, old subnet.Entry, r subnet.Record, id sub
 	if !ok || !same(now, old) {
 		return subnet.Entry{}, s.conflictAtLocked(old.Key)
 	}
-	if err := s.standLocked(claims); err != nil {
+	if err := s.standLocked(spent); err != nil {
 		return subnet.Entry{}, err
 	}
 	if r.Key() != old.Key {
-		if err := s.conflictLocked(r, old.Key); err != nil {
+		except := []string{old.Key}
+		for _, e := range spent {
+			except = append(except, e.Key)
+		}
+		if err := s.conflictLocked(r, except...); err != nil {
 			return subnet.Entry{}, err
 		}
 		s.removeLocked(old.Key)
 	}
-	s.spendLocked(client, claims)
+	s.spendLocked(client, spent)
 	e := s.putLocked(r, id)
 	s.notedLocked(Write{client, &now, &e})
 	return e, nil
 }
 
-// standLocked returns the conflict with the first of some claims that does not stand unchanged.
-func (s *Server) standLocked(claims []subnet.Entry) error {
-	for _, c := range claims {
+// standLocked returns the conflict with the first of some entries that does not stand unchanged.
+func (s *Server) standLocked(spent []subnet.Entry) error {
+	for _, c := range spent {
 		if now, ok := s.entries[c.Key]; !ok || !same(now, c) {
 			return s.conflictAtLocked(c.Key)
 		}
@@ -91,9 +95,9 @@ func (s *Server) standLocked(claims []subnet.Entry) error {
 	return nil
 }
 
-// spendLocked deletes claims that a write goes by.
-func (s *Server) spendLocked(client string, claims []subnet.Entry) {
-	for _, c := range claims {
+// spendLocked deletes what a write goes by, or replaces as well.
+func (s *Server) spendLocked(client string, spent []subnet.Entry) {
+	for _, c := range spent {
 		s.removeLocked(c.Key)
 		s.notedLocked(Write{client, &c, nil})
 	}
@@ -104,7 +108,7 @@ func same(a, b subnet.Entry) bool {
 	return a.Revision == b.Revision && a.Created == b.Created && a.LeaseID == b.LeaseID
 }
 
-func (s *Server) remove(client string, old subnet.Entry, claims []subnet.Entry) error {
+func (s *Server) remove(client string, old subnet.Entry, spent []subnet.Entry) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now, ok := s.entries[old.Key]
@@ -114,10 +118,10 @@ func (s *Server) remove(client string, old subnet.Entry, claims []subnet.Entry) 
 	if !ok {
 		return nil
 	}
-	if err := s.standLocked(claims); err != nil {
+	if err := s.standLocked(spent); err != nil {
 		return err
 	}
-	s.spendLocked(client, claims)
+	s.spendLocked(client, spent)
 	s.removeLocked(old.Key)
 	s.notedLocked(Write{client, &now, nil})
 	return nil
