@@ -73,7 +73,7 @@ func (c *cluster) edit(h *lab.Host) {
 	editor := filepath.Join(h.Dir(), "editor")
 	run := func(script string) (string, error) {
 		c.ok(os.WriteFile(editor, []byte("#!/bin/sh\n"+script+"\n"), 0o755))
-		return h.Exec(c.ctx, "env", "EDITOR="+editor, binaries.Flannelctl, "network", "edit", "--subnet-file", h.SubnetFile())
+		return h.Exec(c.ctx, "env", "EDITOR="+editor, "TMPDIR="+h.Dir(), binaries.Flannelctl, "network", "edit", "--subnet-file", h.SubnetFile())
 	}
 	if out, err := run("true"); err != nil || !strings.Contains(out, "nothing changed") {
 		c.t.Errorf("an editor that changes nothing: %v %s", err, out)
