@@ -31,7 +31,7 @@ unit: deps
 
 ## e2e: clusters of hosts in network namespaces, with a real etcd (root)
 e2e: deps
-	CI=1 $(GO) test -timeout 15m ./lab
+	CI=1 $(GO) test -timeout 18m -parallel 4 ./lab
 
 ## test-flannel: hosts are swapped with the released flannel and back; builds it first, which takes minutes (root)
 test-flannel: deps

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -59,12 +60,15 @@ func (e *Etcd) URLFor(h *Host) string {
 // urls returns where the store listens on the underlay, IPv4 first.
 func (e *Etcd) urls() []string {
 	var urls []string
-	for _, a := range []netip.Addr{e.Addr, e.Addr6} {
-		if a.IsValid() {
-			urls = append(urls, "http://"+netip.AddrPortFrom(a, 2379).String())
-		}
+	for _, a := range e.addrs() {
+		urls = append(urls, "http://"+netip.AddrPortFrom(a, 2379).String())
 	}
 	return urls
+}
+
+// addrs returns its addresses on the underlay, IPv4 first.
+func (e *Etcd) addrs() []netip.Addr {
+	return slices.DeleteFunc([]netip.Addr{e.Addr, e.Addr6}, func(a netip.Addr) bool { return !a.IsValid() })
 }
 
 // socket is where the lab itself reaches it, from outside its namespace.

@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"strings"
 
@@ -32,7 +33,7 @@ func (l *Lab) EtcdCluster(ctx context.Context, name string, members int) ([]*Etc
 	return out, g.Wait()
 }
 
-func (e *Etcd) peerURL() string { return fmt.Sprintf("http://%s:2380", e.Addr) }
+func (e *Etcd) peerURL() string { return "http://" + netip.AddrPortFrom(e.addrs()[0], 2380).String() }
 
 // IdleEtcd adds a machine for a store, on which nothing runs before Start.
 func (l *Lab) IdleEtcd(name string) (*Etcd, error) {
@@ -41,7 +42,7 @@ func (l *Lab) IdleEtcd(name string) (*Etcd, error) {
 		return nil, err
 	}
 	e := &Etcd{Namespace: n, lab: l, name: name, dir: filepath.Join(l.dir, name)}
-	e.Addr, e.Addr6, err = l.connect(n, IPv4)
+	e.Addr, e.Addr6, err = l.connect(n, l.o.Families)
 	return e, err
 }
 
@@ -61,14 +62,20 @@ func (e *Etcd) TLSURL() string { return fmt.Sprintf("https://%s:2379", e.Addr) }
 
 // CutFrom has the host's firewall drop all packets to and from stores, and let them pass again. Its other traffic flows on.
 func (h *Host) CutFrom(stores ...*Etcd) (mend func() error, err error) {
-	var addrs []string
+	in, out := "", ""
 	for _, e := range stores {
-		addrs = append(addrs, e.Addr.String())
+		for _, a := range e.addrs() {
+			family := "ip"
+			if a.Is6() {
+				family = "ip6"
+			}
+			in += fmt.Sprintf("%s saddr %s drop; ", family, a)
+			out += fmt.Sprintf("%s daddr %s drop; ", family, a)
+		}
 	}
-	set := strings.Join(addrs, ", ")
-	_, err = h.Exec(context.Background(), "nft", fmt.Sprintf(`table ip cut {
-		chain in { type filter hook input priority -300; ip saddr { %s } drop; }
-		chain out { type filter hook output priority -300; ip daddr { %s } drop; }
-	}`, set, set))
-	return func() error { return h.Run("nft delete table ip cut") }, err
+	_, err = h.Exec(context.Background(), "nft", fmt.Sprintf(`table inet cut {
+		chain in { type filter hook input priority -300; %s }
+		chain out { type filter hook output priority -300; %s }
+	}`, in, out))
+	return func() error { return h.Run("nft delete table inet cut") }, err
 }

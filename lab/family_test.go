@@ -92,6 +92,7 @@ var cases = []struct {
 	{"a start cleans up and leaves others alone", "vxlan host-gw udp", startCleansUp},
 	{"an own key that is deleted or expires is taken again without a lost packet", "", ownKeyIsTakenAgain},
 	{"without a store traffic flows, and a daemon that starts serves within two seconds", "", storeIsNotNeeded},
+	{"a wiped and a restored store are filled again without a lost packet", "", lostStoreIsFilledAgain},
 	{"the underlay is followed live", "", underlayIsFollowed},
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -124,41 +125,41 @@ func TestAnOwnKeyThatAnotherHostHasTakenIsNamedAndNotFoughtFor(t *testing.T) {
 	c.within(noticed, func() error { return c.record(e, keys[1], hosts[1].Addr.String()) })
 }
 
-func TestAWipedAndARestoredStoreAreFilledAgainWithoutALostPacket(t *testing.T) {
-	c := newCluster(t)
-	e := c.etcd(dualConfig)
-	hosts := c.hosts(3)
-	c.startAll(hosts[:2], e)
-	backup := filepath.Join(c.Dir(), "backup.db")
-	c.ok(e.Snapshot(c.ctx, backup))
-	c.flanneld(hosts[2], e)
-	pods := c.pods(hosts...)
-	for _, p := range pods[1:] {
-		c.reaches(pods[0].Namespace, p, lab.PingOptions{})
+func lostStoreIsFilledAgain(s *site) {
+	s.connected()
+	backup := filepath.Join(s.Dir(), "backup.db")
+	s.ok(s.store.Snapshot(s.ctx, backup))
+	late := s.host("not-in-the-backup")
+	d := s.flanneld(late, s.store)
+	hosts, pings := append(slices.Clone(s.hosts), late), s.traffic()
+	if p := s.cluster.pods(late)[0]; s.carries() {
+		s.reaches(s.pods[0].Namespace, p, lab.PingOptions{})
+		pings = append(pings, s.pinged(s.pods[0], p)...)
 	}
-	keys := make([]string, len(hosts))
-	for i, h := range hosts {
-		keys[i] = c.keyOf(h)
+	var keys []string
+	for _, h := range hosts {
+		keys = append(keys, s.keyOf(h))
 	}
-	pings := append(c.pinged(pods[0], pods[2]), append(c.pinged(pods[2], pods[1]), c.pinged(pods[1], pods[0])...)...)
 	settled := func() {
-		t.Helper()
+		s.t.Helper()
 		for i, h := range hosts {
-			c.within(noticed, func() error { return c.record(e, keys[i], h.Addr.String()) })
-			if got := c.keyOf(h); got != keys[i] {
-				t.Errorf("host %d has %s, before %s", i, got, keys[i])
+			s.within(noticed, func() error { return s.cluster.record(s.store, keys[i], underlayOf(h)) })
+			if got := s.keyOf(h); got != keys[i] {
+				s.t.Errorf("host %d has %s, before %s", i, got, keys[i])
 			}
 		}
 	}
 	for i := range 30 { // the new store starts far below the revision of the old one
-		c.ok(e.Put(c.ctx, "other", fmt.Sprint(i)))
+		s.ok(s.store.Put(s.ctx, "other", fmt.Sprint(i)))
 	}
-	c.ok(e.Wipe(c.ctx))
-	c.ok(e.Put(c.ctx, "config", dualConfig))
+	s.ok(s.store.Wipe(s.ctx))
+	s.ok(s.store.Put(s.ctx, "config", s.config()))
 	settled()
-	c.ok(e.Restore(c.ctx, backup, lab.RestoreOptions{}))
+	s.ok(s.store.Restore(s.ctx, backup, lab.RestoreOptions{}))
 	settled()
-	c.nothingLost("a wiped and a restored store", pings)
+	s.nothingLost("a wiped and a restored store", pings)
+	s.ok(d.Stop(s.ctx))
+	s.ok(s.store.Delete(s.ctx, "subnets/"+keys[2]))
 }
 
 func storeIsNotNeeded(s *site) {
@@ -237,70 +238,6 @@ func remembers(h *lab.Host, key string) error {
 		}
 	}
 	return fmt.Errorf("%s is not in the state folder", key)
-}
-
-func TestAHostThatIsCutOffFromTheStoreKeepsItsPeersAndCatchesUp(t *testing.T) {
-	c := newCluster(t)
-	e := c.etcd(dualConfig)
-	hosts := c.hosts(3)
-	daemons := c.startAll(hosts[:2], e)
-	pods := c.pods(hosts[:2]...)
-	c.reaches(pods[0].Namespace, pods[1], lab.PingOptions{})
-	pings := c.pinged(pods[0], pods[1])
-	mend, err := hosts[0].CutFrom(e)
-	c.ok(err)
-	c.flanneld(hosts[2], e)
-	late := c.pods(hosts[2])[0]
-	c.compact(e)
-	c.await(c.logs(daemons[0], "store unreachable"))
-	c.ok(mend())
-	c.within(noticed, c.logs(daemons[0], "store is back"))
-	c.reaches(pods[0].Namespace, late, lab.PingOptions{})
-	c.nothingLost("a partition", pings)
-	if n := strings.Count(daemons[0].Log(), "store unreachable"); n != 1 {
-		t.Errorf("named %d times, want once:\n%s", n, daemons[0].Log())
-	}
-}
-
-// compact has the store forget its history.
-func (c *cluster) compact(e *lab.Etcd) {
-	c.t.Helper()
-	client := must[*clientv3.Client](c.t)(e.Client())
-	defer client.Close()
-	resp := must[*clientv3.GetResponse](c.t)(client.Get(c.ctx, "x"))
-	_, err := client.Compact(c.ctx, resp.Header.Revision)
-	c.ok(err)
-}
-
-func TestThreeMembersAreRestartedOneByOneWithoutALostPacket(t *testing.T) {
-	c := newCluster(t)
-	members := must[[]*lab.Etcd](t)(c.EtcdCluster(c.ctx, "etcd", 3))
-	c.ok(members[0].Put(c.ctx, "config", dualConfig))
-	var urls []string
-	for _, m := range members {
-		urls = append(urls, m.URL())
-	}
-	endpoints := strings.Join(urls, ",")
-	hosts := c.hosts(2)
-	for _, h := range hosts {
-		d := must[*lab.Daemon](t)(h.Flanneld("-etcd-endpoints", endpoints))
-		c.ok(d.Ready(c.ctx))
-	}
-	pods := c.pods(hosts...)
-	c.reaches(pods[0].Namespace, pods[1], lab.PingOptions{})
-	pings := c.pinged(pods[0], pods[1])
-	for i, m := range members {
-		m.Kill() // the leader among them, sooner or later
-		other := members[(i+1)%3]
-		key := c.keyOf(hosts[0])
-		c.await(func() error { return other.Delete(c.ctx, "subnets/"+key) })
-		c.within(noticed, func() error { return c.record(other, key, hosts[0].Addr.String()) })
-		c.ok(m.Start(c.ctx))
-	}
-	c.nothingLost("restarted members", pings)
-	for _, h := range hosts {
-		c.ok(c.record(members[0], c.keyOf(h), h.Addr.String()))
-	}
 }
 
 func TestManyDaemonsThatStartAtOnceGetDifferentSubnets(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 
@@ -26,7 +27,7 @@ func (n *Namespace) Snapshot(ctx context.Context, endpoint, file string) error {
 
 // Snapshot saves a snapshot of the store to a file.
 func (e *Etcd) Snapshot(ctx context.Context, file string) error {
-	return e.Namespace.Snapshot(ctx, fmt.Sprintf("%s:2379", e.Addr), file)
+	return e.Namespace.Snapshot(ctx, netip.AddrPortFrom(e.addrs()[0], 2379).String(), file)
 }
 
 // RestoreOptions say how a snapshot becomes a store.

@@ -1,0 +1,104 @@
+package lab_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"flanneld/lab"
+)
+
+// TestAHostThatIsCutOffFromTheStoreKeepsItsPeersAndCatchesUp is not among the cases of every backend and family because a connection that
+// has gone silent is given up after 13 s: the networks are looked at side by side.
+func TestAHostThatIsCutOffFromTheStoreKeepsItsPeersAndCatchesUp(t *testing.T) {
+	for _, net := range networks() {
+		if !net.carries() {
+			continue
+		}
+		t.Run(net.String(), func(t *testing.T) {
+			t.Parallel()
+			cutOffHostCatchesUp(newSite(t, net, 2))
+		})
+	}
+}
+
+func cutOffHostCatchesUp(s *site) {
+	s.connected()
+	pings := s.traffic()
+	said := func(text string) int { return strings.Count(s.daemons[0].Log(), text) }
+	again := func(text string, before int) func() error {
+		return func() error {
+			if n := said(text); n != before+1 {
+				return fmt.Errorf("%q was said %d times, before %d", text, n, before)
+			}
+			return nil
+		}
+	}
+	away, back := said("store unreachable"), said("store is back")
+	mend, err := s.hosts[0].CutFrom(s.store)
+	s.ok(err)
+	late := s.host("while-cut-off")
+	s.flanneld(late, s.store)
+	pod := s.cluster.pods(late)[0]
+	s.compact(s.store)
+	s.await(again("store unreachable", away))
+	s.ok(mend())
+	s.within(noticed, again("store is back", back))
+	s.reaches(s.pods[0].Namespace, pod, lab.PingOptions{})
+	s.nothingLost("a partition", pings)
+	s.ok(again("store unreachable", away)())
+}
+
+// compact has the store forget its history.
+func (c *cluster) compact(e *lab.Etcd) {
+	c.t.Helper()
+	client := must[*clientv3.Client](c.t)(e.Client())
+	defer client.Close()
+	resp := must[*clientv3.GetResponse](c.t)(client.Get(c.ctx, "x"))
+	_, err := client.Compact(c.ctx, resp.Header.Revision)
+	c.ok(err)
+}
+
+func TestThreeMembersAreRestartedOneByOneWithoutALostPacket(t *testing.T) {
+	for _, net := range networks() {
+		if net.backend != "vxlan" { // the store knows nothing of the backend
+			continue
+		}
+		t.Run(net.String(), func(t *testing.T) {
+			t.Parallel()
+			membersAreRestarted(t, net)
+		})
+	}
+}
+
+func membersAreRestarted(t *testing.T, net network) {
+	c := newClusterWith(t, lab.Options{Families: net.families})
+	members := must[[]*lab.Etcd](t)(c.EtcdCluster(c.ctx, "etcd", 3))
+	c.ok(members[0].Put(c.ctx, "config", net.config()))
+	hosts := c.hosts(2)
+	for _, h := range hosts {
+		var urls []string
+		for _, m := range members {
+			urls = append(urls, m.URLFor(h))
+		}
+		d := must[*lab.Daemon](t)(h.Flanneld("-etcd-endpoints", strings.Join(urls, ",")))
+		c.ok(d.Ready(c.ctx))
+	}
+	pods := c.pods(hosts...)
+	c.reaches(pods[0].Namespace, pods[1], lab.PingOptions{})
+	pings := c.pinged(pods[0], pods[1])
+	for i, m := range members {
+		m.Kill() // the leader among them, sooner or later
+		other := members[(i+1)%3]
+		key := c.keyOf(hosts[0])
+		c.await(func() error { return other.Delete(c.ctx, "subnets/"+key) })
+		c.within(noticed, func() error { return c.record(other, key, underlayOf(hosts[0])) })
+		c.ok(m.Start(c.ctx))
+	}
+	c.nothingLost("restarted members", pings)
+	for _, h := range hosts {
+		c.ok(c.record(members[0], c.keyOf(h), underlayOf(h)))
+	}
+}
