@@ -18,6 +18,9 @@ type Entry struct {
 	Revision int64  // the store's revision at the last change of the record
 	Created  int64  // the store's revision when the key came into being
 	LeaseID  LeaseID
+	// Value is what the store has written down, as far as a store needs it to tell a reservation from one of another history with the same
+	// revision.
+	Value string
 }
 
 // BadRecord is a key under PREFIX/subnets/ (named below PREFIX, like an Entry) whose name or value makes no sense.
@@ -77,7 +80,7 @@ type Store interface {
 	Create(ctx context.Context, r Record, id LeaseID) (Entry, error)
 
 	// Update replaces the entry by a record with the store lease id, if the entry's revision is still the one given, and its
-	// store lease, which no record of another history shares. If that has other prefixes, the key changes with it in the
+	// store lease, which no record of another history shares, or, of a reservation, what it says. If that has other prefixes, the key changes with it in the
 	// same transaction, under the condition of Create. What is spent, claims and other records, must stand unchanged, too, and is
 	// deleted with it. Else it returns a *ConflictError, with the key of what has changed or is gone.
 	Update(ctx context.Context, old Entry, r Record, id LeaseID, spent ...Entry) (Entry, error)

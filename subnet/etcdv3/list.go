@@ -83,7 +83,11 @@ func (s *Store) entry(kv *mvccpb.KeyValue) (subnet.Entry, error) {
 	if err != nil {
 		return subnet.Entry{}, err
 	}
-	return subnet.Entry{Record: r, Key: key, Revision: kv.ModRevision, Created: kv.CreateRevision, LeaseID: subnet.LeaseID(kv.Lease)}, nil
+	e := subnet.Entry{Record: r, Key: key, Revision: kv.ModRevision, Created: kv.CreateRevision, LeaseID: subnet.LeaseID(kv.Lease)}
+	if e.LeaseID == 0 {
+		e.Value = string(kv.Value)
+	}
+	return e, nil
 }
 
 func (s *Store) bad(kv *mvccpb.KeyValue, err error) subnet.BadRecord {

@@ -191,12 +191,16 @@ func (s *Store) KeepAlive(ctx context.Context, id subnet.LeaseID) (ttl time.Dura
 func absent(key string) clientv3.Cmp { return clientv3.Compare(clientv3.CreateRevision(key), "=", 0) }
 
 // unchanged is the condition of every change. A request that waits for a connection may reach a store that was wiped
-// meanwhile and whose revisions are the same by chance; its lease ids are not.
+// meanwhile and whose revisions are the same by chance; its lease ids are not. Where there is no lease the value must be the same.
 func unchanged(key string, old subnet.Entry) []clientv3.Cmp {
-	return []clientv3.Cmp{
+	cond := []clientv3.Cmp{
 		clientv3.Compare(clientv3.ModRevision(key), "=", old.Revision),
 		clientv3.Compare(clientv3.LeaseValue(key), "=", int64(old.LeaseID)),
 	}
+	if old.LeaseID == 0 {
+		cond = append(cond, clientv3.Compare(clientv3.Value(key), "=", old.Value))
+	}
+	return cond
 }
 
 // Create implements subnet.Store. In etcd a comparison over a range holds if it holds for each key in it, and for an
@@ -289,6 +293,9 @@ func (s *Store) write(ctx context.Context, w write) (subnet.Entry, error) {
 	}
 	rev := resp.Header.Revision
 	e := subnet.Entry{Record: w.record, Key: key, Revision: rev, Created: rev, LeaseID: w.id}
+	if w.id == 0 {
+		e.Value = string(text)
+	}
 	if w.alone {
 		keys := resp.Responses[len(then)-1].GetResponseRange().GetKvs()
 		if other, found := s.sharing(keys, e); found {
@@ -361,7 +368,7 @@ func (s *Store) conflict(key string, resp *clientv3.TxnResponse, expected ...sub
 
 // stands reports whether an entry stands unchanged; see unchanged.
 func (s *Store) stands(e subnet.Entry, kv *mvccpb.KeyValue) bool {
-	return string(kv.Key) == s.prefix+e.Key && kv.ModRevision == e.Revision && kv.Lease == int64(e.LeaseID)
+	return string(kv.Key) == s.prefix+e.Key && kv.ModRevision == e.Revision && kv.Lease == int64(e.LeaseID) && (e.LeaseID != 0 || string(kv.Value) == e.Value)
 }
 
 // Delete implements subnet.Store.

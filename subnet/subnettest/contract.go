@@ -212,6 +212,16 @@ func (c contract) reservation() {
 	}
 	next := c.must(c.Store.Update(c.context(), e, sample("a", "192.0.2.2", "10.5.1.0/24"), 0))
 	c.wantEntries(next)
+	// One of another history may have the same revision, and no lease tells them apart.
+	strange := next
+	strange.Record, strange.Value = sample("b", "192.0.2.3", "10.5.1.0/24"), "something else"
+	_, err := c.Store.Update(c.context(), strange, e.Record, 0)
+	c.wantConflict(err, &next)
+	c.wantConflict(c.Store.Delete(c.context(), strange), &next)
+	c.wantEntries(next)
+	if listed := c.snapshot().Entries[0]; listed.Value != next.Value {
+		c.Errorf("listed as %q, written as %q", listed.Value, next.Value)
+	}
 }
 
 func (c contract) expiry() {

@@ -105,7 +105,7 @@ func (s *Server) spendLocked(client string, spent []subnet.Entry) {
 
 // same reports whether an entry is unchanged, and not one of another history that has the same revision by chance.
 func same(a, b subnet.Entry) bool {
-	return a.Revision == b.Revision && a.Created == b.Created && a.LeaseID == b.LeaseID
+	return a.Revision == b.Revision && a.Created == b.Created && a.LeaseID == b.LeaseID && (a.LeaseID != 0 || a.Record.Equal(b.Record))
 }
 
 func (s *Server) remove(client string, old subnet.Entry, spent []subnet.Entry) error {
