@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 )
 
 // A host has one subnet of each family, in one record. When one of the pair must be another, or the network gets or loses a
@@ -92,26 +91,22 @@ func (m *Manager) regrow(ctx context.Context, old Entry) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	var kept time.Time // when to renew what we have, while we wait for the rest
-	if id != 0 {
-		kept = m.renewAt
-	}
 	prefixes, ok := m.choose(old)
-	if !ok {
-		m.settleAt = kept
-		return true, nil
+	why := ""
+	if ok && m.record(prefixes).Key() != old.Key {
+		why = m.disputed(prefixes, old)
 	}
-	if len(prefixes) < len(m.pools()) && !slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return !slices.Contains(old.Prefixes(), p) }) {
+	left := !slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return !slices.Contains(old.Prefixes(), p) })
+	waits := !ok || why != "" || left && len(prefixes) < len(m.pools())
+	var pieces []Entry
+	if waits {
 		prefixes = old.Prefixes() // what is left of our pair stands there: for the rest everybody goes by the older record
+	} else {
+		pieces = m.pieces(old, prefixes)
 	}
 	e, want := old, m.record(prefixes)
-	if why := m.disputed(prefixes, old); why != "" && want.Key() != old.Key {
-		m.setWaiting(why)
-		m.settleAt = kept
-		return true, nil
-	}
 	if !old.Equal(want) || id != old.LeaseID {
-		if e, err = m.overwrite(ctx, old, want, id, m.pieces(old, want)...); err != nil {
+		if e, err = m.overwrite(ctx, old, want, id, pieces...); err != nil {
 			return false, err
 		}
 	}
@@ -119,16 +114,23 @@ func (m *Manager) regrow(ctx context.Context, old Entry) (bool, error) {
 		m.log.Info("own record replaced", "old", strings.TrimPrefix(old.Key, SubnetsFolder), "new", strings.TrimPrefix(e.Key, SubnetsFolder))
 	}
 	m.hold(e)
+	if why != "" {
+		m.setWaiting(why)
+	}
+	if !ok || why != "" { // other records of ours may have what this one is to get
+		m.withdraw(ctx)
+		return true, nil
+	}
 	return true, m.tidy(ctx)
 }
 
-// pieces returns the records of this host, but for one, that have a subnet of the record which is to replace them all, sorted by key.
-func (m *Manager) pieces(but Entry, want Record) []Entry {
+// pieces returns the records of this host, but for one, that have one of the subnets of the one which is to replace them all, sorted by key.
+func (m *Manager) pieces(but Entry, prefixes []netip.Prefix) []Entry {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var out []Entry
 	for e := range m.table.living.all() {
-		shared := slices.ContainsFunc(want.Leases, func(l Lease) bool { return slices.Contains(e.Prefixes(), l.Subnet) })
+		shared := slices.ContainsFunc(e.Leases, func(l Lease) bool { return slices.Contains(prefixes, l.Subnet) })
 		if e.Key != but.Key && e.Identity == m.o.Identity && e.LeaseID != 0 && shared && !m.elsewhere(*e) {
 			out = append(out, *e)
 		}

@@ -237,6 +237,12 @@ func keepsItsKey(t *testing.T, s *subnettest.Server, rubbish bool) {
 	if v := h.manager.View(); !strings.Contains(v.Status.Waiting, strings.TrimPrefix(younger.Key, subnet.SubnetsFolder)) || len(v.Self) != 2 {
 		t.Errorf("waits for %q with %v", v.Status.Waiting, v.Self)
 	}
+	h.address = netip.MustParseAddr("192.0.2.77") // the record follows the host meanwhile
+	h.manager.Refresh()
+	after(time.Second)
+	if e, _ := recordOf(s, stays); e.Leases[0].PublicIP != h.publicIP(stays) {
+		t.Errorf("record %s of a host that has moved to %s", e.Record, h.publicIP(stays))
+	}
 	s.Remove(younger.Key)
 	after(2 * time.Second)
 	if v := h.manager.View(); v.Own.Key() != before.Key() || !v.Status.Held {
