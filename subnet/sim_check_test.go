@@ -154,6 +154,9 @@ func (s *sim) free() {
 			s.server.Remove(e.Key)
 			roomy := s.roomy()
 			after(2 * time.Second)
+			if slices.ContainsFunc(s.server.Entries(), func(e subnet.Entry) bool { return e.Claim }) {
+				after(4 * time.Second) // somebody asks first whether the owner of a record with its address lives
+			}
 			if roomy && s.announced() <= before && len(s.without()) >= waited { // one that waits for half a pair may have got it
 				s.mistake("%d hosts wait after %s was freed, %d before", len(s.without()), e.Key, waited)
 			}
