@@ -24,6 +24,11 @@ func (m *Manager) acquire(ctx context.Context) (bool, error) {
 			return true, nil
 		}
 	}
+	if outgrown && !m.elsewhere(old) {
+		if _, err := m.leaseFor(ctx, old, false); err != nil { // it must not expire while others are asked
+			return false, err
+		}
+	}
 	doubles := m.sameAddress()
 	if ok, err := m.mayTake(ctx, doubles...); !ok || err != nil {
 		return !ok, err

@@ -245,3 +245,27 @@ func TestAFullPoolIsWaitedOutWithTheNumbers(t *testing.T) {
 		late.quit()
 	})
 }
+
+// TestAHostThatWaitsForAnAddressKeepsItsRecordAlive moves a host to the address of a living one, and has it list anew: its record must stay for
+// as long as that lasts, for its pods live on the subnet.
+func TestAHostThatWaitsForAnAddressKeepsItsRecordAlive(t *testing.T) {
+	network(t, func(t *testing.T, s *subnettest.Server) {
+		a, h := newHost(t, s, 1).start(), newHost(t, s, 2).start()
+		after(time.Second)
+		first, home := h.subnet(), h.address
+		h.address = a.address
+		h.manager.Refresh()
+		after(5 * time.Second)
+		s.Disconnect()
+		after(3 * time.Hour) // three times the time to live
+		if _, ok := recordOf(s, first); !ok || h.subnet() != first {
+			t.Errorf("the record is gone, subnet %s, before %s", h.subnet(), first)
+		}
+		h.address = home
+		h.manager.Refresh()
+		after(5 * time.Second)
+		if !h.manager.Status().Held || h.subnet() != first {
+			t.Errorf("subnet %s, before %s, %+v", h.subnet(), first, h.manager.Status())
+		}
+	})
+}

@@ -190,6 +190,8 @@ func (m *Manager) confirm(ctx context.Context, own Entry) (bool, error) {
 	}
 	if foreign {
 		others = []Entry{own}
+	} else if _, err := m.leaseFor(ctx, own, false); err != nil { // it must not expire while others are asked
+		return false, err
 	}
 	if ok, err := m.mayTake(ctx, append(others, doubles...)...); !ok || err != nil {
 		return !ok, err
