@@ -76,52 +76,82 @@ func (m *Manager) outgrownLocked(e Entry) bool {
 // regrow replaces a record of ours by one with the subnets that this network wants, and keeps those that it can.
 func (m *Manager) regrow(ctx context.Context, old Entry) (bool, error) {
 	foreign := m.elsewhere(old)
+	if ok, err := m.mayRegrow(ctx, old, foreign); !ok || err != nil {
+		return !ok, err
+	}
+	id, err := m.leaseFor(ctx, old, foreign)
+	if err != nil {
+		return false, err
+	}
+	next := m.successor(old)
+	if err := m.write(ctx, old, m.record(next.prefixes), id, next.pieces...); err != nil {
+		return false, err
+	}
+	if next.why != "" {
+		m.setWaiting(next.why)
+	}
+	if next.stuck {
+		m.withdraw(ctx)
+		return true, nil
+	}
+	return true, m.tidy(ctx)
+}
+
+// mayRegrow asks whoever else may live on a record of ours, or on a twin of it that has what this host uses, and deletes the twins that
+// nobody lives on. It reports whether the record may be replaced; false: not known yet, or somebody has answered.
+func (m *Manager) mayRegrow(ctx context.Context, old Entry, foreign bool) (bool, error) {
 	twins := m.twinsOfUse(old)
 	ask := twins
 	if foreign {
 		ask = append(ask, old)
 	}
 	if ok, err := m.mayTake(ctx, ask...); !ok || err != nil {
-		return !ok, err
-	}
-	if err := m.dropLeased(ctx, twins); err != nil {
 		return false, err
 	}
-	id, err := m.leaseFor(ctx, old, foreign)
-	if err != nil {
-		return false, err
-	}
+	return true, m.dropLeased(ctx, twins)
+}
+
+// successor is what a record of ours is to become.
+type successor struct {
+	prefixes []netip.Prefix
+	pieces   []Entry // other records that it takes the place of, too
+	stuck    bool    // it waits, and other records of ours may have what it is to get
+	why      string  // what it waits for, unless choose has said so
+}
+
+// successor chooses what the record old is to become. While that must wait, what is left of our pair stands in the old one: for the rest
+// everybody goes by the older record.
+func (m *Manager) successor(old Entry) successor {
 	prefixes, ok := m.choose(old)
-	why := ""
-	if ok && m.record(prefixes).Key() != old.Key {
-		why = m.disputed(prefixes, old)
+	if !ok {
+		return successor{prefixes: old.Prefixes(), stuck: true}
+	}
+	if m.record(prefixes).Key() != old.Key {
+		if why := m.disputed(prefixes, old); why != "" {
+			return successor{prefixes: old.Prefixes(), stuck: true, why: why}
+		}
 	}
 	left := !slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return !slices.Contains(old.Prefixes(), p) })
-	waits := !ok || why != "" || left && len(prefixes) < len(m.pools())
-	var pieces []Entry
-	if waits {
-		prefixes = old.Prefixes() // what is left of our pair stands there: for the rest everybody goes by the older record
-	} else {
-		pieces = m.pieces(old, prefixes)
+	if left && len(prefixes) < len(m.pools()) {
+		return successor{prefixes: old.Prefixes()}
 	}
-	e, want := old, m.record(prefixes)
+	return successor{prefixes: prefixes, pieces: m.pieces(old, prefixes)}
+}
+
+// write brings the record old, and others that it takes the place of, to say what we want under a store lease, and holds it.
+func (m *Manager) write(ctx context.Context, old Entry, want Record, id LeaseID, others ...Entry) error {
+	e := old
 	if !old.Equal(want) || id != old.LeaseID {
-		if e, err = m.overwrite(ctx, old, want, id, pieces...); err != nil {
-			return false, err
+		var err error
+		if e, err = m.overwrite(ctx, old, want, id, others...); err != nil {
+			return err
 		}
 	}
 	if e.Key != old.Key {
 		m.log.Info("own record replaced", "old", strings.TrimPrefix(old.Key, SubnetsFolder), "new", strings.TrimPrefix(e.Key, SubnetsFolder))
 	}
 	m.hold(e)
-	if why != "" {
-		m.setWaiting(why)
-	}
-	if !ok || why != "" { // other records of ours may have what this one is to get
-		m.withdraw(ctx)
-		return true, nil
-	}
-	return true, m.tidy(ctx)
+	return nil
 }
 
 // pieces returns the records of this host, but for one, that have one of the subnets of the one which is to replace them all, sorted by key.
@@ -140,7 +170,7 @@ func (m *Manager) pieces(but Entry, prefixes []netip.Prefix) []Entry {
 }
 
 // elsewhere reports whether a record that counts as ours was written at another address or under another host name, and not by this process:
-// its writer may live.
+// its writer may live. One address of a pair that is still ours is enough; confirm also asks when one of two has changed.
 func (m *Manager) elsewhere(e Entry) bool {
 	return e.Identity != "" && (!m.hasOurAddress(e.Record) || e.Host != m.o.Host) && (m.wrote == nil || !e.Record.Equal(*m.wrote))
 }

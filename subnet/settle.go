@@ -203,12 +203,9 @@ func (m *Manager) confirm(ctx context.Context, own Entry) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if !own.Equal(want) || id != own.LeaseID {
-		if own, err = m.overwrite(ctx, own, want, id); err != nil {
-			return false, err
-		}
+	if err := m.write(ctx, own, want, id); err != nil {
+		return false, err
 	}
-	m.hold(own)
 	return true, m.tidy(ctx)
 }
 
