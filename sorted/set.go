@@ -25,30 +25,30 @@ func (s *Set[T]) Freeze() Snapshot[T] {
 func (s *Set[T]) Put(v T) {
 	s.thaw()
 	if s.n == 0 {
-		s.pages, s.n = append(s.pages, s.fresh(v)), 1
+		s.pages, s.n = append(s.pages, s.page(v)), 1
 		return
 	}
-	at := s.page(v)
-	i, found := slices.BinarySearchFunc(s.pages[at].values, v, s.compare)
+	at, i, found := s.place(s.from(v))
 	switch {
 	case found && s.pages[at].values[i] == v:
 		return
 	case found:
-		s.own(at).values[i] = v
+		s.own(at, 0).values[i] = v
 		return
 	case len(s.pages[at].values) < pageSize:
-		s.own(at).insert(i, v)
+		p := s.own(at, 1)
+		p.values = slices.Insert(p.values, i, v)
 	case i == pageSize: // behind the last of all: a list that comes sorted fills its pages
-		s.pages = append(s.pages, s.fresh(v))
+		s.pages = append(s.pages, s.page(v))
 	default:
 		low, high := s.pages[at].values[:pageSize/2], s.pages[at].values[pageSize/2:]
 		if i < pageSize/2 {
-			low = slices.Concat(low[:i], []T{v}, low[i:])
+			low, high = slices.Concat(low[:i], []T{v}, low[i:]), slices.Clone(high)
 		} else {
-			high = slices.Concat(high[:i-pageSize/2], []T{v}, high[i-pageSize/2:])
+			low, high = slices.Clone(low), slices.Concat(high[:i-pageSize/2], []T{v}, high[i-pageSize/2:])
 		}
-		s.pages[at] = s.fresh(low...)
-		s.pages = slices.Insert(s.pages, at+1, s.fresh(high...))
+		s.pages[at] = s.page(low...)
+		s.pages = slices.Insert(s.pages, at+1, s.page(high...))
 	}
 	s.n++
 }
@@ -58,13 +58,12 @@ func (s *Set[T]) Delete(v T) bool {
 	if s.n == 0 {
 		return false
 	}
-	at := s.page(v)
-	i, found := slices.BinarySearchFunc(s.pages[at].values, v, s.compare)
+	at, i, found := s.place(s.from(v))
 	if !found {
 		return false
 	}
 	s.thaw()
-	p := s.own(at)
+	p := s.own(at, 0)
 	p.values = slices.Delete(p.values, i, i+1)
 	s.n--
 	if len(p.values) <= pageSize/4 {
@@ -88,7 +87,7 @@ func (s *Set[T]) merge(at int) {
 	if len(low)+len(high) > pageSize/2 {
 		return
 	}
-	s.pages[at] = s.fresh(slices.Concat(low, high)...)
+	s.pages[at] = s.page(slices.Concat(low, high)...)
 	s.pages = slices.Delete(s.pages, at+1, at+2)
 }
 
@@ -99,23 +98,28 @@ func (s *Set[T]) thaw() {
 	}
 }
 
-// insert puts v before the value at i. It leaves room for a few more, but not for twice as many, as append would: there are many pages.
-func (p *page[T]) insert(i int, v T) {
-	if n := len(p.values); n == cap(p.values) {
-		p.values = append(make([]T, 0, min(n+1+n/8, pageSize)), p.values...)
+// own makes a page our own, with room for some more values. It leaves room for a few beyond these, but not for twice as many, as append
+// would: there are many pages.
+func (s *Set[T]) own(at, more int) *page[T] {
+	p := s.pages[at]
+	n, ours := len(p.values)+more, p.generation == s.generation
+	if ours && n <= cap(p.values) {
+		return p
 	}
-	p.values = slices.Insert(p.values, i, v)
-}
-
-// own makes a page our own.
-func (s *Set[T]) own(at int) *page[T] {
-	if s.pages[at].generation != s.generation {
-		s.pages[at] = s.fresh(s.pages[at].values...)
+	room := n
+	if more > 0 {
+		room = min(n+n/8, pageSize)
+	}
+	values := append(make([]T, 0, room), p.values...)
+	if ours {
+		p.values = values
+	} else {
+		s.pages[at] = s.page(values...)
 	}
 	return s.pages[at]
 }
 
-// fresh returns a page of our own with a copy of the values.
-func (s *Set[T]) fresh(values ...T) *page[T] {
-	return &page[T]{generation: s.generation, values: slices.Clone(values)}
+// page returns a page of our own. The values belong to it from then on.
+func (s *Set[T]) page(values ...T) *page[T] {
+	return &page[T]{generation: s.generation, values: values}
 }

@@ -3,6 +3,7 @@ package sorted
 import (
 	"iter"
 	"slices"
+	"sort"
 )
 
 // pageSize is how many values a page holds at most. A change copies one page.
@@ -54,8 +55,7 @@ func (s Snapshot[T]) From(v T) iter.Seq[T] {
 		if s.n == 0 {
 			return
 		}
-		at := s.page(v)
-		i, _ := slices.BinarySearchFunc(s.pages[at].values, v, s.compare)
+		at, i, _ := s.place(s.from(v))
 		for _, p := range s.pages[at:] {
 			for _, v := range p.values[i:] {
 				if !yield(v) {
@@ -68,15 +68,18 @@ func (s Snapshot[T]) From(v T) iter.Seq[T] {
 }
 
 // Find returns the value with the key of v.
-func (s Snapshot[T]) Find(v T) (T, bool) {
-	for found := range s.From(v) {
-		if s.compare(found, v) != 0 {
-			break
-		}
-		return found, true
+func (s Snapshot[T]) Find(v T) (T, bool) { return s.FindFunc(s.from(v)) }
+
+// FindFunc returns the value with a key that need not be at hand as a value: to compares that key with the one of a value.
+func (s Snapshot[T]) FindFunc(to func(T) int) (found T, ok bool) {
+	if s.n == 0 {
+		return found, false
 	}
-	var none T
-	return none, false
+	at, i, ok := s.place(to)
+	if ok {
+		found = s.pages[at].values[i]
+	}
+	return found, ok
 }
 
 // Without returns the values of which gone does not hold.
@@ -84,11 +87,19 @@ func (s Snapshot[T]) Without(gone func(T) bool) Snapshot[T] {
 	return Of(s.compare, slices.DeleteFunc(slices.Collect(s.All()), gone))
 }
 
-// page returns the place of the page that v belongs into. There is at least one page.
-func (s Snapshot[T]) page(v T) int {
-	// The first page whose last value is not below v; beyond all of them, the last.
-	i, _ := slices.BinarySearchFunc(s.pages, v, func(p *page[T], v T) int { return s.compare(p.values[len(p.values)-1], v) })
-	return min(i, len(s.pages)-1)
+// place returns the page that a key belongs into, its place in that page, and whether there is a value with it. There is at least one page.
+func (s Snapshot[T]) place(to func(T) int) (at, i int, found bool) {
+	// The first page whose last value is not below the key; beyond all of them, the last.
+	at, _ = sort.Find(len(s.pages), func(i int) int { return to(s.pages[i].values[len(s.pages[i].values)-1]) })
+	at = min(at, len(s.pages)-1)
+	values := s.pages[at].values
+	i, found = sort.Find(len(values), func(i int) int { return to(values[i]) })
+	return at, i, found
+}
+
+// from compares the key of v with that of a value.
+func (s Snapshot[T]) from(v T) func(T) int {
+	return func(o T) int { return s.compare(v, o) }
 }
 
 // Changes returns what differs between two sets of one order, value by value: those of one key together, else nil on the other side. It
