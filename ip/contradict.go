@@ -3,8 +3,6 @@ package ip
 import (
 	"net/netip"
 	"slices"
-
-	"flanneld/sorted"
 )
 
 // contradicts reports whether an event says that the kernel differs from the expected state. Only
@@ -38,7 +36,7 @@ func contradicts(expect Snapshot, scope Scope, ev Event) bool {
 
 // differs reports whether an event contradicts a set: something in it has gone or changed, or something that is not in
 // it has come.
-func differs[T comparable](set sorted.Snapshot[T], o T, deleted bool) bool {
+func differs[T value[T]](set Set[T], o T, deleted bool) bool {
 	want, ok := set.Find(o)
 	if deleted {
 		return ok && o == want
@@ -48,7 +46,7 @@ func differs[T comparable](set sorted.Snapshot[T], o T, deleted bool) bool {
 
 // unlike is differs for what is told without its value when it goes: a neighbour that was flushed has no hardware address
 // any more.
-func unlike[T comparable](set sorted.Snapshot[T], o T, deleted bool) bool {
+func unlike[T value[T]](set Set[T], o T, deleted bool) bool {
 	want, ok := set.Find(o)
 	if deleted {
 		return ok

@@ -81,7 +81,7 @@ func decodeNeigh(b []byte, links names) (o Object, permanent bool) {
 	}
 	permanent = state&unix.NUD_PERMANENT != 0
 	if b[0] == unix.AF_BRIDGE {
-		return FDB{link, mac, dst, odd}, permanent
+		return FDB{link, dst, mac, odd}, permanent
 	}
 	return Neigh{link, dst, mac}, permanent
 }

@@ -1,17 +1,13 @@
 package ip
 
-import (
-	"slices"
-
-	"flanneld/sorted"
-)
+import "slices"
 
 // Diff returns the operations that turn have into want: puts in the order of kinds, then deletes in the reverse
 // order. A device whose immutable settings differ is deleted first, and what stands on it counts as gone with it.
 func Diff(have, want Snapshot) []Op {
 	var d differ
 	var remade, forgotten []string
-	for h, w := range sorted.Changes(have.Links, want.Links) {
+	for h, w := range have.Links.changesTo(want.Links) {
 		switch {
 		case h == nil || w == nil:
 		case !h.becomes(*w):
@@ -22,11 +18,11 @@ func Diff(have, want Snapshot) []Op {
 			forgotten = append(forgotten, h.Name)
 		}
 	}
-	diff(&d, without(have.Links, remade), want.Links)
-	diff(&d, without(have.Addrs, remade), want.Addrs)
-	diff(&d, without(have.FDB, remade), want.FDB)
-	diff(&d, without(have.Neighs, append(forgotten, remade...)), want.Neighs)
-	diff(&d, without(have.Routes, remade), want.Routes)
+	diff(&d, have.Links.without(remade), want.Links)
+	diff(&d, have.Addrs.without(remade), want.Addrs)
+	diff(&d, have.FDB.without(remade), want.FDB)
+	diff(&d, have.Neighs.without(append(forgotten, remade...)), want.Neighs)
+	diff(&d, have.Routes.without(remade), want.Routes)
 	slices.Reverse(d.deletes)
 	return append(d.puts, d.deletes...)
 }
@@ -34,8 +30,8 @@ func Diff(have, want Snapshot) []Op {
 type differ struct{ puts, deletes []Op }
 
 // diff adds what turns one set into the other. A dump lists an object twice if it changes meanwhile: a delete would then take what is wanted.
-func diff[T value](d *differ, have, want sorted.Snapshot[T]) {
-	for h, w := range sorted.Changes(have, want) {
+func diff[T value[T]](d *differ, have, want Set[T]) {
+	for h, w := range have.changesTo(want) {
 		switch {
 		case w != nil:
 			d.puts = append(d.puts, Op{Object: *w})
@@ -47,22 +43,9 @@ func diff[T value](d *differ, have, want sorted.Snapshot[T]) {
 	}
 }
 
-type value interface {
-	comparable
-	Object
-}
-
 // becomes reports whether the kernel can change one device into the other while it stands. Of a vxlan device it can change
 // the local address within a family, the underlay and learning (vxlan_changelink in drivers/net/vxlan/vxlan_core.c).
 func (l Link) becomes(w Link) bool {
 	a, b := l.VXLAN, w.VXLAN
 	return l.Type == w.Type && a.VNI == b.VNI && a.Port == b.Port && a.GBP == b.GBP && a.Local.BitLen() == b.Local.BitLen()
-}
-
-// without leaves out what stands on some devices.
-func without[T value](objects sorted.Snapshot[T], links []string) sorted.Snapshot[T] {
-	if len(links) == 0 {
-		return objects
-	}
-	return objects.Without(func(o T) bool { return o.Device() != "" && slices.Contains(links, o.Device()) })
 }

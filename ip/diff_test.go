@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -99,6 +100,29 @@ func TestDiffTurnsOneStateIntoTheOther(t *testing.T) {
 			t.Fatalf("left over: %v", ops)
 		}
 	}
+}
+
+// What is known already only spares the search for handles: the same objects come out, those of one key in their order.
+func TestASnapshotIsTheSameWhateverIsKnown(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	for range 300 {
+		found, twice, known := anyState(rnd), anyState(rnd), anyState(rnd).Snapshot()
+		found.FDB, found.Neighs, found.Routes = append(found.FDB, twice.FDB...), append(found.Neighs, twice.Neighs...), append(found.Routes, twice.Routes...)
+		beside, alone := found.SnapshotBeside(known), found.Snapshot()
+		if diff := cmp.Diff(textOf(beside), textOf(alone)); diff != "" {
+			t.Fatalf("snapshot (-got +want):\n%s", diff)
+		}
+		if ops := ip.Diff(beside, alone); len(ops) != 0 {
+			t.Fatalf("beside others they differ: %v", ops)
+		}
+	}
+}
+
+// textOf returns the objects in the order in which a snapshot has them.
+func textOf(s ip.Snapshot) string {
+	return fmt.Sprint(slices.Collect(s.Links.All()), slices.Collect(s.Addrs.All()), slices.Collect(s.FDB.All()), slices.Collect(s.Neighs.All()), slices.Collect(s.Routes.All()))
 }
 
 // anyState returns a state of a few peers, of which some are odd.

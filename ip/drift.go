@@ -3,8 +3,6 @@ package ip
 import (
 	"cmp"
 	"slices"
-
-	"flanneld/sorted"
 )
 
 // drift is one object that others have changed.
@@ -46,8 +44,8 @@ type finder struct {
 	shaken map[string]Kind
 }
 
-func changes[T value](f finder, before, found sorted.Snapshot[T]) (out []drift) {
-	for b, now := range sorted.Changes(before, found) {
+func changes[T value[T]](f finder, before, found Set[T]) (out []drift) {
+	for b, now := range before.changesTo(found) {
 		switch {
 		case b == nil:
 			out = append(out, drift{*now, isForeign})

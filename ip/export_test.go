@@ -5,3 +5,6 @@ const BatchSize = batchSize
 
 // Calls returns how many sends and receives the kernel's socket has made.
 func (k *LinuxKernel) Calls() (sends, receives int) { return k.sock.sends, k.sock.receives }
+
+// SnapshotBeside is Snapshot as it is made of a dump.
+func (s State) SnapshotBeside(known Snapshot) Snapshot { return s.snapshot(known) }

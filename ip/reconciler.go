@@ -87,7 +87,7 @@ func (r *Reconciler) pass(scope Scope, known bool, have, want Snapshot) (res Res
 		if err != nil {
 			return res, nil, err
 		}
-		found := dump.Snapshot()
+		found := dump.snapshot(want)
 		res.Dumped, res.Drift = true, r.compare(have, found)
 		have = found
 	}

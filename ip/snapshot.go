@@ -1,22 +1,23 @@
 package ip
 
-import "flanneld/sorted"
-
 // Snapshot is a set of objects that never changes. Two that one Desired has handed out share what is the same in both, so that Diff costs
 // what is not. The zero value is empty.
 type Snapshot struct {
-	Links  sorted.Snapshot[Link]
-	Addrs  sorted.Snapshot[Addr]
-	FDB    sorted.Snapshot[FDB]
-	Neighs sorted.Snapshot[Neigh]
-	Routes sorted.Snapshot[Route]
+	Links  Set[Link]
+	Addrs  Set[Addr]
+	FDB    Set[FDB]
+	Neighs Set[Neigh]
+	Routes Set[Route]
 }
 
-// Snapshot returns the same objects. The slices belong to it from then on.
-func (s State) Snapshot() Snapshot {
+// Snapshot returns the same objects. It sorts the slices.
+func (s State) Snapshot() Snapshot { return s.snapshot(Snapshot{}) }
+
+// snapshot is Snapshot, faster the more of the objects are in known.
+func (s State) snapshot(known Snapshot) Snapshot {
 	return Snapshot{
-		sorted.Of(compareLink, s.Links), sorted.Of(compareAddr, s.Addrs), sorted.Of(compareFDB, s.FDB),
-		sorted.Of(compareNeigh, s.Neighs), sorted.Of(compareRoute, s.Routes),
+		setOf(s.Links, known.Links), setOf(s.Addrs, known.Addrs), setOf(s.FDB, known.FDB),
+		setOf(s.Neighs, known.Neighs), setOf(s.Routes, known.Routes),
 	}
 }
 
@@ -27,19 +28,18 @@ func (s Snapshot) Len() int {
 
 // Desired is a state that is changed object by object, for as long as what it is computed from stays the same. One goroutine may use it.
 type Desired struct {
-	links  *sorted.Set[Link]
-	addrs  *sorted.Set[Addr]
-	fdb    *sorted.Set[FDB]
-	neighs *sorted.Set[Neigh]
-	routes *sorted.Set[Route]
+	links  builder[Link]
+	addrs  builder[Addr]
+	fdb    builder[FDB]
+	neighs builder[Neigh]
+	routes builder[Route]
 	spread bool // scopes of routes are
 }
 
 // NewDesired returns a state of some objects.
 func NewDesired(objects ...Object) *Desired {
 	d := &Desired{
-		links: sorted.New(compareLink), addrs: sorted.New(compareAddr), fdb: sorted.New(compareFDB),
-		neighs: sorted.New(compareNeigh), routes: sorted.New(compareRoute),
+		links: newBuilder[Link](), addrs: newBuilder[Addr](), fdb: newBuilder[FDB](), neighs: newBuilder[Neigh](), routes: newBuilder[Route](),
 	}
 	d.Put(objects...)
 	return d
@@ -47,7 +47,7 @@ func NewDesired(objects ...Object) *Desired {
 
 // Snapshot returns the present state.
 func (d *Desired) Snapshot() Snapshot {
-	return Snapshot{d.links.Freeze(), d.addrs.Freeze(), d.fdb.Freeze(), d.neighs.Freeze(), d.routes.Freeze()}
+	return Snapshot{d.links.set(), d.addrs.set(), d.fdb.set(), d.neighs.set(), d.routes.set()}
 }
 
 // Put adds objects, each in place of the one that it would replace in the kernel.
@@ -55,13 +55,13 @@ func (d *Desired) Put(objects ...Object) {
 	for _, o := range objects {
 		switch o := o.(type) {
 		case Link:
-			d.links.Put(o)
+			d.links.put(o)
 		case Addr:
-			d.addrs.Put(o)
+			d.addrs.put(o)
 		case FDB:
-			d.fdb.Put(o)
+			d.fdb.put(o)
 		case Neigh:
-			d.neighs.Put(o)
+			d.neighs.put(o)
 		case Route:
 			d.putRoute(o)
 		}
@@ -73,13 +73,13 @@ func (d *Desired) Delete(objects ...Object) {
 	for _, o := range objects {
 		switch o := o.(type) {
 		case Link:
-			d.links.Delete(o)
+			d.links.delete(o)
 		case Addr:
-			d.addrs.Delete(o)
+			d.addrs.delete(o)
 		case FDB:
-			d.fdb.Delete(o)
+			d.fdb.delete(o)
 		case Neigh:
-			d.neighs.Delete(o)
+			d.neighs.delete(o)
 		case Route:
 			d.deleteRoute(o)
 		}

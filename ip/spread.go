@@ -1,7 +1,5 @@
 package ip
 
-import "slices"
-
 const (
 	// spreadFrom is the number of routes from which on scopes are spread: below, the kernel's scan costs less than 20 ms in all.
 	spreadFrom = 1024
@@ -16,23 +14,23 @@ const (
 // device (fib_find_info in net/ipv4/fib_semantics.c hashes by these, but not by the gateway), so that ten thousand routes
 // of one scope cost fifty million comparisons. Any scope below that of a link means the same to a packet.
 func (d *Desired) putRoute(r Route) {
-	d.routes.Put(d.withScope(r))
-	if !d.spread && d.routes.Len() >= spreadFrom {
+	d.routes.put(d.withScope(r))
+	if !d.spread && d.routes.handles.Len() >= spreadFrom {
 		d.spreadScopes(true)
 	}
 }
 
 func (d *Desired) deleteRoute(r Route) {
-	d.routes.Delete(r)
-	if d.spread && d.routes.Len() < spreadTo {
+	d.routes.delete(d.withScope(r))
+	if d.spread && d.routes.handles.Len() < spreadTo {
 		d.spreadScopes(false)
 	}
 }
 
 func (d *Desired) spreadScopes(on bool) {
 	d.spread = on
-	for _, r := range slices.Collect(d.routes.All()) {
-		d.routes.Put(d.withScope(r))
+	for r := range d.routes.set().All() {
+		d.routes.put(d.withScope(r))
 	}
 }
 

@@ -77,8 +77,8 @@ func (a Addr) ofKernel() bool {
 // its link as its zone.
 type FDB struct {
 	Link string
-	MAC  MAC
 	Dst  netip.Addr
+	MAC  MAC
 	Odd  bool // names a port, a VNI or a link of its own: never wanted
 }
 
@@ -210,11 +210,11 @@ type State struct {
 
 // Sort puts every slice in the order of its keys, in place.
 func (s *State) Sort() {
-	slices.SortFunc(s.Links, compareLink)
-	slices.SortFunc(s.Addrs, compareAddr)
-	slices.SortFunc(s.FDB, compareFDB)
-	slices.SortFunc(s.Neighs, compareNeigh)
-	slices.SortFunc(s.Routes, compareRoute)
+	slices.SortFunc(s.Links, Link.compare)
+	slices.SortFunc(s.Addrs, Addr.compare)
+	slices.SortFunc(s.FDB, FDB.compare)
+	slices.SortFunc(s.Neighs, Neigh.compare)
+	slices.SortFunc(s.Routes, Route.compare)
 }
 
 // String renders the state, one object a line, in the order of kinds and keys.
@@ -236,23 +236,23 @@ func render[T Object](b *strings.Builder, objects []T) {
 	}
 }
 
-func compareLink(a, b Link) int { return cmp.Compare(a.Name, b.Name) }
+func (l Link) compare(o Link) int { return cmp.Compare(l.Name, o.Name) }
 
-func compareAddr(a, b Addr) int {
-	return cmp.Or(cmp.Compare(a.Link, b.Link), comparePrefix(a.Prefix, b.Prefix))
+func (a Addr) compare(o Addr) int {
+	return cmp.Or(cmp.Compare(a.Link, o.Link), comparePrefix(a.Prefix, o.Prefix))
 }
 
-// compareFDB orders by MAC, the key of an entry: a unicast MAC has one destination.
-func compareFDB(a, b FDB) int {
-	return cmp.Or(cmp.Compare(a.Link, b.Link), bytes.Compare(a.MAC[:], b.MAC[:]))
+// compare orders by MAC, the key of an entry: a unicast MAC has one destination.
+func (f FDB) compare(o FDB) int {
+	return cmp.Or(cmp.Compare(f.Link, o.Link), bytes.Compare(f.MAC[:], o.MAC[:]))
 }
 
-func compareNeigh(a, b Neigh) int {
-	return cmp.Or(cmp.Compare(a.Link, b.Link), a.IP.Compare(b.IP))
+func (n Neigh) compare(o Neigh) int {
+	return cmp.Or(cmp.Compare(n.Link, o.Link), n.IP.Compare(o.IP))
 }
 
-func compareRoute(a, b Route) int {
-	return cmp.Or(comparePrefix(a.Dst, b.Dst), cmp.Compare(a.Metric, b.Metric))
+func (r Route) compare(o Route) int {
+	return cmp.Or(comparePrefix(r.Dst, o.Dst), cmp.Compare(r.Metric, o.Metric))
 }
 
 func comparePrefix(a, b netip.Prefix) int {
