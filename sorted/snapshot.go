@@ -67,6 +67,23 @@ func (s Snapshot[T]) From(v T) iter.Seq[T] {
 	}
 }
 
+// Like returns the values that compare says 0 of, in their order. It is below 0 for those before them, and above for those behind.
+func (s Snapshot[T]) Like(compare func(v T) int) iter.Seq[T] {
+	return func(yield func(T) bool) {
+		below := func(v T, _ struct{}) int { return compare(v) }
+		at, _ := slices.BinarySearchFunc(s.pages, struct{}{}, func(p *page[T], _ struct{}) int { return compare(p.values[len(p.values)-1]) })
+		for ; at < len(s.pages); at++ {
+			values := s.pages[at].values
+			i, _ := slices.BinarySearchFunc(values, struct{}{}, below)
+			for ; i < len(values); i++ {
+				if compare(values[i]) != 0 || !yield(values[i]) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // Find returns the value with the key of v.
 func (s Snapshot[T]) Find(v T) (T, bool) { return s.FindFunc(s.from(v)) }
 

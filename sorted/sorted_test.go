@@ -81,6 +81,10 @@ func check(t *testing.T, s sorted.Snapshot[pair], want map[int]int) {
 		if got := slices.Collect(s.From(pair{key: k})); !slices.Equal(got, all[i:]) {
 			t.Errorf("from %d: %v", k, got)
 		}
+		tens := slices.DeleteFunc(slices.Clone(all), func(p pair) bool { return p.key/10 != k/10 })
+		if got := slices.Collect(s.Like(func(p pair) int { return cmp.Compare(p.key/10, k/10) })); !slices.Equal(got, tens) {
+			t.Errorf("like %d: %v, want %v", k, got, tens)
+		}
 	}
 }
 

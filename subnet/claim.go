@@ -175,7 +175,7 @@ func (m *Manager) claimed() (Entry, bool) {
 		return e, ok
 	}
 	for _, e := range m.table.claims {
-		target := m.table.living.byKey[Record{Leases: e.Leases}.Key()]
+		target := m.table.living.at(Record{Leases: e.Leases}.Key())
 		if !m.written(e.Record) && target != nil && m.written(target.Record) && m.hasOurAddress(target.Record) {
 			return e, true
 		}

@@ -19,7 +19,7 @@ func (m *Manager) Inventory() (Position, []Listed) {
 	defer m.mu.Unlock()
 	var out []Listed
 	for _, e := range m.table.sorted() {
-		ghost := m.table.ghosts.byKey[e.Key] == e
+		ghost := m.table.ghosts.at(e.Key) == e
 		out = append(out, Listed{Entry: *e, Own: isOwn(e, m.o.Identity, m.self), Ghost: ghost, Skipped: m.said[e.Key]})
 	}
 	for _, b := range m.table.bad {

@@ -3,88 +3,113 @@ package subnet
 import (
 	"cmp"
 	"iter"
-	"maps"
 	"slices"
+	"strings"
 
 	"flanneld/sorted"
 )
 
-// roster is a set of records by their keys, with indexes of the identities, subnets and public addresses in them. No record changes
+// roster is a set of records, with indexes of the keys, identities, subnets and public addresses in them. No record changes
 // while it is in there.
 type roster struct {
-	byKey                          map[string]*Entry
-	identities, subnets, addresses *sorted.Set[ref]
+	keys, identities *sorted.Set[*Entry]
+	places           []place // the first for the first leases of the records, and so on
 }
+
+// place is what the roster knows of the leases that come at one place in their records.
+type place struct{ subnets, addresses *sorted.Set[*Entry] }
 
 func newRoster() *roster {
-	within := func(compare func(a, b ref) int) *sorted.Set[ref] {
-		return sorted.New(func(a, b ref) int {
-			return cmp.Or(compare(a, b), cmp.Compare(a.from.Key, b.from.Key), cmp.Compare(a.at, b.at))
-		})
-	}
-	return &roster{map[string]*Entry{}, within(byIdentity), within(bySubnet), within(byAddress)}
+	return &roster{keys: indexBy(func(*Entry, *Entry) int { return 0 }), identities: indexBy(byIdentity)}
 }
 
-func byIdentity(a, b ref) int { return cmp.Compare(a.from.Identity, b.from.Identity) }
+// indexBy returns an empty set in an order that goes on with the key.
+func indexBy(compare func(a, b *Entry) int) *sorted.Set[*Entry] {
+	return sorted.New(func(a, b *Entry) int {
+		if c := compare(a, b); c != 0 {
+			return c
+		}
+		return strings.Compare(a.Key, b.Key)
+	})
+}
 
-func byAddress(a, b ref) int { return a.lease().PublicIP.Compare(b.lease().PublicIP) }
+func byIdentity(a, b *Entry) int { return strings.Compare(a.Identity, b.Identity) }
+
+func newPlace(i int) place {
+	return place{
+		indexBy(func(a, b *Entry) int { return comparePrefix(a.Leases[i].Subnet, b.Leases[i].Subnet) }),
+		indexBy(func(a, b *Entry) int { return a.Leases[i].PublicIP.Compare(b.Leases[i].PublicIP) }),
+	}
+}
+
+// len returns the number of records.
+func (r *roster) len() int { return r.keys.Len() }
+
+// at returns the record at a key; nil: there is none.
+func (r *roster) at(key string) *Entry {
+	for e := range r.keys.Like(func(e *Entry) int { return strings.Compare(e.Key, key) }) {
+		return e
+	}
+	return nil
+}
 
 // put adds a record under a key that is free.
 func (r *roster) put(e *Entry) {
-	r.byKey[e.Key] = e
+	r.keys.Put(e)
 	if e.Identity != "" {
-		r.identities.Put(ref{from: e})
+		r.identities.Put(e)
 	}
-	for l := range refs(e, false) {
-		r.subnets.Put(l)
-		r.addresses.Put(l)
+	for i := range e.Leases {
+		if i == len(r.places) {
+			r.places = append(r.places, newPlace(i))
+		}
+		r.places[i].subnets.Put(e)
+		r.places[i].addresses.Put(e)
 	}
 }
 
 // take removes the record at a key and returns it; nil: there was none.
 func (r *roster) take(key string) *Entry {
-	e := r.byKey[key]
+	e := r.at(key)
 	if e == nil {
 		return nil
 	}
-	delete(r.byKey, key)
-	r.identities.Delete(ref{from: e})
-	for l := range refs(e, false) {
-		r.subnets.Delete(l)
-		r.addresses.Delete(l)
+	r.keys.Delete(e)
+	r.identities.Delete(e)
+	for i := range e.Leases {
+		r.places[i].subnets.Delete(e)
+		r.places[i].addresses.Delete(e)
 	}
 	return e
 }
 
 // kin returns the records that have the identity, a subnet or a public address of the given one.
-func (r *roster) kin(e *Entry) []*Entry {
-	var out []*Entry
-	add := func(index *sorted.Set[ref], compare func(a, b ref) int, like ref) {
-		// The index goes on with the key: an empty one is before all others.
-		from := Entry{Record: like.from.Record}
-		for found := range index.From(ref{from: &from, at: like.at}) {
-			if compare(found, like) != 0 {
-				return
-			}
-			if !slices.Contains(out, found.from) {
-				out = append(out, found.from)
+func (r *roster) kin(e *Entry) (out []*Entry) {
+	add := func(index *sorted.Set[*Entry], compare func(*Entry) int) {
+		for found := range index.Like(compare) {
+			if !slices.Contains(out, found) {
+				out = append(out, found)
 			}
 		}
 	}
 	if e.Identity != "" {
-		add(r.identities, byIdentity, ref{from: e})
+		add(r.identities, func(o *Entry) int { return byIdentity(o, e) })
 	}
-	for l := range refs(e, false) {
-		add(r.subnets, bySubnet, l)
-		add(r.addresses, byAddress, l)
+	for _, l := range e.Leases {
+		for i, p := range r.places {
+			add(p.subnets, func(o *Entry) int { return comparePrefix(o.Leases[i].Subnet, l.Subnet) })
+			add(p.addresses, func(o *Entry) int { return o.Leases[i].PublicIP.Compare(l.PublicIP) })
+		}
 	}
 	return out
 }
 
 // byAge returns the records from the oldest on.
 func (r *roster) byAge() []*Entry {
-	return slices.SortedFunc(maps.Values(r.byKey), func(a, b *Entry) int { return byAge(ref{from: a}, ref{from: b}) })
+	return slices.SortedFunc(r.all(), func(a, b *Entry) int {
+		return cmp.Or(cmp.Compare(a.Created, b.Created), strings.Compare(a.Key, b.Key))
+	})
 }
 
-// all returns the records in no order.
-func (r *roster) all() iter.Seq[*Entry] { return maps.Values(r.byKey) }
+// all returns the records in the order of their keys. None may come or go meanwhile.
+func (r *roster) all() iter.Seq[*Entry] { return r.keys.All() }

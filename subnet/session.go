@@ -149,7 +149,7 @@ func (m *Manager) reset(s Snapshot) {
 
 // layOwnLocked ends what is left of records of this host: its own subnets are not kept from it.
 func (m *Manager) layOwnLocked() {
-	for e := range m.table.ghosts.all() {
+	for _, e := range slices.Collect(m.table.ghosts.all()) {
 		if isOwn(e, m.o.Identity, m.self) {
 			m.table.lay(e.Key)
 		}

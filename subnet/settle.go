@@ -353,11 +353,11 @@ func (m *Manager) drop(ctx context.Context, e Entry) error {
 func (m *Manager) noteTwins() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for key, e := range m.table.living.byKey {
+	for e := range m.table.living.all() {
 		const why = "this host's identity at another address: a cloned disk, or an old record of this host"
-		if key != m.held.Key && e.Identity == m.o.Identity && !m.hasOurAddress(e.Record) && !m.twins[key] {
-			m.twins[key] = true
-			m.log.Warn("record of this host's identity", "key", key, "holder", e.Record.String(), "reason", why)
+		if e.Key != m.held.Key && e.Identity == m.o.Identity && !m.hasOurAddress(e.Record) && !m.twins[e.Key] {
+			m.twins[e.Key] = true
+			m.log.Warn("record of this host's identity", "key", e.Key, "holder", e.Record.String(), "reason", why)
 		}
 	}
 }
@@ -366,8 +366,8 @@ func (m *Manager) strays() []Entry {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var out []Entry
-	for key, e := range m.table.living.byKey {
-		if (m.held == nil || key != m.held.Key) && m.strayLocked(*e) {
+	for e := range m.table.living.all() {
+		if (m.held == nil || e.Key != m.held.Key) && m.strayLocked(*e) {
 			out = append(out, *e)
 		}
 	}

@@ -59,7 +59,7 @@ func (t *table) reset(s Snapshot, until time.Time) {
 		t.bad[b.Key] = b
 	}
 	for e := range lost.all() {
-		if t.living.byKey[e.Key] == nil {
+		if t.living.at(e.Key) == nil {
 			t.haunt(e, fate{until: until})
 		}
 	}
@@ -118,7 +118,7 @@ func (t *table) apply(ev Event, until time.Time) {
 		if t.revision(ev.Deleted) > ev.Revision {
 			return
 		}
-		e := t.living.byKey[ev.Deleted]
+		e := t.living.at(ev.Deleted)
 		t.remove(ev.Deleted)
 		if e != nil {
 			t.haunt(e, fate{until, true})
@@ -129,7 +129,7 @@ func (t *table) apply(ev Event, until time.Time) {
 // revision returns the revision of what is known to stand at a key; 0: nothing.
 func (t *table) revision(key string) int64 {
 	r := max(t.claims[key].Revision, t.bad[key].Revision)
-	if e := t.living.byKey[key]; e != nil {
+	if e := t.living.at(key); e != nil {
 		r = max(r, e.Revision)
 	}
 	return r
@@ -140,7 +140,7 @@ func (t *table) at(key string) (r reasoned) {
 	if b, ok := t.bad[key]; ok {
 		r.bad = &b
 	}
-	r.living, r.ghost = t.living.byKey[key], t.ghosts.byKey[key]
+	r.living, r.ghost = t.living.at(key), t.ghosts.at(key)
 	return r
 }
 
@@ -267,7 +267,7 @@ func (t *table) sorted() []*Entry { return slices.Concat(t.living.byAge(), t.gho
 // be meant: the hosts of flannel that have no IPv4 all write 0.0.0.0-0.
 // The record at the key except does not count.
 func (t *table) taken(c Config, except string) func(netip.Prefix) bool {
-	exact := make(map[netip.Prefix]bool, len(t.living.byKey))
+	exact := make(map[netip.Prefix]bool, t.living.len())
 	var odd []netip.Prefix
 	add := func(prefixes []netip.Prefix) {
 		for _, p := range prefixes {
