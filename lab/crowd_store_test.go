@@ -102,14 +102,14 @@ func crowdEtcd(b *testing.B, c *crowd, proxied bool) (wipe func()) {
 		proxy := background(b, binaries.Etcd, "grpc-proxy", "start", "--endpoints", c.etcd, "--listen-addr", "127.0.0.1:23792")
 		c.pids = append(c.pids, proxy.Process.Pid)
 	}
-	offerConfig(b, c.etcd)
+	c.offerConfig(c.etcd)
 	return func() {
 		_ = etcd.Process.Kill()
 		_ = etcd.Wait()
 		_ = os.RemoveAll(filepath.Join(dir, "data"))
 		etcd = start()
 		c.pids[0] = etcd.Process.Pid
-		offerConfig(b, c.etcd)
+		c.offerConfig(c.etcd)
 	}
 }
 
@@ -125,14 +125,14 @@ func background(b *testing.B, args ...string) *exec.Cmd {
 	return cmd
 }
 
-func offerConfig(b *testing.B, url string) {
+func (c *crowd) offerConfig(url string) {
 	s, err := etcdv3.New(etcdv3.Options{Endpoints: []string{url}, Prefix: "/crowd", Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
-		b.Fatal(err)
+		c.b.Fatal(err)
 	}
 	defer s.Close()
-	for {
-		if _, err := s.PutConfigIfAbsent(b.Context(), scaleConfig); err == nil {
+	for c.ctx.Err() == nil {
+		if _, err := s.PutConfigIfAbsent(c.ctx, c.config()); err == nil {
 			return
 		}
 		time.Sleep(50 * time.Millisecond)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"flanneld/backend"
+	"flanneld/backend/hostgw"
 	"flanneld/backend/vxlan"
 	"flanneld/ip"
 	"flanneld/subnet"
@@ -36,6 +37,20 @@ type crowd struct {
 
 	mu  sync.Mutex // guards all below
 	lag []time.Duration
+}
+
+// crowdPatience is how many times longer than a real host a simulated one waits for the store: thousands of them share two cores.
+const crowdPatience = 100
+
+// config is the configuration of the network.
+func (c *crowd) config() string { return fmt.Sprintf(scaleNetwork, *crowdBackend) }
+
+// newBackend returns the backend of one host.
+func newBackend(config subnet.Config, h ip.Host) (backend.Backend, error) {
+	if config.BackendType == hostgw.Type {
+		return hostgw.New(config, h)
+	}
+	return vxlan.New(config, h)
 }
 
 // member is one simulated host.
@@ -107,18 +122,18 @@ func (c *crowd) join(i int) *member {
 	ctx, cancel := context.WithCancel(c.ctx)
 	h := &member{number: i, kernel: &counter{crowd: c}, stop: cancel}
 	quiet := slog.New(slog.DiscardHandler)
-	store, err := etcdv3.New(etcdv3.Options{Endpoints: []string{c.url}, Prefix: "/crowd", Log: quiet})
+	store, err := etcdv3.New(etcdv3.Options{Endpoints: []string{c.url}, Prefix: "/crowd", Log: quiet, Patience: crowdPatience})
 	if err != nil {
 		c.b.Fatal(err)
 	}
 	addrs := []netip.Addr{netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)})}
-	var b *vxlan.Backend
+	var b backend.Backend
 	m := subnet.NewManager(countingStore{store, c}, subnet.Options{
-		Identity: fmt.Sprint("host", i), Prefix: "/crowd", TTL: time.Hour, RenewMargin: time.Minute, PeerGrace: 10 * time.Minute, OnLost: subnet.LostMove,
+		Identity: fmt.Sprint("host", i), Prefix: "/crowd", TTL: 24 * time.Hour, RenewMargin: time.Hour, PeerGrace: 10 * time.Minute, OnLost: subnet.LostMove,
 		Check: func(subnet.Config) error { return nil },
 		Attrs: func(p netip.Prefix) subnet.Attrs { return b.Attrs(p) },
 		Valid: func(l subnet.Lease) error { return b.Valid(l) },
-		Log:   quiet,
+		Log:   quiet, Patience: crowdPatience,
 	})
 	h.manager = m
 	h.ended.Go(func() {
@@ -127,7 +142,7 @@ func (c *crowd) join(i int) *member {
 		if err != nil {
 			return
 		}
-		b, err = vxlan.New(config, ip.Host{
+		b, err = newBackend(config, ip.Host{
 			Kernel: h.kernel, Log: quiet, Identity: fmt.Sprint("host", i),
 			Underlay: func() ip.Underlay { return ip.Underlay{Link: "eth0", MTU: 1500, Addrs: addrs, PublicAddrs: addrs} },
 		})

@@ -29,7 +29,9 @@ const scaleIdle = time.Minute
 // scaleSettle is how long a daemon has work after a change at most: it writes its peers down.
 const scaleSettle = 31 * time.Second
 
-const scaleConfig = `{"Network":"10.0.0.0/8","SubnetLen":24,"Backend":{"Type":"vxlan"}}`
+const scaleNetwork = `{"Network":"10.0.0.0/8","SubnetLen":24,"Backend":{"Type":"%s"}}`
+
+var scaleConfig = fmt.Sprintf(scaleNetwork, "vxlan")
 
 // BenchmarkScaleDaemon is one daemon on a real kernel, in a cluster whose other hosts are records in a real etcd.
 func BenchmarkScaleDaemon(b *testing.B) {

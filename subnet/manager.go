@@ -44,6 +44,8 @@ type Options struct {
 	// State is what the last run has left, already found usable; the zero value: nothing.
 	State State
 	Log   *slog.Logger
+	// Patience is how many times the usual time to wait for the watch to open: for simulations, whose hosts share a processor. 0: once.
+	Patience int
 }
 
 // Manager holds this host's lease over a Store and follows those of all others.

@@ -48,7 +48,7 @@ func (m *Manager) session(ctx context.Context) error {
 		return nil
 	}
 	m.reset(snap)
-	start, watches := time.Now(), false
+	start, wait, watches := time.Now(), watchWait*time.Duration(max(1, m.o.Patience)), false
 	opened := atomic.Bool{}
 	ctx, cancel := context.WithCancel(ctx)
 	batches, ended := make(chan []Event), make(chan error, 1)
@@ -74,7 +74,7 @@ func (m *Manager) session(ctx context.Context) error {
 		}
 		next := m.untilNext()
 		if !opened.Load() {
-			next = min(next, time.Until(start.Add(watchWait)))
+			next = min(next, time.Until(start.Add(wait)))
 		}
 		timer := time.NewTimer(next)
 		select {
@@ -88,7 +88,7 @@ func (m *Manager) session(ctx context.Context) error {
 		case <-timer.C:
 		}
 		timer.Stop()
-		switch late := !opened.Load() && time.Since(start) >= watchWait; {
+		switch late := !opened.Load() && time.Since(start) >= wait; {
 		case ctx.Err() != nil:
 			return nil
 		case why != nil || late:
@@ -104,7 +104,7 @@ func (m *Manager) session(ctx context.Context) error {
 func (m *Manager) broken(ctx context.Context, watched bool, lasted time.Duration, why error) {
 	switch {
 	case !watched && why == nil:
-		m.storeDown(ctx, fmt.Errorf("the watch did not open within %s", watchWait))
+		m.storeDown(ctx, fmt.Errorf("the watch did not open within %s", lasted.Round(time.Second)))
 	case !watched:
 		m.storeDown(ctx, why)
 	case lasted > steadyAfter:

@@ -28,6 +28,8 @@ type Options struct {
 	CertFile, KeyFile, CAFile string   // TLS, read again when they change; empty: none
 	Username, Password        string
 	Log                       *slog.Logger
+	// Patience is how many times the usual time to wait for an answer: for simulations, whose hosts share a processor. 0: once.
+	Patience int
 }
 
 const (
@@ -41,8 +43,9 @@ const (
 // Store is a subnet.Store. It is made without asking etcd for anything.
 type Store struct {
 	config  clientv3.Config
-	prefix  string // with a slash at the end
-	servers string // for messages
+	prefix  string        // with a slash at the end
+	wait    time.Duration // for one call
+	servers string        // for messages
 
 	mu     sync.Mutex // guards all below
 	client *clientv3.Client
@@ -57,20 +60,21 @@ func New(o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	patience := time.Duration(max(1, o.Patience))
 	config := clientv3.Config{
 		Endpoints: o.Endpoints, TLS: tls, Username: o.Username, Password: o.Password,
-		DialKeepAliveTime: keepaliveTime, DialKeepAliveTimeout: keepaliveWait, PermitWithoutStream: true,
+		DialKeepAliveTime: keepaliveTime, DialKeepAliveTimeout: patience * keepaliveWait, PermitWithoutStream: true,
 		// Retrying is the manager's business: here a call costs what it says. Two tries, so that an
 		// expired token is renewed and a member that has just died is stepped over.
 		MaxUnaryRetries: 2, BackoffWaitBetween: 100 * time.Millisecond,
 		DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(failFast), grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxRedial},
-			MinConnectTimeout: keepaliveWait,
+			MinConnectTimeout: patience * keepaliveWait,
 		})},
 		Logger: zap.NewNop(),
 	}
 	prefix := "/" + strings.Trim(o.Prefix, "/") + "/"
-	return &Store{config: config, prefix: prefix, servers: strings.Join(o.Endpoints, ", ")}, nil
+	return &Store{config: config, prefix: prefix, wait: patience * requestTime, servers: strings.Join(o.Endpoints, ", ")}, nil
 }
 
 // failFast has a call that finds no connection fail with the reason. By itself clientv3 waits for one, silently, and sends the request
@@ -129,7 +133,7 @@ func (s *Store) connected(ctx context.Context) (*clientv3.Client, error) {
 
 // call bounds a call and names the servers in its error.
 func (s *Store) call(ctx context.Context, what string, f func(ctx context.Context, c *clientv3.Client) error) error {
-	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), requestTime)
+	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), s.wait)
 	defer cancel()
 	c, err := s.connected(ctx)
 	if err == nil {
@@ -143,7 +147,7 @@ func (s *Store) call(ctx context.Context, what string, f func(ctx context.Contex
 	case errors.Is(err, rpctypes.ErrNoSpace):
 		return fmt.Errorf("%s: etcd %s has no space left: compact and defragment it, then disarm the alarm: %w", what, s.servers, err)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return fmt.Errorf("%s: no answer from etcd %s within %s", what, s.servers, requestTime)
+		return fmt.Errorf("%s: no answer from etcd %s within %s", what, s.servers, s.wait)
 	}
 	return fmt.Errorf("%s: etcd %s: %w", what, s.servers, err)
 }
