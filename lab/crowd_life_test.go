@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"runtime"
@@ -27,8 +28,7 @@ const (
 	churnRate   = 10 // hosts a second that leave, and as many that come
 	churnTime   = 10 * time.Second
 	restarts    = 50
-	waves       = 20
-	wavesTold   = 5 // how many are one line of the table
+	waves       = 5
 	crowdMemory = 15 << 30
 	crowdTime   = 2 * time.Hour // of one cluster at most
 )
@@ -68,12 +68,8 @@ func live(b *testing.B, n, waves int, proxied bool) {
 		c.phase("cold start at once", n, func() { c.grow(n) })
 		return
 	}
-	for range waves / wavesTold {
-		c.phase(fmt.Sprintf("cold start in waves of %d", n/waves), wavesTold*n/waves, func() {
-			for range wavesTold {
-				c.grow(n / waves)
-			}
-		})
+	for range waves {
+		c.phase(fmt.Sprintf("cold start in waves of %d", n/waves), n/waves, func() { c.grow(n / waves) })
 	}
 	c.phase("idle, 10 s", 0, func() { time.Sleep(10 * time.Second) })
 	changes := churnRate * int(churnTime/time.Second)
@@ -124,9 +120,7 @@ func (c *crowd) restart() {
 		for c.hosts[i].kernel.routes.Load() != int64(len(c.hosts)-1) && c.ctx.Err() == nil {
 			time.Sleep(time.Millisecond)
 		}
-		c.mu.Lock()
-		c.lag = append(c.lag, time.Since(start))
-		c.mu.Unlock()
+		c.took(time.Since(start))
 	}
 	c.complete()
 }
@@ -200,22 +194,13 @@ func (c *crowd) leave() {
 func (c *crowd) phase(name string, changes int, f func()) {
 	c.joined.Clear()
 	c.mu.Lock()
-	c.lag = nil
+	c.lag = map[time.Duration]int{}
 	c.mu.Unlock()
 	requests, events, sent := c.requests.Load(), c.events.Load(), c.sent()
 	own, others, start := ownTime(), c.othersTime(), time.Now()
 	f()
 	took, own, others := time.Since(start), ownTime()-own, c.othersTime()-others
 	heard := c.events.Load() - events
-	c.mu.Lock()
-	lag := slices.Sorted(slices.Values(c.lag))
-	c.mu.Unlock()
-	at := func(p int) string {
-		if len(lag) == 0 {
-			return "–"
-		}
-		return lag[min(len(lag)-1, len(lag)*p/100)].Round(time.Millisecond).String()
-	}
 	each := func(used time.Duration) string {
 		if heard == 0 {
 			return fmt.Sprintf("%s in all", used.Round(time.Millisecond))
@@ -227,7 +212,23 @@ func (c *crowd) phase(name string, changes int, f func()) {
 	var mem runtime.MemStats
 	runtime.ReadMemStats(&mem)
 	fmt.Printf("| %d | %s%s | %d | %s | %d | %d | %.1f | %s | %s | %s | %s | %d |\n", len(c.hosts), name, c.via, changes, took.Round(10*time.Millisecond),
-		c.requests.Load()-requests, heard, max(0, sent)/(1<<20), at(50), at(99), each(own), each(max(0, others)), mem.HeapAlloc/uint64(len(c.hosts)*len(c.hosts)))
+		c.requests.Load()-requests, heard, max(0, sent)/(1<<20), c.percentile(50), c.percentile(99), each(own), each(max(0, others)), mem.HeapAlloc/uint64(len(c.hosts)*len(c.hosts)))
+}
+
+// percentile returns how long news took at most in so many of a hundred cases.
+func (c *crowd) percentile(p int) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all, seen := 0, 0
+	for _, n := range c.lag {
+		all += n
+	}
+	for _, d := range slices.Sorted(maps.Keys(c.lag)) {
+		if seen += c.lag[d]; seen*100 >= all*p {
+			return d.String()
+		}
+	}
+	return "–"
 }
 
 // sent returns how many bytes the store has sent to its clients.

@@ -35,8 +35,8 @@ type crowd struct {
 	requests atomic.Int64
 	events   atomic.Int64
 
-	mu  sync.Mutex // guards all below
-	lag []time.Duration
+	mu  sync.Mutex            // guards all below
+	lag map[time.Duration]int // how often news took how long, to a millisecond
 }
 
 // crowdPatience is how many times longer than a real host a simulated one waits for the store: thousands of them share two cores.
@@ -94,10 +94,17 @@ func (k *counter) Apply(ops []ip.Op) error {
 			}
 		}
 	}
-	k.crowd.mu.Lock()
-	k.crowd.lag = append(k.crowd.lag, lag...)
-	k.crowd.mu.Unlock()
+	k.crowd.took(lag...)
 	return nil
+}
+
+// took notes how long news took.
+func (c *crowd) took(all ...time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, d := range all {
+		c.lag[d.Round(time.Millisecond)]++
+	}
 }
 
 // note takes in that there is a route to a subnet, or that there is none.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -87,11 +88,15 @@ func (r Record) String() string {
 // Key returns the name of subnets in the store: "10.5.34.0-24", "10.5.34.0-24&fd00:5:0:22::-64", or
 // "fd00:5:0:22::-64".
 func Key(prefixes []netip.Prefix) string {
-	parts := make([]string, len(prefixes))
+	var key []byte
 	for i, p := range prefixes {
-		parts[i] = fmt.Sprintf("%s-%d", p.Addr(), p.Bits())
+		if i > 0 {
+			key = append(key, '&')
+		}
+		key = append(p.Addr().AppendTo(key), '-')
+		key = strconv.AppendInt(key, int64(p.Bits()), 10)
 	}
-	return strings.Join(parts, "&")
+	return string(key)
 }
 
 // ParseKey is the inverse of Key. It refuses what Key would not have written: host bits, a wrong order of

@@ -63,7 +63,7 @@ func New(o Options) (*Store, error) {
 	patience := time.Duration(max(1, o.Patience))
 	config := clientv3.Config{
 		Endpoints: o.Endpoints, TLS: tls, Username: o.Username, Password: o.Password,
-		DialKeepAliveTime: keepaliveTime, DialKeepAliveTimeout: patience * keepaliveWait, PermitWithoutStream: true,
+		DialKeepAliveTime: patience * keepaliveTime, DialKeepAliveTimeout: patience * keepaliveWait, PermitWithoutStream: true,
 		// Retrying is the manager's business: here a call costs what it says. Two tries, so that an
 		// expired token is renewed and a member that has just died is stepped over.
 		MaxUnaryRetries: 2, BackoffWaitBetween: 100 * time.Millisecond,
