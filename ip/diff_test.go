@@ -102,7 +102,7 @@ func TestDiffTurnsOneStateIntoTheOther(t *testing.T) {
 	}
 }
 
-// What is known already only spares the search for handles: the same objects come out, those of one key in their order.
+// What is known already is only shared: the same objects come out, those of one key in their order.
 func TestASnapshotIsTheSameWhateverIsKnown(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)

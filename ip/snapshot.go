@@ -10,10 +10,10 @@ type Snapshot struct {
 	Routes Set[Route]
 }
 
-// Snapshot returns the same objects. It sorts the slices.
+// Snapshot returns the same objects. The slices belong to it from then on.
 func (s State) Snapshot() Snapshot { return s.snapshot(Snapshot{}) }
 
-// snapshot is Snapshot, faster the more of the objects are in known.
+// snapshot is Snapshot, and shares with known what is in both.
 func (s State) snapshot(known Snapshot) Snapshot {
 	return Snapshot{
 		setOf(s.Links, known.Links), setOf(s.Addrs, known.Addrs), setOf(s.FDB, known.FDB),
@@ -37,9 +37,15 @@ type Desired struct {
 }
 
 // NewDesired returns a state of some objects.
-func NewDesired(objects ...Object) *Desired {
-	d := &Desired{
-		links: newBuilder[Link](), addrs: newBuilder[Addr](), fdb: newBuilder[FDB](), neighs: newBuilder[Neigh](), routes: newBuilder[Route](),
+func NewDesired(objects ...Object) *Desired { return Host{}.Desired(objects...) }
+
+// Desired returns a state of some objects.
+func (h Host) Desired(objects ...Object) *Desired {
+	d := &Desired{}
+	if s := h.Shared; s != nil {
+		d.links, d.addrs, d.fdb, d.neighs, d.routes = newBuilder(&s.links), newBuilder(&s.addrs), newBuilder(&s.fdb), newBuilder(&s.neighs), newBuilder(&s.routes)
+	} else {
+		d.links, d.addrs, d.fdb, d.neighs, d.routes = newBuilder[Link](nil), newBuilder[Addr](nil), newBuilder[FDB](nil), newBuilder[Neigh](nil), newBuilder[Route](nil)
 	}
 	d.Put(objects...)
 	return d

@@ -15,14 +15,14 @@ const (
 // of one scope cost fifty million comparisons. Any scope below that of a link means the same to a packet.
 func (d *Desired) putRoute(r Route) {
 	d.routes.put(d.withScope(r))
-	if !d.spread && d.routes.handles.Len() >= spreadFrom {
+	if !d.spread && d.routes.objects.Len() >= spreadFrom {
 		d.spreadScopes(true)
 	}
 }
 
 func (d *Desired) deleteRoute(r Route) {
 	d.routes.delete(d.withScope(r))
-	if d.spread && d.routes.handles.Len() < spreadTo {
+	if d.spread && d.routes.objects.Len() < spreadTo {
 		d.spreadScopes(false)
 	}
 }

@@ -145,7 +145,7 @@ func (c *crowd) relist(wipe func()) {
 
 // complete waits until every host routes to every other.
 func (c *crowd) complete() {
-	want := int64(len(c.hosts) - 1)
+	want, told := int64(len(c.hosts)-1), time.Now()
 	for {
 		missing := 0
 		for _, h := range c.hosts {
@@ -155,6 +155,10 @@ func (c *crowd) complete() {
 		}
 		if missing == 0 {
 			return
+		}
+		if time.Since(told) > time.Minute {
+			told = time.Now()
+			fmt.Fprintf(os.Stderr, "%d of %d hosts do not route to all others yet; %d events\n", missing, len(c.hosts), c.events.Load())
 		}
 		select {
 		case <-c.ctx.Done():

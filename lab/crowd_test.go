@@ -32,6 +32,7 @@ type crowd struct {
 
 	joined   sync.Map // netip.Prefix → time.Time: when the record of a subnet was written
 	records  sync.Map // recordID → *subnet.Entry: shared by all hosts
+	objects  ip.Shared
 	requests atomic.Int64
 	events   atomic.Int64
 
@@ -150,7 +151,7 @@ func (c *crowd) join(i int) *member {
 			return
 		}
 		b, err = newBackend(config, ip.Host{
-			Kernel: h.kernel, Log: quiet, Identity: fmt.Sprint("host", i),
+			Kernel: h.kernel, Log: quiet, Shared: &c.objects, Identity: fmt.Sprint("host", i),
 			Underlay: func() ip.Underlay { return ip.Underlay{Link: "eth0", MTU: 1500, Addrs: addrs, PublicAddrs: addrs} },
 		})
 		if err != nil {

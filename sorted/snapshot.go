@@ -67,32 +67,30 @@ func (s Snapshot[T]) From(v T) iter.Seq[T] {
 	}
 }
 
-// Like returns the values that compare says 0 of, in their order. It is below 0 for those before them, and above for those behind.
-func (s Snapshot[T]) Like(compare func(v T) int) iter.Seq[T] {
+// Like returns the values with the key that is looked for, or with a part of it, in their order: to compares it with that of a value.
+func (s Snapshot[T]) Like(to func(v T) int) iter.Seq[T] {
 	return func(yield func(T) bool) {
-		below := func(v T, _ struct{}) int { return compare(v) }
-		at, _ := slices.BinarySearchFunc(s.pages, struct{}{}, func(p *page[T], _ struct{}) int { return compare(p.values[len(p.values)-1]) })
-		for ; at < len(s.pages); at++ {
-			values := s.pages[at].values
-			i, _ := slices.BinarySearchFunc(values, struct{}{}, below)
-			for ; i < len(values); i++ {
-				if compare(values[i]) != 0 || !yield(values[i]) {
+		if s.n == 0 {
+			return
+		}
+		at, i, _ := s.place(to)
+		for _, p := range s.pages[at:] {
+			for _, v := range p.values[i:] {
+				if to(v) != 0 || !yield(v) {
 					return
 				}
 			}
+			i = 0
 		}
 	}
 }
 
 // Find returns the value with the key of v.
-func (s Snapshot[T]) Find(v T) (T, bool) { return s.FindFunc(s.from(v)) }
-
-// FindFunc returns the value with a key that need not be at hand as a value: to compares that key with the one of a value.
-func (s Snapshot[T]) FindFunc(to func(T) int) (found T, ok bool) {
+func (s Snapshot[T]) Find(v T) (found T, ok bool) {
 	if s.n == 0 {
 		return found, false
 	}
-	at, i, ok := s.place(to)
+	at, i, ok := s.place(s.from(v))
 	if ok {
 		found = s.pages[at].values[i]
 	}

@@ -82,7 +82,7 @@ func check(t *testing.T, s sorted.Snapshot[pair], want map[int]int) {
 			t.Errorf("from %d: %v", k, got)
 		}
 		tens := slices.DeleteFunc(slices.Clone(all), func(p pair) bool { return p.key/10 != k/10 })
-		if got := slices.Collect(s.Like(func(p pair) int { return cmp.Compare(p.key/10, k/10) })); !slices.Equal(got, tens) {
+		if got := slices.Collect(s.Like(func(p pair) int { return cmp.Compare(k/10, p.key/10) })); !slices.Equal(got, tens) {
 			t.Errorf("like %d: %v, want %v", k, got, tens)
 		}
 	}

@@ -47,7 +47,7 @@ func (r *roster) len() int { return r.keys.Len() }
 
 // at returns the record at a key; nil: there is none.
 func (r *roster) at(key string) *Entry {
-	for e := range r.keys.Like(func(e *Entry) int { return strings.Compare(e.Key, key) }) {
+	for e := range r.keys.Like(func(e *Entry) int { return strings.Compare(key, e.Key) }) {
 		return e
 	}
 	return nil
@@ -85,20 +85,20 @@ func (r *roster) take(key string) *Entry {
 
 // kin returns the records that have the identity, a subnet or a public address of the given one.
 func (r *roster) kin(e *Entry) (out []*Entry) {
-	add := func(index *sorted.Set[*Entry], compare func(*Entry) int) {
-		for found := range index.Like(compare) {
+	add := func(index *sorted.Set[*Entry], to func(*Entry) int) {
+		for found := range index.Like(to) {
 			if !slices.Contains(out, found) {
 				out = append(out, found)
 			}
 		}
 	}
 	if e.Identity != "" {
-		add(r.identities, func(o *Entry) int { return byIdentity(o, e) })
+		add(r.identities, func(o *Entry) int { return byIdentity(e, o) })
 	}
 	for _, l := range e.Leases {
 		for i, p := range r.places {
-			add(p.subnets, func(o *Entry) int { return comparePrefix(o.Leases[i].Subnet, l.Subnet) })
-			add(p.addresses, func(o *Entry) int { return o.Leases[i].PublicIP.Compare(l.PublicIP) })
+			add(p.subnets, func(o *Entry) int { return comparePrefix(l.Subnet, o.Leases[i].Subnet) })
+			add(p.addresses, func(o *Entry) int { return l.PublicIP.Compare(o.Leases[i].PublicIP) })
 		}
 	}
 	return out

@@ -43,7 +43,7 @@ func (b *Backend) Valid(subnet.Lease) error { return nil }
 
 // Set implements backend.Backend.
 func (b *Backend) Set(self []subnet.Lease, _ subnet.Peers) error {
-	want := ip.NewDesired()
+	want := b.host.Desired()
 	for _, l := range self {
 		want.Put(b.host.OwnRoutes(l.Subnet)...)
 	}

@@ -60,7 +60,7 @@ func (b *Backend) Set(self []subnet.Lease, peers subnet.Peers) error {
 		own = append(own, b.host.OwnRoutes(l.Subnet)...)
 	}
 	if link := b.host.Underlay().Link; b.desired == nil || b.desired.link != link || !slices.Equal(b.desired.own, own) {
-		b.desired = &desired{link: link, own: own, state: ip.NewDesired(own...)}
+		b.desired = &desired{link: link, own: own, state: b.host.Desired(own...)}
 	}
 	_, err := b.reconciler.Reconcile(b.scope, b.desired.follow(peers))
 	if err == nil {

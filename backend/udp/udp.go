@@ -75,7 +75,7 @@ func (b *Backend) Set(self []subnet.Lease, peers subnet.Peers) error {
 		}
 		opened = b.datapath.ensure(s)
 	}
-	want := ip.NewDesired(desired(b.networks, self, b.MTU())...)
+	want := b.host.Desired(desired(b.networks, self, b.MTU())...)
 	for _, l := range self {
 		want.Put(b.host.OwnRoutes(l.Subnet)...)
 	}

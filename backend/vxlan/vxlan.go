@@ -120,7 +120,7 @@ func (b *Backend) Set(self []subnet.Lease, peers subnet.Peers) error {
 	}
 	direct, moved := b.reach.start(b.host.Kernel, u.Link)
 	if d := b.desired; moved || d == nil || d.link != u.Link || !slices.Equal(d.own, own) {
-		b.desired = &desired{link: u.Link, own: own, halves: halves, direct: direct, state: ip.NewDesired(own...), doubled: map[netip.Prefix]peer{}}
+		b.desired = &desired{link: u.Link, own: own, halves: halves, direct: direct, state: b.host.Desired(own...), doubled: map[netip.Prefix]peer{}}
 	}
 	want := b.desired.follow(peers)
 	b.note(b.desired.doubled)
