@@ -53,6 +53,8 @@ const (
 	// quiet is the least pause between two passes. After a long pass the pause is as long as the pass, so that a storm of
 	// events costs at most half a core.
 	quiet = 5 * time.Millisecond
+	// longestQuiet bounds it: a pass that takes longer has waited for a processor, and peers have waited with it.
+	longestQuiet = time.Second
 )
 
 // NewLoop returns a loop that Run starts. The fields may be set until then.
@@ -110,7 +112,7 @@ func (l *Loop) Run(ctx context.Context) error {
 			timer.Stop()
 		}
 		l.alive()
-		pause(ctx, max(quiet, time.Since(start)))
+		pause(ctx, min(max(quiet, time.Since(start)), longestQuiet))
 	}
 }
 
