@@ -69,6 +69,7 @@ type Manager struct {
 	wrote       *Record // the own record as this process has last confirmed it
 	lease       LeaseID // store lease that this process keeps alive
 	renewAt     time.Time
+	ends        time.Time // when that has surely ended if nobody renews it
 	renewals    backoff
 	settleAt    time.Time // when to settle; zero: nothing to do
 	pace        pace      // of settling
