@@ -316,3 +316,41 @@ func TestAReservationForTheRestOfAPairJoinsBothHalvesAfterARestart(t *testing.T)
 		wantKeys(t, s, other.key(), subnet.Key(pair))
 	})
 }
+
+// TestWhatIsLeftOfAPairIsKeptBesideAReservationThatCannotReplaceIt gives a host that holds one half of its pair a reservation for all of it, while another
+// has the rest and a record that makes no sense disputes the half. The reservation needs no renewal; the half, which others go by, does.
+func TestWhatIsLeftOfAPairIsKeptBesideAReservationThatCannotReplaceIt(t *testing.T) {
+	withConfig(t, configDual, func(t *testing.T, s *subnettest.Server) {
+		h := newHost(t, s, 1)
+		h.options.OnLost = subnet.LostHold
+		h.start()
+		after(time.Second)
+		own := h.manager.View().Own
+		pair := own.Prefixes()
+		h.client.Cut(true)
+		s.Remove(own.Key())
+		thief := takeHalf(s, pair[0].String(), "fd00:5:0:99::/64")
+		h.client.Cut(false)
+		after(5 * time.Second)
+		rubbish := subnet.SubnetsFolder + subnet.Key([]netip.Prefix{netip.MustParsePrefix("10.5.99.0/24"), pair[1]})
+		s.PutBad(rubbish, "rubbish")
+		s.Put(own)
+		after(72 * time.Hour)
+		wantKeys(t, s, subnet.Key(thief.Prefixes()), subnet.Key(pair), subnet.Key(pair[1:]))
+		if until := h.manager.View().Until; !until.IsZero() {
+			t.Errorf("the reservation ends at %s", until)
+		}
+		s.Remove(rubbish)
+		s.Remove(thief.Key)
+		after(5 * time.Second)
+		if v := h.manager.View(); !v.Status.Held || v.Own.Key() != own.Key() {
+			t.Errorf("now %s, %+v", v.Own.Key(), v.Status)
+		}
+		wantKeys(t, s, subnet.Key(pair))
+		renewals := h.client.Counts()["KeepAlive"]
+		after(72 * time.Hour)
+		if n := h.client.Counts()["KeepAlive"] - renewals; n > 0 {
+			t.Errorf("%d renewals of a lease that nothing hangs on", n)
+		}
+	})
+}
