@@ -196,8 +196,10 @@ func (s *sim) disputed(h *simHost) bool {
 	slices.SortFunc(entries, func(a, b subnet.Entry) int { return cmp.Compare(a.Created, b.Created) })
 	for _, e := range entries {
 		ours := e.Identity == h.id || e.Identity == "" && addressOf(e.Record) == h.address
+		// One without an identity at its address may be meant for it, but pods live on what it has: an operator must say which counts.
+		kept := e.Identity == "" && (e.LeaseID == 0 || slices.EqualFunc(e.Leases, s.pools, func(l subnet.Lease, p subnet.Pool) bool { return p.Holds(l.Subnet) }))
 		for _, p := range e.Prefixes() {
-			if !ours && older[p] {
+			if (!ours || kept) && older[p] {
 				return true
 			}
 			older[p] = older[p] || ours && !e.Claim
