@@ -41,8 +41,7 @@ func (s countingStore) List(ctx context.Context) (subnet.Snapshot, error) {
 	s.crowd.requests.Add(1)
 	snap, err := s.Store.List(ctx)
 	for i := range snap.Entries {
-		e := snap.Entries[i] // by itself: the first host to see a version gives it to all
-		snap.Entries[i] = *s.shared(&e)
+		snap.Entries[i] = s.shared(snap.Entries[i])
 	}
 	return snap, err
 }

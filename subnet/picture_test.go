@@ -81,7 +81,8 @@ func (d *drawn) snapshot() (s Snapshot) {
 		if d.IntN(10) == 0 {
 			s.Bad = append(s.Bad, BadRecord{Key: key, Revision: d.revision, Err: errors.New("bad")})
 		} else {
-			s.Entries = append(s.Entries, byKey[key])
+			e := byKey[key]
+			s.Entries = append(s.Entries, &e)
 		}
 	}
 	return s
@@ -131,7 +132,7 @@ func (o *oracle) reset(s Snapshot, until time.Time) {
 	lost := o.living
 	o.living, o.bad = map[string]Entry{}, map[string]BadRecord{}
 	for _, e := range s.Entries {
-		o.put(e)
+		o.put(*e)
 	}
 	for _, b := range s.Bad {
 		o.bad[b.Key] = b

@@ -48,12 +48,13 @@ func (m *Manager) session(ctx context.Context) error {
 		return nil
 	}
 	m.reset(snap)
+	from := snap.Position // not the list itself, which may go now
 	start, wait, watches := time.Now(), watchWait*time.Duration(max(1, m.o.Patience)), false
 	opened := atomic.Bool{}
 	ctx, cancel := context.WithCancel(ctx)
 	batches, ended := make(chan []Event), make(chan error, 1)
 	go func() {
-		ended <- m.store.Watch(ctx, snap.Position, func(events []Event) {
+		ended <- m.store.Watch(ctx, from, func(events []Event) {
 			opened.Store(true)
 			select {
 			case batches <- events:
@@ -163,7 +164,7 @@ func (m *Manager) sameHistory(s Snapshot) bool {
 	if s.Cluster != last.Cluster || s.Revision < last.Revision {
 		return false
 	}
-	return slices.ContainsFunc(s.Entries, func(e Entry) bool { return e.Identity == m.o.Identity })
+	return slices.ContainsFunc(s.Entries, func(e *Entry) bool { return e.Identity == m.o.Identity })
 }
 
 // follow takes in a batch of events. Those about our own record are settled by the next step.

@@ -42,8 +42,8 @@ type Snapshot struct {
 	Position
 	// Config is the text under PREFIX/config; nil if there is none.
 	Config  []byte
-	Entries []Entry // sorted by key
-	Claims  []Entry // likewise
+	Entries []*Entry // sorted by key; nobody changes them
+	Claims  []Entry  // sorted by key
 	Bad     []BadRecord
 }
 

@@ -49,8 +49,8 @@ func (t *table) reset(s Snapshot, until time.Time) {
 		lost = newRoster()
 		t.ghosts, t.fates, t.next, t.kept = newRoster(), map[string]fate{}, time.Time{}, 0
 	}
-	for i := range s.Entries {
-		t.put(&s.Entries[i])
+	for _, e := range s.Entries {
+		t.put(e)
 	}
 	for i := range s.Claims {
 		t.put(&s.Claims[i])

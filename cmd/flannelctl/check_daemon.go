@@ -124,13 +124,13 @@ func checkConfig(_ context.Context, f *facts) finding {
 
 // ownEntry returns this host's record in the store.
 func (f *facts) ownEntry() (subnet.Entry, bool) {
-	i := slices.IndexFunc(f.snap.Entries, func(e subnet.Entry) bool {
+	i := slices.IndexFunc(f.snap.Entries, func(e *subnet.Entry) bool {
 		return e.Identity != "" && e.Identity == f.state.Identity && slices.Equal(e.Prefixes(), f.subnets)
 	})
 	if i < 0 {
 		return subnet.Entry{}, false
 	}
-	return f.snap.Entries[i], true
+	return *f.snap.Entries[i], true
 }
 
 func checkLease(_ context.Context, f *facts) finding {
@@ -189,16 +189,16 @@ func checkDuplicates(_ context.Context, f *facts) finding {
 			continue // a reservation that its host has not taken yet names what that host has
 		}
 		if e.Identity != "" {
-			note("identity "+e.Identity, e)
+			note("identity "+e.Identity, *e)
 		}
 		addrs := map[netip.Addr]bool{}
 		for _, l := range e.Leases {
 			if !addrs[l.PublicIP] {
-				note("address "+l.PublicIP.String(), e)
+				note("address "+l.PublicIP.String(), *e)
 			}
 			addrs[l.PublicIP] = true
 			if l.BackendData != "" {
-				note(fmt.Sprintf("backend data %s (%s)", l.BackendData, familyOf(l.Subnet)), e)
+				note(fmt.Sprintf("backend data %s (%s)", l.BackendData, familyOf(l.Subnet)), *e)
 			}
 		}
 	}

@@ -89,7 +89,7 @@ func TestLeasesWithoutAPlaceAreNamed(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := strings.Join(flannelctl.Orphans(c, []subnet.Entry{record(tt.prefix, tt.backend)}), "; ")
+			got := strings.Join(flannelctl.Orphans(c, []*subnet.Entry{new(record(tt.prefix, tt.backend))}), "; ")
 			if (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) {
 				t.Errorf("orphans are %q, want %q", got, tt.want)
 			}

@@ -135,7 +135,7 @@ func (f *facts) conclude() {
 	if f.storeErr == nil {
 		records = nil
 		for _, e := range f.snap.Entries {
-			if !unclaimed(e) {
+			if !unclaimed(*e) {
 				records = append(records, e.Record)
 			}
 		}

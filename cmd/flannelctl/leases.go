@@ -84,7 +84,7 @@ func (a *app) storedLeases(ctx context.Context) (api.Leases, error) {
 		}
 		out = api.Leases{Revision: snap.Revision, Records: []api.Record{}}
 		for _, e := range snap.Entries {
-			out.Records = append(out.Records, recordOf(e))
+			out.Records = append(out.Records, recordOf(*e))
 		}
 		for _, b := range snap.Bad {
 			out.Records = append(out.Records, api.Record{Key: b.Key, Revision: b.Revision, Skipped: b.Err.Error()})

@@ -142,7 +142,7 @@ func (a *app) writeConfig(ctx context.Context, s *etcdv3.Store, snap subnet.Snap
 }
 
 // orphans says which leases have no place in a configuration.
-func orphans(c subnet.Config, entries []subnet.Entry) []string {
+func orphans(c subnet.Config, entries []*subnet.Entry) []string {
 	var out []string
 	for _, e := range entries {
 		for _, l := range e.Leases {

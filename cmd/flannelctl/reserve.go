@@ -111,7 +111,7 @@ func checkSubnets(c subnet.Config, prefixes []netip.Prefix) error {
 }
 
 // recordFor returns what to write for a host, and what it holds now.
-func recordFor(entries []subnet.Entry, host string, prefixes []netip.Prefix) (own string, r subnet.Record, err error) {
+func recordFor(entries []*subnet.Entry, host string, prefixes []netip.Prefix) (own string, r subnet.Record, err error) {
 	addrs, err := parseAddrs(host)
 	byName := err != nil
 	for _, e := range entries {
@@ -152,7 +152,7 @@ func holderOf(snap subnet.Snapshot, prefixes []netip.Prefix) (subnet.Entry, bool
 	for _, e := range snap.Entries {
 		for _, l := range e.Leases {
 			if slices.ContainsFunc(prefixes, l.Subnet.Overlaps) {
-				return e, true
+				return *e, true
 			}
 		}
 	}
@@ -188,11 +188,11 @@ func release(ctx context.Context, s *etcdv3.Store, prefixes []netip.Prefix, forc
 		return "", err
 	}
 	key := subnet.SubnetsFolder + subnet.Key(prefixes)
-	i := slices.IndexFunc(snap.Entries, func(e subnet.Entry) bool { return e.Key == key })
+	i := slices.IndexFunc(snap.Entries, func(e *subnet.Entry) bool { return e.Key == key })
 	if i < 0 {
 		return "", fmt.Errorf("nobody holds %s", list(prefixes))
 	}
-	e := snap.Entries[i]
+	e := *snap.Entries[i]
 	if e.LeaseID != 0 && !force {
 		return "", fmt.Errorf("%s is the lease of %s: run \"flannelctl drain\" there, or give --force if that host is gone", list(prefixes), e.Record)
 	}

@@ -98,7 +98,7 @@ func (d *process) giveBack(ctx context.Context) (api.Drained, error) {
 		if e.Identity != d.state.Identity || e.LeaseID == 0 {
 			continue
 		}
-		if err := d.store.Delete(ctx, e); err != nil {
+		if err := d.store.Delete(ctx, *e); err != nil {
 			return out, err
 		}
 		out.Subnets = append(out.Subnets, e.Prefixes()...)

@@ -218,7 +218,7 @@ func TestAnExpiredTokenIsRenewed(t *testing.T) {
 	if err != nil || len(snap.Entries) != 1 {
 		t.Fatalf("with an expired token: %+v, %v", snap, err)
 	}
-	if err := s.Delete(t.Context(), snap.Entries[0]); err != nil {
+	if err := s.Delete(t.Context(), *snap.Entries[0]); err != nil {
 		t.Fatal(err)
 	}
 	until(t, "the host has taken its key again", noticed, func() bool {

@@ -70,7 +70,7 @@ func (s *Store) add(snap *subnet.Snapshot, kvs []*mvccpb.KeyValue) {
 		case ev.Put != nil && ev.Put.Claim:
 			snap.Claims = append(snap.Claims, *ev.Put)
 		case ev.Put != nil:
-			snap.Entries = append(snap.Entries, *ev.Put)
+			snap.Entries = append(snap.Entries, ev.Put)
 		case ev.Bad != nil:
 			snap.Bad = append(snap.Bad, *ev.Bad)
 		}

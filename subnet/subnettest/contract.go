@@ -125,7 +125,7 @@ func sameEntry(a, b subnet.Entry) bool {
 // wantEntries checks all records.
 func (c contract) wantEntries(want ...subnet.Entry) {
 	c.Helper()
-	if got := c.snapshot().Entries; !slices.EqualFunc(got, want, sameEntry) {
+	if got := c.snapshot().Entries; !slices.EqualFunc(got, want, func(a *subnet.Entry, b subnet.Entry) bool { return sameEntry(*a, b) }) {
 		c.Errorf("records %+v, want %+v", got, want)
 	}
 }

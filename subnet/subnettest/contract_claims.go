@@ -78,7 +78,7 @@ func (c contract) join() {
 	whole := sample("a", "192.0.2.1", "10.5.1.0/24", "fd00:5:0:1::/64")
 	at := func(key string) subnet.Entry {
 		all := c.snapshot().Entries
-		return all[slices.IndexFunc(all, func(e subnet.Entry) bool { return e.Key == key })]
+		return *all[slices.IndexFunc(all, func(e *subnet.Entry) bool { return e.Key == key })]
 	}
 	_, err := c.Store.Update(c.context(), four, whole, id)
 	c.wantConflict(err, &six)

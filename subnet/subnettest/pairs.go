@@ -143,7 +143,7 @@ func find(ctx context.Context, t *testing.T, s subnet.Store, key string) subnet.
 	}
 	for _, e := range snap.Entries {
 		if e.Key == key {
-			return e
+			return *e
 		}
 	}
 	t.Fatalf("no record %s", key)

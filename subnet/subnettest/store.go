@@ -246,7 +246,7 @@ func (s *Server) snapshot() (subnet.Snapshot, chan struct{}) {
 		if e := s.entries[key]; e.Claim {
 			snap.Claims = append(snap.Claims, e)
 		} else {
-			snap.Entries = append(snap.Entries, e)
+			snap.Entries = append(snap.Entries, &e)
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(s.bad)) {
