@@ -1,8 +1,12 @@
 package udp
 
 import (
+	"fmt"
+	"iter"
+	"math/bits"
 	"net/netip"
 	"slices"
+	"time"
 
 	"flanneld/ip"
 	"flanneld/subnet"
@@ -19,13 +23,28 @@ func Desired(networks []netip.Prefix, self []subnet.Lease, mtu int) ip.State {
 // Table is the table of one host.
 type Table struct{ t *table }
 
-// NewTable makes a table with paths of its own.
+// NewTable makes a table from nothing.
 func NewTable(networks []netip.Prefix, self, peers []subnet.Lease) Table {
-	return Table{newTable(networks, self, peers, map[netip.Addr]*path{})}
+	return Table{newTables(networks).next(self, nil, subnet.PeersOf(peers...))}
 }
 
-// Local has the host have underlay addresses of its own.
-func (t Table) Local(addrs ...netip.Addr) { t.t.locals = addrs }
+// Tables makes one table after the other.
+type Tables struct{ t *tables }
+
+// NewTables starts with no peers.
+func NewTables(networks []netip.Prefix) Tables { return Tables{newTables(networks)} }
+
+// Next returns the table for these leases and addresses.
+func (t Tables) Next(self []subnet.Lease, locals []netip.Addr, peers subnet.Peers) Table {
+	return Table{t.t.next(self, locals, peers)}
+}
+
+// Change returns the table after one change of a lease.
+func (t Tables) Change(old, now *subnet.Lease) Table {
+	t.t.change(old, now)
+	t.t.settle()
+	return Table{t.t.freeze(nil, nil)}
+}
 
 // Route returns the underlay address of the host of an address; the zero value if there is none.
 func (t Table) Route(dst netip.Addr) netip.Addr {
@@ -33,6 +52,89 @@ func (t Table) Route(dst netip.Addr) netip.Addr {
 		return p.addr
 	}
 	return netip.Addr{}
+}
+
+// Host returns the public address of the peer with an underlay address; the zero value if there is none.
+func (t Table) Host(addr netip.Addr) netip.Addr {
+	if p := t.t.host(addr); p != nil {
+		return p.addr
+	}
+	return netip.Addr{}
+}
+
+// Learn has the path to a host take in a path MTU.
+func (t Table) Learn(addr netip.Addr, mtu int) { t.t.host(addr).learn(mtu, time.Now()) }
+
+// Learned returns the path MTU that the path to a host has taken in; 0: none.
+func (t Table) Learned(addr netip.Addr) int { return int(t.t.host(addr).learned.Load() & 0xffff) }
+
+// Probes returns how many hash tables a search may look into.
+func (t Table) Probes() int { return len(t.t.peers[ipv4]) + len(t.t.peers[ipv6]) }
+
+// Copied counts the pages of an earlier table's hash tables that are not in this one.
+func (t Table) Copied(from Table) int {
+	n := 0
+	for f := range families {
+		n += copied(from.t.hosts[f], t.t.hosts[f])
+		for i := range min(len(t.t.peers[f]), len(from.t.peers[f])) {
+			n += copied(from.t.peers[f][i].index, t.t.peers[f][i].index)
+		}
+	}
+	return n
+}
+
+func copied(from, to index) int {
+	n := 0
+	for i := range from.pages {
+		if i >= len(to.pages) || &from.pages[i].slots[0] != &to.pages[i].slots[0] {
+			n++
+		}
+	}
+	return n
+}
+
+// An index with all that is in it, for a test.
+type (
+	Path  = path
+	Index = index
+	Draft = draft
+)
+
+// SameHash returns the i-th of the keys that have one hash with each other.
+func SameHash(i uint64) (k struct{ High, Low uint64 }) {
+	k.High, k.Low = i, bits.RotateLeft64(i, 29)
+	return k
+}
+
+func (x *index) Find(high, low uint64) *Path { return x.find(key{high, low}) }
+
+func (x *index) All() iter.Seq[*Path] { return x.all() }
+
+func (d *draft) Put(high, low uint64, to *Path) bool { return d.put(key{high, low}, to) }
+
+func (d *draft) Delete(high, low uint64) bool { return d.delete(key{high, low}) }
+
+func (d *draft) Freeze() Index { return d.freeze() }
+
+// Wrong says what an index must not be.
+func (x *index) Wrong() string {
+	all := 0
+	for i, p := range x.pages {
+		used := 0
+		for _, e := range p.slots {
+			if e.to != nil {
+				used++
+			}
+		}
+		if int(p.used) != used || 2*used > len(p.slots) {
+			return fmt.Sprintf("page %d has %d slots, %d of them used, and counts %d", i, len(p.slots), used, p.used)
+		}
+		all += used
+	}
+	if n := len(x.pages); all > n*pageFill || n > minPages && all < n*pageFill/8 {
+		return fmt.Sprintf("%d pages for %d paths", n, all)
+	}
+	return ""
 }
 
 // Check names the counter that a packet from a host falls under; empty if it is to be delivered.

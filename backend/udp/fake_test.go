@@ -48,7 +48,7 @@ type Worker struct {
 // NewWorker returns one with the table of a host.
 func NewWorker(networks []netip.Prefix, self, peers []subnet.Lease, merge bool) *Worker {
 	f := &Worker{MTU: map[netip.Addr]int{}}
-	f.table.Store(newTable(networks, self, peers, map[netip.Addr]*path{}))
+	f.table.Store(NewTable(networks, self, peers).t)
 	f.w = newWorker(f, &f.table, rate.NewLimiter(errorsPerSecond, errorsBurst), &f.count, 4, merge)
 	f.w.run.tcp, f.w.run.udp = merge, merge
 	return f

@@ -8,33 +8,21 @@ import (
 	"slices"
 )
 
-// destination is a prefix and the way to it.
-type destination struct {
-	prefix netip.Prefix
-	to     *path
-}
-
 // lookup finds the longest prefix of one family, among those of each length in turn. In a network all leases have the same
 // length, so that one probe of a hash table decides.
-type lookup []*sameLength
+type lookup []sameLength
 
-func newLookup(all []destination) lookup {
-	byLength := map[int][]destination{}
-	for _, d := range all {
-		byLength[d.prefix.Bits()] = append(byLength[d.prefix.Bits()], d)
-	}
-	l := make(lookup, 0, len(byLength))
-	for _, same := range byLength {
-		l = append(l, newSameLength(same))
-	}
-	slices.SortFunc(l, func(a, b *sameLength) int { return cmp.Compare(b.length, a.length) })
-	return l
+// sameLength has the prefixes of one length.
+type sameLength struct {
+	mask key
+	index
 }
 
 // find returns the way to an address; nil if there is none.
 func (l lookup) find(a netip.Addr) *path {
-	for _, s := range l {
-		if to := s.find(keyOf(a)); to != nil {
+	k := keyOf(a)
+	for i := range l {
+		if to := l[i].find(k.and(l[i].mask)); to != nil {
 			return to
 		}
 	}
@@ -44,60 +32,77 @@ func (l lookup) find(a netip.Addr) *path {
 // key is an address of either family as a number of 128 bits.
 type key struct{ high, low uint64 }
 
+// keyOf returns the key of an address, IPv4 as in RFC 4291, section 2.5.5.2. As16 takes as long as the rest of a search: its two words are
+// written one by one and then copied as one, for which the processor waits.
 func keyOf(a netip.Addr) key {
-	b := a.As16()
-	return key{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])}
+	b := a.AsSlice()
+	switch len(b) {
+	case 4:
+		return key{0, 0xffff<<32 | uint64(binary.BigEndian.Uint32(b))}
+	case 16:
+		return key{binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])}
+	}
+	return key{}
 }
 
-// sameLength is a hash table of prefixes of one length, with open addressing and at most half full, so that a probe touches
-// little memory. A map of the language takes twice the time.
-type sameLength struct {
-	length int
-	mask   key
-	shift  uint // of a hash, to get a slot
-	slots  []slotOf
-}
-
-type slotOf struct {
-	key key
-	to  *path // nil: free
-}
-
-func newSameLength(all []destination) *sameLength {
-	size := bits.Len(uint(2*len(all) - 1))
-	p := all[0].prefix
+// maskOf returns the bits of a key that belong to a prefix of this length.
+func maskOf(p netip.Prefix) key {
 	length := p.Bits() + 128 - p.Addr().BitLen()
-	s := &sameLength{length: length, shift: uint(64 - size), slots: make([]slotOf, 1<<size)}
-	s.mask = key{^uint64(0) << max(0, 64-length), ^uint64(0) << min(64, 128-length)}
-	for _, d := range all {
-		s.add(keyOf(d.prefix.Masked().Addr()), d.to)
-	}
-	return s
+	return key{^uint64(0) << max(0, 64-length), ^uint64(0) << min(64, 128-length)}
 }
 
-// slot is where the search for a key begins (Fibonacci hashing).
-func (s *sameLength) slot(k key) uint64 {
+func (k key) and(mask key) key { return key{k.high & mask.high, k.low & mask.low} }
+
+// hash spreads keys, in its high bits best (Fibonacci hashing).
+func (k key) hash() uint64 {
 	const golden = 0x9e3779b97f4a7c15 // 2^64 divided by the golden ratio
-	return (k.low ^ bits.RotateLeft64(k.high, 29)) * golden >> (s.shift & 63)
+	return (k.low ^ bits.RotateLeft64(k.high, 29)) * golden
 }
 
-func (s *sameLength) add(k key, to *path) {
-	last := uint64(len(s.slots) - 1)
-	i := s.slot(k)
-	for s.slots[i].to != nil && s.slots[i].key != k {
-		i = (i + 1) & last
-	}
-	s.slots[i] = slotOf{k, to}
+// routes is a lookup in the making, the longest prefixes first.
+type routes []*routesOf
+
+// routesOf has the prefixes of one length.
+type routesOf struct {
+	bits int
+	mask key
+	draft
 }
 
-func (s *sameLength) find(k key) *path {
-	k.high &= s.mask.high
-	k.low &= s.mask.low
-	last := uint64(len(s.slots) - 1)
-	for i := s.slot(k); s.slots[i].to != nil; i = (i + 1) & last {
-		if s.slots[i].key == k {
-			return s.slots[i].to
-		}
+// at returns where the prefixes of a length are, or belong.
+func (r routes) at(length int) (int, bool) {
+	return slices.BinarySearchFunc(r, length, func(o *routesOf, length int) int { return cmp.Compare(length, o.bits) })
+}
+
+// put sets the way to a prefix and reports whether that is a change.
+func (r *routes) put(p netip.Prefix, to *path) bool {
+	i, found := r.at(p.Bits())
+	if !found {
+		*r = slices.Insert(*r, i, &routesOf{bits: p.Bits(), mask: maskOf(p)})
 	}
-	return nil
+	o := (*r)[i]
+	return o.put(keyOf(p.Addr()).and(o.mask), to)
+}
+
+// delete takes a prefix away and reports whether it was there.
+func (r *routes) delete(p netip.Prefix) bool {
+	i, found := r.at(p.Bits())
+	if !found {
+		return false
+	}
+	o := (*r)[i]
+	gone := o.delete(keyOf(p.Addr()).and(o.mask))
+	if o.used == 0 {
+		*r = slices.Delete(*r, i, i+1)
+	}
+	return gone
+}
+
+// freeze returns the lookup as it is now.
+func (r routes) freeze() lookup {
+	l := make(lookup, len(r))
+	for i, o := range r {
+		l[i] = sameLength{o.mask, o.freeze()}
+	}
+	return l
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"flanneld/ip"
 	"flanneld/subnet"
@@ -23,7 +22,7 @@ type Backend struct {
 	scope      ip.Scope // own, and until the first clean pass the leftovers of earlier runs
 	reconciler *ip.Reconciler
 	datapath   *datapath
-	paths      map[netip.Addr]*path // of the table in use
+	tables     *tables
 }
 
 // New returns the backend. It opens nothing before Set.
@@ -35,7 +34,7 @@ func New(c subnet.Config, h ip.Host, k Keeper) (*Backend, error) {
 	own := ip.Scope{Links: []string{deviceName}, Networks: c.Networks()}
 	return &Backend{
 		host: h, options: o, networks: c.Networks(), own: own, scope: own.With(h.Leftovers),
-		reconciler: ip.NewReconciler(h.Kernel, h.Log), datapath: newDatapath(h.Log, k), paths: map[netip.Addr]*path{},
+		reconciler: ip.NewReconciler(h.Kernel, h.Log), datapath: newDatapath(h.Log, k), tables: newTables(c.Networks()),
 	}, nil
 }
 
@@ -60,9 +59,8 @@ func (b *Backend) Valid(l subnet.Lease) error {
 
 // Set implements backend.Backend.
 func (b *Backend) Set(self []subnet.Lease, peers subnet.Peers) error {
-	t, u := newTable(b.networks, self, slices.Collect(peers.All()), b.paths), b.host.Underlay()
-	t.locals = u.Addrs
-	b.datapath.table.Store(t)
+	u := b.host.Underlay()
+	b.datapath.table.Store(b.tables.next(self, u.Addrs, peers))
 	s := spec{port: b.options.Port, offload: b.options.Offload}
 	for _, l := range self {
 		s.locals[familyOf(l.Subnet.Addr())] = u.OnLink(u.Receiving(l.Subnet))
@@ -109,9 +107,9 @@ func (b *Backend) Counters() map[string]uint64 { return b.datapath.totals() }
 
 // Used returns the hosts that packets were sent to since it was called last.
 func (b *Backend) Used() map[netip.Addr]bool {
-	out := map[netip.Addr]bool{}
-	if t := b.datapath.table.Load(); t != nil {
-		for _, p := range t.hosts {
+	out, t := map[netip.Addr]bool{}, b.datapath.table.Load()
+	for f := range t.hosts {
+		for p := range t.hosts[f].all() {
 			out[p.addr] = p.used.Swap(false) || out[p.addr]
 		}
 	}
