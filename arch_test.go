@@ -40,7 +40,7 @@ var rules = map[string]rule{
 	"backend/vxlan":     {ours: []string{"sorted", "subnet", "ip"}},
 	"backend/hostgw":    {ours: []string{"subnet", "ip"}},
 	"backend/alloc":     {ours: []string{"subnet", "ip"}},
-	"backend/udp":       {ours: []string{"subnet", "ip"}, others: []string{"golang.org/x/sys/", "golang.org/x/time/rate", "github.com/coreos/go-systemd/"}},
+	"backend/udp":       {ours: []string{"sorted", "subnet", "ip"}, others: []string{"golang.org/x/sys/", "golang.org/x/time/rate", "github.com/coreos/go-systemd/"}},
 	"ip":                {ours: []string{"sorted"}, others: []string{"golang.org/x/sys/"}},
 	"ip/masq":           {ours: []string{"ip", "sorted"}, others: []string{"github.com/google/nftables", "github.com/mdlayher/netlink", "golang.org/x/sys/"}},
 	"ip/iptest":         {ours: []string{"ip"}, others: []string{"golang.org/x/sys/"}},
