@@ -46,11 +46,12 @@ race: deps
 bench: deps
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 30m ./...
 
-## bench-scale: clusters of up to SCALE hosts, simulated ones of up to CROWD: what a start, an event and an idle minute cost (root)
+## bench-scale: clusters of up to SCALE hosts, simulated ones of up to CROWD with CROWD_BACKEND: what a start, an event and an idle minute cost (root)
 SCALE ?= 10000
 CROWD ?= 1000
+CROWD_BACKEND ?= vxlan
 bench-scale: deps
-	$(GO) test -run '^$$' -bench Scale -benchtime 1x -timeout 60m ./lab -scale $(SCALE) -crowd $(CROWD)
+	$(GO) test -run '^$$' -bench Scale -benchtime 1x -timeout 6h ./lab -scale $(SCALE) -crowd $(CROWD) -crowd-backend $(CROWD_BACKEND)
 
 ## lint: gofmt, govet, staticcheck, errorlint, unparam, misspell
 lint:
