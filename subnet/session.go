@@ -150,7 +150,7 @@ func (m *Manager) reset(s Snapshot) {
 
 // layOwnLocked ends what is left of records of this host: its own subnets are not kept from it.
 func (m *Manager) layOwnLocked() {
-	for _, e := range slices.Collect(m.table.ghosts.all()) {
+	for _, e := range m.table.ghosts.kin(&Entry{Record: Record{Identity: m.o.Identity, Leases: m.self}}) {
 		if isOwn(e, m.o.Identity, m.self) {
 			m.table.lay(e.Key)
 		}

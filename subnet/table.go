@@ -10,7 +10,8 @@ import (
 type table struct {
 	living  *roster // the records of the store
 	ghosts  *roster // records that it does not have any more
-	fates   map[string]fate
+	fates   map[string]fate // of the ghosts that do not end with those of the last list that lost some
+	end     time.Time       // when those end
 	claims  map[string]Entry
 	bad     map[string]BadRecord
 	picture *picture // kept up to date with living, ghosts and bad; nil: nobody has looked yet
@@ -45,9 +46,13 @@ func (t *table) clear() {
 func (t *table) reset(s Snapshot, until time.Time) {
 	lost := t.living
 	t.clear()
-	if until.IsZero() {
+	switch {
+	case until.IsZero():
 		lost = newRoster()
 		t.ghosts, t.fates, t.next, t.kept = newRoster(), map[string]fate{}, time.Time{}, 0
+	case 2*len(s.Entries) < lost.len(): // of a store that was wiped: most are lost, and those that are not come below
+		t.lose(lost, until)
+		lost = newRoster()
 	}
 	for _, e := range s.Entries {
 		t.put(e)
@@ -65,13 +70,50 @@ func (t *table) reset(s Snapshot, until time.Time) {
 	}
 }
 
+// lose makes all records ghosts that were living, at no cost for each. Those that still live must be put again then.
+func (t *table) lose(all *roster, until time.Time) {
+	if all.len() == 0 {
+		return
+	}
+	for g := range t.ghosts.all() {
+		t.fates[g.Key] = t.fate(g.Key)
+	}
+	t.end = until
+	t.kept += all.len()
+	t.dueBy(until)
+	few := t.ghosts
+	if few.len() > all.len() {
+		few, all = all, few
+	}
+	for e := range few.all() {
+		all.put(e)
+	}
+	t.ghosts = all
+}
+
+// fate returns that of a ghost.
+func (t *table) fate(key string) fate {
+	if f, own := t.fates[key]; own {
+		return f
+	}
+	return fate{until: t.end}
+}
+
+// dueBy has the ghosts looked at at a time, if not before.
+func (t *table) dueBy(until time.Time) {
+	if t.next.IsZero() || until.Before(t.next) {
+		t.next = until
+	}
+}
+
 // keepGhosts sets the time of all ghosts.
 func (t *table) keepGhosts(until time.Time) {
 	for key, f := range t.fates {
 		f.until = until
 		t.fates[key] = f
 	}
-	if t.next = until; len(t.fates) == 0 {
+	t.end = until
+	if t.next = until; t.ghosts.len() == 0 {
 		t.next = time.Time{}
 	}
 }
@@ -174,9 +216,7 @@ func (t *table) haunt(e *Entry, f fate) {
 	if !f.deleted {
 		t.kept++
 	}
-	if t.next.IsZero() || f.until.Before(t.next) {
-		t.next = f.until
-	}
+	t.dueBy(f.until)
 	if t.picture != nil {
 		t.picture.put(e, true)
 	}
@@ -197,7 +237,7 @@ func (t *table) displace(g, by *Entry) {
 		t.drop(g.Key)
 		return
 	}
-	f := t.fates[g.Key]
+	f := t.fate(g.Key)
 	t.lay(g.Key)
 	t.haunt(&left, f)
 }
@@ -208,7 +248,7 @@ func (t *table) lay(key string) {
 	if e == nil {
 		return
 	}
-	if !t.fates[key].deleted {
+	if !t.fate(key).deleted {
 		t.kept--
 	}
 	delete(t.fates, key)
@@ -219,7 +259,7 @@ func (t *table) lay(key string) {
 
 // drop ends a ghost, to be told by prune.
 func (t *table) drop(key string) {
-	if t.fates[key].deleted {
+	if t.fate(key).deleted {
 		t.deleted++
 	} else {
 		t.lost++
@@ -246,17 +286,36 @@ func (t *table) prune(now time.Time) (lost, deleted int) {
 	if !t.next.IsZero() && !now.Before(t.next) {
 		t.next = time.Time{}
 		for key, f := range t.fates {
-			switch {
-			case !now.Before(f.until):
-				t.drop(key)
-			case t.next.IsZero() || f.until.Before(t.next):
-				t.next = f.until
-			}
+			t.dropIfDue(now, key, f)
+		}
+		if t.ghosts.len() > len(t.fates) {
+			t.dropRest(now)
 		}
 	}
 	lost, deleted = t.lost, t.deleted
 	t.lost, t.deleted = 0, 0
 	return lost, deleted
+}
+
+func (t *table) dropIfDue(now time.Time, key string, f fate) {
+	if now.Before(f.until) {
+		t.dueBy(f.until)
+	} else {
+		t.drop(key)
+	}
+}
+
+// dropRest drops those that have no fate of their own, if their time is up.
+func (t *table) dropRest(now time.Time) {
+	if now.Before(t.end) {
+		t.dueBy(t.end)
+		return
+	}
+	for _, g := range slices.Collect(t.ghosts.all()) {
+		if _, own := t.fates[g.Key]; !own {
+			t.drop(g.Key)
+		}
+	}
 }
 
 // sorted returns all records, and behind them the ghosts, each in the order of their age and key.
