@@ -34,32 +34,34 @@ const (
 
 // BenchmarkScaleCluster takes a crowd through its life. The table that it prints is that of docs/scale.md.
 func BenchmarkScaleCluster(b *testing.B) {
-	// What is measured is the hosts, and not how often this process has to look through the memory of all.
+	// What is measured is the hosts, and not how often this process has to look through the memory of all. The store needs some, too, as
+	// it keeps what slow watches have not heard yet.
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
-	defer debug.SetMemoryLimit(debug.SetMemoryLimit(crowdMemory(b)))
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(eighths(b, 5)))
 	fmt.Println("| hosts | phase | changes | took | requests | events heard | MiB from store | p50 | p99 | µs of a host an event | µs of store and proxy an event | bytes a pair |")
 	for _, n := range []int{100, 300, 1_000, 1_500, 2_000, 3_000, 5_000, 10_000} {
 		if n > min(*scale, *crowdSize) {
 			continue
 		}
 		for _, proxied := range []bool{false, true} {
-			b.Run(fmt.Sprintf("%d hosts at once, proxy=%t", n, proxied), func(b *testing.B) { live(b, n, 1, proxied) })
-			b.Run(fmt.Sprintf("%d hosts in waves, proxy=%t", n, proxied), func(b *testing.B) { live(b, n, waves, proxied) })
+			b.Run(fmt.Sprintf("%d hosts at once, proxy=%t", n, proxied), func(b *testing.B) { live(b, proxied, n, atOnce) })
+			b.Run(fmt.Sprintf("%d hosts in waves, proxy=%t", n, proxied), func(b *testing.B) { live(b, proxied, n, inWaves) })
+			b.Run(fmt.Sprintf("%d hosts again, proxy=%t", n, proxied), func(b *testing.B) { live(b, proxied, n, again) })
 		}
 	}
 }
 
-// crowdMemory returns what the garbage collector may let this process have, in bytes: three quarters of the machine's. The store needs some, too.
-func crowdMemory(b *testing.B) int64 {
+// eighths returns so many eighths of the machine's memory, in bytes.
+func eighths(b *testing.B, n int64) int64 {
 	var info syscall.Sysinfo_t
 	if err := syscall.Sysinfo(&info); err != nil {
 		b.Fatal(err)
 	}
-	return int64(info.Totalram) * int64(info.Unit) / 4 * 3
+	return int64(info.Totalram) * int64(info.Unit) / 8 * n
 }
 
-// live has n hosts start in waves and goes through a life with them; those that started in one wave stop then, as the rest is the same.
-func live(b *testing.B, n, waves int, proxied bool) {
+// live has n hosts go through a life. That may wipe the store, but not behind a proxy.
+func live(b *testing.B, proxied bool, n int, life func(c *crowd, n int, wipe func())) {
 	ctx, cancel := context.WithTimeout(b.Context(), crowdTime)
 	defer cancel()
 	c := &crowd{b: b, ctx: ctx}
@@ -69,13 +71,19 @@ func live(b *testing.B, n, waves int, proxied bool) {
 	}()
 	wipe := crowdEtcd(b, c, proxied)
 	if proxied {
-		c.via = ", by grpc-proxy"
+		c.via, wipe = ", by grpc-proxy", nil
 	}
 	b.ReportMetric(0, "ns/op")
-	if waves == 1 {
-		c.phase("cold start at once", n, func() { c.grow(n) })
-		return
-	}
+	life(c, n, wipe)
+}
+
+// atOnce is a new cluster whose hosts all start at the same moment.
+func atOnce(c *crowd, n int, _ func()) {
+	c.phase("cold start at once", n, func() { c.grow(n) })
+}
+
+// inWaves is one whose hosts start in waves, and what comes then.
+func inWaves(c *crowd, n int, wipe func()) {
 	for range waves {
 		c.phase(fmt.Sprintf("cold start in waves of %d", n/waves), n/waves, func() { c.grow(n / waves) })
 	}
@@ -83,7 +91,16 @@ func live(b *testing.B, n, waves int, proxied bool) {
 	changes := churnRate * int(churnTime/time.Second)
 	c.phase(fmt.Sprintf("churn: %d/s leave, %[1]d/s join", churnRate), 2*changes, func() { c.churn(changes) })
 	c.phase("rolling restart", restarts, c.restart)
-	if !proxied {
+	if wipe != nil {
+		c.phase("wiped store", n, func() { c.relist(wipe) })
+	}
+}
+
+// again is a cluster of which all hosts start anew at the same moment, as after a loss of power, and that loses its store then.
+func again(c *crowd, n int, wipe func()) {
+	c.enter(n)
+	c.phase("all start again at once", 0, func() { c.grow(n) })
+	if wipe != nil {
 		c.phase("wiped store", n, func() { c.relist(wipe) })
 	}
 }

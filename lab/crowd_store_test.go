@@ -2,6 +2,7 @@ package lab_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -114,6 +115,7 @@ func crowdEtcd(b *testing.B, c *crowd, proxied bool) (wipe func()) {
 
 func background(b *testing.B, args ...string) *exec.Cmd {
 	cmd := exec.Command(args[0], args[1:]...) // the proxy tells of every connection: nobody listens
+	cmd.Env = append(os.Environ(), fmt.Sprintf("GOMEMLIMIT=%d", eighths(b, 2)))
 	if err := cmd.Start(); err != nil {
 		b.Fatal(err)
 	}

@@ -125,6 +125,44 @@ func (k *counter) note(subnet netip.Prefix, there bool) {
 	}
 }
 
+func identityOf(i int) string { return fmt.Sprint("host", i) }
+
+// host returns what the backend of host number i is given.
+func (c *crowd) host(i int, k ip.Kernel) ip.Host {
+	addrs := []netip.Addr{netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)})}
+	return ip.Host{
+		Kernel: k, Log: slog.New(slog.DiscardHandler), Shared: &c.objects, Identity: identityOf(i),
+		Underlay: func() ip.Underlay { return ip.Underlay{Link: "eth0", MTU: 1500, Addrs: addrs, PublicAddrs: addrs} },
+	}
+}
+
+// enter writes the records of n hosts, as their last run left them.
+func (c *crowd) enter(n int) {
+	s, err := etcdv3.New(etcdv3.Options{Endpoints: []string{c.etcd}, Prefix: "/crowd", Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		c.b.Fatal(err)
+	}
+	defer s.Close()
+	config, err := subnet.ParseConfig([]byte(c.config()))
+	if err != nil {
+		c.b.Fatal(err)
+	}
+	for i := range n {
+		b, err := newBackend(config, c.host(i, &counter{crowd: c}))
+		if err != nil {
+			c.b.Fatal(err)
+		}
+		lease, err := s.Grant(c.ctx, 24*time.Hour)
+		if err != nil {
+			c.b.Fatal(err)
+		}
+		p := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i>>8) + 1, byte(i), 0}), 24)
+		if _, err := s.Create(c.ctx, subnet.Record{Identity: identityOf(i), Leases: []subnet.Lease{{Subnet: p, Attrs: b.Attrs(p)}}}, lease); err != nil {
+			c.b.Fatal(err)
+		}
+	}
+}
+
 // join starts host number i.
 func (c *crowd) join(i int) *member {
 	ctx, cancel := context.WithCancel(c.ctx)
@@ -134,10 +172,9 @@ func (c *crowd) join(i int) *member {
 	if err != nil {
 		c.b.Fatal(err)
 	}
-	addrs := []netip.Addr{netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)})}
 	var b backend.Backend
 	m := subnet.NewManager(countingStore{store, c}, subnet.Options{
-		Identity: fmt.Sprint("host", i), Prefix: "/crowd", TTL: 24 * time.Hour, RenewMargin: time.Hour, PeerGrace: 10 * time.Minute, OnLost: subnet.LostMove,
+		Identity: identityOf(i), Prefix: "/crowd", TTL: 24 * time.Hour, RenewMargin: time.Hour, PeerGrace: 10 * time.Minute, OnLost: subnet.LostMove,
 		Check: func(subnet.Config) error { return nil },
 		Attrs: func(p netip.Prefix) subnet.Attrs { return b.Attrs(p) },
 		Valid: func(l subnet.Lease) error { return b.Valid(l) },
@@ -150,10 +187,7 @@ func (c *crowd) join(i int) *member {
 		if err != nil {
 			return
 		}
-		b, err = newBackend(config, ip.Host{
-			Kernel: h.kernel, Log: quiet, Shared: &c.objects, Identity: fmt.Sprint("host", i),
-			Underlay: func() ip.Underlay { return ip.Underlay{Link: "eth0", MTU: 1500, Addrs: addrs, PublicAddrs: addrs} },
-		})
+		b, err = newBackend(config, c.host(i, h.kernel))
 		if err != nil {
 			c.b.Error(err)
 			return
