@@ -225,10 +225,11 @@ func (c *crowd) phase(name string, changes int, f func()) {
 	c.mu.Lock()
 	c.lag = map[time.Duration]int{}
 	c.mu.Unlock()
-	requests, events, sent := c.requests.Load(), c.events.Load(), c.sent()
-	own, others, start := ownTime(), c.othersTime(), time.Now()
+	requests, events := c.requests.Load(), c.events.Load()
+	c.sentBefore, c.othersBefore = c.sent(), c.othersTime()
+	own, start := ownTime(), time.Now()
 	f()
-	took, own, others := time.Since(start), ownTime()-own, c.othersTime()-others
+	took, own, others := time.Since(start), ownTime()-own, c.othersTime()-c.othersBefore
 	heard := c.events.Load() - events
 	each := func(used time.Duration) string {
 		if heard == 0 {
@@ -236,12 +237,12 @@ func (c *crowd) phase(name string, changes int, f func()) {
 		}
 		return fmt.Sprintf("%.0f", float64(used.Microseconds())/float64(heard))
 	}
-	sent = c.sent() - sent
+	sent := c.sent() - c.sentBefore
 	runtime.GC()
 	var mem runtime.MemStats
 	runtime.ReadMemStats(&mem)
 	fmt.Printf("| %d | %s%s | %d | %s | %d | %d | %.1f | %s | %s | %s | %s | %d |\n", len(c.hosts), name, c.via, changes, took.Round(10*time.Millisecond),
-		c.requests.Load()-requests, heard, max(0, sent)/(1<<20), c.percentile(50), c.percentile(99), each(own), each(max(0, others)), mem.HeapAlloc/uint64(len(c.hosts)*len(c.hosts)))
+		c.requests.Load()-requests, heard, sent/(1<<20), c.percentile(50), c.percentile(99), each(own), each(others), mem.HeapAlloc/uint64(len(c.hosts)*len(c.hosts)))
 }
 
 // percentile returns how long news took at most in so many of a hundred cases.

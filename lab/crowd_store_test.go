@@ -109,6 +109,7 @@ func crowdEtcd(b *testing.B, c *crowd, proxied bool) (wipe func()) {
 		_ = os.RemoveAll(filepath.Join(dir, "data"))
 		etcd = start()
 		c.pids[0] = etcd.Process.Pid
+		c.sentBefore, c.othersBefore = 0, 0
 		c.offerConfig(c.etcd)
 	}
 }

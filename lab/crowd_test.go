@@ -36,6 +36,9 @@ type crowd struct {
 	requests atomic.Int64
 	events   atomic.Int64
 
+	sentBefore   float64       // bytes that the store had sent when the phase began; zero: it is a new one
+	othersBefore time.Duration // and what it and the proxy had used of a processor
+
 	mu  sync.Mutex            // guards all below
 	lag map[time.Duration]int // how often news took how long, to a millisecond
 }
