@@ -8,8 +8,8 @@ import (
 
 // table is what the manager knows of the store: pure, no clock of its own, and whoever has it may change it.
 type table struct {
-	living  *roster // the records of the store
-	ghosts  *roster // records that it does not have any more
+	living  *roster         // the records of the store
+	ghosts  *roster         // records that it does not have any more
 	fates   map[string]fate // of the ghosts that do not end with those of the last list that lost some
 	end     time.Time       // when those end
 	claims  map[string]Entry
