@@ -150,8 +150,14 @@ func (c *crowd) restart() {
 	c.complete()
 }
 
-// relist waits until every host has its record in a store that was wiped.
+// relist waits until every host has its record in a store that was wiped. No route may be taken away meanwhile.
 func (c *crowd) relist(wipe func()) {
+	removed := c.removed.Load()
+	defer func() {
+		if n := c.removed.Load() - removed; n > 0 {
+			c.b.Errorf("%d routes were taken away while the store was wiped and written anew", n)
+		}
+	}()
 	wipe()
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{c.etcd}, DialTimeout: 5 * time.Second})
 	if err != nil {

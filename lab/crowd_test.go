@@ -35,6 +35,7 @@ type crowd struct {
 	objects  ip.Shared
 	requests atomic.Int64
 	events   atomic.Int64
+	removed  atomic.Int64 // routes
 
 	sentBefore   float64       // bytes that the store had sent when the phase began; zero: it is a new one
 	othersBefore time.Duration // and what it and the proxy had used of a processor
@@ -121,6 +122,7 @@ func (k *counter) note(subnet netip.Prefix, there bool) {
 		k.routes.Add(1)
 	case !there && *word&bit != 0:
 		k.routes.Add(-1)
+		k.crowd.removed.Add(1)
 	}
 	*word &^= bit
 	if there {
