@@ -72,9 +72,6 @@ func (t *table) reset(s Snapshot, until time.Time) {
 
 // lose makes all records ghosts that were living, at no cost for each. Those that still live must be put again then.
 func (t *table) lose(all *roster, until time.Time) {
-	if all.len() == 0 {
-		return
-	}
 	for g := range t.ghosts.all() {
 		t.fates[g.Key] = t.fate(g.Key)
 	}
@@ -286,7 +283,11 @@ func (t *table) prune(now time.Time) (lost, deleted int) {
 	if !t.next.IsZero() && !now.Before(t.next) {
 		t.next = time.Time{}
 		for key, f := range t.fates {
-			t.dropIfDue(now, key, f)
+			if now.Before(f.until) {
+				t.dueBy(f.until)
+			} else {
+				t.drop(key)
+			}
 		}
 		if t.ghosts.len() > len(t.fates) {
 			t.dropRest(now)
@@ -295,14 +296,6 @@ func (t *table) prune(now time.Time) (lost, deleted int) {
 	lost, deleted = t.lost, t.deleted
 	t.lost, t.deleted = 0, 0
 	return lost, deleted
-}
-
-func (t *table) dropIfDue(now time.Time, key string, f fate) {
-	if now.Before(f.until) {
-		t.dueBy(f.until)
-	} else {
-		t.drop(key)
-	}
 }
 
 // dropRest drops those that have no fate of their own, if their time is up.

@@ -19,10 +19,7 @@ func BenchmarkView(b *testing.B) {
 			s := subnettest.NewServer()
 			s.SetConfig([]byte(`{"Network":"10.0.0.0/8","SubnetLen":24,"Backend":{"Type":"vxlan"}}`))
 			for i := range n {
-				s.Put(subnet.Record{Identity: fmt.Sprint("peer", i), Leases: []subnet.Lease{{
-					Subnet: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 1 + byte(i>>8), byte(i), 0}), 24),
-					Attrs:  subnet.Attrs{PublicIP: netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)}), BackendType: "vxlan"},
-				}}})
+				s.Put(subnet.PeerRecord(i))
 			}
 			m := subnet.NewManager(s.Client("me"), subnet.Options{
 				Identity: "me", TTL: time.Hour, RenewMargin: time.Minute, OnLost: subnet.LostMove,
