@@ -60,8 +60,8 @@ func eighths(b *testing.B, n int64) int64 {
 	return int64(info.Totalram) * int64(info.Unit) / 8 * n
 }
 
-// live has n hosts go through a life. That may wipe the store, but not behind a proxy.
-func live(b *testing.B, proxied bool, n int, life func(c *crowd, n int, wipe func())) {
+// live has n hosts go through a life.
+func live(b *testing.B, proxied bool, n int, life func(c *crowd, n int)) {
 	ctx, cancel := context.WithTimeout(b.Context(), crowdTime)
 	defer cancel()
 	c := &crowd{b: b, ctx: ctx}
@@ -69,21 +69,18 @@ func live(b *testing.B, proxied bool, n int, life func(c *crowd, n int, wipe fun
 		cancel()
 		c.leave()
 	}()
-	wipe := crowdEtcd(b, c, proxied)
-	if proxied {
-		c.via, wipe = ", by grpc-proxy", nil
-	}
+	crowdEtcd(b, c, proxied)
 	b.ReportMetric(0, "ns/op")
-	life(c, n, wipe)
+	life(c, n)
 }
 
 // atOnce is a new cluster whose hosts all start at the same moment.
-func atOnce(c *crowd, n int, _ func()) {
+func atOnce(c *crowd, n int) {
 	c.phase("cold start at once", n, func() { c.grow(n) })
 }
 
 // inWaves is one whose hosts start in waves, and what comes then.
-func inWaves(c *crowd, n int, wipe func()) {
+func inWaves(c *crowd, n int) {
 	for range waves {
 		c.phase(fmt.Sprintf("cold start in waves of %d", n/waves), n/waves, func() { c.grow(n / waves) })
 	}
@@ -91,17 +88,20 @@ func inWaves(c *crowd, n int, wipe func()) {
 	changes := churnRate * int(churnTime/time.Second)
 	c.phase(fmt.Sprintf("churn: %d/s leave, %[1]d/s join", churnRate), 2*changes, func() { c.churn(changes) })
 	c.phase("rolling restart", restarts, c.restart)
-	if wipe != nil {
-		c.phase("wiped store", n, func() { c.relist(wipe) })
-	}
+	c.loseStore()
 }
 
 // again is a cluster of which all hosts start anew at the same moment, as after a loss of power, and that loses its store then.
-func again(c *crowd, n int, wipe func()) {
+func again(c *crowd, n int) {
 	c.enter(n)
 	c.phase("all start again at once", 0, func() { c.grow(n) })
-	if wipe != nil {
-		c.phase("wiped store", n, func() { c.relist(wipe) })
+	c.loseStore()
+}
+
+// loseStore has the crowd live through a wiped store, but not behind a proxy.
+func (c *crowd) loseStore() {
+	if c.wipe != nil {
+		c.phase("wiped store", len(c.hosts), c.relist)
 	}
 }
 
@@ -151,14 +151,14 @@ func (c *crowd) restart() {
 }
 
 // relist waits until every host has its record in a store that was wiped. No route may be taken away meanwhile.
-func (c *crowd) relist(wipe func()) {
+func (c *crowd) relist() {
 	removed := c.removed.Load()
 	defer func() {
 		if n := c.removed.Load() - removed; n > 0 {
 			c.b.Errorf("%d routes were taken away while the store was wiped and written anew", n)
 		}
 	}()
-	wipe()
+	c.wipe()
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{c.etcd}, DialTimeout: 5 * time.Second})
 	if err != nil {
 		c.b.Fatal(err)

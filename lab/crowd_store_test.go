@@ -86,7 +86,7 @@ func (s countingStore) KeepAlive(ctx context.Context, id subnet.LeaseID) (time.D
 }
 
 // crowdEtcd starts an etcd on the loopback, and a proxy before it if that is asked for.
-func crowdEtcd(b *testing.B, c *crowd, proxied bool) (wipe func()) {
+func crowdEtcd(b *testing.B, c *crowd, proxied bool) {
 	dir := b.TempDir()
 	c.etcd = "http://127.0.0.1:23790"
 	c.url = c.etcd
@@ -97,20 +97,22 @@ func crowdEtcd(b *testing.B, c *crowd, proxied bool) (wipe func()) {
 	}
 	etcd := start()
 	c.pids = []int{etcd.Process.Pid}
+	c.offerConfig()
 	if proxied {
 		c.url = "http://127.0.0.1:23792"
 		proxy := background(b, binaries.Etcd, "grpc-proxy", "start", "--endpoints", c.etcd, "--listen-addr", "127.0.0.1:23792")
 		c.pids = append(c.pids, proxy.Process.Pid)
+		c.via = ", by grpc-proxy"
+		return
 	}
-	c.offerConfig(c.etcd)
-	return func() {
+	c.wipe = func() {
 		_ = etcd.Process.Kill()
 		_ = etcd.Wait()
 		_ = os.RemoveAll(filepath.Join(dir, "data"))
 		etcd = start()
 		c.pids[0] = etcd.Process.Pid
 		c.sentBefore, c.othersBefore = 0, 0
-		c.offerConfig(c.etcd)
+		c.offerConfig()
 	}
 }
 
@@ -127,11 +129,17 @@ func background(b *testing.B, args ...string) *exec.Cmd {
 	return cmd
 }
 
-func (c *crowd) offerConfig(url string) {
-	s, err := etcdv3.New(etcdv3.Options{Endpoints: []string{url}, Prefix: "/crowd", Log: slog.New(slog.DiscardHandler)})
+// store returns a connection to a store by its URL.
+func (c *crowd) store(url string) *etcdv3.Store {
+	s, err := etcdv3.New(etcdv3.Options{Endpoints: []string{url}, Prefix: "/crowd", Log: slog.New(slog.DiscardHandler), Patience: crowdPatience})
 	if err != nil {
 		c.b.Fatal(err)
 	}
+	return s
+}
+
+func (c *crowd) offerConfig() {
+	s := c.store(c.etcd)
 	defer s.Close()
 	for c.ctx.Err() == nil {
 		if _, err := s.PutConfigIfAbsent(c.ctx, c.config()); err == nil {

@@ -15,7 +15,6 @@ import (
 	"flanneld/backend/vxlan"
 	"flanneld/ip"
 	"flanneld/subnet"
-	"flanneld/subnet/etcdv3"
 )
 
 // crowd is a cluster of many simulated hosts in this process: managers, loops and backends are the real ones, over one real
@@ -27,6 +26,7 @@ type crowd struct {
 	etcd  string // of the store, for its metrics
 	pids  []int  // of the store and the proxy
 	via   string // the proxy, for the name of a phase
+	wipe  func() // replaces the store by an empty one; nil behind a proxy
 	hosts []*member
 	next  int // number of the host that joins next
 
@@ -143,10 +143,7 @@ func (c *crowd) host(i int, k ip.Kernel) ip.Host {
 
 // enter writes the records of n hosts, as their last run left them.
 func (c *crowd) enter(n int) {
-	s, err := etcdv3.New(etcdv3.Options{Endpoints: []string{c.etcd}, Prefix: "/crowd", Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		c.b.Fatal(err)
-	}
+	s := c.store(c.etcd)
 	defer s.Close()
 	config, err := subnet.ParseConfig([]byte(c.config()))
 	if err != nil {
@@ -173,10 +170,7 @@ func (c *crowd) join(i int) *member {
 	ctx, cancel := context.WithCancel(c.ctx)
 	h := &member{number: i, kernel: &counter{crowd: c}, stop: cancel}
 	quiet := slog.New(slog.DiscardHandler)
-	store, err := etcdv3.New(etcdv3.Options{Endpoints: []string{c.url}, Prefix: "/crowd", Log: quiet, Patience: crowdPatience})
-	if err != nil {
-		c.b.Fatal(err)
-	}
+	store := c.store(c.url)
 	var b backend.Backend
 	m := subnet.NewManager(countingStore{store, c}, subnet.Options{
 		Identity: identityOf(i), Prefix: "/crowd", TTL: 24 * time.Hour, RenewMargin: time.Hour, PeerGrace: 10 * time.Minute, OnLost: subnet.LostMove,
