@@ -150,7 +150,7 @@ func (c *crowd) restart() {
 	c.complete()
 }
 
-// relist waits until every host has its record in a store that was wiped. No route may be taken away meanwhile.
+// relist waits until every host has its record in a store that was wiped, and has heard of those of all others. No route may be taken away meanwhile.
 func (c *crowd) relist() {
 	removed := c.removed.Load()
 	defer func() {
@@ -170,6 +170,13 @@ func (c *crowd) relist() {
 			break
 		}
 		time.Sleep(20 * time.Millisecond)
+	}
+	for i := 0; i < len(c.hosts) && c.ctx.Err() == nil; {
+		if c.hosts[i].manager.View().Status.Ghosts == 0 {
+			i++
+		} else {
+			time.Sleep(20 * time.Millisecond)
+		}
 	}
 	c.complete()
 }

@@ -187,13 +187,13 @@ func TestADeletedPeerLingersForAMomentAndIsGoneWithinASecond(t *testing.T) {
 		after(0)
 		want := []string{"10.5.200.0/24 192.0.2.11"}
 		s.Remove("subnets/10.5.200.0-24")
-		after(300 * time.Millisecond)
+		after(700 * time.Millisecond)
 		if got := h.peers(); !slices.Equal(got, want) {
-			t.Errorf("after 0.3 s: peers %v, want %v", got, want)
+			t.Errorf("after 0.7 s: peers %v, want %v", got, want)
 		}
-		after(400 * time.Millisecond)
+		after(200 * time.Millisecond)
 		if got := h.peers(); len(got) != 0 {
-			t.Errorf("after 0.7 s: peers %v", got)
+			t.Errorf("after 0.9 s: peers %v", got)
 		}
 		// A new owner has the subnet at once.
 		s.Put(record("x", "x", "10.5.200.0/24", "192.0.2.11"))

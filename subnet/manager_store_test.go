@@ -44,6 +44,32 @@ func TestAWipedStoreIsFilledAgainAndNoPeerIsLost(t *testing.T) {
 	})
 }
 
+// TestARecordDeletedDuringAnElectionCostsNoPacket has the record of a host deleted at every moment of the time in which members of a store
+// elect a leader, with the host cut off until just then: its peers must not have dropped it when it has its record back.
+func TestARecordDeletedDuringAnElectionCostsNoPacket(t *testing.T) {
+	for away := 200 * time.Millisecond; away <= 3*time.Second; away += 200 * time.Millisecond {
+		network(t, func(t *testing.T, s *subnettest.Server) {
+			a, b := newHost(t, s, 1).start(), newHost(t, s, 2).start()
+			after(time.Minute)
+			b.client.Cut(true)
+			after(away)
+			s.Remove(subnet.SubnetsFolder + subnet.Key([]netip.Prefix{b.subnet()}))
+			b.client.Cut(false)
+			for range 100 {
+				after(10 * time.Millisecond)
+				if len(a.peers()) == 0 {
+					t.Fatalf("away for %s: the peer was dropped", away)
+				}
+			}
+			if e, ok := recordOf(s, b.subnet()); !ok || e.Identity != "id2" {
+				t.Errorf("away for %s: record %+v", away, e)
+			}
+			a.quit()
+			b.quit()
+		})
+	}
+}
+
 func TestARestoredBackupLosesNobody(t *testing.T) {
 	network(t, func(t *testing.T, s *subnettest.Server) {
 		a := newHost(t, s, 1).start()

@@ -14,14 +14,18 @@ const (
 	firstBreak = 500 * time.Millisecond
 	// steadyAfter is how long a session must last for the next pause to count as a first one.
 	steadyAfter = 10 * time.Second
+	// electing is how long the members of a store need to elect a new leader, at most, by etcd's defaults. Hosts ask on as often as at
+	// first meanwhile: a record that is deleted just then is back while its peers still linger.
+	electing = 3 * time.Second
 )
 
 // watchWait is how long after a list the watch may take to open: a store that is replaced by another one breaks the connection,
 // and cannot come back within that time with a revision beyond the list's.
 const watchWait = 5 * time.Second
 
-// linger is how long packets still go to a peer whose record was deleted: its host, if it lives, takes it again meanwhile.
-const linger = 500 * time.Millisecond
+// linger is how long packets still go to a peer whose record was deleted: its host, if it lives, takes it again meanwhile, also one
+// whose watch has just ended. A deleted peer must be gone from all hosts within a second.
+const linger = 800 * time.Millisecond
 
 // Run keeps the lease until ctx ends, and then returns nil: the lease stays. Other ends are ErrLost
 // and ErrCloned. WaitConfig or UseConfig must have succeeded before.
@@ -35,9 +39,18 @@ func (m *Manager) Run(ctx context.Context) error {
 		if time.Since(start) > steadyAfter {
 			pause = backoff{}
 		}
-		sleep(ctx, pause.next(firstBreak, maxPause))
+		sleep(ctx, pause.next(firstBreak, m.mostPause()))
 	}
 	return nil
+}
+
+// mostPause bounds the pause before the next session.
+func (m *Manager) mostPause() time.Duration {
+	since := m.Status().StoreSince
+	if !since.IsZero() && time.Since(since) < electing {
+		return firstBreak
+	}
+	return maxPause
 }
 
 // session lasts from a list to the end of the watch that follows it. Its errors end Run.
