@@ -226,6 +226,7 @@ type proxy struct {
 	target   string
 	cut      atomic.Bool
 	delay    atomic.Int64 // nanoseconds, of each piece that etcd sends
+	answered atomic.Int64 // bytes that etcd has sent
 }
 
 // newProxy starts one in front of an address.
@@ -271,6 +272,9 @@ func (p *proxy) copy(to, from net.Conn, answers bool) {
 			return
 		}
 		if n > 0 {
+			if answers {
+				p.answered.Add(int64(n))
+			}
 			if d := time.Duration(p.delay.Load()); answers && d > 0 {
 				time.Sleep(d)
 			}

@@ -38,6 +38,9 @@ const (
 	keepaliveTime = 10 * time.Second
 	keepaliveWait = 3 * time.Second
 	maxRedial     = 1500 * time.Millisecond // a store that comes back is noticed within 5 s
+	// window is how many bytes etcd may send before they are looked at. Left to itself gRPC lets it grow to 16 MiB. What a host that is
+	// starved does not take in thereby waits in etcd, which keeps one copy of it for all.
+	window = 256 << 10
 )
 
 // Store is a subnet.Store. It is made without asking etcd for anything.
@@ -67,7 +70,7 @@ func New(o Options) (*Store, error) {
 		// Retrying is the manager's business: here a call costs what it says. Two tries, so that an
 		// expired token is renewed and a member that has just died is stepped over.
 		MaxUnaryRetries: 2, BackoffWaitBetween: 100 * time.Millisecond,
-		DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(failFast), grpc.WithConnectParams(grpc.ConnectParams{
+		DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(failFast), grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window), grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxRedial},
 			MinConnectTimeout: patience * keepaliveWait,
 		})},
