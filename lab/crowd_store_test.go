@@ -2,7 +2,6 @@ package lab_test
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -40,6 +39,8 @@ func (s countingStore) shared(e *subnet.Entry) *subnet.Entry {
 
 func (s countingStore) List(ctx context.Context) (subnet.Snapshot, error) {
 	s.crowd.requests.Add(1)
+	s.crowd.lists <- struct{}{}
+	defer func() { <-s.crowd.lists }()
 	snap, err := s.Store.List(ctx)
 	for i := range snap.Entries {
 		snap.Entries[i] = s.shared(snap.Entries[i])
@@ -118,7 +119,7 @@ func crowdEtcd(b *testing.B, c *crowd, proxied bool) {
 
 func background(b *testing.B, args ...string) *exec.Cmd {
 	cmd := exec.Command(args[0], args[1:]...) // the proxy tells of every connection: nobody listens
-	cmd.Env = append(os.Environ(), fmt.Sprintf("GOMEMLIMIT=%d", eighths(b, 2)))
+	cmd.Env = append(os.Environ(), "GOMEMLIMIT=3GiB")
 	if err := cmd.Start(); err != nil {
 		b.Fatal(err)
 	}

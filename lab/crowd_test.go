@@ -28,7 +28,8 @@ type crowd struct {
 	via   string // the proxy, for the name of a phase
 	wipe  func() // replaces the store by an empty one; nil behind a proxy
 	hosts []*member
-	next  int // number of the host that joins next
+	next  int           // number of the host that joins next
+	lists chan struct{} // those under way, which are never more than its capacity: each needs as much memory as a real host has for it
 
 	joined   sync.Map // netip.Prefix → time.Time: when the record of a subnet was written
 	records  sync.Map // recordID → *subnet.Entry: shared by all hosts
