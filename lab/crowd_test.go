@@ -45,7 +45,8 @@ type crowd struct {
 	lag map[time.Duration]int // how often news took how long, to a millisecond
 }
 
-// crowdPatience is how many times longer than a real host a simulated one waits for the store: thousands of them share two cores.
+// crowdPatience is how many times longer than a real host a simulated one waits for the store, and for peers that it has lost: thousands of
+// hosts share two cores.
 const crowdPatience = 100
 
 // config is the configuration of the network.
@@ -174,7 +175,7 @@ func (c *crowd) join(i int) *member {
 	store := c.store(c.url)
 	var b backend.Backend
 	m := subnet.NewManager(countingStore{store, c}, subnet.Options{
-		Identity: identityOf(i), Prefix: "/crowd", TTL: 24 * time.Hour, RenewMargin: time.Hour, PeerGrace: 10 * time.Minute, OnLost: subnet.LostMove,
+		Identity: identityOf(i), Prefix: "/crowd", TTL: 24 * time.Hour, RenewMargin: time.Hour, PeerGrace: crowdPatience * 10 * time.Minute, OnLost: subnet.LostMove,
 		Check: func(subnet.Config) error { return nil },
 		Attrs: func(p netip.Prefix) subnet.Attrs { return b.Attrs(p) },
 		Valid: func(l subnet.Lease) error { return b.Valid(l) },
