@@ -13,11 +13,14 @@ import (
 	"runtime/pprof"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"flanneld/lab"
 )
 
 // crowdSize is the largest simulated cluster.
@@ -31,7 +34,7 @@ const (
 	churnTime   = 10 * time.Second
 	restarts    = 50
 	waves       = 5
-	listsAtOnce = 100
+	listsAtOnce = 100           // by all hosts together
 	crowdTime   = 2 * time.Hour // of one cluster at most
 )
 
@@ -39,7 +42,6 @@ const (
 func BenchmarkScaleCluster(b *testing.B) {
 	// What is measured is the hosts, and not how often this process has to look through the memory of all.
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
-	defer debug.SetMemoryLimit(debug.SetMemoryLimit(-1))
 	fmt.Println("| hosts | phase | changes | took | requests | events heard | MiB from store | p50 | p99 | µs of a host an event | µs of store and proxy an event | bytes a pair |")
 	for _, n := range []int{100, 300, 1_000, 1_500, 2_000, 3_000, 5_000, 10_000} {
 		if n > min(*scale, *crowdSize) {
@@ -57,6 +59,7 @@ func BenchmarkScaleCluster(b *testing.B) {
 // have not heard yet, and how much is not known before.
 func shareMemory(ctx context.Context, b *testing.B) {
 	const reserve = 2 << 30
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(-1))
 	used := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
 	for ctx.Err() == nil {
 		metrics.Read(used)
@@ -89,10 +92,12 @@ func live(b *testing.B, proxied bool, n int, life func(c *crowd, n int)) {
 	ctx, cancel := context.WithTimeout(b.Context(), crowdTime)
 	defer cancel()
 	c := &crowd{b: b, ctx: ctx, lists: make(chan struct{}, listsAtOnce)}
-	go shareMemory(ctx, b)
+	var sharing sync.WaitGroup
+	sharing.Go(func() { shareMemory(ctx, b) })
 	defer func() {
 		cancel()
 		c.leave()
+		sharing.Wait()
 	}()
 	crowdEtcd(b, c, proxied)
 	b.ReportMetric(0, "ns/op")
@@ -196,11 +201,15 @@ func (c *crowd) relist() {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	for i := 0; i < len(c.hosts) && c.ctx.Err() == nil; {
-		if c.hosts[i].manager.View().Status.Ghosts == 0 {
-			i++
-		} else {
-			time.Sleep(20 * time.Millisecond)
+	for _, h := range c.hosts {
+		err := lab.Await(c.ctx, func() error {
+			if n := h.manager.View().Status.Ghosts; n > 0 {
+				return fmt.Errorf("host %d has not heard of %d others", h.number, n)
+			}
+			return nil
+		})
+		if err != nil {
+			c.b.Fatal(err)
 		}
 	}
 	c.complete()

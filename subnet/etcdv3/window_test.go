@@ -17,9 +17,12 @@ func TestAHostThatDoesNotListenIsNotSentEverything(t *testing.T) {
 	const changes, most = 300, 1 << 20
 	e := startEtcd(t, nil)
 	value := strings.Repeat("x", 64<<10)
-	for i := range changes {
-		e.put(fmt.Sprint("subnets/", i), value)
+	change := func() {
+		for i := range changes {
+			e.put(fmt.Sprint("subnets/", i), value)
+		}
 	}
+	change()
 	p := newProxy(t, e.addr)
 	s := e.store(p.url())
 	snap, err := s.List(t.Context()) // so much at once that gRPC, left to itself, would be generous from now on
@@ -39,9 +42,7 @@ func TestAHostThatDoesNotListenIsNotSentEverything(t *testing.T) {
 	}()
 	<-opened
 	before := p.answered.Load()
-	for i := range changes {
-		e.put(fmt.Sprint("subnets/", i), value)
-	}
+	change()
 	sent := int64(0)
 	for quiet := time.Now(); time.Since(quiet) < 300*time.Millisecond; time.Sleep(10 * time.Millisecond) {
 		if n := p.answered.Load() - before; n != sent {
