@@ -39,6 +39,9 @@ type Options struct {
 	Attrs func(netip.Prefix) Attrs
 	// Valid says why a lease of the right network and type cannot be that of a peer; nil: it can.
 	Valid func(Lease) error
+	// Avoid returns networks that this host is connected to otherwise, asked for when a new subnet is chosen: one that
+	// overlaps them is not taken. nil: none.
+	Avoid func() []netip.Prefix
 	// Wanted is the subnet in the subnet file, taken if it is free and may be leased.
 	Wanted []netip.Prefix
 	// State is what the last run has left, already found usable; the zero value: nothing.

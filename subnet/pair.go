@@ -17,9 +17,14 @@ import (
 func (m *Manager) choose(old Entry) ([]netip.Prefix, bool) {
 	losses := m.losses(old.Key)
 	m.mu.Lock()
-	taken, pools := m.table.taken(m.config, old.Key), m.config.Pools
+	occupied, pools := m.table.taken(m.config, old.Key), m.config.Pools
 	inUse, kept := Record{Leases: m.self}.Prefixes(), append(old.Prefixes(), m.kept...)
 	m.mu.Unlock()
+	taken := func(p netip.Prefix) bool { return slices.ContainsFunc(occupied, p.Overlaps) }
+	avoided := occupied
+	if m.o.Avoid != nil {
+		avoided = slices.Concat(occupied, m.o.Avoid())
+	}
 	var chosen []netip.Prefix
 	for _, p := range pools {
 		first := func(from []netip.Prefix, may func(netip.Prefix) bool) (netip.Prefix, bool) {
@@ -40,7 +45,7 @@ func (m *Manager) choose(old Entry) ([]netip.Prefix, bool) {
 			prefix, ok = first(m.o.Wanted, func(s netip.Prefix) bool { return p.Leases(s) && !taken(s) })
 		}
 		if !ok {
-			prefix, ok = p.Choose(m.seed, taken)
+			prefix, ok = p.Choose(m.seed, avoided)
 		}
 		if !ok {
 			m.full(p)

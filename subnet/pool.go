@@ -1,11 +1,13 @@
 package subnet
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"hash/fnv"
 	"math"
 	"net/netip"
+	"slices"
 )
 
 // Pool is the range that subnets of one family are leased from. It is comparable.
@@ -56,24 +58,72 @@ func (p Pool) At(i uint64) netip.Prefix {
 	return netip.PrefixFrom(join(hi, sum, p.Min.Is4()), p.SubnetLen)
 }
 
-// Choose returns a subnet for which taken is false, or false if there is none. It starts at a point derived from
-// seed and probes on from there, so that its cost is bounded by the length of a run of taken subnets, two hosts rarely
-// meet, and one host tends to get the same subnet again.
-func (p Pool) Choose(seed string, taken func(netip.Prefix) bool) (netip.Prefix, bool) {
+// Choose returns a subnet that overlaps none of the taken prefixes, or false if there is none. It starts at a point
+// derived from seed and goes on from there, so that two hosts rarely meet and one host tends to get the same subnet
+// again. Its cost depends on the number of taken prefixes, not on their size nor on that of the pool.
+func (p Pool) Choose(seed string, taken []netip.Prefix) (netip.Prefix, bool) {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(seed))
 	size := p.Size()
 	start := mix(h.Sum64()) % size
-	for i := range size {
-		at := start + i
-		if at >= size {
-			at -= size
+	spans := p.spans(taken)
+	at := firstFree(spans, start)
+	if at >= size {
+		at = firstFree(spans, 0)
+	}
+	if at >= size {
+		return netip.Prefix{}, false
+	}
+	return p.At(at), true
+}
+
+// span is a range of subnets by their index, both ends included.
+type span struct{ first, last uint64 }
+
+// spans returns the subnets of the pool that prefixes overlap, sorted by their first one.
+func (p Pool) spans(prefixes []netip.Prefix) []span {
+	end := lastAddr(netip.PrefixFrom(p.Max, p.SubnetLen))
+	spans := make([]span, 0, len(prefixes))
+	for _, q := range prefixes {
+		first, last := q.Masked().Addr(), lastAddr(q)
+		if first.BitLen() != p.Min.BitLen() || last.Less(p.Min) || end.Less(first) {
+			continue
 		}
-		if prefix := p.At(at); !taken(prefix) {
-			return prefix, true
+		spans = append(spans, span{p.index(first), p.index(last)})
+	}
+	slices.SortFunc(spans, func(a, b span) int { return cmp.Compare(a.first, b.first) })
+	return spans
+}
+
+// index returns the index of the subnet that an address lies in; that of the nearest one for an address outside.
+func (p Pool) index(a netip.Addr) uint64 {
+	if a.Less(p.Min) {
+		return 0
+	}
+	lowHi, lowLo := halves(p.Min)
+	hi, lo := halves(a)
+	diffHi := hi - lowHi
+	if lo < lowLo {
+		diffHi--
+	}
+	hi, lo = shiftRight(diffHi, lo-lowLo, p.hostBits())
+	if most := p.Size() - 1; hi != 0 || lo > most {
+		return most
+	}
+	return lo
+}
+
+// firstFree returns the lowest index, not below at, that lies in none of the spans.
+func firstFree(spans []span, at uint64) uint64 {
+	for _, s := range spans {
+		if s.first > at {
+			break
+		}
+		if s.last >= at {
+			at = s.last + 1
 		}
 	}
-	return netip.Prefix{}, false
+	return at
 }
 
 // mix is the finalizer of SplitMix64: FNV alone leaves the low bits of similar seeds correlated.

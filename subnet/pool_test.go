@@ -2,13 +2,13 @@ package subnet_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"flanneld/subnet"
 )
-
-func never(netip.Prefix) bool { return false }
 
 func TestPoolCountsAndIndexesItsSubnets(t *testing.T) {
 	for _, tt := range []struct {
@@ -64,19 +64,85 @@ func TestPoolHoldsOnlyItsOwnSubnets(t *testing.T) {
 	}
 }
 
+// allBut returns the subnets of a pool without one.
+func allBut(p subnet.Pool, one netip.Prefix) (out []netip.Prefix) {
+	for i := range p.Size() {
+		if s := p.At(i); s != one {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
 func TestChooseIsStableForOneSeedAndFindsTheLastFreeSubnet(t *testing.T) {
 	p := pool("10.5.0.0/16", 24, "10.5.1.0", "10.5.255.0")
-	first, ok := p.Choose("host", never)
-	if again, _ := p.Choose("host", never); !ok || again != first {
+	first, ok := p.Choose("host", nil)
+	if again, _ := p.Choose("host", nil); !ok || again != first {
 		t.Fatalf("got %s, then %s", first, again)
 	}
-	last := netip.MustParsePrefix("10.5.77.0/24")
-	got, ok := p.Choose("host", func(s netip.Prefix) bool { return s != last })
-	if !ok || got != last {
-		t.Errorf("got %s %t, want %s", got, ok, last)
+	for i := range p.Size() {
+		last := p.At(i)
+		if got, ok := p.Choose("host", allBut(p, last)); !ok || got != last {
+			t.Errorf("got %s %t, want %s", got, ok, last)
+		}
 	}
-	if got, ok := p.Choose("host", func(netip.Prefix) bool { return true }); ok {
+	if got, ok := p.Choose("host", allBut(p, netip.Prefix{})); ok {
 		t.Errorf("got %s from a full pool", got)
+	}
+}
+
+// TestChooseIsWhatAWalkOverThePoolFinds compares with the subnet that a walk from the same point finds first.
+func TestChooseIsWhatAWalkOverThePoolFinds(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	p := pool("10.5.0.0/22", 28, "10.5.0.32", "10.5.3.208")
+	for range 2000 {
+		var taken []netip.Prefix
+		for range rng.IntN(40) {
+			a := netip.AddrFrom4([4]byte{10, 5, byte(rng.IntN(5)), byte(rng.IntN(256))})
+			taken = append(taken, netip.PrefixFrom(a, 24+rng.IntN(9)).Masked())
+		}
+		taken = append(taken, netip.MustParsePrefix("fd00::/8"))
+		free := func(s netip.Prefix) bool { return !slices.ContainsFunc(taken, s.Overlaps) }
+		start, _ := p.Choose("host", nil)
+		var want netip.Prefix
+		for i := range 2 * p.Size() {
+			s := p.At(i % p.Size())
+			if !want.IsValid() && (i >= p.Size() || !s.Addr().Less(start.Addr())) && free(s) {
+				want = s
+			}
+		}
+		if got, ok := p.Choose("host", taken); got != want || ok != want.IsValid() {
+			t.Fatalf("got %s %t, want %s, taken %v", got, ok, want, taken)
+		}
+	}
+}
+
+// TestChooseDoesNotWalkOverALargePool takes nearly all of pools with more subnets than anybody can count.
+func TestChooseDoesNotWalkOverALargePool(t *testing.T) {
+	for _, tt := range []struct {
+		pool  subnet.Pool
+		taken []string
+		want  string
+	}{
+		{pool("fd00::/16", 64, "fd00:0:0:1::", "fd00:ffff:ffff:ffff::"), []string{"fd00::/17", "fd00:8000::/18", "fd00:c000::/19", "fd00:e000::/19"}, ""},
+		{pool("fd00::/16", 64, "fd00:0:0:1::", "fd00:ffff:ffff:ffff::"), []string{"fd00::/17", "fd00:8000::/18", "fd00:c000::/19", "fd00:e000::/20"}, "fd00:f000::/20"},
+		{pool("fd00::/8", 120, "fd00::100", "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ff00"), []string{"fd00::/9", "fd80::/9"}, ""},
+		{pool("::/0", 126, "::4", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffc"), []string{"::/64"}, "::/0"},
+	} {
+		var taken []netip.Prefix
+		for _, text := range tt.taken {
+			taken = append(taken, netip.MustParsePrefix(text))
+		}
+		for i := range 100 {
+			switch got, ok := tt.pool.Choose(fmt.Sprint("host", i), taken); {
+			case ok != (tt.want != ""):
+				t.Errorf("%s without %v: got %s %t", tt.pool, taken, got, ok)
+			case ok && (!netip.MustParsePrefix(tt.want).Contains(got.Addr()) || slices.ContainsFunc(taken, got.Overlaps)):
+				t.Errorf("%s without %v: got %s, want one of %s", tt.pool, taken, got, tt.want)
+			}
+		}
 	}
 }
 
@@ -85,7 +151,7 @@ func TestChooseSpreadsHostsOverThePool(t *testing.T) {
 	seen := map[netip.Prefix]bool{}
 	const hosts = 1000
 	for i := range hosts {
-		s, _ := p.Choose(fmt.Sprint("host", i), never)
+		s, _ := p.Choose(fmt.Sprint("host", i), nil)
 		seen[s] = true
 	}
 	// 1,000 of 65,535: the birthday problem leaves about 7.5 collisions.
@@ -96,11 +162,8 @@ func TestChooseSpreadsHostsOverThePool(t *testing.T) {
 
 func BenchmarkChooseFromANearlyFullPool(b *testing.B) {
 	p := pool("10.0.0.0/8", 24, "10.0.1.0", "10.255.255.0")
-	taken := map[netip.Prefix]bool{}
-	for i := range p.Size() - 1 {
-		taken[p.At(i)] = true
-	}
+	taken := allBut(p, p.At(p.Size()-1))
 	for b.Loop() {
-		p.Choose("host", func(s netip.Prefix) bool { return taken[s] })
+		p.Choose("host", taken)
 	}
 }

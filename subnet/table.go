@@ -314,21 +314,13 @@ func (t *table) dropRest(now time.Time) {
 // sorted returns all records, and behind them the ghosts, each in the order of their age and key.
 func (t *table) sorted() []*Entry { return slices.Concat(t.living.byAge(), t.ghosts.byAge()) }
 
-// taken returns a function that tells whether a subnet may not be leased: some record, however bad, or a ghost covers
-// it. Records of the right length cost one look-up, the few others are compared one by one. One that covers the whole network cannot
-// be meant: the hosts of flannel that have no IPv4 all write 0.0.0.0-0.
-// The record at the key except does not count.
-func (t *table) taken(c Config, except string) func(netip.Prefix) bool {
-	exact := make(map[netip.Prefix]bool, t.living.len())
-	var odd []netip.Prefix
+// taken returns the subnets that may not be leased: those of all records, however bad, and of the ghosts, but not of the record at the
+// key except. One that covers the whole network cannot be meant: the hosts of flannel that have no IPv4 all write 0.0.0.0-0.
+func (t *table) taken(c Config, except string) (out []netip.Prefix) {
 	add := func(prefixes []netip.Prefix) {
 		for _, p := range prefixes {
-			switch pool, ok := c.Pool(p); {
-			case !ok || p.Bits() <= pool.Network.Bits():
-			case pool.Holds(p):
-				exact[p] = true
-			default:
-				odd = append(odd, p)
+			if pool, ok := c.Pool(p); ok && p.Bits() > pool.Network.Bits() {
+				out = append(out, p)
 			}
 		}
 	}
@@ -344,7 +336,7 @@ func (t *table) taken(c Config, except string) func(netip.Prefix) bool {
 			add(prefixes)
 		}
 	}
-	return func(p netip.Prefix) bool { return exact[p] || slices.ContainsFunc(odd, p.Overlaps) }
+	return out
 }
 
 // counts returns how many leases and reservations the pool's network holds.
