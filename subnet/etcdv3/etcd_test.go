@@ -250,8 +250,12 @@ func (p *proxy) serve() {
 		if err != nil {
 			return
 		}
+		if p.cut.Load() {
+			_ = in.Close()
+			continue
+		}
 		out, err := net.Dial("tcp", p.target)
-		if p.cut.Load() || err != nil {
+		if err != nil {
 			_ = in.Close()
 			continue
 		}
