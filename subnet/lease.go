@@ -2,6 +2,7 @@ package subnet
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -30,6 +31,19 @@ type Attrs struct {
 
 func (l Lease) String() string {
 	return fmt.Sprintf("%s at %s (%s)", l.Subnet, l.PublicIP, l.BackendType)
+}
+
+// CheckPublicIP says why no host of the subnet p can be reached at an address; nil: it can.
+func CheckPublicIP(a netip.Addr, p netip.Prefix) error {
+	switch {
+	case a.Is4() != p.Addr().Is4() || a.Is4In6() || a.Zone() != "":
+		return fmt.Errorf("not of the family of the subnet %s", p)
+	case a.IsUnspecified(), a.IsLoopback(), a.IsMulticast(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return errors.New("not the address of a host")
+	case p.Addr().Is4() && p.Addr().IsUnspecified(), p.Addr().IsMulticast(), p.Addr().IsLoopback():
+		return fmt.Errorf("the subnet %s cannot be leased", p)
+	}
+	return nil
 }
 
 // Record is all that one host publishes under one key of the store.

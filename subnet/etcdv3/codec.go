@@ -3,7 +3,6 @@ package etcdv3
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -101,7 +100,7 @@ func (v value) lease(p netip.Prefix) (subnet.Lease, error) {
 	if err != nil {
 		return subnet.Lease{}, fmt.Errorf("%s is %.80q, want an address", name, text)
 	}
-	if err := checkPublic(a, p); err != nil {
+	if err := subnet.CheckPublicIP(a, p); err != nil {
 		return subnet.Lease{}, fmt.Errorf("%s %s: %w", name, a, err)
 	}
 	l.PublicIP = a
@@ -110,7 +109,7 @@ func (v value) lease(p netip.Prefix) (subnet.Lease, error) {
 	if !p.Addr().Is4() {
 		other = v.UnderlayV6
 	}
-	if u, err := netip.ParseAddr(other); err == nil && checkPublic(u, p) == nil {
+	if u, err := netip.ParseAddr(other); err == nil && subnet.CheckPublicIP(u, p) == nil {
 		l.Underlay = u
 	}
 	if len(data) > 0 && string(data) != "null" {
@@ -129,19 +128,6 @@ func textOf(a netip.Addr) string {
 		return ""
 	}
 	return a.String()
-}
-
-// checkPublic says why no host can be reached at an address.
-func checkPublic(a netip.Addr, p netip.Prefix) error {
-	switch {
-	case a.Is4() != p.Addr().Is4() || a.Is4In6() || a.Zone() != "":
-		return fmt.Errorf("not of the family of the subnet %s", p)
-	case a.IsUnspecified(), a.IsLoopback(), a.IsMulticast(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
-		return errors.New("not the address of a host")
-	case p.Addr().Is4() && p.Addr().IsUnspecified(), p.Addr().IsMulticast(), p.Addr().IsLoopback():
-		return fmt.Errorf("the subnet %s cannot be leased", p)
-	}
-	return nil
 }
 
 // printable makes a name that somebody else wrote fit for a log line.
