@@ -232,7 +232,13 @@ type proxy struct {
 // newProxy starts one in front of an address.
 func newProxy(t *testing.T, target string) *proxy {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	return newProxyOn(t, "127.0.0.1:0", target)
+}
+
+// newProxyOn is newProxy that listens on an address.
+func newProxyOn(t *testing.T, listen, target string) *proxy {
+	t.Helper()
+	l, err := net.Listen("tcp", listen)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,9 @@ import (
 // configName is the key of the network configuration below the prefix.
 const configName = "config"
 
+// pageSize is how many keys are listed with one request.
+const pageSize = 1000
+
 // listTries bounds how often a list starts anew because its revision was compacted meanwhile.
 const listTries = 3
 

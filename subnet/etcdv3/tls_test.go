@@ -45,7 +45,9 @@ func (a *authority) issue(c *x509.Certificate) (*x509.Certificate, *ecdsa.Privat
 		a.t.Fatal(err)
 	}
 	c.SerialNumber = big.NewInt(time.Now().UnixNano())
-	c.NotBefore, c.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	if c.NotBefore = time.Now().Add(-time.Hour); c.NotAfter.IsZero() {
+		c.NotAfter = time.Now().Add(time.Hour)
+	}
 	parent, signer := a.cert, a.key
 	if parent == nil {
 		parent, signer = c, key
@@ -64,10 +66,17 @@ func (a *authority) issue(c *x509.Certificate) (*x509.Certificate, *ecdsa.Privat
 // write puts a certificate for this machine, its key and the authority's certificate into a folder.
 func (a *authority) write(dir, name string) {
 	a.t.Helper()
-	cert, key := a.issue(&x509.Certificate{
-		Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	})
+	a.writeFor(dir, name, x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}})
+}
+
+// writeFor is write with the addresses, names and times of the given certificate.
+func (a *authority) writeFor(dir, name string, c x509.Certificate) {
+	a.t.Helper()
+	c.Subject, c.KeyUsage = pkix.Name{CommonName: name}, x509.KeyUsageDigitalSignature
+	if c.ExtKeyUsage == nil {
+		c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
+	}
+	cert, key := a.issue(&c)
 	der, err := x509.MarshalECPrivateKey(key)
 	if err != nil {
 		a.t.Fatal(err)
@@ -130,5 +139,78 @@ func TestAStoreOfAnotherAuthorityIsRefusedAndNamed(t *testing.T) {
 	})
 	if _, err := s.List(t.Context()); err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("got %v, want an error that names the certificate", err)
+	}
+}
+
+// The certificate of etcd must be for the host of the endpoint. etcd reads its files for each connection, so that one
+// member shows all of them.
+func TestTheCertificateOfEtcdMustBeForTheHostOfTheEndpoint(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	ca, other := newAuthority(t, "authority"), newAuthority(t, "authority") // of the same name
+	ca.write(dir, "server")
+	ca.write(dir, "client")
+	e := startEtcd(t, withTLS(dir))
+	_, port, _ := net.SplitHostPort(e.addr)
+	newProxyOn(t, "[::1]:"+port, e.addr)
+	v4, v6, elsewhere := net.IPv4(127, 0, 0, 1), net.IPv6loopback, net.IPv4(192, 0, 2, 1)
+	tests := []struct {
+		name   string
+		host   string // of the endpoint
+		by     *authority
+		cert   x509.Certificate
+		reason string // empty: it is accepted
+	}{
+		{"an IPv4 address", "127.0.0.1", ca, x509.Certificate{IPAddresses: []net.IP{v4}}, ""},
+		{"an IPv6 address", "[::1]", ca, x509.Certificate{IPAddresses: []net.IP{v6}}, ""},
+		{"a name", "localhost", ca, x509.Certificate{DNSNames: []string{"localhost"}}, ""},
+		{"one of several", "[::1]", ca, x509.Certificate{IPAddresses: []net.IP{elsewhere, v4, v6}, DNSNames: []string{"etcd"}}, ""},
+		{"the IPv4 address of another host", "127.0.0.1", ca, x509.Certificate{IPAddresses: []net.IP{elsewhere}}, "not 127.0.0.1"},
+		{"the IPv6 address of another host", "[::1]", ca, x509.Certificate{IPAddresses: []net.IP{net.ParseIP("2001:db8::1")}}, "not ::1"},
+		{"another name", "localhost", ca, x509.Certificate{DNSNames: []string{"etcd.example"}}, "not localhost"},
+		{"a name for an address", "127.0.0.1", ca, x509.Certificate{DNSNames: []string{"localhost", "127.0.0.1"}}, "IP SAN"},
+		{"an address for a name", "localhost", ca, x509.Certificate{IPAddresses: []net.IP{v4, v6}}, "not valid for any names"},
+		{"nothing", "127.0.0.1", ca, x509.Certificate{}, "IP SAN"},
+		{"a time that is over", "127.0.0.1", ca, x509.Certificate{IPAddresses: []net.IP{v4}, NotAfter: time.Now().Add(-time.Minute)}, "expired"},
+		{"another authority", "127.0.0.1", other, x509.Certificate{IPAddresses: []net.IP{v4}}, "unknown authority"},
+		{"a client", "127.0.0.1", ca, x509.Certificate{IPAddresses: []net.IP{v4}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}, "key usage"},
+	}
+	file := func(name string) string { return filepath.Join(dir, name) }
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.by.writeFor(dir, "server", tt.cert)
+			ca.write(dir, "client") // it has written the authority's certificate, too
+			s := newStore(t, etcdv3.Options{
+				Endpoints: []string{"https://" + tt.host + ":" + port}, CAFile: file("ca.crt"), CertFile: file("client.crt"), KeyFile: file("client.key"),
+			})
+			_, err := s.List(t.Context())
+			switch {
+			case tt.reason == "" && err != nil:
+				t.Errorf("refused: %v", err)
+			case tt.reason != "" && (err == nil || !strings.Contains(err.Error(), tt.reason)):
+				t.Errorf("got %v, want an error with %q", err, tt.reason)
+			}
+		})
+	}
+}
+
+func TestEachEndpointIsSpokenToAsItsURLSays(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	ca := newAuthority(t, "authority")
+	ca.write(dir, "server")
+	ca.write(dir, "client")
+	plain, encrypted := startEtcd(t, nil), startEtcd(t, withTLS(dir))
+	file := func(name string) string { return filepath.Join(dir, name) }
+	dead := freeAddr(t)
+	for _, endpoints := range [][]string{
+		{"http://" + plain.addr, "https://" + dead}, {"https://" + dead, "http://" + plain.addr},
+		{"http://" + dead, "https://" + encrypted.addr}, {"https://" + encrypted.addr, "http://" + dead}, {encrypted.addr},
+	} {
+		s := newStore(t, etcdv3.Options{Endpoints: endpoints, CAFile: file("ca.crt"), CertFile: file("client.crt"), KeyFile: file("client.key")})
+		until(t, "it answers", noticed, func() bool {
+			_, err := s.List(t.Context())
+			return err == nil
+		})
 	}
 }
