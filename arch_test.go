@@ -8,6 +8,7 @@ import (
 	"go/token"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"slices"
@@ -27,10 +28,13 @@ type rule struct {
 
 // rules is the table of docs/architecture.md. The longest folder that fits counts.
 var rules = map[string]rule{
-	"":                  {},
-	"api":               {},
-	"cmd/flanneld":      {all: true},
-	"cmd/flannelctl":    {all: true},
+	"":             {},
+	"api":          {},
+	"cmd/flanneld": {all: true},
+	"cmd/flannelctl": {
+		ours:   []string{"api", "backend/alloc", "backend/hostgw", "backend/udp", "backend/vxlan", "ip", "ip/masq", "probe", "subnet", "subnet/etcdv3"},
+		others: []string{"github.com/spf13/", "sigs.k8s.io/yaml"},
+	},
 	"probe":             {others: []string{"golang.org/x/time/rate"}},
 	"sorted":            {},
 	"subnet":            {ours: []string{"sorted"}},
@@ -173,6 +177,25 @@ func (r rule) refuses(folder, name string) string {
 		return "not in the table of packages"
 	}
 	return ""
+}
+
+// flannelctl is installed on every host and must start at once: it links what it calls, not the daemon.
+func TestFlannelctlLinksNeitherTheDaemonNorTheEtcdServer(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "./cmd/flannelctl").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	deps := strings.Fields(string(out))
+	if len(deps) >= 400 {
+		t.Errorf("flannelctl links %d packages, want fewer than 400", len(deps))
+	}
+	for _, p := range deps {
+		for _, never := range []string{"flanneld/lab", "flanneld/cmd/flanneld", "flanneld/subnet/etcdv3/member", "go.etcd.io/etcd/server", "go.etcd.io/bbolt"} {
+			if p == never || strings.HasPrefix(p, never+"/") {
+				t.Errorf("flannelctl links %s", p)
+			}
+		}
+	}
 }
 
 func TestSystemCallsOfTheNetworkStayAtTheEdge(t *testing.T) {

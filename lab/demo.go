@@ -31,6 +31,9 @@ func Demo(ctx context.Context, o DemoOptions) error {
 	if o.Hosts == 0 {
 		o.Hosts = 3
 	}
+	if o.Hosts < 2 {
+		return fmt.Errorf("%d hosts have nobody to talk to: want at least 2", o.Hosts)
+	}
 	l, err := New(Options{Binaries: Binaries{Flanneld: o.Flanneld}})
 	if err != nil {
 		return err

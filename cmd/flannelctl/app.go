@@ -20,39 +20,55 @@ import (
 type app struct {
 	subnetFile string
 	stateDir   string
+	confDir    string
 	json       bool
 	output     string // table, json or yaml
 
 	// How to reach the store if the daemon does not say.
 	store     api.Store
-	storeSet  bool // a flag says how to reach it
-	endpoints []string
+	storeSet  bool   // a flag says how to reach it
+	storeFrom string // what else says so
+	endpoints string
 
 	out   io.Writer
 	flagS *pflag.FlagSet
 }
 
-func newApp() *app { return &app{out: os.Stdout} }
+func newApp(out io.Writer) *app { return &app{out: out} }
 
-// env is the value of flanneld's environment variable for a flag, or the default.
-func env(flagName, otherwise string) string {
-	return cmp.Or(os.Getenv("FLANNELD_"+strings.ToUpper(strings.ReplaceAll(flagName, "-", "_"))), otherwise)
+// envPrefix is what the daemon's variables begin with.
+const envPrefix = "FLANNELD_"
+
+func envName(flag string) string {
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// inherited are the flags that the daemon has too. A flag that is not given has the daemon's value: from its variables, else from its
+// environment file.
+func (a *app) inherited() map[string]*string {
+	return map[string]*string{
+		"subnet-file": &a.subnetFile, "state-dir": &a.stateDir, "etcd-endpoints": &a.endpoints, "etcd-prefix": &a.store.Prefix,
+		"etcd-cafile": &a.store.CAFile, "etcd-certfile": &a.store.CertFile, "etcd-keyfile": &a.store.KeyFile, "etcd-username": &a.store.Username,
+		"etcd-password": &a.store.Password, // has no flag here: others can read a command line
+	}
 }
 
 func (a *app) flags(fs *pflag.FlagSet) {
 	a.flagS = fs
-	fs.StringVar(&a.subnetFile, "subnet-file", env("subnet-file", "/run/flannel/subnet.env"), "which network: the daemon's -subnet-file")
-	fs.StringVar(&a.stateDir, "state-dir", env("state-dir", "/var/lib/flannel"), "the daemon's -state-dir, used while it does not run")
+	fs.StringVar(&a.subnetFile, "subnet-file", usualSubnetFile, "`file` of the network's daemon: its -subnet-file")
+	fs.StringVar(&a.stateDir, "state-dir", "/var/lib/flannel", "`folder` of the daemon's state: its -state-dir; used while no daemon runs")
+	fs.StringVar(&a.confDir, "config-dir", "/etc/flannel", "`folder` of the daemon's environment files; used while no daemon runs")
 	fs.BoolVar(&a.json, "json", false, "print JSON, the same as -o json")
-	fs.StringVarP(&a.output, "output", "o", "table", "table, json or yaml")
-	fs.StringSliceVar(&a.endpoints, "etcd-endpoints", strings.Split(env("etcd-endpoints", "http://127.0.0.1:4001,http://127.0.0.1:2379"), ","), "etcd, used while the daemon does not run")
-	fs.StringVar(&a.store.Prefix, "etcd-prefix", env("etcd-prefix", "/coreos.com/network"), "key of the network in etcd")
-	fs.StringVar(&a.store.CAFile, "etcd-cafile", env("etcd-cafile", ""), "certificates that sign etcd's")
-	fs.StringVar(&a.store.CertFile, "etcd-certfile", env("etcd-certfile", ""), "client certificate for etcd")
-	fs.StringVar(&a.store.KeyFile, "etcd-keyfile", env("etcd-keyfile", ""), "key of the client certificate")
-	fs.StringVar(&a.store.Username, "etcd-username", "", "user of etcd (default $FLANNELD_ETCD_USERNAME)")
+	fs.StringVarP(&a.output, "output", "o", "table", "output `format`: table, json or yaml")
+	fs.StringVar(&a.endpoints, "etcd-endpoints", "http://127.0.0.1:4001,http://127.0.0.1:2379", "comma-separated `URLs` of etcd; used while no daemon runs")
+	fs.StringVar(&a.store.Prefix, "etcd-prefix", usualNetwork, "`key` of the network in etcd")
+	fs.StringVar(&a.store.CAFile, "etcd-cafile", "", "`file` with the certificates of etcd's authority")
+	fs.StringVar(&a.store.CertFile, "etcd-certfile", "", "`file` with the client certificate for etcd")
+	fs.StringVar(&a.store.KeyFile, "etcd-keyfile", "", "`file` with the key of the client certificate")
+	fs.StringVar(&a.store.Username, "etcd-username", "", "etcd `user`; the password is taken from $FLANNELD_ETCD_PASSWORD")
 }
 
+// check completes the flags and refuses those that make no sense.
 func (a *app) check() error {
 	if a.json {
 		a.output = "json"
@@ -63,10 +79,34 @@ func (a *app) check() error {
 		return usageError{fmt.Errorf("-o is %q, want table, json or yaml", a.output)}
 	}
 	a.flagS.VisitAll(func(f *pflag.Flag) { a.storeSet = a.storeSet || f.Changed && strings.HasPrefix(f.Name, "etcd-") })
-	a.store.Endpoints = a.endpoints
-	a.store.Username = cmp.Or(a.store.Username, os.Getenv("FLANNELD_ETCD_USERNAME"))
-	a.store.Password = os.Getenv("FLANNELD_ETCD_PASSWORD")
+	a.inherit()
+	if a.subnetFile == "" {
+		return usageError{errors.New("--subnet-file is empty, want a path such as " + usualSubnetFile)}
+	}
+	a.store.Endpoints = splitComma(a.endpoints)
 	return nil
+}
+
+// inherit gives flags that were not given the daemon's values.
+func (a *app) inherit() {
+	given := func(name string) bool { f := a.flagS.Lookup(name); return f != nil && f.Changed }
+	file := os.Getenv(envName("subnet-file"))
+	if given("subnet-file") {
+		file = a.subnetFile
+	}
+	conf, path := readConf(a.confDir, file)
+	a.storeFrom = "the defaults of flannelctl"
+	if path != "" {
+		a.storeFrom = path
+	}
+	for name, value := range a.inherited() {
+		if v := cmp.Or(os.Getenv(envName(name)), conf[name]); v != "" && !given(name) {
+			*value = v
+		}
+	}
+	if os.Getenv(envName("etcd-endpoints")) != "" {
+		a.storeFrom = "$" + envName("etcd-endpoints")
+	}
 }
 
 // daemon returns the client of the daemon.
@@ -88,6 +128,7 @@ func (a *app) access(ctx context.Context) (api.Store, error) {
 	if errors.Is(err, api.ErrNoDaemon) {
 		return a.store, nil
 	}
+	a.storeFrom = "the daemon"
 	return s, err
 }
 

@@ -33,7 +33,7 @@ func newBundle(a *app) *cobra.Command {
 		Long: `Writes a tar.gz with the status, peers, leases, events, the diagnosis and the state of the kernel. User names
 and passwords are left out: what the store's access is made of is never asked for, and words that look like secrets are
 cut out of the rest. Addresses and host names stay: read it before you pass it on.`,
-		Args: arguments(cobra.NoArgs),
+		Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.bundle(cmd.Context(), file) },
 	}
 	c.Flags().StringVarP(&file, "file", "f", "", "archive to write, mode 0600 (default flannel-DATE-TIME.tar.gz)")
@@ -73,8 +73,8 @@ func (a *app) bundleFiles(ctx context.Context) map[string][]byte {
 	text, err := json.MarshalIndent(findings, "", "  ")
 	out["doctor.json"] = orError(text, err)
 	var table bytes.Buffer
-	writeFindings(&table, findings)
-	out["doctor.txt"] = table.Bytes()
+	err = writePage(&table, func(w page) { writeFindings(w, findings) })
+	out["doctor.txt"] = orError(table.Bytes(), err)
 	out["version.txt"] = []byte("flannelctl " + version + "\n")
 	if text, err := os.ReadFile(a.subnetFile); !errors.Is(err, os.ErrNotExist) {
 		out["subnet.env"] = orError(text, err)

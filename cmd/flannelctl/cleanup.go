@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -37,7 +36,7 @@ func newCleanup(a *app) *cobra.Command {
 		Long: `Removes everything that a flanneld which no longer runs has left on this host: its device, routes, firewall
 table, subnet file, socket and state. With --flannel also what a former flannel has left. The data of an embedded etcd
 are kept unless --store-data is given. A lease that the host still has in the store is not given back: drain does that.`,
-		Args: arguments(cobra.NoArgs),
+		Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.run(cmd.Context()) },
 	}
 	cmd.Flags().BoolVar(&c.dryRun, "dry-run", false, "say what would be removed, remove nothing")
@@ -60,12 +59,12 @@ func (c *cleanup) run(ctx context.Context) error {
 		return err
 	}
 	err = errors.Join(c.objects(scope), c.firewall(ctx), c.files())
-	return errors.Join(c.print(c.done, func(w io.Writer) {
+	return errors.Join(c.print(c.done, func(w page) {
 		for _, line := range c.done {
-			fmt.Fprintln(w, line)
+			w.line("%s", line)
 		}
 		if len(c.done) == 0 {
-			fmt.Fprintln(w, "nothing to remove")
+			w.line("nothing to remove")
 		}
 	}), err)
 }
@@ -73,8 +72,11 @@ func (c *cleanup) run(ctx context.Context) error {
 // stopped says that a daemon still runs, by its socket and by its lock.
 func (c *cleanup) stopped(ctx context.Context) error {
 	_, err := ask[api.Ready](ctx, c.app, api.PathReady)
-	if err == nil {
+	switch {
+	case err == nil:
 		return errors.New("flanneld runs: \"flannelctl drain\" gives its lease back; then stop it (systemctl stop flanneld)")
+	case !errors.Is(err, api.ErrNoDaemon):
+		return fmt.Errorf("find out whether flanneld runs: %w", err)
 	}
 	if c.dryRun {
 		return nil

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -54,7 +53,7 @@ func newDoctor(a *app) *cobra.Command {
 		Use: "doctor", Short: "Find what is wrong, with evidence and the command that repairs it",
 		Long: `Makes every check and prints its result, the evidence and the command that repairs it. Works without a
 running daemon, from its state and from the store. Exit code 3 if a check failed; warnings alone give 0.`,
-		Args: arguments(cobra.NoArgs),
+		Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			findings := diagnose(cmd.Context(), a)
 			if fix {
@@ -62,7 +61,7 @@ running daemon, from its state and from the store. Exit code 3 if a check failed
 					findings[i].Fixed = repair(cmd.Context(), findings[i])
 				}
 			}
-			if err := a.print(findings, func(w io.Writer) { writeFindings(w, findings) }); err != nil {
+			if err := a.print(findings, func(w page) { writeFindings(w, findings) }); err != nil {
 				return err
 			}
 			if slices.ContainsFunc(findings, func(f finding) bool { return f.Result == failure && f.Fixed != "done" }) {
@@ -111,19 +110,19 @@ func (f finding) safe(commands ...string) finding {
 	return f
 }
 
-func writeFindings(w io.Writer, findings []finding) {
+func writeFindings(w page, findings []finding) {
 	counts := map[verdict]int{}
 	for _, f := range findings {
 		counts[f.Result]++
-		row(w, strings.ToUpper(string(f.Result)), f.Check, f.Evidence)
+		w.row(strings.ToUpper(string(f.Result)), f.Check, f.Evidence)
 		if f.Fix != "" {
-			fmt.Fprintf(w, "\t\t→ %s\n", f.Fix)
+			w.below(2, "→ "+f.Fix)
 		}
 		if f.Fixed != "" {
-			fmt.Fprintf(w, "\t\tfix: %s\n", f.Fixed)
+			w.below(2, "fix: "+f.Fixed)
 		}
 	}
-	fmt.Fprintf(w, "%d ok, %d warnings, %d failures, %d skipped\n", counts[good], counts[warning], counts[failure], counts[skipped])
+	w.line("%d ok, %d warnings, %d failures, %d skipped", counts[good], counts[warning], counts[failure], counts[skipped])
 }
 
 func pass(format string, args ...any) finding {

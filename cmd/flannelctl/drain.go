@@ -1,9 +1,6 @@
 package main
 
 import (
-	"fmt"
-	"io"
-
 	"github.com/spf13/cobra"
 
 	"flanneld/api"
@@ -16,20 +13,20 @@ func newDrain(a *app) *cobra.Command {
 subnet file. Pods of this host lose the network: move them first. The daemon goes on running and does nothing, also
 when the service manager would restart it; restarting it joins again, with another subnet if this one is taken.
 A reservation stays in the store.`,
-		Args: arguments(cobra.NoArgs),
+		Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var d api.Drained
 			if err := a.daemon().Post(cmd.Context(), api.PathDrain, nil, &d); err != nil {
 				return err
 			}
-			return a.print(d, func(w io.Writer) {
+			return a.print(d, func(w page) {
 				if len(d.Subnets) > 0 {
-					fmt.Fprintln(w, "given back:", list(d.Subnets))
+					w.line("given back: %s", list(d.Subnets))
 				}
 				for _, o := range d.Removed {
-					fmt.Fprintln(w, "removed:", o)
+					w.line("removed: %s", o)
 				}
-				fmt.Fprintln(w, "drained: restart flanneld to join again, or stop it and run \"flannelctl cleanup\"")
+				w.line("drained: restart flanneld to join again, or stop it and run \"flannelctl cleanup\"")
 			})
 		},
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"slices"
 	"strings"
@@ -18,12 +17,12 @@ import (
 )
 
 func newLeases(a *app) *cobra.Command {
-	c := &cobra.Command{Use: "leases", Short: "List, watch, reserve and release the subnets of all hosts", Args: arguments(cobra.NoArgs)}
+	c := &cobra.Command{Use: "leases", Short: "List, watch, reserve and release the subnets of all hosts", Args: arguments(0)}
 	c.RunE = func(cmd *cobra.Command, _ []string) error { return a.listLeases(cmd.Context()) }
 	c.AddCommand(
-		&cobra.Command{Use: "list", Short: "All records of the network", Args: arguments(cobra.NoArgs), RunE: c.RunE},
+		&cobra.Command{Use: "list", Short: "All records of the network", Args: arguments(0), RunE: c.RunE},
 		&cobra.Command{
-			Use: "watch", Short: "Print every change until interrupted", Args: arguments(cobra.NoArgs),
+			Use: "watch", Short: "Print every change until interrupted", Args: arguments(0),
 			RunE: func(cmd *cobra.Command, _ []string) error { return a.watchLeases(cmd.Context()) },
 		},
 		newReserve(a), newRelease(a), newHistory(a),
@@ -40,10 +39,10 @@ func (a *app) listLeases(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return a.print(leases, func(w io.Writer) {
-		row(w, "SUBNET", "ADDRESS", "HOST", "BACKEND", "KIND", "SINCE REVISION", "REMARK")
+	return a.print(leases, func(w page) {
+		w.row("SUBNET", "ADDRESS", "HOST", "BACKEND", "KIND", "SINCE REVISION", "REMARK")
 		for _, r := range leases.Records {
-			row(w, strings.TrimPrefix(keyOf(r), subnet.SubnetsFolder), list(r.PublicIPs), r.Host, r.Backend, kindOf(r), r.Created, remarkOn(r))
+			w.row(strings.TrimPrefix(keyOf(r), subnet.SubnetsFolder), list(r.PublicIPs), r.Host, r.Backend, kindOf(r), r.Created, remarkOn(r))
 		}
 	})
 }
@@ -157,18 +156,18 @@ func (a *app) printEvent(ev subnet.Event) error {
 	default:
 		c.Change, c.Key = "delete", ev.Deleted
 	}
-	return a.print(c, func(w io.Writer) {
+	return a.print(c, func(w page) {
 		text := c.Problem
 		if c.Record != nil {
 			text = strings.TrimSpace(fmt.Sprintf("%s %s %s", list(c.Record.PublicIPs), c.Record.Host, kindOf(*c.Record)))
 		}
-		fmt.Fprintln(w, strings.TrimSpace(fmt.Sprintf("%s %s %s %s", c.Time.Format(time.TimeOnly), c.Change, strings.TrimPrefix(c.Key, subnet.SubnetsFolder), text)))
+		w.line("%s", strings.TrimSpace(fmt.Sprintf("%s %s %s %s", c.Time.Format(time.TimeOnly), c.Change, strings.TrimPrefix(c.Key, subnet.SubnetsFolder), text)))
 	})
 }
 
 func newHistory(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use: "history SUBNET", Short: "Who held a subnet, as far back as the store remembers", Args: arguments(cobra.ExactArgs(1)),
+		Use: "history SUBNET", Short: "Who held a subnet, as far back as the store remembers", Args: arguments(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			prefixes, err := parseSubnets(args[0])
 			if err != nil {
@@ -201,19 +200,19 @@ func (a *app) printHistory(changes []etcdv3.Change, from int64) error {
 		}
 		steps = append(steps, st)
 	}
-	return a.print(steps, func(w io.Writer) {
-		row(w, "REVISION", "ADDRESS", "HOST", "KIND", "REMARK")
+	return a.print(steps, func(w page) {
+		w.row("REVISION", "ADDRESS", "HOST", "KIND", "REMARK")
 		for _, s := range steps {
 			switch {
 			case s.Record != nil:
-				row(w, s.Revision, list(s.Record.PublicIPs), s.Record.Host, kindOf(*s.Record), "")
+				w.row(s.Revision, list(s.Record.PublicIPs), s.Record.Host, kindOf(*s.Record), "")
 			case s.Deleted:
-				row(w, s.Revision, "", "", "free", "deleted or expired")
+				w.row(s.Revision, "", "", "free", "deleted or expired")
 			default:
-				row(w, s.Revision, "", "", "bad", s.Problem)
+				w.row(s.Revision, "", "", "bad", s.Problem)
 			}
 		}
-		fmt.Fprintf(w, "the store remembers from revision %d\n", from)
+		w.line("the store remembers from revision %d", from)
 	})
 }
 

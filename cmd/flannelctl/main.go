@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -35,23 +37,27 @@ type usageError struct{ error }
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	os.Exit(realMain(ctx))
+	os.Exit(realMain(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-func realMain(ctx context.Context) int {
-	root := newRoot()
+func realMain(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := newRoot(stdout)
+	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
+	if err != nil && !errors.Is(err, errNotOK) {
+		complain(stderr, err)
+	}
+	return exitCode(err)
+}
+
+func exitCode(err error) int {
 	usage := usageError{}
 	switch {
 	case err == nil:
 		return 0
 	case errors.Is(err, errNotOK):
 		return exitNotOK
-	}
-	fmt.Fprintln(os.Stderr, "flannelctl:", err)
-	switch {
 	case errors.Is(err, api.ErrNoDaemon):
-		fmt.Fprintln(os.Stderr, "hint: is flanneld running, and is this its -subnet-file? \"flannelctl doctor\" works without it")
 		return exitNoDaemon
 	case errors.As(err, &usage):
 		return exitUsage
@@ -60,33 +66,95 @@ func realMain(ctx context.Context) int {
 }
 
 // newRoot returns the whole tree of commands.
-func newRoot() *cobra.Command {
-	a := newApp()
+func newRoot(out io.Writer) *cobra.Command {
+	a := newApp(out)
 	root := &cobra.Command{
 		Use:   "flannelctl",
-		Short: "See, ask, change and remove the overlay network of this host",
-		Long: `flannelctl shows what the network does on this host and in the cluster, changes leases and
-configuration, finds what is wrong, and removes everything without a trace.
+		Short: "Show, check and change the overlay network of this host",
+		Long: `flannelctl shows the state of the network on this host and in the cluster, changes leases and the
+network configuration, finds faults, and removes what a stopped daemon has left on the host.
 
-Exit codes: 0 done; 1 not done; 2 wrong usage; 3 the answer is bad (status: not ready, peers: some
-fail, doctor: a check failed); 4 no daemon answers on the socket.`,
+Exit codes: 0 success; 1 failure, nothing was changed in part; 2 wrong usage; 3 the command ran and
+reports a fault (status: not ready, peers: some are not installed, doctor: a check failed);
+4 no daemon answers on the socket.`,
 		Version: version, SilenceUsage: true, SilenceErrors: true,
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetOut(out)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return misused(cmd, err) })
 	a.flags(root.PersistentFlags())
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.check() }
 	root.AddCommand(
-		newStatus(a), newPeers(a), newLeases(a), newNetwork(a), newDrain(a), newCleanup(a), newDoctor(a), newBundle(a), newDemo(a),
+		newStatus(a), newPeers(a), newLeases(a), newNetwork(a), newDrain(a), newCleanup(a), newDoctor(a), newBundle(a), newVersion(a),
 	)
+	root.SetHelpCommand(newHelp(root))
+	root.InitDefaultCompletionCmd()
+	for _, c := range append(root.Commands(), root) {
+		if c.HasSubCommands() && !c.Runnable() {
+			showsHelp(c)
+		}
+	}
 	return root
 }
 
-// arguments is cobra's check of positional arguments, as an error of usage.
-func arguments(check cobra.PositionalArgs) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if err := check(cmd, args); err != nil {
-			return usageError{fmt.Errorf("%w\nusage: %s", err, cmd.UseLine())}
+func newVersion(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version of flannelctl", Args: arguments(0),
+		RunE: func(*cobra.Command, []string) error {
+			v := struct {
+				Version string `json:"version"`
+			}{version}
+			return a.print(v, func(w page) { w.line("flannelctl %s", version) })
+		},
+	}
+}
+
+func newHelp(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use: "help [COMMAND]", Short: "Print the help of a command",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, rest, err := root.Find(args)
+			if err != nil || len(rest) > 0 {
+				return misused(cmd, fmt.Errorf("no command %q", strings.Join(args, " ")))
+			}
+			c.InitDefaultHelpFlag()
+			return c.Help()
+		},
+	}
+}
+
+// showsHelp makes a command that only groups others print its help, and refuse the name of a command that it does not have.
+func showsHelp(c *cobra.Command) {
+	c.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
 		}
-		return nil
+		return misused(cmd, unknown(cmd, args[0]))
+	}
+	c.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+}
+
+func unknown(cmd *cobra.Command, name string) error {
+	cmd.SuggestionsMinimumDistance = 2
+	if similar := cmd.SuggestionsFor(name); len(similar) > 0 {
+		return fmt.Errorf("no command %q, did you mean %q?", name, similar[0])
+	}
+	return fmt.Errorf("no command %q", name)
+}
+
+// misused is an error of whoever typed the command, with where to read on.
+func misused(cmd *cobra.Command, err error) error {
+	return usageError{fmt.Errorf("%w (see \"%s --help\")", err, cmd.CommandPath())}
+}
+
+// arguments requires a number of arguments.
+func arguments(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) == n:
+			return nil
+		case cmd.HasSubCommands():
+			return misused(cmd, unknown(cmd, args[0]))
+		}
+		return misused(cmd, fmt.Errorf("want %s, got %d; usage: %s", plural(n, "argument"), len(args), cmd.UseLine()))
 	}
 }

@@ -19,14 +19,14 @@ import (
 )
 
 func newNetwork(a *app) *cobra.Command {
-	c := &cobra.Command{Use: "network", Short: "Show, check and change the network configuration", Args: arguments(cobra.NoArgs)}
+	c := &cobra.Command{Use: "network", Short: "Show, check and change the network configuration", Args: arguments(0)}
 	var force bool
 	set := &cobra.Command{
-		Use: "set JSON|@FILE|-", Short: "Check all rules, then write the configuration", Args: arguments(cobra.ExactArgs(1)),
+		Use: "set JSON|@FILE|-", Short: "Check all rules, then write the configuration", Args: arguments(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			text, err := readConfig(args[0])
 			if err != nil {
-				return usageError{err}
+				return err
 			}
 			return a.withStore(cmd.Context(), func(s *etcdv3.Store) error {
 				snap, err := s.List(cmd.Context())
@@ -38,7 +38,7 @@ func newNetwork(a *app) *cobra.Command {
 		},
 	}
 	edit := &cobra.Command{
-		Use: "edit", Short: "Change the configuration in $EDITOR", Args: arguments(cobra.NoArgs),
+		Use: "edit", Short: "Change the configuration in $EDITOR", Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.editConfig(cmd.Context(), force) },
 	}
 	for _, cmd := range []*cobra.Command{set, edit} {
@@ -46,21 +46,20 @@ func newNetwork(a *app) *cobra.Command {
 	}
 	c.AddCommand(
 		&cobra.Command{
-			Use: "get", Short: "Print the configuration as it stands in the store", Args: arguments(cobra.NoArgs),
+			Use: "get", Short: "Print the configuration as it stands in the store", Args: arguments(0),
 			RunE: func(cmd *cobra.Command, _ []string) error { return a.getConfig(cmd.Context()) },
 		},
 		&cobra.Command{
-			Use: "validate JSON|@FILE|-", Short: "Check a configuration, write nothing", Args: arguments(cobra.ExactArgs(1)),
+			Use: "validate JSON|@FILE|-", Short: "Check a configuration, write nothing", Args: arguments(1),
 			RunE: func(cmd *cobra.Command, args []string) error {
 				text, err := readConfig(args[0])
 				if err != nil {
-					return usageError{err}
-				}
-				remark, err := a.validate(cmd.Context(), text)
-				if err != nil {
 					return err
 				}
-				return a.say("the configuration is good" + remark)
+				if _, err := a.validate(cmd.Context(), text); err != nil {
+					return err
+				}
+				return a.say("the network configuration is valid")
 			},
 		},
 		set, edit,
@@ -91,7 +90,7 @@ func (a *app) getConfig(ctx context.Context) error {
 		if !json.Valid(snap.Config) {
 			return fmt.Errorf("the network configuration is no JSON: %q", snap.Config)
 		}
-		return a.print(json.RawMessage(snap.Config), func(w io.Writer) { fmt.Fprintln(w, indented(snap.Config)) })
+		return a.print(json.RawMessage(snap.Config), func(w page) { w.block(indented(snap.Config)) })
 	})
 }
 
@@ -103,42 +102,43 @@ func indented(text []byte) string {
 	return b.String()
 }
 
-// validate checks all rules: the general ones here, those of the backend by the daemon. The remark says what was not checked.
-func (a *app) validate(ctx context.Context, text []byte) (remark string, err error) {
-	if _, err := subnet.ParseConfig(text); err != nil {
-		return "", fmt.Errorf("the configuration is wrong:\n%w", err)
+// validate checks all rules, and has the daemon check them too if one runs: it may be of another version.
+func (a *app) validate(ctx context.Context, text []byte) (subnet.Config, error) {
+	c, err := parseNetwork(text)
+	if err != nil {
+		return c, fmt.Errorf("invalid network configuration:\n%w", err)
 	}
 	var v api.Verdict
 	switch err := a.daemon().Post(ctx, api.PathValidate, text, &v); {
 	case errors.Is(err, api.ErrNoDaemon):
-		return " (the options of the backend were not checked: no daemon runs here)", nil
+		return c, nil
 	case err != nil:
-		return "", err
+		return c, err
 	case v.Problem != "":
-		return "", fmt.Errorf("the configuration is wrong:\n%s", v.Problem)
+		return c, fmt.Errorf("the daemon of this host refuses the network configuration:\n%s", v.Problem)
 	}
-	return "", nil
+	return c, nil
 }
 
 // writeConfig writes a configuration in place of the one of the snapshot, unless it is wrong or leaves leases behind.
 func (a *app) writeConfig(ctx context.Context, s *etcdv3.Store, snap subnet.Snapshot, text []byte, force bool) error {
-	remark, err := a.validate(ctx, text)
+	config, err := a.validate(ctx, text)
 	if err != nil {
 		return err
 	}
-	config, _ := subnet.ParseConfig(text)
 	if lost := orphans(config, snap.Entries); len(lost) > 0 && !force {
-		return fmt.Errorf("%d of %d leases would be unusable, so nothing was written (--force writes it):\n%s",
+		return fmt.Errorf("%d of %d leases would become unusable; nothing was written (--force writes it):\n%s",
 			len(lost), len(snap.Entries), strings.Join(lost[:min(len(lost), 10)], "\n"))
 	}
 	text = bytes.TrimSpace(text)
 	if err := s.PutConfig(ctx, snap.Config, string(text)); err != nil {
 		return err
 	}
+	done := "network configuration written"
 	if snap.Config != nil {
-		remark += "; running daemons take a changed network or backend in when they restart, see \"pending\" in their status"
+		done += "; running daemons apply a changed network or backend when they restart: see \"pending\" in their status"
 	}
-	return a.say("network configuration written" + remark)
+	return a.say(done)
 }
 
 // orphans says which leases have no place in a configuration.
@@ -171,7 +171,7 @@ func (a *app) editConfig(ctx context.Context, force bool) error {
 		if err != nil {
 			return fmt.Errorf("create file to edit: %w", err)
 		}
-		_, err = fmt.Fprintln(f, indented(snap.Config))
+		_, err = f.WriteString(indented(snap.Config) + "\n")
 		if err = errors.Join(err, f.Close()); err != nil {
 			return err
 		}

@@ -1,23 +1,66 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"sigs.k8s.io/yaml"
+
+	"flanneld/api"
 )
 
+// page is what commands print for people. Nothing reaches a terminal but through its methods, which clean every value: names, records
+// and messages come from other hosts.
+type page struct{ columns *tabwriter.Writer }
+
+// row writes one line of a table.
+func (p page) row(cells ...any) {
+	text := make([]string, len(cells))
+	for i, c := range cells {
+		if text[i] = clean(fmt.Sprint(c)); text[i] == "" {
+			text[i] = "-"
+		}
+	}
+	fmt.Fprintln(p.columns, strings.Join(text, "\t"))
+}
+
+// line writes one line that is no row of a table.
+func (p page) line(format string, args ...any) {
+	fmt.Fprintln(p.columns, clean(fmt.Sprintf(format, args...)))
+}
+
+// below writes a line that belongs to the row above it, in a column of that row.
+func (p page) below(column int, text string) {
+	fmt.Fprintln(p.columns, strings.Repeat("\t", column)+clean(text))
+}
+
+// block writes text that has lines of its own.
+func (p page) block(text string) {
+	for line := range strings.Lines(text) {
+		fmt.Fprintln(p.columns, cleanLine(strings.TrimRight(line, "\n")))
+	}
+}
+
 // print writes v for programs, or calls table for people.
-func (a *app) print(v any, table func(w io.Writer)) error {
+func (a *app) print(v any, table func(p page)) error {
 	switch a.output {
 	case "json":
-		e := json.NewEncoder(a.out)
-		e.SetIndent("", "  ")
-		return e.Encode(v)
+		text, err := json.MarshalIndent(v, "", "  ")
+		if err != nil {
+			return err
+		}
+		_, err = a.out.Write(append(escapeJSON(text), '\n'))
+		return err
 	case "yaml":
 		text, err := yaml.Marshal(v)
 		if err != nil {
@@ -26,20 +69,91 @@ func (a *app) print(v any, table func(w io.Writer)) error {
 		_, err = a.out.Write(text)
 		return err
 	}
-	columns := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
-	table(columns)
+	return writePage(a.out, table)
+}
+
+func writePage(w io.Writer, fill func(p page)) error {
+	columns := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fill(page{columns})
 	return columns.Flush()
 }
 
-// row writes one line of a table.
-func row(w io.Writer, cells ...any) {
-	text := make([]string, len(cells))
-	for i, c := range cells {
-		if text[i] = fmt.Sprint(c); text[i] == "" {
-			text[i] = "-"
+// maxCell bounds one value, in runes: host names and identities of records may be of any length.
+const maxCell = 1000
+
+// clean makes text safe for a terminal, in one line: control characters (escape sequences, line breaks), marks that change the direction
+// of writing, and invisible characters are written as Go escapes such as \x1b.
+func clean(text string) string {
+	if len(text) > maxCell {
+		if runes := []rune(text); len(runes) > maxCell {
+			text = string(runes[:maxCell]) + "…"
 		}
 	}
-	fmt.Fprintln(w, strings.Join(text, "\t"))
+	return cleanLine(text)
+}
+
+// cleanLine is clean without a limit.
+func cleanLine(text string) string {
+	if !strings.ContainsFunc(text, unsafeRune) {
+		return text
+	}
+	var b strings.Builder
+	for i, r := range text {
+		if !unsafeRune(r) {
+			b.WriteRune(r)
+			continue
+		}
+		if _, size := utf8.DecodeRuneInString(text[i:]); r == utf8.RuneError && size == 1 {
+			fmt.Fprintf(&b, `\x%02x`, text[i])
+			continue
+		}
+		quoted := fmt.Sprintf("%+q", r)
+		b.WriteString(quoted[1 : len(quoted)-1])
+	}
+	return b.String()
+}
+
+func unsafeRune(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }
+
+// cleanText is cleanLine for a message of several lines. All but the first are indented, so that none looks like a message of its own.
+func cleanText(text string) string {
+	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	for i := range lines {
+		lines[i] = cleanLine(lines[i])
+	}
+	return strings.Join(lines, "\n  ")
+}
+
+// escapeJSON writes what a terminal would obey as \u escapes. They mean the same, and stand in strings only.
+func escapeJSON(text []byte) []byte {
+	unsafe := func(r rune) bool { return r != '\n' && r != utf8.RuneError && unsafeRune(r) }
+	if bytes.IndexFunc(text, unsafe) < 0 {
+		return text
+	}
+	var b bytes.Buffer
+	for _, r := range string(text) {
+		switch {
+		case !unsafe(r):
+			b.WriteRune(r)
+		case r > 0xffff:
+			r -= 0x10000
+			fmt.Fprintf(&b, `\u%04x\u%04x`, 0xd800+r>>10, 0xdc00+r&0x3ff)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.Bytes()
+}
+
+// complain prints an error for people, with what to do.
+func complain(w io.Writer, err error) {
+	fmt.Fprintln(w, "flannelctl:", cleanText(err.Error()))
+	switch {
+	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
+		fmt.Fprintln(w, "hint: run flannelctl as root; the daemon's socket and state are for root only")
+	case errors.Is(err, api.ErrNoDaemon):
+		fmt.Fprintln(w, "hint: flanneld does not run, or it has another --subnet-file; \"flannelctl doctor\" works without a daemon")
+	}
 }
 
 // list joins values for a cell.
@@ -73,4 +187,15 @@ func splitComma(text string) []string {
 		out = append(out, strings.TrimSpace(part))
 	}
 	return out
+}
+
+// plural counts things.
+func plural(n int, noun string) string {
+	switch {
+	case n == 1:
+		return "1 " + noun
+	case n == 0:
+		return "no " + noun + "s"
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }

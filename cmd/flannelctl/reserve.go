@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"slices"
 
@@ -21,7 +20,7 @@ func newReserve(a *app) *cobra.Command {
 		Long: `Keeps a subnet for one host: by its name, if it has a lease now, or by its public address. A lease that the
 host holds is made a reservation in place. Another subnet is taken by the host when its daemon starts next.
 Dual-stack: both subnets, and if an address is given both addresses, separated by a comma.`,
-		Args: arguments(cobra.ExactArgs(2)),
+		Args: arguments(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			prefixes, err := parseSubnets(args[1])
 			if err != nil {
@@ -44,7 +43,7 @@ type outcome struct {
 }
 
 func (a *app) say(text string) error {
-	return a.print(outcome{text}, func(w io.Writer) { fmt.Fprintln(w, text) })
+	return a.print(outcome{text}, func(w page) { w.line("%s", text) })
 }
 
 // reserve checks all rules and then writes, so that nobody's record is ever overwritten.
@@ -163,7 +162,7 @@ func newRelease(a *app) *cobra.Command {
 	var force bool
 	c := &cobra.Command{
 		Use: "release SUBNET", Short: "Delete a reservation, or with --force the lease of a host that is gone",
-		Args: arguments(cobra.ExactArgs(1)),
+		Args: arguments(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			prefixes, err := parseSubnets(args[0])
 			if err != nil {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -15,13 +14,13 @@ import (
 
 func newStatus(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use: "status", Short: "One screen: identity, lease, store, device, peers, drift, warnings", Args: arguments(cobra.NoArgs),
+		Use: "status", Short: "One screen: identity, lease, store, device, peers, drift, warnings", Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := ask[api.Status](cmd.Context(), a, api.PathStatus)
 			if err != nil {
 				return err
 			}
-			if err := a.print(s, func(w io.Writer) { writeStatus(w, s) }); err != nil {
+			if err := a.print(s, func(w page) { writeStatus(w, s) }); err != nil {
 				return err
 			}
 			if !s.Ready {
@@ -32,7 +31,7 @@ func newStatus(a *app) *cobra.Command {
 	}
 }
 
-func writeStatus(w io.Writer, s api.Status) {
+func writeStatus(w page, s api.Status) {
 	ready := "yes"
 	if !s.Ready {
 		ready = "no"
@@ -40,33 +39,33 @@ func writeStatus(w io.Writer, s api.Status) {
 	if s.Reason != "" {
 		ready += ": " + s.Reason
 	}
-	row(w, "ready", ready)
-	row(w, "host", fmt.Sprintf("%s (identity %s)", s.Host, s.Identity))
-	row(w, "version", fmt.Sprintf("%s, up %s", s.Version, time.Since(s.Started).Round(time.Second)))
-	row(w, "network", list(s.Network))
-	row(w, "lease", leaseText(s))
-	row(w, "backend", s.Backend)
-	row(w, "device", fmt.Sprintf("%s mtu %d", list(s.Devices), s.MTU))
-	row(w, "underlay", fmt.Sprintf("%s, %s, public %s (%s)", s.Interface, list(s.Addresses), list(s.PublicIPs), s.Chosen))
-	row(w, "store", storeText(s))
-	row(w, "peers", peersText(s))
-	row(w, "drift", driftText(s.Drift))
+	w.row("ready", ready)
+	w.row("host", fmt.Sprintf("%s (identity %s)", s.Host, s.Identity))
+	w.row("version", fmt.Sprintf("%s, up %s", s.Version, time.Since(s.Started).Round(time.Second)))
+	w.row("network", list(s.Network))
+	w.row("lease", leaseText(s))
+	w.row("backend", s.Backend)
+	w.row("device", fmt.Sprintf("%s mtu %d", list(s.Devices), s.MTU))
+	w.row("underlay", fmt.Sprintf("%s, %s, public %s (%s)", s.Interface, list(s.Addresses), list(s.PublicIPs), s.Chosen))
+	w.row("store", storeText(s))
+	w.row("peers", peersText(s))
+	w.row("drift", driftText(s.Drift))
 	if f := s.Firewall; f != nil {
-		row(w, "tunnel", tunnelText(*f))
+		w.row("tunnel", tunnelText(*f))
 	}
-	row(w, "passes", fmt.Sprintf("%d, %d failed, last %s, took %s", s.Passes.Count, s.Passes.Failed, ago(s.Passes.Last), s.Passes.Took.Round(time.Microsecond)))
+	w.row("passes", fmt.Sprintf("%d, %d failed, last %s, took %s", s.Passes.Count, s.Passes.Failed, ago(s.Passes.Last), s.Passes.Took.Round(time.Microsecond)))
 	if p := s.Probes; p != nil {
-		row(w, "probes", fmt.Sprintf("of %d peers probed lately %d failing, %d of them one way, %d lose full packets, of %d no daemon answers", p.Peers, p.Failing, p.OneWay, p.SmallMTU, p.Silent))
+		w.row("probes", fmt.Sprintf("of %d peers probed lately %d failing, %d of them one way, %d lose full packets, of %d no daemon answers", p.Peers, p.Failing, p.OneWay, p.SmallMTU, p.Silent))
 	}
 	if s.Pending != "" {
-		row(w, "pending", s.Pending)
+		w.row("pending", s.Pending)
 	}
 	for i, e := range s.Errors[max(0, len(s.Errors)-5):] {
-		title := ""
+		title := " " // an empty cell would be printed as a dash
 		if i == 0 {
 			title = "warnings"
 		}
-		fmt.Fprintf(w, "%s\t%s %s %s\n", title, e.Time.Local().Format(time.DateTime), e.Message, e.Detail)
+		w.row(title, fmt.Sprintf("%s %s %s", e.Time.Local().Format(time.DateTime), e.Message, e.Detail))
 	}
 }
 
@@ -145,14 +144,14 @@ func driftText(drift map[string]uint64) string {
 
 func newPeers(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use: "peers", Short: "All other hosts: subnet, address, whether the kernel knows them, last probe", Args: arguments(cobra.NoArgs),
+		Use: "peers", Short: "All other hosts: subnet, address, whether the kernel knows them, last probe", Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			peers, err := ask[[]api.Peer](cmd.Context(), a, api.PathPeers)
 			if err != nil {
 				return err
 			}
-			err = a.print(peers, func(w io.Writer) {
-				row(w, "SUBNET", "ADDRESS", "HOST", "PROGRAMMED", "LOSS", "RTT", "PATH MTU", "PROBED", "REMARK")
+			err = a.print(peers, func(w page) {
+				w.row("SUBNET", "ADDRESS", "HOST", "PROGRAMMED", "LOSS", "RTT", "PATH MTU", "PROBED", "REMARK")
 				for _, p := range peers {
 					writePeer(w, p)
 				}
@@ -165,7 +164,7 @@ func newPeers(a *app) *cobra.Command {
 	}
 }
 
-func writePeer(w io.Writer, p api.Peer) {
+func writePeer(w page, p api.Peer) {
 	loss, rtt, mtu, at, remark := "", "", "", "", p.Reason
 	if q := p.Probe; q != nil {
 		loss = fmt.Sprintf("%d/%d", q.Lost, q.Sent)
@@ -184,5 +183,5 @@ func writePeer(w io.Writer, p api.Peer) {
 			remark = "packets arrive, no daemon answers probes"
 		}
 	}
-	row(w, p.Subnet, p.PublicIP, p.Host, yes(p.Programmed), loss, rtt, mtu, at, remark)
+	w.row(p.Subnet, p.PublicIP, p.Host, yes(p.Programmed), loss, rtt, mtu, at, remark)
 }

@@ -22,14 +22,15 @@ func run() int {
 	hold := flag.Bool("hold", false, "keep the network up until Ctrl-C")
 	flag.Parse()
 	if o.Hosts < 2 || flag.NArg() > 0 {
-		flag.Usage()
+		fmt.Fprintln(os.Stderr, "demo: want at least 2 hosts, and no arguments")
 		return 2
 	}
 	if os.Geteuid() != 0 {
 		fmt.Fprintln(os.Stderr, "demo: root is needed to make network namespaces: sudo make demo")
 		return 1
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// A reader who goes (demo | head) or a terminal that is closed ends the demo, but only after it has cleaned up.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
 	if *hold {
 		o.Hold = func(ctx context.Context) { <-ctx.Done() }

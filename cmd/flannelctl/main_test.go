@@ -1,0 +1,52 @@
+package main_test
+
+import (
+	"strings"
+	"testing"
+
+	flannelctl "flanneld/cmd/flannelctl"
+)
+
+// The table of docs/flannelctl.md. What needs a daemon or a store is tested in lab.
+func TestExitCodesAreTheDocumentedOnes(t *testing.T) {
+	none := t.TempDir() + "/subnet.env"
+	tests := []struct {
+		name string
+		args string
+		code int
+		says string // in the message
+	}{
+		{"no command prints the help", "", 0, ""},
+		{"version", "version --json", 0, ""},
+		{"the help of a command", "help leases watch", 0, ""},
+		{"an unknown command", "nonsense", 2, `no command "nonsense"`},
+		{"a command that is nearly right", "statsu", 2, `did you mean "status"`},
+		{"an unknown command of a group that runs", "leases nonsense", 2, `see "flannelctl leases --help"`},
+		{"an unknown command of a group that does not run", "network nonsense", 2, "no command"},
+		{"an unknown shell", "completion nonsense", 2, "no command"},
+		{"help of an unknown command", "help nonsense", 2, "no command"},
+		{"an unknown flag", "status --nonsense", 2, "unknown flag"},
+		{"an argument too many", "status x", 2, "want no arguments, got 1"},
+		{"an argument too few", "leases history", 2, "want 1 argument, got 0"},
+		{"an output format that does not exist", "status -o xml", 2, "want table, json or yaml"},
+		{"an empty path", "status --subnet-file=", 2, "--subnet-file is empty"},
+		{"a subnet that is none", "leases history 10.5.1.1", 2, "no subnet"},
+		{"a file that is not there", "network validate @/nonexistent", 1, "no such file"},
+		{"a wrong configuration", "network validate {}", 1, "Network is missing"},
+		{"an unknown backend", `network validate {"Network":"10.5.0.0/16","Backend":{"Type":"carrier-pigeon"}}`, 1, "carrier-pigeon"},
+		{"wrong options of a backend", `network validate {"Network":"10.5.0.0/16","Backend":{"Type":"vxlan","VNI":-1}}`, 1, "VNI"},
+		{"a good configuration, before the first daemon", `network validate {"Network":"10.5.0.0/16"}`, 0, ""},
+		{"status without a daemon", "status --subnet-file " + none, 4, "no daemon answers"},
+		{"drain without a daemon", "drain --subnet-file " + none, 4, "no daemon answers"},
+		{"a store that is away", "leases --etcd-endpoints http://127.0.0.1:1 --subnet-file " + none, 1, "etcd http://127.0.0.1:1"},
+		{"a check of the doctor that fails", "doctor --etcd-endpoints http://127.0.0.1:1 --subnet-file " + none, 3, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, says, code := flannelctl.Run(t, strings.Fields(tt.args)...)
+			if code != tt.code || !strings.Contains(says, tt.says) || strings.Count(says, "hint:") > 1 {
+				t.Errorf("flannelctl %s exits with %d, want %d and %q:\n%s", tt.args, code, tt.code, tt.says, says)
+			}
+		})
+	}
+}
