@@ -11,7 +11,15 @@ type Ready struct {
 	Ready bool `json:"ready"`
 	// Reason says why not; it may also be set while ready, when something is not as it should be.
 	Reason string `json:"reason"`
+	State  string `json:"state"` // one of the states below
 }
+
+// The states of a daemon.
+const (
+	StateReady    = "ready"     // all is well
+	StateDegraded = "degraded"  // packets flow, and something is wrong; counts as ready
+	StateNotReady = "not ready" // packets do not flow, or pods may not be started yet
+)
 
 // Status is one daemon's picture of the network and of itself.
 type Status struct {
@@ -19,8 +27,10 @@ type Status struct {
 	Host        string            `json:"host,omitempty"`
 	Identity    string            `json:"identity,omitempty"`
 	Started     time.Time         `json:"started"`
+	State       string            `json:"state"`   // StateReady, StateDegraded or StateNotReady
+	Reasons     []string          `json:"reasons"` // sentences that say what is wrong; empty when State is StateReady
 	Ready       bool              `json:"ready"`
-	Reason      string            `json:"reason,omitempty"` // why not ready, or what is not as it should be
+	Reason      string            `json:"reason,omitempty"` // the Reasons as one text
 	Drained     bool              `json:"drained,omitempty"`
 	Network     []netip.Prefix    `json:"network"`
 	Config      json.RawMessage   `json:"config,omitempty"` // the network configuration as it stands in the store

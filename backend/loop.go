@@ -33,8 +33,8 @@ type Loop struct {
 	Resync time.Duration
 	// Before is called at the start of each pass.
 	Before func()
-	// After is called with the outcome of each pass.
-	After func(v subnet.View, err error)
+	// After is called with the outcome of each pass. What it returns fails the pass too: the next one comes soon.
+	After func(v subnet.View, err error) error
 	Log   *slog.Logger
 
 	wake chan struct{}
@@ -44,8 +44,8 @@ type Loop struct {
 const (
 	firstRetry = 50 * time.Millisecond
 	lastRetry  = 30 * time.Second
-	// lastFight is the pace at which what others keep changing is put right: slow enough to cost nothing, and fast enough for
-	// traffic to have most of the time.
+	// lastFight is the pace at which what others keep changing is put right, and at which After is tried again: slow enough to cost
+	// nothing, and fast enough for traffic to have most of the time.
 	lastFight = 5 * time.Second
 	heartbeat = time.Second
 	// stuckAfter is how long a pass may take before the loop counts as dead.
@@ -59,7 +59,7 @@ const (
 
 // NewLoop returns a loop that Run starts. The fields may be set until then.
 func NewLoop(s Source, b Backend, log *slog.Logger) *Loop {
-	l := &Loop{Source: s, Backend: b, Log: log, wake: make(chan struct{}, 1), Before: func() {}, After: func(subnet.View, error) {}}
+	l := &Loop{Source: s, Backend: b, Log: log, wake: make(chan struct{}, 1), Before: func() {}, After: func(subnet.View, error) error { return nil }}
 	l.alive()
 	return l
 }
@@ -104,8 +104,8 @@ func (l *Loop) Run(ctx context.Context) error {
 		case <-timer.C:
 		}
 		start := time.Now()
-		if err := l.pass(); err != nil {
-			retry = min(max(2*retry, firstRetry), slowest(err))
+		if slowest, err := l.pass(); err != nil {
+			retry = min(max(2*retry, firstRetry), slowest)
 			timer.Reset(retry/2 + rand.N(retry/2))
 		} else {
 			retry = 0
@@ -116,24 +116,19 @@ func (l *Loop) Run(ctx context.Context) error {
 	}
 }
 
-// slowest is the longest pause after an error.
-func slowest(err error) time.Duration {
-	if errors.Is(err, ip.ErrFight) {
-		return lastFight
-	}
-	return lastRetry
-}
-
-func (l *Loop) pass() error {
+// pass makes one pass. After an error the next one comes within slowest.
+func (l *Loop) pass() (slowest time.Duration, err error) {
 	l.Before()
 	v := l.Source.View()
-	if len(v.Self) == 0 {
-		l.After(v, nil)
-		return nil
+	if len(v.Self) > 0 {
+		err = l.Backend.Set(v.Self, v.Peers)
 	}
-	err := l.Backend.Set(v.Self, v.Peers)
-	l.After(v, err)
-	return err
+	slowest = lastRetry
+	after := l.After(v, err)
+	if after != nil || errors.Is(err, ip.ErrFight) {
+		slowest = lastFight
+	}
+	return slowest, errors.Join(err, after)
 }
 
 func pause(ctx context.Context, d time.Duration) {

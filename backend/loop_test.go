@@ -97,8 +97,9 @@ type loopRig struct {
 	source  *source
 	backend *recorder
 
-	mu    sync.Mutex // guards all below
-	after []error
+	mu        sync.Mutex // guards all below
+	after     []error
+	unwritten error // of After
 }
 
 // outcomes returns the outcomes of passes since it was called last.
@@ -115,10 +116,11 @@ func inBubble(t *testing.T, f func(r *loopRig)) {
 		r := &loopRig{source: &source{changed: make(chan struct{}, 1)}, backend: &recorder{}}
 		r.source.view.Self = []subnet.Lease{{Subnet: netip.MustParsePrefix("10.5.1.0/24")}}
 		r.Loop = backend.NewLoop(r.source, r.backend, slog.New(slog.DiscardHandler))
-		r.After = func(_ subnet.View, err error) {
+		r.After = func(_ subnet.View, err error) error {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			r.after = append(r.after, err)
+			return r.unwritten
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
@@ -178,6 +180,31 @@ func TestTheLoopIsIdleWithoutAReason(t *testing.T) {
 		}
 		if !r.Alive() {
 			t.Error("an idle loop counts as dead")
+		}
+	})
+}
+
+func TestAFailureAfterAPassIsTriedAgainSoon(t *testing.T) {
+	inBubble(t, func(r *loopRig) {
+		r.backend.become(nil, 0)
+		r.outcomes()
+		become := func(err error) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.unwritten = err
+		}
+		become(errors.New("no space left on device"))
+		r.Poke()
+		time.Sleep(time.Minute)
+		if n := len(r.outcomes()); n < 12 || n > 40 {
+			t.Errorf("%d passes in a minute, want one in five seconds at least", n)
+		}
+		become(nil)
+		time.Sleep(5 * time.Second)
+		r.outcomes()
+		time.Sleep(time.Hour)
+		if n := len(r.outcomes()); n != 0 {
+			t.Errorf("%d passes after it was written", n)
 		}
 	})
 }

@@ -99,3 +99,13 @@ func datapathOf(b backend.Backend) ownDatapath {
 	d, _ := b.(ownDatapath)
 	return d
 }
+
+// skippedOf returns how a backend tells which peers it leaves out, and why; nil where it leaves out none.
+func skippedOf(b backend.Backend) func() map[netip.Prefix]string {
+	if s, ok := b.(interface {
+		Skipped() map[netip.Prefix]string
+	}); ok {
+		return s.Skipped
+	}
+	return nil
+}

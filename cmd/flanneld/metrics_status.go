@@ -35,6 +35,7 @@ func NewStatusCollector(status func() api.Status, devices string) *StatusCollect
 		value      func(api.Status) float64
 	}{
 		{"ready", "1 while the data plane is up, else 0.", func(s api.Status) float64 { return number(s.Ready) }},
+		{"degraded", "1 while the data plane is up and something is wrong, else 0.", func(s api.Status) float64 { return number(s.State == api.StateDegraded) }},
 		{"drained", "1 after the operator has drained the host.", func(s api.Status) float64 { return number(s.Drained) }},
 		{"peers", "Subnets of other hosts.", func(s api.Status) float64 { return float64(s.Peers) }},
 		{"peers_failing", "Peers that the last pass has not brought into the kernel.", func(s api.Status) float64 { return float64(s.Failing) }},

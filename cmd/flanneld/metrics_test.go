@@ -51,10 +51,13 @@ func TestMetricsFollowTheConventions(t *testing.T) {
 func TestMetricsShowTheStatus(t *testing.T) {
 	since := time.Now()
 	m := metrics(t, api.Status{
-		Ready: true, Peers: 7, Failing: 2, Skipped: 1, StoreSince: &since, Devices: []string{"flannel.1"},
+		Ready: true, State: api.StateDegraded, Peers: 7, Failing: 2, Skipped: 1, StoreSince: &since, Devices: []string{"flannel.1"},
 		Drift: map[string]uint64{"route": 3}, Probes: &api.ProbeSummary{Peers: 5, Failing: 2, OneWay: 1},
 	})
-	want := `# HELP flannel_drift_objects_total Kernel objects that others had changed and that were repaired.
+	want := `# HELP flannel_degraded 1 while the data plane is up and something is wrong, else 0.
+# TYPE flannel_degraded gauge
+flannel_degraded 1
+# HELP flannel_drift_objects_total Kernel objects that others had changed and that were repaired.
 # TYPE flannel_drift_objects_total counter
 flannel_drift_objects_total{kind="route"} 3
 # HELP flannel_peers Subnets of other hosts.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	_ "embed"
 	"fmt"
 	"html/template"
@@ -31,6 +32,7 @@ type tile struct {
 
 type pageData struct {
 	api.Status
+	Badge   string // of the state: the name of a style
 	Now     time.Time
 	Tiles   []tile
 	Rows    []tile
@@ -63,7 +65,8 @@ func StatusPage(status func() api.Status, peers func() []api.Peer, events func()
 }
 
 func newPageData(s api.Status, peers []api.Peer, events []api.Event) pageData {
-	d := pageData{Status: s, Now: time.Now(), Counts: map[string]int{}}
+	badges := map[string]string{api.StateReady: "ok", api.StateDegraded: "slow"}
+	d := pageData{Status: s, Badge: cmp.Or(badges[s.State], "bad"), Now: time.Now(), Counts: map[string]int{}}
 	for _, p := range peers {
 		t := tile{Peer: p, State: "unknown", Word: "not probed yet"}
 		t.State, t.Word = judge(p, s.MTU)

@@ -102,8 +102,9 @@ func (p *probeSite) busy() map[netip.Addr]bool {
 	return out
 }
 
-// forget has what was sent so far count no more.
+// forget has what was sent so far count no more. It ends a round of probes, so that the state may be another.
 func (p *probeSite) forget() {
+	p.status.tell()
 	p.since = time.Now()
 	p.status.mu.Lock()
 	from := p.status.from

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -22,17 +24,19 @@ const (
 // publisher tells the rest of the host about the network: subnet.env, the state folder, readiness and status.
 type publisher struct {
 	*process
-	manager *subnet.Manager
-	backend backend.Backend
-	saved   subnet.State
-	dirty   atomic.Bool  // peers have changed since they were saved
-	seen    subnet.Peers // of the last pass
-	failing string       // last error of a pass that was logged
-	told    subnet.Peers // peers that were logged, at debug level
+	manager   *subnet.Manager
+	backend   backend.Backend
+	saved     subnet.State
+	dirty     atomic.Bool       // peers have changed since they were saved
+	seen      subnet.Peers      // of the last pass
+	failing   string            // last error of a pass that was logged
+	told      subnet.Peers      // peers that were logged, at debug level
+	written   []netip.Prefix    // subnets that the subnet file names
+	unwritten map[string]string // errors of files that were logged, by what is in them
 }
 
-// after is called by the loop at the end of each pass.
-func (p *publisher) after(v subnet.View, err error) {
+// after is called by the loop at the end of each pass. A file that cannot be written fails the pass.
+func (p *publisher) after(v subnet.View, err error) error {
 	if !v.Peers.Same(p.seen) {
 		p.seen = v.Peers
 		p.dirty.Store(true)
@@ -41,15 +45,36 @@ func (p *publisher) after(v subnet.View, err error) {
 	p.tell(v.Peers)
 	if len(v.Self) == 0 || err != nil && !ip.PeersOnly(err) {
 		p.status.pass(v, p.underlay.now(), err, false)
+		return nil
+	}
+	envErr := p.writeEnv(v)
+	if envErr == nil {
+		p.written = v.Own.Prefixes()
+	}
+	p.file("the subnet file", envErr)
+	stateErr := p.save(v)
+	p.file("the state file", stateErr)
+	// Containers may start as long as the file names the subnets of this host.
+	p.status.pass(v, p.underlay.now(), err, slices.Equal(p.written, v.Own.Prefixes()) && !v.Status.Lost)
+	return errors.Join(envErr, stateErr)
+}
+
+// file shows whether a file could be written, and logs it when that changes.
+func (p *publisher) file(what string, err error) {
+	p.status.file(what, err)
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if text == p.unwritten[what] {
 		return
 	}
-	if envErr := p.writeEnv(v); envErr != nil {
-		p.log.Error("subnet file not written", "error", envErr)
-		p.status.pass(v, p.underlay.now(), envErr, false)
-		return
+	p.unwritten[what] = text
+	if err != nil {
+		p.log.Error("file not written, trying again", "file", what, "error", err)
+	} else {
+		p.log.Info("file written again", "file", what)
 	}
-	p.save(v)
-	p.status.pass(v, p.underlay.now(), err, !v.Status.Lost)
 }
 
 // say logs the outcome of a pass when it differs from the last one.
@@ -93,7 +118,7 @@ func (p *publisher) writeEnv(v subnet.View) error {
 }
 
 // save writes what the next run must know, if it has changed.
-func (p *publisher) save(v subnet.View) {
+func (p *publisher) save(v subnet.View) error {
 	st := p.state
 	st.Network, st.Config, st.Own, st.Until = p.o.EtcdPrefix, v.Text, v.Own, v.Until.UTC()
 	st.MACs = map[string]string{}
@@ -103,13 +128,13 @@ func (p *publisher) save(v subnet.View) {
 	scope := p.backend.Scope()
 	st.Links, st.Networks = scope.Links, scope.Networks
 	if p.same(st) {
-		return
+		return nil
 	}
 	if err := p.stateDir.Save(st); err != nil {
-		p.log.Error("state not saved", "error", err)
-		return
+		return err
 	}
 	p.saved = st
+	return nil
 }
 
 func (p *publisher) same(st subnet.State) bool {

@@ -64,7 +64,7 @@ func run(ctx context.Context, o Options, log *slog.Logger) error {
 	journal := NewJournal(log.Handler())
 	log = slog.New(journal)
 	notifier := NewNotifier(log)
-	d := &process{o: o, log: log, journal: journal, drains: make(chan *drainRequest), stateDir: stateDir, status: newStatus(notifier), metrics: NewMetrics(), files: OpenFDStore(log)}
+	d := &process{o: o, log: log, journal: journal, drains: make(chan *drainRequest), stateDir: stateDir, status: newStatus(notifier, log), metrics: NewMetrics(), files: OpenFDStore(log)}
 	if d.state, err = stateDir.Load(); err != nil {
 		log.Warn("remembered state not used", "reason", err)
 	}
@@ -196,9 +196,9 @@ func (d *process) join(ctx context.Context) error {
 	if b, err = newBackend(config, d.host(), d.files); err != nil {
 		return err
 	}
-	path := datapathOf(b)
+	path, skipped := datapathOf(b), skippedOf(b)
 	b = d.wall.guard(b, config, d.underlay.now)
-	p := &publisher{process: d, manager: m, backend: b}
+	p := &publisher{process: d, manager: m, backend: b, unwritten: map[string]string{}}
 	loop := backend.NewLoop(m, b, d.log)
 	loop.Resync = resyncPeriod
 	settings := forwarding{turnOn: d.o.IPForward, networks: config.Networks(), log: d.log}
@@ -216,7 +216,7 @@ func (d *process) join(ctx context.Context) error {
 	}
 	d.underlay.poke = loop.Poke
 	loop.After = p.after
-	d.status.join(sources{alive: loop.Alive, manager: m, backend: b, datapath: path})
+	d.status.join(sources{alive: loop.Alive, manager: m, backend: b, datapath: path, skipped: skipped})
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return m.Run(ctx) })

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,7 +25,8 @@ type sources struct {
 	alive    func() bool
 	manager  *subnet.Manager
 	backend  backend.Backend
-	datapath ownDatapath // in user space
+	datapath ownDatapath                    // in user space
+	skipped  func() map[netip.Prefix]string // peers that the backend leaves out, and why
 }
 
 // status is what the daemon tells about itself. Any goroutine may use it.
@@ -32,6 +35,7 @@ type status struct {
 	fixed    api.Status // what does not change while the process lives
 	errors   func() []api.Event
 	prober   *probe.Prober
+	log      *slog.Logger
 	observe  func(took time.Duration, err error) // of each pass
 	firewall func() (f api.Firewall, drift uint64)
 
@@ -43,13 +47,16 @@ type status struct {
 	passes   api.Passes
 	began    time.Time // of the pass that is under way
 	failing  failing
+	files    map[string]string // errors of files that this host keeps, by what is in them
+	drift    recurring
 	ready    bool
 	drained  bool
+	state    string // that was logged last
 }
 
-func newStatus(n *Notifier) *status {
+func newStatus(n *Notifier, log *slog.Logger) *status {
 	return &status{
-		notifier: n, where: "starting", errors: func() []api.Event { return []api.Event{} },
+		notifier: n, log: log, where: "starting", files: map[string]string{}, errors: func() []api.Event { return []api.Event{} },
 		prober: probe.New(probe.Options{}), observe: func(time.Duration, error) {},
 		firewall: func() (api.Firewall, uint64) { return api.Firewall{}, 0 },
 	}
@@ -67,7 +74,7 @@ func (s *status) waiting(format string, args ...any) {
 	s.mu.Lock()
 	s.where = fmt.Sprintf(format, args...)
 	s.mu.Unlock()
-	s.notifier.Status(s.line())
+	s.tell()
 }
 
 // follow tells the service manager about each change of what is waited for, as long as no pass does.
@@ -77,7 +84,7 @@ func (s *status) follow(ctx context.Context, changed <-chan struct{}) {
 		case <-ctx.Done():
 			return
 		case <-changed:
-			s.notifier.Status(s.line())
+			s.tell()
 		}
 	}
 }
@@ -87,6 +94,16 @@ func (s *status) begin() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.began = time.Now()
+}
+
+// file takes in whether a file that this host keeps could be written.
+func (s *status) file(what string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.files, what)
+	if err != nil {
+		s.files[what] = err.Error()
+	}
 }
 
 // pass takes in the outcome of a pass.
@@ -102,10 +119,54 @@ func (s *status) pass(v subnet.View, u ip.Underlay, err error, ready bool) {
 	s.failing = newFailing(v.Peers, err)
 	s.observe(s.passes.Took, err)
 	s.mu.Unlock()
-	s.notifier.Status(s.line())
+	s.tell()
 	if ready {
 		s.notifier.Ready()
 	}
+}
+
+// tell logs a change of the state, and has the service manager show the present one.
+func (s *status) tell() {
+	findings := s.prober.Findings()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.noteDriftLocked()
+	r := s.reportLocked(findings)
+	s.notifier.Status(line(r))
+	if r.State == s.state {
+		return
+	}
+	first := s.state == "" || s.state == api.StateNotReady
+	s.state = r.State
+	if r.Ready && first {
+		// Tools that wait for flannel look for "bootstrap done".
+		s.log.Info("ready, bootstrap done", "subnet", r.Subnets, "backend", r.Backend, "mtu", r.MTU, "peers", r.Peers)
+	}
+	switch {
+	case r.State == api.StateDegraded:
+		s.log.Warn("degraded: packets flow, and something is wrong", "reasons", r.Reasons)
+	case r.Ready && !first:
+		s.log.Info("ready again, nothing is wrong any more")
+	case !r.Ready && s.passes.Count > 0 && !s.drained:
+		s.log.Warn("not ready", "reasons", r.Reasons)
+	}
+}
+
+func (s *status) noteDriftLocked() {
+	if s.from.backend == nil {
+		return
+	}
+	totals := s.backendDriftLocked()
+	_, totals["firewall"] = s.firewall()
+	s.drift.note(totals, time.Now())
+}
+
+func (s *status) backendDriftLocked() map[string]uint64 {
+	totals := map[string]uint64{}
+	for k, n := range s.from.backend.Drift() {
+		totals[ip.Kind(k).String()] = uint64(n)
+	}
+	return totals
 }
 
 // leave says that the host has left the network for good.
@@ -113,8 +174,9 @@ func (s *status) leave() {
 	s.mu.Lock()
 	s.drained, s.ready, s.from, s.view, s.failing = true, false, sources{}, subnet.View{}, failing{}
 	s.where = "drained by the operator: restart the daemon to join again"
+	clear(s.files)
 	s.mu.Unlock()
-	s.notifier.Status(s.line())
+	s.tell()
 }
 
 // Alive says why the daemon is stuck; nil: it is not.
@@ -137,9 +199,11 @@ func (s *status) Ready() error {
 }
 
 func (s *status) readiness() api.Ready {
+	findings := s.prober.Findings()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return api.Ready{Ready: s.ready, Reason: s.reasonLocked(s.leaseLocked())}
+	state, reasons := s.conditionLocked(s.leaseLocked(), findings).judge()
+	return api.Ready{Ready: s.ready, Reason: strings.Join(reasons, "; "), State: state}
 }
 
 func (s *status) leaseLocked() subnet.Status {
@@ -149,45 +213,51 @@ func (s *status) leaseLocked() subnet.Status {
 	return s.from.manager.Status()
 }
 
-func (s *status) reasonLocked(l subnet.Status) string {
-	var reasons []string
-	for _, text := range []string{l.Waiting, s.passes.LastErr} {
-		if text != "" {
-			reasons = append(reasons, text)
-		}
-	}
-	if !l.StoreSince.IsZero() {
-		reasons = append(reasons, fmt.Sprintf("store unreachable since %s: %s", l.StoreSince.UTC().Format(time.RFC3339), l.StoreError))
+func (s *status) conditionLocked(l subnet.Status, findings map[netip.Prefix]probe.Finding) condition {
+	c := condition{
+		ready: s.ready, waiting: s.where, lease: l, kept: s.view.Status.Ghosts, pass: s.passes.LastErr, files: s.files,
+		changed: s.drift.kinds(time.Now()),
 	}
 	wall, _ := s.firewall()
-	reasons = append(reasons, wall.Problems...)
-	if len(reasons) == 0 && !s.ready {
-		return s.where
+	c.firewall = wall.Problems
+	if s.from.backend == nil {
+		return c
 	}
-	return strings.Join(reasons, "; ")
+	var skipped map[netip.Prefix]string
+	if s.from.skipped != nil {
+		skipped = s.from.skipped()
+	}
+	c.peers = peerProblems(s.view.Peers, skipped, s.failing, findings, s.from.backend.MTU())
+	if len(s.failing.single) > 0 {
+		c.pass = "" // the peers are named
+	}
+	return c
 }
 
 // report collects the facts, those included that the kernel is asked for.
 func (s *status) report() api.Status {
+	findings := s.prober.Findings()
 	s.mu.Lock()
-	r, from := s.reportLocked(), s.from
+	r, from := s.reportLocked(findings), s.from
 	s.mu.Unlock()
 	if from.backend == nil {
 		return r
 	}
 	wall, drift := s.firewall()
 	r.Firewall, r.Drift["firewall"] = &wall, drift
-	r.Probes = summary(s.prober.Findings(), r.MTU)
+	r.Probes = summary(findings, r.MTU)
 	if from.datapath != nil {
 		r.Datapath = from.datapath.Counters()
 	}
 	return r
 }
 
-func (s *status) reportLocked() api.Status {
+func (s *status) reportLocked(findings map[netip.Prefix]probe.Finding) api.Status {
 	l := s.leaseLocked()
 	r := s.fixed
-	r.Ready, r.Reason, r.Drained = s.ready, s.reasonLocked(l), s.drained
+	r.Ready, r.Drained = s.ready, s.drained
+	r.State, r.Reasons = s.conditionLocked(l, findings).judge()
+	r.Reason = strings.Join(r.Reasons, "; ")
 	r.Network, r.Backend = s.view.Config.Networks(), s.view.Config.BackendType
 	if json.Valid([]byte(s.view.Text)) {
 		r.Config = json.RawMessage(s.view.Text)
@@ -209,9 +279,7 @@ func (s *status) reportLocked() api.Status {
 	}
 	if b := s.from.backend; b != nil {
 		r.MTU, r.Devices = b.MTU(), b.Scope().Links
-		for k, n := range b.Drift() {
-			r.Drift[ip.Kind(k).String()] = uint64(n)
-		}
+		r.Drift = s.backendDriftLocked()
 	}
 	return r
 }
@@ -226,23 +294,17 @@ func (s *status) ownLeaseLocked(l subnet.Status) api.Lease {
 }
 
 // line is the one that "systemctl status" shows.
-func (s *status) line() string {
-	s.mu.Lock()
-	r := s.reportLocked()
-	s.mu.Unlock()
-	text := "not ready"
+func line(r api.Status) string {
+	text := r.State
 	if r.Ready {
 		var subnets []string
 		for _, p := range r.Subnets {
 			subnets = append(subnets, p.String())
 		}
-		text = fmt.Sprintf("%s, %s, %d peers", strings.Join(subnets, " "), r.Backend, r.Peers)
+		text += fmt.Sprintf(": %s, %s, %d peers", strings.Join(subnets, " "), r.Backend, r.Peers)
 	}
 	if r.Skipped > 0 {
 		text += fmt.Sprintf(", %d records skipped", r.Skipped)
-	}
-	if r.Kept > 0 {
-		text += fmt.Sprintf(", %d peers kept that the store has lost", r.Kept)
 	}
 	if r.Reason != "" {
 		text += ": " + r.Reason
