@@ -60,7 +60,7 @@ func (s Scope) Owns(r Route) bool {
 	case !s.inNetworks(r.Dst):
 		return false
 	case r.Metric != 0:
-		return r.Blackhole && r.Metric == BlackholeMetric && r.Protocol == Protocol
+		return r.Metric == BlackholeMetric && r.Protocol == Protocol
 	case r.Protocol == Protocol:
 		return true
 	case r.Protocol == protoKernel || r.Protocol == protoRA:

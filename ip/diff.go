@@ -34,7 +34,9 @@ func diff[T value[T]](d *differ, have, want Set[T]) {
 	for h, w := range have.changesTo(want) {
 		switch {
 		case w != nil:
-			d.puts = append(d.puts, Op{Object: *w})
+			// What others have in the place of a route is not in have.
+			_, route := any(*w).(Route)
+			d.puts = append(d.puts, Op{Create: route && h == nil, Object: *w})
 		default:
 			if _, wanted := want.Find(*h); !wanted {
 				d.deletes = append(d.deletes, Op{Delete: true, Object: *h})

@@ -21,6 +21,9 @@ func familyOf(a netip.Addr) uint8 {
 func encode(m *messages, seq uint32, op Op, links indexes) {
 	kinds := [2]uint16{}
 	flags := unix.NLM_F_CREATE | unix.NLM_F_REPLACE
+	if op.Create {
+		flags = unix.NLM_F_CREATE | unix.NLM_F_EXCL
+	}
 	var fixed []byte
 	switch o := op.Object.(type) {
 	case Addr:

@@ -28,9 +28,11 @@ func vxlan6(local, peer string) ip.State {
 	}
 }
 
+var scope6 = ip.Scope{Links: []string{"flannel-v6.1"}, Networks: prefixes("fd00:5::/48")}
+
 func wantState6(t *testing.T, k *ip.LinuxKernel, want ip.State) {
 	t.Helper()
-	got, err := k.Dump(ip.Scope{Links: []string{"flannel-v6.1"}, Networks: prefixes("fd00:5::/48")})
+	got, err := k.Dump(scope6)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,11 +80,10 @@ func TestATunnelOnAnIPv6Underlay(t *testing.T) {
 
 func TestAnIPv6RouteReplacesWhatHidesItsNextHop(t *testing.T) {
 	for name, other := range map[string]string{
-		"a route elsewhere":    "ip -6 route add fd00:5:0:22::/64 via fd00:18::99 dev eth0",
-		"a route on the link":  "ip -6 route add fd00:5:0:22::/64 dev eth0",
-		"a route to nowhere":   "ip -6 route add blackhole fd00:5:0:22::/64",
-		"a route of our kind":  "ip -6 route add fd00:5:0:22::/64 via fd00:18::99 dev eth0 proto 70",
-		"a route by two hosts": "ip -6 route add fd00:5:0:22::/64 nexthop via fd00:18::99 dev eth0 nexthop via fd00:18::98 dev eth0",
+		"a route elsewhere":    "ip -6 route add fd00:5:0:22::/64 via fd00:18::99 dev eth0 proto 70",
+		"a route on the link":  "ip -6 route add fd00:5:0:22::/64 dev eth0 proto 70",
+		"a route to nowhere":   "ip -6 route add blackhole fd00:5:0:22::/64 proto 70",
+		"a route by two hosts": "ip -6 route add fd00:5:0:22::/64 proto 70 nexthop via fd00:18::99 dev eth0 nexthop via fd00:18::98 dev eth0",
 	} {
 		t.Run(name, func(t *testing.T) {
 			iptest.Namespace(t)
@@ -91,7 +92,13 @@ func TestAnIPv6RouteReplacesWhatHidesItsNextHop(t *testing.T) {
 			iptest.Run(t, "ip -6 route add fd00:5:0:99::/64 via fd00:18::99 dev eth0")
 			k := kernel(t)
 			want := vxlan6("fd00:18::1", "fd00:18::2")
-			apply(t, k, want)
+			have, err := k.Dump(scope6)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := k.Apply(ip.Diff(have.Snapshot(), want.Snapshot())); err != nil {
+				t.Error(err)
+			}
 			wantState6(t, k, want)
 			if got := iptest.Run(t, "ip -6 route show"); strings.Count(got, "fd00:5:0:22::/64") != 1 || strings.Contains("\n"+got, "\nfd00:5:0:22:: ") || !strings.Contains(got, "fd00:5:0:99::/64 via fd00:18::99") {
 				t.Errorf("routes are\n%s", got)

@@ -40,16 +40,18 @@ type Scope struct {
 	// its permanent FDB and neighbour entries.
 	Links []string
 	// Networks are the ranges in which routes are ours: those of the main table with our Protocol, and those of any protocol but kernel (2) and ra (9)
-	// that leave by one of Links; in any case only with the default metric, or as a blackhole with BlackholeMetric.
+	// that leave by one of Links; in any case only with the default metric, or with BlackholeMetric and our Protocol.
 	Networks []netip.Prefix
 	// BootGateways takes over routes inside Networks via a next hop under the protocol boot (3), as flannel's host-gw leaves
 	// them.
 	BootGateways bool
 }
 
-// Op is one change: put the object (create it, or replace the one with its key in place) or delete it.
+// Op is one change: put the object (create it, or replace the one with its key in place) or delete it. With Create a route is put only
+// where none with its key stands, whosever it is: else the operation fails with a Conflict.
 type Op struct {
 	Delete bool
+	Create bool
 	Object Object
 }
 

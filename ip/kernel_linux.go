@@ -76,6 +76,9 @@ func (k *LinuxKernel) applyBatches(ops []Op, before OpErrors) (failed OpErrors, 
 		if err := k.unshadow(chunk, errs, links); err != nil {
 			return failed, err
 		}
+		if err := k.nameConflicts(chunk, errs); err != nil {
+			return failed, err
+		}
 		for i, op := range chunk {
 			if err := errs[i]; err != nil && !harmless(op, err) {
 				failed = append(failed, &OpError{op, explain(op, err)})

@@ -29,6 +29,7 @@ type Reconciler struct {
 	drift  [Kinds]int // since the start
 	by     string     // who changed something of ours last
 	fights fights
+	taken  conflicts
 }
 
 // Result tells what one pass did.
@@ -40,7 +41,7 @@ type Result struct {
 
 // NewReconciler returns one that knows nothing yet.
 func NewReconciler(k Kernel, log *slog.Logger) *Reconciler {
-	return &Reconciler{kernel: k, log: log, fights: fights{}}
+	return &Reconciler{kernel: k, log: log, fights: fights{}, taken: conflicts{}}
 }
 
 // Drift returns how many objects were found changed by others since the start, by kind.
@@ -50,7 +51,14 @@ func (r *Reconciler) Drift() [Kinds]int {
 	return r.drift
 }
 
-// Reconcile makes the kernel hold exactly want of all that is in the scope. The error joins an *OpError for each
+// Conflicts returns the routes that are wanted and not there, because others have routes in their place. They are created when those go.
+func (r *Reconciler) Conflicts() []Conflict {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.taken.sorted()
+}
+
+// Reconcile makes the kernel hold exactly want of all that is in the scope, but for the routes in Conflicts. The error joins an *OpError for each
 // operation that failed, to be tried again by the next call; it is ErrFight if all is in place but others keep
 // changing it, and the next call should wait.
 func (r *Reconciler) Reconcile(scope Scope, want Snapshot) (Result, error) {
@@ -89,12 +97,18 @@ func (r *Reconciler) pass(scope Scope, known bool, have, want Snapshot) (res Res
 		}
 		found := dump.snapshot(want)
 		res.Dumped, res.Drift = true, r.compare(have, found)
+		r.mu.Lock()
+		clear(r.taken)
+		r.mu.Unlock()
 		have = found
 	}
 	ops = Diff(have, want)
 	if len(ops) == 0 {
 		return res, nil, nil
 	}
+	r.mu.Lock()
+	r.taken.prepare(ops)
+	r.mu.Unlock()
 	for _, op := range ops {
 		if op.Delete {
 			res.Deleted++
@@ -102,10 +116,18 @@ func (r *Reconciler) pass(scope Scope, known bool, have, want Snapshot) (res Res
 			res.Put++
 		}
 	}
-	if err := r.kernel.Apply(ops); err != nil {
+	err = r.kernel.Apply(ops)
+	r.mu.Lock()
+	before := len(r.taken)
+	err = r.taken.take(scope, err)
+	res.Put -= len(r.taken) - before
+	r.mu.Unlock()
+	if err != nil {
 		return res, ops, err
 	}
-	r.log.Info("kernel updated", "put", res.Put, "deleted", res.Deleted)
+	if res.Put+res.Deleted > 0 {
+		r.log.Info("kernel updated", "put", res.Put, "deleted", res.Deleted)
+	}
 	return res, ops, nil
 }
 
@@ -117,7 +139,10 @@ func (r *Reconciler) compare(before, found Snapshot) (counts [Kinds]int) {
 	}
 	all := drifts(before, found)
 	r.mu.Lock()
-	all = slices.DeleteFunc(all, func(d drift) bool { return r.unsure[keyOf(d.Object)] })
+	all = slices.DeleteFunc(all, func(d drift) bool {
+		key := keyOf(d.Object)
+		return r.unsure[key] || r.taken[key] != nil
+	})
 	by := r.by
 	r.by = ""
 	for _, d := range all {
@@ -138,7 +163,11 @@ func (r *Reconciler) compare(before, found Snapshot) (counts [Kinds]int) {
 func (r *Reconciler) Observe(ev Event) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if ev.Object != nil && !contradicts(r.expect, r.scope, ev) {
+	switch c := r.taken.about(ev.Object); {
+	case ev.Object == nil:
+	case c != nil && !ev.Deleted && ev.Object == Object(c.Found):
+		return false // the same one again
+	case c == nil && !contradicts(r.expect, r.scope, ev):
 		return false
 	}
 	r.known = false

@@ -163,10 +163,13 @@ func (k *Kernel) Apply(ops []ip.Op) error {
 			broken[op.Object.Device()] = broken[op.Object.Device()] || op.Object.Kind() == ip.KindLink
 		}
 	}
-	if len(failed) > 0 {
-		return errors.Join(failed, unknown)
+	switch {
+	case len(failed) == 0:
+		return unknown
+	case unknown == nil:
+		return failed
 	}
-	return unknown
+	return errors.Join(failed, unknown)
 }
 
 // Watch implements ip.Kernel.

@@ -90,6 +90,9 @@ func (k *Kernel) applyLocked(op ip.Op, by string) error {
 	if err := k.refuses(op.Object, old); err != nil {
 		return err
 	}
+	if op.Create && stands && old != op.Object {
+		return &ip.Conflict{Want: op.Object.(ip.Route), Found: old.(ip.Route)}
+	}
 	if stands && old == op.Object {
 		return nil
 	}
