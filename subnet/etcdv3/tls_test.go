@@ -86,7 +86,12 @@ func (a *authority) writeFor(dir, name string, c x509.Certificate) {
 		name + ".key": {Type: "EC PRIVATE KEY", Bytes: der},
 		"ca.crt":      {Type: "CERTIFICATE", Bytes: a.cert.Raw},
 	} {
-		if err := os.WriteFile(filepath.Join(dir, file), pem.EncodeToMemory(block), 0o600); err != nil {
+		// etcd may read the file at this moment: it must not see half of it.
+		path := filepath.Join(dir, file)
+		if err := os.WriteFile(path+".new", pem.EncodeToMemory(block), 0o600); err != nil {
+			a.t.Fatal(err)
+		}
+		if err := os.Rename(path+".new", path); err != nil {
 			a.t.Fatal(err)
 		}
 	}
