@@ -39,6 +39,7 @@ var rules = map[string]rule{
 	"sorted":            {},
 	"subnet":            {ours: []string{"sorted"}},
 	"subnet/etcdv3":     {ours: []string{"subnet"}, others: []string{"go.etcd.io/", "go.uber.org/zap", "google.golang.org/grpc"}},
+	"subnet/kube":       {ours: []string{"subnet"}, others: []string{"k8s.io/", "github.com/go-logr/logr", "golang.org/x/time/rate"}},
 	"subnet/subnettest": {ours: []string{"subnet"}},
 	"backend":           {ours: []string{"subnet", "ip"}, others: []string{"golang.org/x/time/rate"}},
 	"backend/vxlan":     {ours: []string{"sorted", "subnet", "ip"}},

@@ -38,6 +38,15 @@ func (c Config) Networks() []netip.Prefix {
 	return networks
 }
 
+// Assigned returns the configuration for a store that assigns the subnets itself: of any length, anywhere in the network.
+func (c Config) Assigned() Config {
+	c.Pools = slices.Clone(c.Pools)
+	for i := range c.Pools {
+		c.Pools[i].SubnetLen = 0
+	}
+	return c
+}
+
 // family is one half of the configuration: the names of its keys and the bounds of its lengths.
 type family struct {
 	network, length, min, max string

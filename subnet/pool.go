@@ -13,7 +13,7 @@ import (
 // Pool is the range that subnets of one family are leased from. It is comparable.
 type Pool struct {
 	Network   netip.Prefix
-	SubnetLen int        // prefix length of every lease, in bits
+	SubnetLen int        // prefix length of every lease, in bits; 0: the store assigns subnets of any length
 	Min, Max  netip.Addr // first addresses of the first and the last subnet that may be leased
 }
 
@@ -23,7 +23,10 @@ func (p Pool) String() string {
 
 // Holds reports whether a lease of this prefix belongs to the network: inside its range, and of its length.
 func (p Pool) Holds(prefix netip.Prefix) bool {
-	return prefix.Bits() == p.SubnetLen && p.Network.Contains(prefix.Addr()) && prefix == prefix.Masked()
+	if p.SubnetLen != 0 && prefix.Bits() != p.SubnetLen {
+		return false
+	}
+	return prefix.Bits() > p.Network.Bits() && p.Network.Contains(prefix.Addr()) && prefix == prefix.Masked()
 }
 
 // Leases reports whether the prefix may be newly leased: it also lies between Min and Max.

@@ -1,0 +1,131 @@
+package kube
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"flanneld/subnet"
+)
+
+func TestPrefixesOfAnnotations(t *testing.T) {
+	for prefix, want := range map[string]string{
+		"flannel.alpha.coreos.com":        "flannel.alpha.coreos.com/public-ip",
+		"flannel.alpha.coreos.com/":       "flannel.alpha.coreos.com/public-ip",
+		"flannel.alpha.coreos.com/second": "flannel.alpha.coreos.com/second-public-ip",
+		"example.com/net-":                "example.com/net-public-ip",
+	} {
+		n, err := NewNames(prefix)
+		if err != nil {
+			t.Errorf("%q: %v", prefix, err)
+		} else if n.publicIP[0] != want {
+			t.Errorf("%q: got %s, want %s", prefix, n.publicIP[0], want)
+		}
+	}
+	for _, prefix := range []string{"", "a/b/c", "exa mple.com", "/", "example.com/-"} {
+		if n, err := NewNames(prefix); err == nil {
+			t.Errorf("%q: got %s, want an error", prefix, n.publicIP[0])
+		}
+	}
+}
+
+func TestRecordsOfNodes(t *testing.T) {
+	n, err := NewNames(DefaultPrefix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := func(change map[string]string) node {
+		a := map[string]string{
+			n.managed: "true", n.backendType: "VXLAN", n.backendData[0]: `{"VNI": 1, "VtepMAC": "c6:d2:32:6f:8f:44"}`, n.publicIP[0]: "192.0.2.1",
+			n.backendData[1]: "null", n.publicIP[1]: "2001:db8::1",
+		}
+		for key, text := range change {
+			a[key] = text
+		}
+		return node{name: "a", uid: "u", podCIDRs: []string{"fd00:5::/64", "10.5.34.0/24"}, annotations: a}
+	}
+	want := subnet.Record{Identity: "u", Host: "a", Leases: []subnet.Lease{
+		{Subnet: netip.MustParsePrefix("10.5.34.0/24"), Attrs: subnet.Attrs{
+			PublicIP: netip.MustParseAddr("192.0.2.1"), BackendType: "vxlan", BackendData: `{"VNI":1,"VtepMAC":"c6:d2:32:6f:8f:44"}`}},
+		{Subnet: netip.MustParsePrefix("fd00:5::/64"), Attrs: subnet.Attrs{PublicIP: netip.MustParseAddr("2001:db8::1"), BackendType: "vxlan"}},
+	}}
+	got, err := n.record(good(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+		t.Errorf("want (-) and got (+) differ:\n%s", diff)
+	}
+	for name, change := range map[string]map[string]string{
+		"no flanneld":           {n.managed: ""},
+		"no backend":            {n.backendType: ""},
+		"no address":            {n.publicIP[0]: ""},
+		"IPv6 for IPv4":         {n.publicIP[0]: "2001:db8::1"},
+		"not a host's address":  {n.publicIP[1]: "ff02::1"},
+		"data that is not JSON": {n.backendData[0]: "{"},
+	} {
+		if r, err := n.record(good(change)); err == nil {
+			t.Errorf("%s: got %v, want an error", name, r)
+		}
+	}
+	three := good(nil)
+	three.podCIDRs = append(three.podCIDRs, "10.5.35.0/24")
+	if r, err := n.record(three); err == nil {
+		t.Errorf("three pod CIDRs: got %v, want an error", r)
+	}
+}
+
+// What a node publishes is read back as it was meant.
+func TestPublishedLeasesAreReadBack(t *testing.T) {
+	n, err := NewNames(DefaultPrefix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leases := []subnet.Lease{
+		{Subnet: netip.MustParsePrefix("10.5.34.0/24"), Attrs: subnet.Attrs{
+			PublicIP: netip.MustParseAddr("192.0.2.1"), Underlay: netip.MustParseAddr("10.0.0.7"), BackendType: "udp"}},
+		{Subnet: netip.MustParsePrefix("fd00:5::/64"), Attrs: subnet.Attrs{
+			PublicIP: netip.MustParseAddr("2001:db8::1"), BackendType: "udp", BackendData: `{"a":1}`}},
+	}
+	own := node{name: "a", uid: "u", podCIDRs: []string{"10.5.34.0/24", "fd00:5::/64"}, annotations: map[string]string{}}
+	for name, text := range n.wanted(own, leases) {
+		if text != "" {
+			own.annotations[name] = text
+		}
+	}
+	r, err := n.record(own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, l := range leases {
+		if r.Leases[i] != l {
+			t.Errorf("got %+v, want %+v", r.Leases[i], l)
+		}
+	}
+	if d := differing(own.annotations, n.wanted(own, leases)); len(d) > 0 {
+		t.Errorf("%v differ from what was written", d)
+	}
+}
+
+func FuzzRecord(f *testing.F) {
+	f.Add("10.5.34.0/24", "fd00:5::/64", "vxlan", `{"VNI":1}`, "192.0.2.1", "2001:db8::1")
+	f.Add("10.5.34.0/24", "", "", "null", "::ffff:1.2.3.4", "fe80::1%eth0")
+	n, err := NewNames(DefaultPrefix)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, cidr4, cidr6, kind, data, ip4, ip6 string) {
+		r, err := n.record(node{name: "a", podCIDRs: []string{cidr4, cidr6}, annotations: map[string]string{
+			n.managed: "true", n.backendType: kind, n.backendData[0]: data, n.publicIP[0]: ip4, n.publicIP[1]: ip6,
+		}})
+		if err != nil {
+			return
+		}
+		for _, l := range r.Leases {
+			if l.Subnet != l.Subnet.Masked() || subnet.CheckPublicIP(l.PublicIP, l.Subnet) != nil || l.BackendType == "" {
+				t.Errorf("a record that makes no sense is taken for good: %v", l)
+			}
+		}
+	})
+}

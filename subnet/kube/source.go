@@ -1,0 +1,287 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"flanneld/subnet"
+)
+
+// Options are what a Source needs to know of its host.
+type Options struct {
+	Node      string // name of the own Node object
+	Names     Names
+	Config    subnet.Config
+	Text      string // of the configuration
+	PeerGrace time.Duration
+	// Peers says whether other nodes are of interest; else only the own one is watched.
+	Peers bool
+	// Condition says whether the node's condition NetworkUnavailable is set to False once the network is ready.
+	Condition bool
+	// Attrs returns what to publish with a subnet. It may be called at any time, by one goroutine.
+	Attrs func(netip.Prefix) subnet.Attrs
+	// Valid says why a lease of the right network and type cannot be that of a peer; nil: it can.
+	Valid func(subnet.Lease) error
+	// State is what the last run has left, already found usable; the zero value: nothing.
+	State subnet.State
+	Log   *slog.Logger
+}
+
+// linger is how long packets still go to a node whose object was deleted: that of a node that is made again comes back
+// within that time.
+const linger = 800 * time.Millisecond
+
+// Source follows the nodes of a cluster and publishes what peers must know of this one. All methods but Run may be
+// called by any goroutine.
+type Source struct {
+	client  *Client
+	o       Options
+	log     *slog.Logger
+	changed chan struct{} // capacity 1
+	publish chan struct{} // capacity 1
+
+	mu       sync.Mutex // guards all below
+	table    *subnet.PeerTable
+	nodes    map[string]node // all but the own one, by name
+	listed   bool            // a list has come
+	own      *node           // nil: not seen, or deleted
+	self     []subnet.Lease  // in use by this host, whether or not the API server has confirmed them
+	version  int64           // the highest resourceVersion seen
+	revision int64           // counts changes, for the table
+	ready    bool            // packets flow
+	status   subnet.Status
+	write    string // why the node's object cannot be written
+	notices  string // what was said about the own node
+}
+
+// New returns a source that has asked the API server for nothing yet. The subnets of a usable state are in use at once.
+func New(c *Client, o Options) *Source {
+	s := &Source{
+		client: c, o: o, log: o.Log, changed: make(chan struct{}, 1), publish: make(chan struct{}, 1),
+		nodes: map[string]node{}, self: o.State.Own.Leases,
+		table: subnet.NewPeerTable("", o.Valid),
+	}
+	s.status.Waiting = fmt.Sprintf("waiting for node %s", o.Node)
+	var stale []*subnet.Entry
+	for _, r := range o.State.Peers {
+		stale = append(stale, &subnet.Entry{Record: r, Key: keyOf(r.Host)})
+	}
+	s.table.Retain(stale, time.Now().Add(o.PeerGrace))
+	return s
+}
+
+// keyOf returns the key of a node in the table.
+func keyOf(name string) string { return "nodes/" + name }
+
+// Changed receives after every change of what View returns.
+func (s *Source) Changed() <-chan struct{} { return s.changed }
+
+// Refresh tells that Options.Attrs may answer differently now.
+func (s *Source) Refresh() { poke(s.publish) }
+
+// SetReady tells that packets flow, which the condition of the node says from then on.
+func (s *Source) SetReady() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ready {
+		s.ready = true
+		poke(s.publish)
+	}
+}
+
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// View returns the present picture. Nodes that make no sense are named in the log, once each.
+func (s *Source) View() subnet.View {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v := subnet.View{Config: s.o.Config, Text: s.o.Text, Self: s.self, Status: s.statusLocked()}
+	v.Own = subnet.Record{Leases: s.self, Host: s.o.Node, Identity: s.o.State.Identity}
+	v.Position = subnet.Position{Revision: s.version}
+	var reasons map[string]string
+	v.Peers, reasons, v.Status.Skipped, v.Status.Ghosts = s.table.Peers(s.o.Config, s.self)
+	for _, key := range slices.Sorted(maps.Keys(reasons)) {
+		if reasons[key] != "" {
+			s.log.Warn("node skipped", "key", key, "reason", reasons[key])
+		}
+	}
+	return v
+}
+
+// Status returns the present state, without Skipped and Ghosts.
+func (s *Source) Status() subnet.Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.statusLocked()
+}
+
+func (s *Source) statusLocked() subnet.Status {
+	st := s.status
+	var reasons []string
+	for _, text := range []string{st.Waiting, s.write, s.conflictLocked()} {
+		if text != "" {
+			reasons = append(reasons, text)
+		}
+	}
+	st.Waiting = strings.Join(reasons, "; ")
+	return st
+}
+
+// conflictLocked names a node that publishes an address of this one.
+func (s *Source) conflictLocked() string {
+	for _, name := range slices.Sorted(maps.Keys(s.nodes)) {
+		o := s.nodes[name]
+		for _, l := range s.self {
+			if o.annotations[s.o.Names.publicIP[familyOf(l.Subnet.Addr().Is4())]] == l.PublicIP.String() {
+				return fmt.Sprintf("node %s publishes the address %s of this node, %s: delete its Node object if that host is gone",
+					name, l.PublicIP, s.o.Node)
+			}
+		}
+	}
+	return ""
+}
+
+// Peers returns the records of all other nodes, to be remembered over a restart, and the position that they stand at.
+func (s *Source) Peers() (subnet.Position, []subnet.Record) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return subnet.Position{Revision: s.version}, s.table.Records()
+}
+
+// Run follows the nodes and publishes until ctx ends; it returns nil then.
+func (s *Source) Run(ctx context.Context) error {
+	only := ""
+	if !s.o.Peers {
+		only = s.o.Node
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		s.client.watchNodes(ctx, (*nodeStore)(s), watchOptions{only: only, asked: s.asked})
+	})
+	wg.Go(func() { s.expire(ctx) })
+	s.publishAll(ctx)
+	wg.Wait()
+	return nil
+}
+
+// asked takes in the outcome of a request of the watch.
+func (s *Source) asked(verb string, err error) {
+	err = explained(s.client, verb, err)
+	s.mu.Lock()
+	since := s.status.StoreSince
+	switch {
+	case errors.Is(err, context.Canceled):
+	case err == nil:
+		s.status.StoreSince, s.status.StoreError = time.Time{}, ""
+	default:
+		if since.IsZero() {
+			s.status.StoreSince = time.Now()
+		}
+		s.status.StoreError = err.Error()
+	}
+	now := s.status.StoreSince
+	s.mu.Unlock()
+	switch {
+	case since.IsZero() && !now.IsZero():
+		s.log.Warn("API server unreachable, the data plane stays as it is", "reason", err)
+		poke(s.changed)
+	case !since.IsZero() && now.IsZero():
+		s.log.Info("API server is back", "away", time.Since(since).Round(time.Millisecond))
+		poke(s.changed)
+	}
+}
+
+func explained(c *Client, verb string, err error) error {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return c.explain(verb, "nodes", err)
+}
+
+// expirePeriod is how often stale peers are looked at.
+const expirePeriod = 200 * time.Millisecond
+
+// expire drops stale peers whose time is up.
+func (s *Source) expire(ctx context.Context) {
+	t := time.NewTicker(expirePeriod)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-t.C:
+			s.mu.Lock()
+			dropped, _ := s.table.Prune(now)
+			s.mu.Unlock()
+			if dropped > 0 {
+				poke(s.changed)
+			}
+		}
+	}
+}
+
+// nodeStore is the Source as the client library sees it: objects come in here.
+type nodeStore Source
+
+// Transformer tells the library what to keep of the objects of a list.
+func (s *nodeStore) Transformer() func(any) (any, error) {
+	return func(o any) (any, error) {
+		if n, ok := o.(*corev1.Node); ok {
+			return s.o.Names.trim(n), nil
+		}
+		return o, nil
+	}
+}
+
+// Add takes in a node.
+func (s *nodeStore) Add(o any) error { return s.Update(o) }
+
+// Update takes in a node. One in which nothing that matters has changed, as by a heartbeat, wakes nobody.
+func (s *nodeStore) Update(o any) error {
+	n, ok := o.(*corev1.Node)
+	if !ok {
+		return fmt.Errorf("want a Node, got %T", o)
+	}
+	(*Source)(s).put(s.o.Names.nodeOf(n))
+	return nil
+}
+
+// Delete takes a node away.
+func (s *nodeStore) Delete(o any) error {
+	n, ok := o.(*corev1.Node)
+	if !ok {
+		return fmt.Errorf("want a Node, got %T", o)
+	}
+	(*Source)(s).remove(n.Name)
+	return nil
+}
+
+// Replace takes in a whole list.
+func (s *nodeStore) Replace(objects []any, version string) error {
+	nodes := make([]node, 0, len(objects))
+	for _, o := range objects {
+		if n, ok := o.(*corev1.Node); ok {
+			nodes = append(nodes, s.o.Names.nodeOf(n))
+		}
+	}
+	(*Source)(s).replace(nodes)
+	return nil
+}
+
+// Resync is of no use here.
+func (s *nodeStore) Resync() error { return nil }
