@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"flanneld/api"
 	flannelctl "flanneld/cmd/flannelctl"
 	"flanneld/subnet"
 )
@@ -74,7 +75,7 @@ func TestLeasesWithoutAPlaceAreNamed(t *testing.T) {
 		for _, one := range p {
 			r.Leases = append(r.Leases, subnet.Lease{Subnet: one, Attrs: subnet.Attrs{BackendType: backend}})
 		}
-		return subnet.Entry{Record: r}
+		return subnet.Entry{Record: r, LeaseID: 1}
 	}
 	tests := []struct{ name, config, prefix, backend, want string }{
 		{"it fits", `{"Network":"10.5.0.0/16"}`, "10.5.1.0/24", "udp", ""},
@@ -94,6 +95,58 @@ func TestLeasesWithoutAPlaceAreNamed(t *testing.T) {
 				t.Errorf("orphans are %q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+func TestAReservationThatItsHostHasNotTakenIsNoFault(t *testing.T) {
+	for _, tt := range []struct {
+		record api.Record
+		want   string
+	}{
+		{api.Record{Reservation: true, Skipped: "no VtepMAC"}, "not taken yet"},
+		{api.Record{Reservation: true, Identity: "x", Skipped: "no VtepMAC"}, "no VtepMAC"},
+		{api.Record{Reservation: true, Identity: "x", Own: true}, "this host"},
+		{api.Record{Skipped: "no VtepMAC"}, "no VtepMAC"},
+	} {
+		if got := flannelctl.RemarkOn(tt.record); got != tt.want {
+			t.Errorf("the remark on %+v is %q, want %q", tt.record, got, tt.want)
+		}
+	}
+}
+
+func TestTheStateIsTheExitCode(t *testing.T) {
+	for _, tt := range []struct {
+		status api.Status
+		want   int
+	}{
+		{api.Status{State: api.StateReady, Ready: true}, 0},
+		{api.Status{State: api.StateDegraded, Ready: true}, 5},
+		{api.Status{State: api.StateNotReady}, 3},
+		{api.Status{Ready: true}, 0}, // an earlier daemon
+		{api.Status{}, 3},
+	} {
+		if got := flannelctl.StateError(tt.status); got != tt.want {
+			t.Errorf("status of %+v exits with %d, want %d", tt.status, got, tt.want)
+		}
+	}
+}
+
+func TestAPeerThatLosesPacketsIsNotReached(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		peer api.Peer
+		want bool
+	}{
+		{"installed, not probed", api.Peer{Programmed: true}, false},
+		{"not installed", api.Peer{}, true},
+		{"answers", api.Peer{Programmed: true, Probe: &api.Probe{Sent: 3, Lost: 1}}, false},
+		{"does not answer", api.Peer{Programmed: true, Probe: &api.Probe{Sent: 3, Lost: 3}}, true},
+		{"one way", api.Peer{Programmed: true, Probe: &api.Probe{Sent: 3, OneWay: true}}, true},
+		{"its daemon is dead", api.Peer{Programmed: true, Probe: &api.Probe{Sent: 3, Refused: 3}}, false},
+	} {
+		if got := flannelctl.Unreached(tt.peer); got != tt.want {
+			t.Errorf("a peer that is %s: unreached is %t, want %t", tt.name, got, tt.want)
+		}
 	}
 }
 

@@ -24,6 +24,9 @@ var (
 	Orphans        = orphans
 	ParseSubnets   = parseSubnets
 	Clean          = clean
+	RemarkOn       = remarkOn
+	StateError     = func(s api.Status) int { return exitCode(stateError(stateOf(s))) }
+	Unreached      = unreached
 	CleanText      = cleanText
 	ParseConf      = parseConf
 )

@@ -67,8 +67,12 @@ func kindOf(r api.Record) string {
 }
 
 func remarkOn(r api.Record) string {
-	if r.Own {
+	switch {
+	case r.Own:
 		return "this host"
+	case r.Reservation && r.Identity == "":
+		// It lacks what only its host can publish, such as a hardware address, and so is no peer. That is no fault.
+		return "not taken yet"
 	}
 	return r.Skipped
 }

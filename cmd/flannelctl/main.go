@@ -24,12 +24,16 @@ var version = "unknown"
 const (
 	exitFailure  = 1 // what was asked for was not done
 	exitUsage    = 2 // flags or arguments make no sense
-	exitNotOK    = 3 // status: not ready; peers: some fail; doctor: a check failed
+	exitNotOK    = 3 // the answer was printed: status not ready; peers some not reached; doctor a check failed
 	exitNoDaemon = 4 // no daemon answers on the socket
+	exitDegraded = 5 // status: degraded
 )
 
-// errNotOK says that the answer was printed, and is no good one.
-var errNotOK = errors.New("not ok")
+// What a command returns that has printed its answer, when the answer reports a fault.
+var (
+	errNotOK    = errors.New("fault found")
+	errDegraded = errors.New("degraded")
+)
 
 // usageError is an error of whoever typed the command.
 type usageError struct{ error }
@@ -44,7 +48,7 @@ func realMain(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 	root := newRoot(stdout)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
-	if err != nil && !errors.Is(err, errNotOK) {
+	if err != nil && !errors.Is(err, errNotOK) && !errors.Is(err, errDegraded) {
 		complain(stderr, err)
 	}
 	return exitCode(err)
@@ -57,6 +61,8 @@ func exitCode(err error) int {
 		return 0
 	case errors.Is(err, errNotOK):
 		return exitNotOK
+	case errors.Is(err, errDegraded):
+		return exitDegraded
 	case errors.Is(err, api.ErrNoDaemon):
 		return exitNoDaemon
 	case errors.As(err, &usage):
@@ -74,9 +80,13 @@ func newRoot(out io.Writer) *cobra.Command {
 		Long: `flannelctl shows the state of the network on this host and in the cluster, changes leases and the
 network configuration, finds faults, and removes what a stopped daemon has left on the host.
 
-Exit codes: 0 success; 1 failure, nothing was changed in part; 2 wrong usage; 3 the command ran and
-reports a fault (status: not ready, peers: some are not installed, doctor: a check failed);
-4 no daemon answers on the socket.`,
+Exit codes:
+  0  success; status: ready
+  1  failure; the message says why, nothing was changed in part
+  2  wrong usage
+  3  fault found; status: not ready, peers: some are not reached, doctor: a check failed
+  4  no daemon answers on the socket
+  5  status: degraded (packets flow, and something is wrong)`,
 		Version: version, SilenceUsage: true, SilenceErrors: true,
 	}
 	root.SetOut(out)

@@ -152,7 +152,7 @@ func orphans(c subnet.Config, entries []*subnet.Entry) []string {
 				out = append(out, fmt.Sprintf("%s of %s: its family is not enabled", l.Subnet, e.Record))
 			case !pool.Holds(l.Subnet):
 				out = append(out, fmt.Sprintf("%s of %s: no /%d inside %s", l.Subnet, e.Record, pool.SubnetLen, pool.Network))
-			case l.BackendType != c.BackendType:
+			case l.BackendType != c.BackendType && !unclaimed(*e):
 				out = append(out, fmt.Sprintf("%s of %s: its backend is %s, the new one %s", l.Subnet, e.Record, l.BackendType, c.BackendType))
 			}
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -14,7 +15,7 @@ import (
 
 func newStatus(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use: "status", Short: "One screen: identity, lease, store, device, peers, drift, warnings", Args: arguments(0),
+		Use: "status", Short: "Show state, lease, store, device, peers and the last warnings of this host", Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := ask[api.Status](cmd.Context(), a, api.PathStatus)
 			if err != nil {
@@ -23,23 +24,45 @@ func newStatus(a *app) *cobra.Command {
 			if err := a.print(s, func(w page) { writeStatus(w, s) }); err != nil {
 				return err
 			}
-			if !s.Ready {
-				return errNotOK
-			}
-			return nil
+			return stateError(stateOf(s))
 		},
 	}
 }
 
+// stateOf returns the state of the daemon. One of an earlier version does not tell the state degraded.
+func stateOf(s api.Status) string {
+	switch {
+	case s.State != "":
+		return s.State
+	case s.Ready:
+		return api.StateReady
+	}
+	return api.StateNotReady
+}
+
+func reasonsOf(s api.Status) []string {
+	if s.State == "" && s.Reason != "" {
+		return []string{s.Reason}
+	}
+	return s.Reasons
+}
+
+// stateError is what a command that shows the state returns.
+func stateError(state string) error {
+	switch state {
+	case api.StateReady:
+		return nil
+	case api.StateDegraded:
+		return errDegraded
+	}
+	return errNotOK
+}
+
 func writeStatus(w page, s api.Status) {
-	ready := "yes"
-	if !s.Ready {
-		ready = "no"
+	w.row("state", stateOf(s))
+	for _, reason := range reasonsOf(s) {
+		w.row(" ", reason)
 	}
-	if s.Reason != "" {
-		ready += ": " + s.Reason
-	}
-	w.row("ready", ready)
 	w.row("host", fmt.Sprintf("%s (identity %s)", s.Host, s.Identity))
 	w.row("version", fmt.Sprintf("%s, up %s", s.Version, time.Since(s.Started).Round(time.Second)))
 	w.row("network", list(s.Network))
@@ -51,11 +74,11 @@ func writeStatus(w page, s api.Status) {
 	w.row("peers", peersText(s))
 	w.row("drift", driftText(s.Drift))
 	if f := s.Firewall; f != nil {
-		w.row("tunnel", tunnelText(*f))
+		w.row("tunnel port", tunnelText(*f))
 	}
-	w.row("passes", fmt.Sprintf("%d, %d failed, last %s, took %s", s.Passes.Count, s.Passes.Failed, ago(s.Passes.Last), s.Passes.Took.Round(time.Microsecond)))
+	w.row("reconciler", reconcilerText(s.Passes))
 	if p := s.Probes; p != nil {
-		w.row("probes", fmt.Sprintf("of %d peers probed lately %d failing, %d of them one way, %d lose full packets, of %d no daemon answers", p.Peers, p.Failing, p.OneWay, p.SmallMTU, p.Silent))
+		w.row("probes", probesText(*p))
 	}
 	if s.Pending != "" {
 		w.row("pending", s.Pending)
@@ -69,20 +92,47 @@ func writeStatus(w page, s api.Status) {
 	}
 }
 
+func reconcilerText(p api.Passes) string {
+	text := fmt.Sprintf("%s, %d failed, last %s in %s", plural(int(p.Count), "run"), p.Failed, ago(p.Last), p.Took.Round(time.Microsecond))
+	if p.LastErr != "" {
+		text += ": " + p.LastErr
+	}
+	return text
+}
+
+func probesText(p api.ProbeSummary) string {
+	parts := []string{plural(p.Peers, "peer") + " probed"}
+	for _, c := range []struct {
+		n    int
+		text string
+	}{
+		{p.Failing, "without an answer"}, {p.OneWay, "reached in one direction only"}, {p.SmallMTU, "with a path MTU that is too small"},
+		{p.Silent, "whose daemon does not answer"},
+	} {
+		if c.n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", c.n, c.text))
+		}
+	}
+	if len(parts) == 1 && p.Peers > 0 {
+		parts = append(parts, "all answer")
+	}
+	return strings.Join(parts, ", ")
+}
+
 // tunnelText says who may send to the tunnel, and who tried.
 func tunnelText(f api.Firewall) string {
-	text := "no port to guard"
+	text := "the backend has no tunnel port"
 	switch {
 	case f.StrictIngress:
-		text = "open to peers only"
+		text = "accepts packets from peers only"
 	case f.Open != "":
-		text = "open to anybody: " + f.Open
+		text = "accepts packets from any host: " + f.Open
 	}
 	if f.Dropped > 0 {
-		text += fmt.Sprintf(", %d packets of strangers dropped", f.Dropped)
+		text += fmt.Sprintf(", %s from other hosts dropped", plural(int(f.Dropped), "packet"))
 	}
 	if len(f.Strangers) > 0 {
-		text += fmt.Sprintf(", most of late from %s", f.Strangers[0].Address)
+		text += fmt.Sprintf(", most of the recent ones from %s", f.Strangers[0].Address)
 	}
 	return text
 }
@@ -102,7 +152,7 @@ func leaseText(s api.Status) string {
 		text += ", " + time.Until(*s.Lease.Until).Round(time.Second).String() + " left"
 	}
 	if !s.Lease.Held {
-		text += ", not confirmed by the store"
+		text += ", not in the store"
 	}
 	return text
 }
@@ -119,12 +169,12 @@ func storeText(s api.Status) string {
 }
 
 func peersText(s api.Status) string {
-	text := fmt.Sprintf("%d ok, %d failing", s.Peers-s.Failing, s.Failing)
+	text := fmt.Sprintf("%d installed, %d not installed", s.Peers-s.Failing, s.Failing)
 	if s.Kept > 0 {
-		text += fmt.Sprintf(", %d kept that the store has lost", s.Kept)
+		text += fmt.Sprintf(", %d stale (lost by the store, retained for now)", s.Kept)
 	}
 	if s.Skipped > 0 {
-		text += fmt.Sprintf(", %d records skipped", s.Skipped)
+		text += fmt.Sprintf(", %s skipped", plural(s.Skipped, "record"))
 	}
 	return text
 }
@@ -144,24 +194,33 @@ func driftText(drift map[string]uint64) string {
 
 func newPeers(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use: "peers", Short: "All other hosts: subnet, address, whether the kernel knows them, last probe", Args: arguments(0),
+		Use: "peers", Short: "List all other hosts: subnet, address, routes installed, last probe", Args: arguments(0),
+		Long: `Lists the subnets of all other hosts. INSTALLED says whether routes and forwarding entries to the peer are
+in the kernel; LOSS, RTT and PATH MTU are from the last probe through the tunnel.
+Exit code 3 if a peer is not installed or does not answer probes.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			peers, err := ask[[]api.Peer](cmd.Context(), a, api.PathPeers)
 			if err != nil {
 				return err
 			}
 			err = a.print(peers, func(w page) {
-				w.row("SUBNET", "ADDRESS", "HOST", "PROGRAMMED", "LOSS", "RTT", "PATH MTU", "PROBED", "REMARK")
+				w.row("SUBNET", "ADDRESS", "HOST", "INSTALLED", "LOSS", "RTT", "PATH MTU", "PROBED", "REMARK")
 				for _, p := range peers {
 					writePeer(w, p)
 				}
 			})
-			if err == nil && slices.ContainsFunc(peers, func(p api.Peer) bool { return !p.Programmed }) {
+			if err == nil && slices.ContainsFunc(peers, unreached) {
 				return errNotOK
 			}
 			return err
 		},
 	}
+}
+
+// unreached reports whether packets to a peer get lost, as far as that is known.
+func unreached(p api.Peer) bool {
+	q := p.Probe
+	return !p.Programmed || q != nil && (q.OneWay || q.Sent > 0 && q.Lost == q.Sent)
 }
 
 func writePeer(w page, p api.Peer) {
@@ -175,13 +234,19 @@ func writePeer(w page, p api.Peer) {
 		if q.PathMTU > 0 {
 			mtu = fmt.Sprint(q.PathMTU)
 		}
-		switch {
-		case remark != "":
-		case q.OneWay:
-			remark = "it reaches us, we do not reach it"
-		case q.Refused > 0:
-			remark = "packets arrive, no daemon answers probes"
-		}
+		remark = cmp.Or(remark, probeRemark(*q))
 	}
 	w.row(p.Subnet, p.PublicIP, p.Host, yes(p.Programmed), loss, rtt, mtu, at, remark)
+}
+
+func probeRemark(q api.Probe) string {
+	switch {
+	case q.OneWay:
+		return "one way: its probes arrive, ours get no answer"
+	case q.Refused > 0:
+		return "packets arrive, its daemon does not answer probes"
+	case q.Sent > 0 && q.Lost == q.Sent:
+		return "no answer"
+	}
+	return ""
 }
