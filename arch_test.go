@@ -31,8 +31,9 @@ var rules = map[string]rule{
 	"":             {},
 	"api":          {},
 	"cmd/flanneld": {all: true},
+	"doctor":       {ours: []string{"api", "ip", "probe", "subnet"}},
 	"cmd/flannelctl": {
-		ours:   []string{"api", "backend/alloc", "backend/hostgw", "backend/udp", "backend/vxlan", "ip", "ip/masq", "probe", "subnet", "subnet/etcdv3"},
+		ours:   []string{"api", "backend/alloc", "backend/hostgw", "backend/udp", "backend/vxlan", "doctor", "ip", "ip/masq", "probe", "subnet", "subnet/etcdv3"},
 		others: []string{"github.com/spf13/", "sigs.k8s.io/yaml"},
 	},
 	"probe":             {others: []string{"golang.org/x/time/rate"}},

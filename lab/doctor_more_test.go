@@ -2,6 +2,7 @@ package lab_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -19,8 +20,17 @@ import (
 )
 
 // surroundings are faults of what else is on a host.
-func (c *cluster) surroundings(h *lab.Host) []fault {
+func (c *cluster) surroundings(h *lab.Host, own netip.Prefix) []fault {
+	gateway, container := own.Addr().Next(), own.Addr().Next().Next()
 	return []fault{
+		{name: "docker and CNI have one address", check: "bridge-addresses", says: "both use " + own.String(),
+			inject: commands(h.Namespace, "ip link add docker0 type bridge", fmt.Sprintf("ip addr add %s/24 dev docker0", gateway), "ip link set docker0 up"),
+			undo:   commands(h.Namespace, "ip link del docker0")},
+		{name: "docker allows no direct routing", check: "docker-routing", says: container.String(),
+			inject: commands(h.Namespace, fmt.Sprintf("iptables-nft -t raw -A PREROUTING -d %s/32 ! -i docker0 -j DROP", container)),
+			undo:   commands(h.Namespace, "iptables-nft -t raw -F PREROUTING")},
+		{name: "forwarding is off on one interface", check: "forwarding", says: "off on eth0", fixes: true,
+			inject: func() error { return h.Sysctl("net/ipv4/conf/eth0/forwarding", "0") }},
 		{name: "docker has the subnet of earlier", check: "bridge", says: "docker0 has 10.5.250.1/24",
 			inject: commands(h.Namespace, "ip link add docker0 type bridge", "ip addr add 10.5.250.1/24 dev docker0", "ip link set docker0 up"),
 			undo:   commands(h.Namespace, "ip link del docker0")},

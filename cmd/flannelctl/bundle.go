@@ -29,14 +29,14 @@ var bundled = []string{
 func newBundle(a *app) *cobra.Command {
 	var file string
 	c := &cobra.Command{
-		Use: "bundle", Short: "Write everything that a bug report needs into one archive, secrets out",
-		Long: `Writes a tar.gz with the status, peers, leases, events, the diagnosis and the state of the kernel. User names
-and passwords are left out: what the store's access is made of is never asked for, and words that look like secrets are
-cut out of the rest. Addresses and host names stay: read it before you pass it on.`,
+		Use: "bundle", Short: "Write what a bug report needs into one archive, without secrets",
+		Long: `Writes a tar.gz with status, peers, leases, events, the findings of the doctor, and the state of the kernel.
+The credentials of the store are not read, and values that look like secrets are replaced by REDACTED.
+Addresses and host names stay: read the archive before you pass it on. Needs root.`,
 		Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.bundle(cmd.Context(), file) },
 	}
-	c.Flags().StringVarP(&file, "file", "f", "", "archive to write, mode 0600 (default flannel-DATE-TIME.tar.gz)")
+	c.Flags().StringVarP(&file, "file", "f", "", "`archive` to write, mode 0600 (default flannel-DATE-TIME.tar.gz)")
 	return c
 }
 
@@ -59,7 +59,7 @@ func (a *app) bundle(ctx context.Context, file string) (err error) {
 	if err = errors.Join(err, t.Close(), z.Close(), f.Close()); err != nil {
 		return fmt.Errorf("write bundle: %w", err)
 	}
-	return a.say(file + " is written; read it before you pass it on")
+	return a.say("written: " + file + "; read it before you pass it on")
 }
 
 // bundleFiles collects the files by their names. What cannot be had is said in its place.

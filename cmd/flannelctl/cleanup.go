@@ -8,12 +8,12 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 
 	"github.com/spf13/cobra"
 
 	"flanneld/api"
+	"flanneld/doctor"
 	"flanneld/ip"
 	"flanneld/subnet"
 )
@@ -32,16 +32,18 @@ type cleanup struct {
 func newCleanup(a *app) *cobra.Command {
 	c := cleanup{app: a}
 	cmd := &cobra.Command{
-		Use: "cleanup", Short: "Remove device, routes, firewall rules and files of a daemon that has been stopped",
-		Long: `Removes everything that a flanneld which no longer runs has left on this host: its device, routes, firewall
-table, subnet file, socket and state. With --flannel also what a former flannel has left. The data of an embedded etcd
-are kept unless --store-data is given. A lease that the host still has in the store is not given back: drain does that.`,
+		Use: "cleanup", Short: "Remove what a stopped daemon has left on this host",
+		Long: `Removes the device, routes, firewall table, subnet file, socket and state of a flanneld that has been stopped.
+Containers of this host lose the network. --dry-run prints what would be removed.
+
+Not removed: the lease in the store (before you stop the daemon, "flannelctl drain" gives it back), what a
+former flannel has left (--flannel), and the data of an embedded etcd (--store-data).`,
 		Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.run(cmd.Context()) },
 	}
-	cmd.Flags().BoolVar(&c.dryRun, "dry-run", false, "say what would be removed, remove nothing")
-	cmd.Flags().BoolVar(&c.flannel, "flannel", false, "also the devices, routes and rules of a former flannel")
-	cmd.Flags().BoolVar(&c.storeData, "store-data", false, "also the data of an embedded etcd: all leases and the configuration that it holds are lost")
+	cmd.Flags().BoolVar(&c.dryRun, "dry-run", false, "print what would be removed, and remove nothing")
+	cmd.Flags().BoolVar(&c.flannel, "flannel", false, "also remove devices, routes and rules of a former flannel")
+	cmd.Flags().BoolVar(&c.storeData, "store-data", false, "also remove the data of an embedded etcd: the network configuration and all leases are lost")
 	return cmd
 }
 
@@ -74,7 +76,7 @@ func (c *cleanup) stopped(ctx context.Context) error {
 	_, err := ask[api.Ready](ctx, c.app, api.PathReady)
 	switch {
 	case err == nil:
-		return errors.New("flanneld runs: \"flannelctl drain\" gives its lease back; then stop it (systemctl stop flanneld)")
+		return errors.New("flanneld runs: give its lease back (flannelctl drain) and stop it (systemctl stop flanneld) first")
 	case !errors.Is(err, api.ErrNoDaemon):
 		return fmt.Errorf("find out whether flanneld runs: %w", err)
 	}
@@ -91,15 +93,12 @@ func (c *cleanup) stopped(ctx context.Context) error {
 	return s.Close()
 }
 
-// flannelDevices are the names that flannel gives its devices.
-var flannelDevices = regexp.MustCompile(`^flannel(\d+|\.\d+|-v6\.\d+|\.ipip|-wg|-wg-v6|\.wg)$`)
-
 // scope says what is ours, from the state and the subnet file of the daemon that ran.
 func (c *cleanup) scope() (ip.Scope, error) {
 	s := ip.Scope{BootGateways: c.flannel}
 	st, err := subnet.PeekState(c.stateDir, c.subnetFile)
 	if err != nil {
-		c.done = append(c.done, fmt.Sprintf("not used: %v", err))
+		c.done = append(c.done, fmt.Sprintf("state ignored: %v", err))
 	}
 	s.Links, s.Networks = st.Links, st.Networks
 	c.network = cmp.Or(st.Network, usualNetwork)
@@ -118,7 +117,7 @@ func (c *cleanup) scope() (ip.Scope, error) {
 		return s, err
 	}
 	for _, l := range links {
-		if flannelDevices.MatchString(l.Name) && !slices.Contains(s.Links, l.Name) {
+		if doctor.Devices.MatchString(l.Name) && !slices.Contains(s.Links, l.Name) {
 			s.Links = append(s.Links, l.Name)
 		}
 	}
@@ -156,12 +155,12 @@ func (c *cleanup) files() error {
 	data := filepath.Join(c.stateDir, "etcd")
 	if _, err := os.Stat(data); err == nil {
 		if c.storeData {
-			c.note("store data %s", data)
+			c.note("data of the embedded etcd in %s", data)
 			if !c.dryRun {
 				errs = append(errs, os.RemoveAll(data))
 			}
 		} else {
-			c.done = append(c.done, fmt.Sprintf("kept: store data %s (--store-data removes them)", data))
+			c.done = append(c.done, fmt.Sprintf("kept: data of the embedded etcd in %s (--store-data removes them)", data))
 		}
 	}
 	if c.dryRun {

@@ -8,11 +8,12 @@ import (
 
 func newDrain(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use: "drain", Short: "Give the lease back and leave the network; the daemon idles until it is restarted",
-		Long: `Gives this host's lease back, so that another host may have the subnet, and removes device, routes and
-subnet file. Pods of this host lose the network: move them first. The daemon goes on running and does nothing, also
-when the service manager would restart it; restarting it joins again, with another subnet if this one is taken.
-A reservation stays in the store.`,
+		Use: "drain", Short: "Give the lease of this host back, and stop carrying its packets",
+		Long: `Gives the lease of this host back, so that another host can take the subnet, and removes device, routes and
+subnet file. Containers of this host lose the network: move them to other hosts first.
+
+The daemon keeps running and does nothing. To join again, restart it: the host gets the same subnet if it
+is still free. A reservation stays in the store.`,
 		Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var d api.Drained
@@ -21,12 +22,12 @@ A reservation stays in the store.`,
 			}
 			return a.print(d, func(w page) {
 				if len(d.Subnets) > 0 {
-					w.line("given back: %s", list(d.Subnets))
+					w.line("lease given back: %s", list(d.Subnets))
 				}
 				for _, o := range d.Removed {
 					w.line("removed: %s", o)
 				}
-				w.line("drained: restart flanneld to join again, or stop it and run \"flannelctl cleanup\"")
+				w.line("drained; to join again, restart flanneld; to remove it from this host, stop it and run \"flannelctl cleanup\"")
 			})
 		},
 	}

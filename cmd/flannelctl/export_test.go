@@ -1,18 +1,14 @@
 package main
 
 import (
-	"context"
 	"io"
-	"net/netip"
 	"strings"
 	"testing"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"flanneld/api"
-	"flanneld/ip"
-	"flanneld/probe"
-	"flanneld/subnet"
 )
 
 // What tests look at.
@@ -21,7 +17,6 @@ var (
 	Words          = words
 	FlannelRules   = flannelRules
 	SNMP           = snmp
-	Orphans        = orphans
 	ParseSubnets   = parseSubnets
 	Clean          = clean
 	RemarkOn       = remarkOn
@@ -71,41 +66,30 @@ func Settings(t *testing.T, folder string, args ...string) (subnetFile, stateDir
 	return a.subnetFile, a.stateDir, a.store, a.storeFrom
 }
 
-// Case is a situation that cannot be made in a namespace.
-type Case struct {
-	Endpoint string              // of the store
-	Peers    int                 // other hosts
-	Versions map[string]string   // of the daemons that answer, by subnet
-	Bridges  map[string][]string // addresses of bridges, by name
-	Routes   map[string]string   // gateway by destination
-}
+// Clocks reads the clocks of servers.
+var Clocks = readClocks
 
-// Diagnosis makes one check in a situation.
-func Diagnosis(ctx context.Context, name string, c Case) (result, evidence string) {
-	config, _ := subnet.ParseConfig([]byte(`{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}`))
-	f := &facts{
-		app: newApp(io.Discard), config: config, access: api.Store{Endpoints: []string{c.Endpoint}}, status: api.Status{Version: "v2"},
-		subnets: []netip.Prefix{netip.MustParsePrefix("10.5.1.0/24")}, devices: []string{"flannel.1"}, mtu: 1450,
-		peers: make([]subnet.Lease, c.Peers), probed: map[netip.Prefix]probe.Result{}, hosts: map[netip.Prefix]subnet.Record{},
-	}
-	for p, v := range c.Versions {
-		f.probed[netip.MustParsePrefix(p)] = probe.Result{Sent: 3, Version: v}
-	}
-	for name, addrs := range c.Bridges {
-		l := ip.Interface{Name: name, MTU: 1450}
-		for _, a := range addrs {
-			l.Addrs = append(l.Addrs, netip.MustParsePrefix(a))
+// Definitions returns the names of all commands that do something, and of all flags.
+func Definitions() (commands, flags []string) {
+	root := newRoot(io.Discard)
+	var walk func(c *cobra.Command)
+	walk = func(c *cobra.Command) {
+		if c.Hidden || c.Name() == "help" {
+			return
 		}
-		f.links = append(f.links, l)
-	}
-	for dst, gateway := range c.Routes {
-		f.routes = append(f.routes, route{prefix: netip.MustParsePrefix(dst), Gateway: gateway, Dev: "eth1", Protocol: "static"})
-	}
-	for _, check := range checks {
-		if check.name == name {
-			r := check.run(ctx, f)
-			return string(r.Result), r.Evidence
+		c.Flags().VisitAll(func(f *pflag.Flag) {
+			if f.Name != "help" && f.Name != "version" {
+				flags = append(flags, f.Name)
+			}
+		})
+		for _, below := range c.Commands() {
+			walk(below)
+		}
+		if c.Runnable() && !c.HasSubCommands() {
+			commands = append(commands, c.CommandPath())
 		}
 	}
-	return "", "no such check"
+	walk(root)
+	root.PersistentFlags().VisitAll(func(f *pflag.Flag) { flags = append(flags, f.Name) })
+	return commands, flags
 }

@@ -17,12 +17,12 @@ import (
 )
 
 func newLeases(a *app) *cobra.Command {
-	c := &cobra.Command{Use: "leases", Short: "List, watch, reserve and release the subnets of all hosts", Args: arguments(0)}
+	c := &cobra.Command{Use: "leases", Short: "List, watch, reserve and release subnets of hosts", Args: arguments(0)}
 	c.RunE = func(cmd *cobra.Command, _ []string) error { return a.listLeases(cmd.Context()) }
 	c.AddCommand(
-		&cobra.Command{Use: "list", Short: "All records of the network", Args: arguments(0), RunE: c.RunE},
+		&cobra.Command{Use: "list", Short: "List all records of the network: leases, reservations and invalid records", Args: arguments(0), RunE: c.RunE},
 		&cobra.Command{
-			Use: "watch", Short: "Print every change until interrupted", Args: arguments(0),
+			Use: "watch", Short: "Print each change of a record until interrupted", Args: arguments(0),
 			RunE: func(cmd *cobra.Command, _ []string) error { return a.watchLeases(cmd.Context()) },
 		},
 		newReserve(a), newRelease(a), newHistory(a),
@@ -57,11 +57,11 @@ func keyOf(r api.Record) string {
 func kindOf(r api.Record) string {
 	switch {
 	case r.Kept:
-		return "kept"
+		return "stale"
 	case r.Reservation:
 		return "reservation"
 	case len(r.Subnets) == 0:
-		return "bad"
+		return "invalid"
 	}
 	return "lease"
 }
@@ -171,7 +171,7 @@ func (a *app) printEvent(ev subnet.Event) error {
 
 func newHistory(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use: "history SUBNET", Short: "Who held a subnet, as far back as the store remembers", Args: arguments(1),
+		Use: "history SUBNET", Short: "Show which hosts had a subnet, back to etcd's last compaction", Args: arguments(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			prefixes, err := parseSubnets(args[0])
 			if err != nil {
@@ -213,10 +213,10 @@ func (a *app) printHistory(changes []etcdv3.Change, from int64) error {
 			case s.Deleted:
 				w.row(s.Revision, "", "", "free", "deleted or expired")
 			default:
-				w.row(s.Revision, "", "", "bad", s.Problem)
+				w.row(s.Revision, "", "", "invalid", s.Problem)
 			}
 		}
-		w.line("the store remembers from revision %d", from)
+		w.line("older changes than revision %d are compacted", from)
 	})
 }
 
@@ -229,10 +229,10 @@ func parseSubnets(text string) ([]netip.Prefix, error) {
 	for part := range strings.SplitSeq(text, ",") {
 		p, err := netip.ParsePrefix(strings.TrimSpace(part))
 		if err != nil {
-			return nil, fmt.Errorf("%q is no subnet: want one such as 10.5.34.0/24, or two of both families separated by a comma", part)
+			return nil, fmt.Errorf("%q is no subnet, want one such as 10.5.34.0/24; of a dual-stack host, both separated by a comma", part)
 		}
 		if p != p.Masked() {
-			return nil, fmt.Errorf("%s has host bits set: the subnet is %s", p, p.Masked())
+			return nil, fmt.Errorf("%s has host bits set, did you mean %s?", p, p.Masked())
 		}
 		out = append(out, p)
 	}

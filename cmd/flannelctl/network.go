@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"flanneld/api"
+	"flanneld/doctor"
 	"flanneld/subnet"
 	"flanneld/subnet/etcdv3"
 )
@@ -22,7 +23,7 @@ func newNetwork(a *app) *cobra.Command {
 	c := &cobra.Command{Use: "network", Short: "Show, check and change the network configuration", Args: arguments(0)}
 	var force bool
 	set := &cobra.Command{
-		Use: "set JSON|@FILE|-", Short: "Check all rules, then write the configuration", Args: arguments(1),
+		Use: "set JSON|@FILE|-", Short: "Check a network configuration, then write it", Args: arguments(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			text, err := readConfig(args[0])
 			if err != nil {
@@ -38,19 +39,19 @@ func newNetwork(a *app) *cobra.Command {
 		},
 	}
 	edit := &cobra.Command{
-		Use: "edit", Short: "Change the configuration in $EDITOR", Args: arguments(0),
+		Use: "edit", Short: "Edit the network configuration in $EDITOR", Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.editConfig(cmd.Context(), force) },
 	}
 	for _, cmd := range []*cobra.Command{set, edit} {
-		cmd.Flags().BoolVar(&force, "force", false, "write it although leases become unusable")
+		cmd.Flags().BoolVar(&force, "force", false, "write the configuration even if leases become unusable")
 	}
 	c.AddCommand(
 		&cobra.Command{
-			Use: "get", Short: "Print the configuration as it stands in the store", Args: arguments(0),
+			Use: "get", Short: "Print the network configuration in the store", Args: arguments(0),
 			RunE: func(cmd *cobra.Command, _ []string) error { return a.getConfig(cmd.Context()) },
 		},
 		&cobra.Command{
-			Use: "validate JSON|@FILE|-", Short: "Check a configuration, write nothing", Args: arguments(1),
+			Use: "validate JSON|@FILE|-", Short: "Check a network configuration without writing it", Args: arguments(1),
 			RunE: func(cmd *cobra.Command, args []string) error {
 				text, err := readConfig(args[0])
 				if err != nil {
@@ -85,10 +86,10 @@ func (a *app) getConfig(ctx context.Context) error {
 			return err
 		}
 		if snap.Config == nil {
-			return errors.New("the store has no network configuration: \"flannelctl network set\" writes one")
+			return errors.New("the store has no network configuration; \"flannelctl network set\" writes one")
 		}
 		if !json.Valid(snap.Config) {
-			return fmt.Errorf("the network configuration is no JSON: %q", snap.Config)
+			return fmt.Errorf("the network configuration is not valid JSON: %q", snap.Config)
 		}
 		return a.print(json.RawMessage(snap.Config), func(w page) { w.block(indented(snap.Config)) })
 	})
@@ -126,7 +127,7 @@ func (a *app) writeConfig(ctx context.Context, s *etcdv3.Store, snap subnet.Snap
 	if err != nil {
 		return err
 	}
-	if lost := orphans(config, snap.Entries); len(lost) > 0 && !force {
+	if lost := doctor.Unfit(config, snap.Entries); len(lost) > 0 && !force {
 		return fmt.Errorf("%d of %d leases would become unusable; nothing was written (--force writes it):\n%s",
 			len(lost), len(snap.Entries), strings.Join(lost[:min(len(lost), 10)], "\n"))
 	}
@@ -139,25 +140,6 @@ func (a *app) writeConfig(ctx context.Context, s *etcdv3.Store, snap subnet.Snap
 		done += "; running daemons apply a changed network or backend when they restart: see \"pending\" in their status"
 	}
 	return a.say(done)
-}
-
-// orphans says which leases have no place in a configuration.
-func orphans(c subnet.Config, entries []*subnet.Entry) []string {
-	var out []string
-	for _, e := range entries {
-		for _, l := range e.Leases {
-			pool, ok := c.Pool(l.Subnet)
-			switch {
-			case !ok:
-				out = append(out, fmt.Sprintf("%s of %s: its family is not enabled", l.Subnet, e.Record))
-			case !pool.Holds(l.Subnet):
-				out = append(out, fmt.Sprintf("%s of %s: no /%d inside %s", l.Subnet, e.Record, pool.SubnetLen, pool.Network))
-			case l.BackendType != c.BackendType && !unclaimed(*e):
-				out = append(out, fmt.Sprintf("%s of %s: its backend is %s, the new one %s", l.Subnet, e.Record, l.BackendType, c.BackendType))
-			}
-		}
-	}
-	return out
 }
 
 // editConfig has the operator change the configuration in a file.
@@ -177,13 +159,13 @@ func (a *app) editConfig(ctx context.Context, force bool) error {
 		}
 		text, err := runEditor(ctx, f.Name())
 		if err != nil {
-			return fmt.Errorf("%w (the text is in %s)", err, f.Name())
+			return fmt.Errorf("%w (your text is in %s)", err, f.Name())
 		}
 		if bytes.Equal(bytes.TrimSpace(text), []byte(indented(snap.Config))) {
 			return errors.Join(a.say("nothing changed"), os.Remove(f.Name()))
 		}
 		if err := a.writeConfig(ctx, s, snap, text, force); err != nil {
-			return fmt.Errorf("%w (the text is in %s)", err, f.Name())
+			return fmt.Errorf("%w (your text is in %s)", err, f.Name())
 		}
 		return os.Remove(f.Name())
 	})

@@ -72,6 +72,12 @@ func (a *app) print(v any, table func(p page)) error {
 	return writePage(a.out, table)
 }
 
+// write prints text that a program has asked for.
+func (a *app) write(text string) error {
+	_, err := io.WriteString(a.out, text)
+	return err
+}
+
 func writePage(w io.Writer, fill func(p page)) error {
 	columns := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fill(page{columns})

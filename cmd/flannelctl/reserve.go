@@ -10,16 +10,18 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"flanneld/doctor"
 	"flanneld/subnet"
 	"flanneld/subnet/etcdv3"
 )
 
 func newReserve(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use: "reserve HOST|ADDRESS SUBNET", Short: "Keep a subnet for one host for ever",
-		Long: `Keeps a subnet for one host: by its name, if it has a lease now, or by its public address. A lease that the
-host holds is made a reservation in place. Another subnet is taken by the host when its daemon starts next.
-Dual-stack: both subnets, and if an address is given both addresses, separated by a comma.`,
+		Use: "reserve HOST|ADDRESS SUBNET", Short: "Reserve a subnet for one host",
+		Long: `Reserves a subnet for one host, named by its host name (if it has a lease now) or by its public address.
+A reservation does not expire. If the host has a lease of this subnet, the lease becomes the reservation;
+else the host takes the reserved subnet when its daemon is restarted.
+On a dual-stack network give both subnets, and with addresses both addresses, separated by a comma.`,
 		Args: arguments(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			prefixes, err := parseSubnets(args[1])
@@ -66,7 +68,7 @@ func reserve(ctx context.Context, s *etcdv3.Store, host string, prefixes []netip
 	for i := range record.Leases {
 		record.Leases[i].BackendType = cmp.Or(record.Leases[i].BackendType, config.BackendType)
 	}
-	if e, held := holderOf(snap, prefixes); held {
+	if e, held := doctor.Holder(snap, prefixes); held {
 		return keepHeld(ctx, s, e, record)
 	}
 	if _, err := s.Create(ctx, record, 0); err != nil {
@@ -74,7 +76,7 @@ func reserve(ctx context.Context, s *etcdv3.Store, host string, prefixes []netip
 	}
 	text := fmt.Sprintf("%s is reserved for %s", list(prefixes), record)
 	if own != "" {
-		text += fmt.Sprintf(", which holds %s: it moves when its flanneld starts next", own)
+		text += fmt.Sprintf(", which has %s now and moves when its flanneld is restarted", own)
 	}
 	return text, nil
 }
@@ -89,21 +91,21 @@ func keepHeld(ctx context.Context, s *etcdv3.Store, e subnet.Entry, want subnet.
 	case !same || e.Key != want.Key():
 		return "", fmt.Errorf("%s is held by %s", list(e.Prefixes()), e.Record)
 	case e.LeaseID == 0:
-		return fmt.Sprintf("%s is reserved for %s already", list(e.Prefixes()), e.Record), nil
+		return fmt.Sprintf("%s is already reserved for %s", list(e.Prefixes()), e.Record), nil
 	}
 	if _, err := s.Update(ctx, e, e.Record, 0); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("the lease of %s is a reservation of %s now", list(e.Prefixes()), e.Record), nil
+	return fmt.Sprintf("the lease of %s is now a reservation for %s", list(e.Prefixes()), e.Record), nil
 }
 
 func checkSubnets(c subnet.Config, prefixes []netip.Prefix) error {
 	if len(prefixes) != len(c.Pools) {
-		return usageError{fmt.Errorf("the network has %s: want one subnet of each", list(c.Networks()))}
+		return usageError{fmt.Errorf("the network is %s: give one subnet of each", list(c.Networks()))}
 	}
 	for i, p := range prefixes {
 		if pool := c.Pools[i]; !pool.Holds(p) {
-			return fmt.Errorf("%s cannot be a subnet of this network: want a /%d inside %s", p, pool.SubnetLen, pool.Network)
+			return fmt.Errorf("%s is not a subnet of this network: want a /%d inside %s", p, pool.SubnetLen, pool.Network)
 		}
 	}
 	return nil
@@ -119,7 +121,7 @@ func recordFor(entries []*subnet.Entry, host string, prefixes []netip.Prefix) (o
 			continue
 		}
 		if own != "" && r.Identity != e.Identity {
-			return "", r, fmt.Errorf("several hosts are named %s: give an address", host)
+			return "", r, fmt.Errorf("several hosts have the name %s: give the address", host)
 		}
 		own, r.Identity, r.Host = list(e.Prefixes()), e.Identity, e.Host
 		r.Leases = nil
@@ -135,10 +137,10 @@ func recordFor(entries []*subnet.Entry, host string, prefixes []netip.Prefix) (o
 		return own, r, nil
 	}
 	if byName {
-		return "", r, fmt.Errorf("no record names the host %s: give its address", host)
+		return "", r, fmt.Errorf("no record has the host name %s: give the address", host)
 	}
 	if len(addrs) != len(prefixes) {
-		return "", r, usageError{errors.New("want as many addresses as subnets")}
+		return "", r, usageError{errors.New("give as many addresses as subnets")}
 	}
 	for i, p := range prefixes {
 		r.Leases = append(r.Leases, subnet.Lease{Subnet: p, Attrs: subnet.Attrs{PublicIP: addrs[i]}})
@@ -146,22 +148,10 @@ func recordFor(entries []*subnet.Entry, host string, prefixes []netip.Prefix) (o
 	return "", r, nil
 }
 
-// holderOf returns the record that has one of the subnets or overlaps it.
-func holderOf(snap subnet.Snapshot, prefixes []netip.Prefix) (subnet.Entry, bool) {
-	for _, e := range snap.Entries {
-		for _, l := range e.Leases {
-			if slices.ContainsFunc(prefixes, l.Subnet.Overlaps) {
-				return *e, true
-			}
-		}
-	}
-	return subnet.Entry{}, false
-}
-
 func newRelease(a *app) *cobra.Command {
 	var force bool
 	c := &cobra.Command{
-		Use: "release SUBNET", Short: "Delete a reservation, or with --force the lease of a host that is gone",
+		Use: "release SUBNET", Short: "Delete a reservation, or with --force the lease of a host that is gone for good",
 		Args: arguments(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			prefixes, err := parseSubnets(args[0])
@@ -177,7 +167,7 @@ func newRelease(a *app) *cobra.Command {
 			})
 		},
 	}
-	c.Flags().BoolVar(&force, "force", false, "also a lease: a host that lives takes it again at once")
+	c.Flags().BoolVar(&force, "force", false, "also delete a lease; a host that is alive takes it again at once")
 	return c
 }
 
@@ -189,16 +179,16 @@ func release(ctx context.Context, s *etcdv3.Store, prefixes []netip.Prefix, forc
 	key := subnet.SubnetsFolder + subnet.Key(prefixes)
 	i := slices.IndexFunc(snap.Entries, func(e *subnet.Entry) bool { return e.Key == key })
 	if i < 0 {
-		return "", fmt.Errorf("nobody holds %s", list(prefixes))
+		return "", fmt.Errorf("no host has %s", list(prefixes))
 	}
 	e := *snap.Entries[i]
 	if e.LeaseID != 0 && !force {
-		return "", fmt.Errorf("%s is the lease of %s: run \"flannelctl drain\" there, or give --force if that host is gone", list(prefixes), e.Record)
+		return "", fmt.Errorf("%s is the lease of %s: run \"flannelctl drain\" there; if that host is gone for good, use --force", list(prefixes), e.Record)
 	}
 	if err := s.Delete(ctx, e); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s of %s is free", list(prefixes), e.Record), nil
+	return fmt.Sprintf("%s is free; it was that of %s", list(prefixes), e.Record), nil
 }
 
 func parseAddrs(text string) ([]netip.Addr, error) {

@@ -1,0 +1,88 @@
+package doctor
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// MostPinged bounds how many peers that do not answer are looked at further.
+const MostPinged = 4
+
+// noProbes is the finding of a check that needs answers of peers, if there are none.
+func (f *Facts) noProbes() (Finding, bool) {
+	switch {
+	case f.NoProbes != "":
+		return skip("%s", f.NoProbes), true
+	case f.ProbeErr != nil:
+		return fail(restartFix, "%v", f.ProbeErr), true
+	case len(f.Probes) == 0:
+		return skip("no peer answers probes"), true
+	}
+	return Finding{}, false
+}
+
+// checkTunnel tells apart peers whose daemon is silent (their kernel refuses probes, or answers pings through the tunnel), whose tunnel
+// port is filtered (their host answers on the underlay), and that are down.
+func checkTunnel(f *Facts) Finding {
+	if r, ok := f.noProbes(); ok {
+		return r
+	}
+	lost := f.Unreached()
+	if len(lost) == 0 {
+		return pass("%d of %d peers were asked, all answer", len(f.Probes), len(f.Peers))
+	}
+	silent, filtered, down := f.sortUnreached(lost[:min(len(lost), MostPinged)])
+	switch {
+	case len(filtered) > 0:
+		return fail(f.allow(), "%d of %d peers answer on the underlay and not through the tunnel, so the tunnel port is filtered on the way: %s",
+			len(lost), len(f.Probes), some(filtered))
+	case len(down) > 0:
+		return fail("ping the addresses; for a host that is gone for good: flannelctl leases release SUBNET --force",
+			"%d of %d peers answer neither through the tunnel nor on the underlay: %s", len(lost), len(f.Probes), some(down))
+	}
+	return warn("on those hosts: flannelctl doctor", "%d of %d peers are reached, and their daemon does not answer probes: it is dead, has another -probe-port, or a filter drops probes: %s",
+		len(lost), len(f.Probes), some(silent))
+}
+
+func (f *Facts) sortUnreached(peers []netip.Prefix) (silent, filtered, down []string) {
+	for _, p := range peers {
+		underlay := f.Pings[f.Lease(p).PublicIP]
+		switch {
+		case f.Probes[p].Silent(), underlay && (len(f.Devices) == 0 || f.Pings[p.Addr()]):
+			silent = append(silent, f.named(p))
+		case underlay:
+			filtered = append(filtered, f.named(p))
+		default:
+			down = append(down, f.named(p))
+		}
+	}
+	return silent, filtered, down
+}
+
+// allow is the rule that lets the tunnel through.
+func (f *Facts) allow() string {
+	port := f.tunnelPort()
+	if port == 0 {
+		return "look for a packet filter between the hosts"
+	}
+	return fmt.Sprintf("on both hosts and between them: allow UDP port %d, for example iptables -I INPUT -p udp --dport %d -j ACCEPT", port, port)
+}
+
+func checkPathMTU(f *Facts) Finding {
+	if r, ok := f.noProbes(); ok {
+		return r
+	}
+	var small []string
+	for p, r := range f.Probes {
+		if r.Small(f.MTU) {
+			small = append(small, fmt.Sprintf("%s: %d", f.named(p), r.PathMTU))
+		}
+	}
+	slices.Sort(small)
+	if len(small) > 0 {
+		return fail(`flannelctl network edit: set "MTU" of the backend to what the path carries; then restart the daemons and the containers`,
+			"packets of %d bytes are lost on the way to %d of %d peers; the largest that arrive, in bytes: %s", f.MTU, len(small), len(f.Probes), some(small))
+	}
+	return pass("packets of %d bytes arrive", f.MTU)
+}
