@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 
 	"flanneld/dist/manual"
 )
@@ -56,28 +55,11 @@ func run(program, out string) error {
 	return nil
 }
 
-// runControl writes the manual page of flannelctl, from the help texts of all its commands.
+// runControl writes the manual page of flannelctl, which renders it from the definitions of its commands.
 func runControl(program, out string) error {
-	texts, err := helps(program, "")
+	text, err := exec.Command(program, "manual").Output()
 	if err != nil {
-		return err
+		return fmt.Errorf("%s manual: %w", program, err)
 	}
-	return os.WriteFile(filepath.Join(out, "flannelctl.1"), []byte(manual.ControlMan(texts)), 0o644)
-}
-
-// helps returns the help text of a command and of all commands below it.
-func helps(program, command string) ([]manual.Help, error) {
-	text, err := exec.Command(program, append(strings.Fields(command), "--help")...).Output()
-	if err != nil {
-		return nil, fmt.Errorf("%s %s --help: %w", program, command, err)
-	}
-	texts := []manual.Help{{Command: command, Text: string(text)}}
-	for _, name := range manual.Subcommands(string(text)) {
-		below, err := helps(program, strings.TrimSpace(command+" "+name))
-		if err != nil {
-			return nil, err
-		}
-		texts = append(texts, below...)
-	}
-	return texts, nil
+	return os.WriteFile(filepath.Join(out, "flannelctl.1"), text, 0o644)
 }
