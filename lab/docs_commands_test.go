@@ -240,8 +240,8 @@ func (c *cluster) networkSystem() *system {
 			ip link set cni0 mtu "$FLANNEL_MTU" up; printf %s "$FLANNEL_SUBNET"`))
 		s.pod = subnet.Addr().Next()
 	}
-	c.await(func() error { // until the hosts know each other
-		_, err := hosts[0].sh("flannelctl doctor && flannelctl peers")
+	c.await(func() error { // until the hosts have reached each other: a probe of the first second may have been lost
+		_, err := hosts[0].sh(`flannelctl doctor && flannelctl status && flannelctl peers -o json | grep -q '"round_trip_ns": [1-9]'`)
 		return err
 	})
 	return hosts[0]
