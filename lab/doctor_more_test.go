@@ -20,9 +20,12 @@ import (
 )
 
 // surroundings are faults of what else is on a host.
-func (c *cluster) surroundings(h *lab.Host, own netip.Prefix) []fault {
+func (c *cluster) surroundings(h *lab.Host, own, peer netip.Prefix) []fault {
 	gateway, container := own.Addr().Next(), own.Addr().Next().Next()
+	foreign := peer.String() + " dev eth0 proto static"
 	return []fault{
+		{name: "a route of another program is where a peer is", check: "peers", says: "the route " + foreign + " of another program is in the way",
+			inject: commands(h.Namespace, "ip route replace "+foreign), undo: commands(h.Namespace, "ip route del "+foreign)},
 		{name: "docker and CNI have one address", check: "bridge-addresses", says: "both use " + own.String(),
 			inject: commands(h.Namespace, "ip link add docker0 type bridge", fmt.Sprintf("ip addr add %s/24 dev docker0", gateway), "ip link set docker0 up"),
 			undo:   commands(h.Namespace, "ip link del docker0")},

@@ -130,7 +130,7 @@ func TestDoctorFindsEveryFault(t *testing.T) {
 	c.healthy(h)
 	find(c.storeFaults(e, s, other)...)
 	c.healthy(h)
-	find(c.surroundings(h, s.Subnets[0])...)
+	find(c.surroundings(h, s.Subnets[0], other.Subnets[0])...)
 	c.healthy(h)
 	c.ok(daemons[1].Stop(c.ctx))
 	mute := c.flanneld(peer, e, append(args, "-probe-port", "0")...)

@@ -41,6 +41,9 @@ Addresses and host names stay: read the archive before you pass it on. Needs roo
 }
 
 func (a *app) bundle(ctx context.Context, file string) (err error) {
+	if err := a.allowed(ctx); err != nil {
+		return err
+	}
 	if file == "" {
 		file = "flannel-" + time.Now().UTC().Format("20060102-150405") + ".tar.gz"
 	}
