@@ -21,7 +21,8 @@ func checkBridge(f *Facts) Finding {
 			if strings.HasPrefix(l.Name, "docker") {
 				fix = "mk-docker-opts.sh -c && systemctl restart docker"
 			}
-			return fail(fix, "%s has %s, which is not in this host's subnet %s: its containers are not reached", l.Name, a, list(f.Subnets))
+			return fail(fix, "%s has %s, which is not in this host's subnet %s: its containers are not reached", l.Name, a,
+				list(f.Subnets))
 		}
 	}
 	if len(bridges) == 0 {
@@ -40,7 +41,9 @@ func checkBridgeAddresses(f *Facts) Finding {
 			}
 			for name, other := range seen {
 				if name != l.Name && other.Overlaps(a.Masked()) {
-					return fail(splitFix(f.Subnets, a), "%s and %s both use %s: two containers get one address, and packets reach one bridge only", name, l.Name, a.Masked())
+					return fail(splitFix(f.Subnets, a),
+						"%s and %s both use %s: two containers get one address, and packets reach one bridge only", name,
+						l.Name, a.Masked())
 				}
 			}
 			seen[l.Name] = a.Masked()
@@ -53,7 +56,8 @@ func checkBridgeAddresses(f *Facts) Finding {
 func splitFix(subnets []netip.Prefix, a netip.Prefix) string {
 	for _, s := range subnets {
 		if low, high, ok := halves(s); ok && s.Contains(a.Addr()) {
-			return fmt.Sprintf("take one of them out of the network, or split the subnet: docker --bip=%s and, in a CNI configuration of type bridge, the host-local range %s "+
+			return fmt.Sprintf("take one of them out of the network, or split the subnet: docker --bip=%s and, "+
+				"in a CNI configuration of type bridge, the host-local range %s "+
 				"(troubleshooting.md has an example)", netip.PrefixFrom(low.Addr().Next(), low.Bits()), high)
 		}
 	}
@@ -73,18 +77,22 @@ func halves(s netip.Prefix) (low, high netip.Prefix, ok bool) {
 func checkBridgeMTU(f *Facts) Finding {
 	for _, l := range f.Bridges() {
 		if f.MTU > 0 && l.MTU > f.MTU {
-			return fail("", "%s has MTU %d, the network carries %d: larger packets are lost", l.Name, l.MTU, f.MTU).safe(fmt.Sprintf("ip link set %s mtu %d", l.Name, f.MTU))
+			return fail("", "%s has MTU %d, the network carries %d: larger packets are lost", l.Name, l.MTU, f.MTU).
+				safe(fmt.Sprintf("ip link set %s mtu %d", l.Name, f.MTU))
 		}
 	}
 	return pass("no bridge has an MTU above %d", f.MTU)
 }
 
-// dropsDirect are rules by which docker 28 and later drop what does not come from a container's own bridge, in the language of iptables and
-// of nft.
+// dropsDirect are rules by which docker 28 and later drop what does not come from a container's own bridge, in the
+// language of iptables and of nft.
 var dropsDirect = []*regexp.Regexp{
 	regexp.MustCompile(`^-A (\S+) -d (\S+) ! -i (\S+) -j DROP`),
 	regexp.MustCompile(`ip6? daddr (\S+) iifname != (.+?) .*drop`),
 }
+
+const directRoutingFix = "mk-docker-opts.sh and flannel-docker set it; by hand: " +
+	`"allow-direct-routing": true in /etc/docker/daemon.json, then systemctl restart docker`
 
 // checkDockerRouting looks for docker's rules in the raw table that drop packets to containers from other hosts.
 func checkDockerRouting(f *Facts) Finding {
@@ -96,8 +104,8 @@ func checkDockerRouting(f *Facts) Finding {
 		seen = true
 		for line := range strings.Lines(r.Text) {
 			if a, ok := f.directDrop(strings.TrimSpace(line)); ok {
-				return fail(`mk-docker-opts.sh and flannel-docker set it; by hand: "allow-direct-routing": true in /etc/docker/daemon.json, then systemctl restart docker`,
-					"docker drops packets from other hosts to its container %s (%s): docker 28 and later do not allow direct routing unless told to", a, r.Program)
+				return fail(directRoutingFix, "docker drops packets from other hosts to its container %s (%s): "+
+					"docker 28 and later do not allow direct routing unless told to", a, r.Program)
 			}
 		}
 	}

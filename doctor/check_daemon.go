@@ -52,15 +52,18 @@ func checkReady(f *Facts) Finding {
 	return pass("ready, started %s ago", f.Now.Sub(s.Started).Round(time.Second))
 }
 
-// checkState looks at the state file. What it advises never removes the file: an identity that is lost does not come back.
+// checkState looks at the state file. What it advises never removes the file: an identity that is lost does not come
+// back.
 func checkState(f *Facts) Finding {
 	switch {
 	case errors.Is(f.StateErr, fs.ErrPermission):
 		return skip("only root may read %s", f.StateFile)
 	case f.StateErr != nil && f.State.Identity != "":
-		return warn("systemctl restart flanneld", "%v: the identity is known; the daemon writes the list of peers anew", f.StateErr)
+		return warn("systemctl restart flanneld",
+			"%v: the identity is known; the daemon writes the list of peers anew", f.StateErr)
 	case corrupt(f.StateErr):
-		return fail(fmt.Sprintf("restore %s from a backup; without one: cp -p %s %s.bad && systemctl restart flanneld", f.StateFile, f.StateFile, f.StateFile),
+		return fail(fmt.Sprintf("restore %s from a backup; without one: cp -p %s %s.bad && systemctl restart flanneld",
+			f.StateFile, f.StateFile, f.StateFile),
 			"%v: the host would take a new identity, and perhaps another subnet", f.StateErr)
 	case f.StateErr != nil:
 		return fail("repair the disk or the file system; the file may be intact", "%v", f.StateErr)
@@ -86,7 +89,8 @@ func checkEnv(f *Facts) Finding {
 	case f.EnvErr != nil:
 		return fail(restartFix, "%v", f.EnvErr)
 	case !slices.Equal(f.Env.Subnets, f.Subnets):
-		return fail(restartFix, "%s says %s, this host has %s", f.SubnetFile, orNone(list(f.Env.Subnets)), orNone(list(f.Subnets)))
+		return fail(restartFix, "%s says %s, this host has %s", f.SubnetFile, orNone(list(f.Env.Subnets)),
+			orNone(list(f.Subnets)))
 	case f.MTU > 0 && f.Env.MTU != f.MTU:
 		return fail(restartFix, "%s says MTU %d, the network has %d", f.SubnetFile, f.Env.MTU, f.MTU)
 	}
@@ -115,7 +119,8 @@ func checkDrift(f *Facts) Finding {
 	up := f.Now.Sub(f.Status.Started)
 	text := fmt.Sprintf("%s in %s", strings.Join(parts, ", "), up.Round(time.Second))
 	if float64(total) >= mostDrift*max(1, up.Hours()) {
-		return warn("journalctl -u flanneld -u NetworkManager -u systemd-networkd; then make the program leave the device unmanaged",
+		return warn("journalctl -u flanneld -u NetworkManager -u systemd-networkd; "+
+			"then make the program leave the device unmanaged",
 			"another program keeps changing the network's objects; repaired: %s", text)
 	}
 	return pass("repaired: %s", text)

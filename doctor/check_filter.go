@@ -7,17 +7,19 @@ import (
 	"strings"
 )
 
-// checkForwarding looks at the switch of the whole host, and at that of each interface which packets of containers arrive on: IPv4 packets
-// are forwarded only where the interface says so. IPv6 has the switch of the host alone.
+// checkForwarding looks at the switch of the whole host, and at that of each interface which packets of containers
+// arrive on: IPv4 packets are forwarded only where the interface says so. IPv6 has the switch of the host alone.
 func checkForwarding(f *Facts) Finding {
 	has := func(is4 bool) bool {
 		return slices.ContainsFunc(f.Config.Networks(), func(p netip.Prefix) bool { return p.Addr().Is4() == is4 })
 	}
 	if v, ok := f.Sysctls["net/ipv4/ip_forward"]; ok && v == 0 && has(true) {
-		return fail("", "net/ipv4/ip_forward is 0: the kernel drops packets from and to containers").safe("sysctl -q -w net.ipv4.ip_forward=1")
+		return fail("", "net/ipv4/ip_forward is 0: the kernel drops packets from and to containers").
+			safe("sysctl -q -w net.ipv4.ip_forward=1")
 	}
 	if v, ok := f.Sysctls["net/ipv6/conf/all/forwarding"]; ok && v == 0 && has(false) {
-		return fail("", "net/ipv6/conf/all/forwarding is 0: the kernel drops packets from and to containers").safe("sysctl -q -w net.ipv6.conf.all.forwarding=1")
+		return fail("", "net/ipv6/conf/all/forwarding is 0: the kernel drops packets from and to containers").
+			safe("sysctl -q -w net.ipv6.conf.all.forwarding=1")
 	}
 	var off, repair []string
 	for _, name := range f.Forwarders() {
@@ -27,7 +29,8 @@ func checkForwarding(f *Facts) Finding {
 		}
 	}
 	if len(off) > 0 {
-		return fail("", "forwarding is off on %s (net/ipv4/conf/%s/forwarding is 0): packets for containers that arrive there are dropped",
+		return fail("",
+			"forwarding is off on %s (net/ipv4/conf/%s/forwarding is 0): packets for containers that arrive there are dropped",
 			strings.Join(off, ", "), off[0]).safe(repair...)
 	}
 	return pass("on")
@@ -44,7 +47,8 @@ func checkReversePath(f *Facts) Finding {
 	}
 	for _, name := range names {
 		if own, ok := f.Sysctls["net/ipv4/conf/"+name+"/rp_filter"]; ok && max(all, own) == 1 {
-			return warn("", "rp_filter is strict on %s: packets whose answer would leave by another interface are dropped without a message", name).
+			return warn("", "rp_filter is strict on %s: "+
+				"packets whose answer would leave by another interface are dropped without a message", name).
 				safe("sysctl -q -w net/ipv4/conf/" + name + "/rp_filter=2")
 		}
 	}
@@ -60,7 +64,8 @@ func checkForwardChain(f *Facts) Finding {
 		}
 		seen = true
 		if strings.Contains(r.Text, "-P FORWARD DROP") && !f.accepts(r.Text) {
-			return fail("restart flanneld with -iptables-forward-rules, or: iptables -I FORWARD -s NETWORK -j ACCEPT; iptables -I FORWARD -d NETWORK -j ACCEPT",
+			return fail("restart flanneld with -iptables-forward-rules, or: "+
+				"iptables -I FORWARD -s NETWORK -j ACCEPT; iptables -I FORWARD -d NETWORK -j ACCEPT",
 				"%s: the policy of FORWARD is DROP, and no rule accepts %s", r.Program, list(f.Config.Networks()))
 		}
 	}
@@ -95,7 +100,9 @@ func checkFirewall(f *Facts) Finding {
 	case len(w.Problems) > 0:
 		return fail("", "%s", some(w.Problems))
 	case len(w.Strangers) > 0:
-		return warn(fmt.Sprintf("find out what %s is: a host whose lease has expired, or somebody who should not send to the tunnel", w.Strangers[0].Address),
+		fix := fmt.Sprintf("find out what %s is: a host whose lease has expired, or one that should not send to the tunnel",
+			w.Strangers[0].Address)
+		return warn(fix,
 			"%d tunnel packets of hosts that are no peers were dropped, most of them from %s", w.Dropped, w.Strangers[0].Address)
 	}
 	return pass("the rules are in place")

@@ -31,7 +31,8 @@ func checkInterface(f *Facts) Finding {
 		case i < 0 && f.DaemonErr != nil:
 			return warn("", "no interface has %s, the address published last: it is gone, or is that of a NAT", a)
 		case i < 0:
-			return fail("systemctl restart flanneld, or choose an interface with -iface", "no interface has %s, which the tunnel sends from", a)
+			return fail("systemctl restart flanneld, or choose an interface with -iface",
+				"no interface has %s, which the tunnel sends from", a)
 		case !f.Links[i].Up || !f.Links[i].Running:
 			return fail("ip link set "+f.Links[i].Name+" up", "%s, which has %s, is down", f.Links[i].Name, a)
 		}
@@ -56,7 +57,8 @@ func checkDevice(f *Facts) Finding {
 		case !l.Up:
 			return fail("", "%s is down", name).safe("ip link set " + name + " up")
 		case l.MTU < f.MTU:
-			return fail("", "%s has MTU %d, the subnet file says %d", name, l.MTU, f.MTU).safe(fmt.Sprintf("ip link set %s mtu %d", name, f.MTU))
+			return fail("", "%s has MTU %d, the subnet file says %d", name, l.MTU, f.MTU).
+				safe(fmt.Sprintf("ip link set %s mtu %d", name, f.MTU))
 		}
 		for _, p := range f.Subnets {
 			own := netip.PrefixFrom(p.Addr(), p.Addr().BitLen())
@@ -72,7 +74,8 @@ func checkMAC(f *Facts) Finding {
 	for name, want := range f.State.MACs {
 		l, ok := f.link(name)
 		if ok && l.MAC.String() != want {
-			return fail("", "%s has the hardware address %s, and peers were told %s: a network manager has changed it (MACAddressPolicy=persistent of systemd-udevd, or NetworkManager)",
+			return fail("", "%s has the hardware address %s, and peers were told %s: a network manager has changed it "+
+				"(MACAddressPolicy=persistent of systemd-udevd, or NetworkManager)",
 				name, l.MAC, want).safe(fmt.Sprintf("ip link set %s address %s", name, want))
 		}
 	}
@@ -88,7 +91,8 @@ func checkNeighbours(f *Facts) Finding {
 		return skip("the limit can only be read in the initial network namespace")
 	}
 	if n := len(f.Peers); n*10 >= most*9 {
-		return fail("", "%d peers, and the kernel keeps at most %d neighbours", n, most).safe(fmt.Sprintf("sysctl -q -w net.ipv4.neigh.default.gc_thresh3=%d", 4*n))
+		return fail("", "%d peers, and the kernel keeps at most %d neighbours", n, most).
+			safe(fmt.Sprintf("sysctl -q -w net.ipv4.neigh.default.gc_thresh3=%d", 4*n))
 	}
 	return pass("%d peers, the kernel keeps up to %d neighbours", len(f.Peers), most)
 }
@@ -108,7 +112,8 @@ func checkConntrack(f *Facts) Finding {
 // fewBad is how many packets with a wrong checksum are normal.
 const fewBad = 20
 
-// checkChecksums looks for packets that arrive with a wrong checksum: some NICs compute that of tunnelled packets wrongly.
+// checkChecksums looks for packets that arrive with a wrong checksum: some NICs compute that of tunnelled packets
+// wrongly.
 func checkChecksums(f *Facts) Finding {
 	if len(f.Sums) == 0 {
 		return skip("the kernel's counters cannot be read")
@@ -121,7 +126,8 @@ func checkChecksums(f *Facts) Finding {
 		if len(f.Devices) > 0 {
 			fix = "on the sending hosts: ethtool -K " + f.Devices[0] + " tx-checksum-ip-generic off"
 		}
-		return fail(fix, "%d of %d %s packets arrived with a wrong checksum: a sender's NIC computes it wrongly for tunnelled packets", s.Bad, s.In+s.Bad, s.Protocol)
+		return fail(fix, "%d of %d %s packets arrived with a wrong checksum: "+
+			"a sender's NIC computes it wrongly for tunnelled packets", s.Bad, s.In+s.Bad, s.Protocol)
 	}
 	return pass("no significant number of packets with a wrong checksum")
 }

@@ -22,8 +22,8 @@ func (f *Facts) noProbes() (Finding, bool) {
 	return Finding{}, false
 }
 
-// checkTunnel tells apart peers whose daemon is silent (their kernel refuses probes, or answers pings through the tunnel), whose tunnel
-// port is filtered (their host answers on the underlay), and that are down.
+// checkTunnel tells apart peers whose daemon is silent (their kernel refuses probes, or answers pings through the
+// tunnel), whose tunnel port is filtered (their host answers on the underlay), and that are down.
 func checkTunnel(f *Facts) Finding {
 	if r, ok := f.noProbes(); ok {
 		return r
@@ -35,13 +35,15 @@ func checkTunnel(f *Facts) Finding {
 	silent, filtered, down := f.sortUnreached(lost[:min(len(lost), MostPinged)])
 	switch {
 	case len(filtered) > 0:
-		return fail(f.allow(), "%d of %d peers answer on the underlay and not through the tunnel, so the tunnel port is filtered on the way: %s",
+		return fail(f.allow(),
+			"%d of %d peers answer on the underlay and not through the tunnel, so the tunnel port is filtered on the way: %s",
 			len(lost), len(f.Probes), some(filtered))
 	case len(down) > 0:
 		return fail("ping the addresses; for a host that is gone for good: flannelctl leases release SUBNET --force",
 			"%d of %d peers answer neither through the tunnel nor on the underlay: %s", len(lost), len(f.Probes), some(down))
 	}
-	return warn("on those hosts: flannelctl doctor", "%d of %d peers are reached, and their daemon does not answer probes: it is dead, has another -probe-port, or a filter drops probes: %s",
+	return warn("on those hosts: flannelctl doctor", "%d of %d peers are reached, and their daemon does not answer "+
+		"probes: it is dead, has another -probe-port, or a filter drops probes: %s",
 		len(lost), len(f.Probes), some(silent))
 }
 
@@ -66,7 +68,8 @@ func (f *Facts) allow() string {
 	if port == 0 {
 		return "look for a packet filter between the hosts"
 	}
-	return fmt.Sprintf("on both hosts and between them: allow UDP port %d, for example iptables -I INPUT -p udp --dport %d -j ACCEPT", port, port)
+	return fmt.Sprintf("on both hosts and between them: allow UDP port %d, for example "+
+		"iptables -I INPUT -p udp --dport %d -j ACCEPT", port, port)
 }
 
 func checkPathMTU(f *Facts) Finding {
@@ -81,8 +84,9 @@ func checkPathMTU(f *Facts) Finding {
 	}
 	slices.Sort(small)
 	if len(small) > 0 {
-		return fail(`flannelctl network edit: set "MTU" of the backend to what the path carries; then restart the daemons and the containers`,
-			"packets of %d bytes are lost on the way to %d of %d peers; the largest that arrive, in bytes: %s", f.MTU, len(small), len(f.Probes), some(small))
+		return fail(`flannelctl network edit: set "MTU" of the backend to what the path carries; `+
+			"then restart the daemons and the containers", "packets of %d bytes are lost on the way to %d of %d peers; "+
+			"the largest that arrive, in bytes: %s", f.MTU, len(small), len(f.Probes), some(small))
 	}
 	return pass("packets of %d bytes arrive", f.MTU)
 }

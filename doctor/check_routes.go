@@ -65,7 +65,8 @@ func checkPeers(f *Facts) Finding {
 	}
 	switch {
 	case len(blocked) > 0:
-		return fail(conflictFix, "%d of %d peers are not reached: %s", len(blocked)+len(lost), len(f.Peers), some(append(blocked, lost...)))
+		return fail(conflictFix, "%d of %d peers are not reached: %s", len(blocked)+len(lost), len(f.Peers),
+			some(append(blocked, lost...)))
 	case len(lost) > 0:
 		return fail(restartFix, "no route to %d of %d peers: %s", len(lost), len(f.Peers), some(lost))
 	case f.Status.Failing > 0:
@@ -74,8 +75,8 @@ func checkPeers(f *Facts) Finding {
 	return pass("%d peers, a route to each", len(f.Peers))
 }
 
-// checkOverlap looks for routes and addresses of others that overlap the network: packets to what is in both go one way only. It is a
-// failure where a peer is.
+// checkOverlap looks for routes and addresses of others that overlap the network: packets to what is in both go one
+// way only. It is a failure where a peer is.
 func checkOverlap(f *Facts) Finding {
 	if len(f.Config.Pools) == 0 {
 		return skip("no network configuration is known")
@@ -110,7 +111,8 @@ func checkOverlap(f *Facts) Finding {
 		}
 	}
 	if len(others) > 0 {
-		return verdict(conflictFix, "routes of other programs overlap the network %s: %s", list(f.Config.Networks()), some(others))
+		return verdict(conflictFix, "routes of other programs overlap the network %s: %s", list(f.Config.Networks()),
+			some(others))
 	}
 	return pass("no other route overlaps %s", list(f.Config.Networks()))
 }
@@ -152,13 +154,17 @@ func checkLeftovers(f *Facts) Finding {
 		known[l.Subnet] = true
 	}
 	for _, r := range f.Routes {
+		if f.StoreErr != nil || f.DaemonErr == nil {
+			break // it is not known what should be there, or the daemon sees to it
+		}
 		pool, ok := f.Config.Pool(r.Dst)
-		if ok && pool.Holds(r.Dst) && r.Protocol == fmt.Sprint(ip.Protocol) && !known[r.Dst] && f.StoreErr == nil && f.DaemonErr != nil {
+		if ok && pool.Holds(r.Dst) && r.Protocol == fmt.Sprint(ip.Protocol) && !known[r.Dst] {
 			left = append(left, "route "+r.Dst.String())
 		}
 	}
 	if len(left) > 0 {
-		return warn("flannelctl cleanup --flannel --dry-run, unless another daemon of this host uses it", "left by a former flannel or backend: %s", some(left))
+		return warn("flannelctl cleanup --flannel --dry-run, unless another daemon of this host uses it",
+			"left by a former flannel or backend: %s", some(left))
 	}
 	return pass("nothing is left of a former flannel or backend")
 }

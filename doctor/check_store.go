@@ -29,7 +29,8 @@ func checkRights(f *Facts) Finding {
 	return pass("records below %s may be read and written", f.Store.Prefix)
 }
 
-// clockSlack is how far the clocks of this host and of the store may be apart: leases are remembered over a restart by the clock.
+// clockSlack is how far the clocks of this host and of the store may be apart: leases are remembered over a restart
+// by the clock.
 const clockSlack = 10 * time.Second
 
 func checkClock(f *Facts) Finding {
@@ -41,7 +42,8 @@ func checkClock(f *Facts) Finding {
 	}
 	c := f.Store.Clocks[0]
 	if c.Behind.Abs() > clockSlack {
-		return fail("timedatectl set-ntp true", "this host's clock differs from that of %s by %s", c.Endpoint, c.Behind.Round(time.Second))
+		return fail("timedatectl set-ntp true", "this host's clock differs from that of %s by %s", c.Endpoint,
+			c.Behind.Round(time.Second))
 	}
 	return pass("within %s of %s", clockSlack, c.Endpoint)
 }
@@ -54,7 +56,8 @@ func checkConfig(f *Facts) Finding {
 	case f.Status.Daemon != nil && f.Status.Daemon.ConfigFile != "":
 		return pass("from the file %s", f.Status.Daemon.ConfigFile)
 	case f.Snapshot.Config == nil:
-		return fail(`flannelctl network set '{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}}'`, "%s/config does not exist", f.Store.Prefix)
+		return fail(`flannelctl network set '{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}}'`,
+			"%s/config does not exist", f.Store.Prefix)
 	case f.ConfigErr != nil:
 		return fail("flannelctl network edit", "%s/config: %s", f.Store.Prefix, oneLine(f.ConfigErr))
 	}
@@ -93,7 +96,8 @@ func checkLease(f *Facts) Finding {
 	}
 	own, ok := f.ownEntry()
 	if holder, taken := Holder(f.Snapshot, f.Subnets); !ok && taken {
-		return fail("flannelctl leases history "+f.Subnets[0].String(), "this host uses %s, and the store has it as that of %s", list(f.Subnets), holder.Record)
+		return fail("flannelctl leases history "+f.Subnets[0].String(),
+			"this host uses %s, and the store has it as that of %s", list(f.Subnets), holder.Record)
 	}
 	switch {
 	case !ok:
@@ -142,7 +146,8 @@ func checkDuplicates(f *Facts) Finding {
 		}
 	}
 	if len(doubled) > 0 {
-		return fail("flannelctl leases; then, for the record that is wrong: flannelctl leases release SUBNET --force", "%s", some(doubled))
+		return fail("flannelctl leases; then, for the record that is wrong: flannelctl leases release SUBNET --force", "%s",
+			some(doubled))
 	}
 	return pass("no two records share an identity, an address or a hardware address")
 }

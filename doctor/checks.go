@@ -13,8 +13,10 @@ var checks = []check{
 	{"lease", checkLease}, {"records", checkRecords}, {"duplicates", checkDuplicates}, {"subnet-file", checkEnv},
 	{"interface", checkInterface}, {"device", checkDevice}, {"hardware-address", checkMAC}, {"drift", checkDrift},
 	{"peers", checkPeers}, {"overlap", checkOverlap}, {"leftovers", checkLeftovers},
-	{"forwarding", checkForwarding}, {"rp-filter", checkReversePath}, {"forward-chain", checkForwardChain}, {"firewall", checkFirewall},
-	{"bridge", checkBridge}, {"bridge-addresses", checkBridgeAddresses}, {"bridge-mtu", checkBridgeMTU}, {"docker-routing", checkDockerRouting},
+	{"forwarding", checkForwarding}, {"rp-filter", checkReversePath}, {"forward-chain", checkForwardChain},
+	{"firewall", checkFirewall},
+	{"bridge", checkBridge}, {"bridge-addresses", checkBridgeAddresses}, {"bridge-mtu", checkBridgeMTU},
+	{"docker-routing", checkDockerRouting},
 	{"neighbour-table", checkNeighbours}, {"connection-table", checkConntrack}, {"checksums", checkChecksums},
 	{"tunnel", checkTunnel}, {"path-mtu", checkPathMTU}, {"versions", checkVersions},
 }

@@ -67,7 +67,8 @@ func (f *Facts) records() []subnet.Record {
 
 // Unclaimed reports whether a record is a reservation whose host has not taken it yet: nobody is there to be reached.
 func Unclaimed(e subnet.Entry) bool {
-	return e.LeaseID == 0 && e.Identity == "" && !slices.ContainsFunc(e.Leases, func(l subnet.Lease) bool { return l.BackendData != "" })
+	return e.LeaseID == 0 && e.Identity == "" && !slices.ContainsFunc(e.Leases,
+		func(l subnet.Lease) bool { return l.BackendData != "" })
 }
 
 // Unfit says which records do not fit a network configuration.
@@ -82,7 +83,9 @@ func Unfit(c subnet.Config, entries []*subnet.Entry) []string {
 			case !pool.Holds(l.Subnet):
 				out = append(out, fmt.Sprintf("%s of %s: not a /%d inside %s", l.Subnet, e.Record, pool.SubnetLen, pool.Network))
 			case l.BackendType != c.BackendType && !Unclaimed(*e):
-				out = append(out, fmt.Sprintf("%s of %s: its backend is %s, that of the network %s", l.Subnet, e.Record, l.BackendType, c.BackendType))
+				out = append(out,
+					fmt.Sprintf("%s of %s: its backend is %s, that of the network %s", l.Subnet, e.Record, l.BackendType,
+						c.BackendType))
 			}
 		}
 	}
@@ -114,7 +117,8 @@ func bridgeLike(name string) bool {
 	return strings.HasPrefix(name, "cni") || strings.HasPrefix(name, "docker") || strings.HasPrefix(name, "br-")
 }
 
-// Forwarders are the interfaces that packets of containers arrive on: the devices of the network, the bridges and the underlay.
+// Forwarders are the interfaces that packets of containers arrive on: the devices of the network, the bridges and
+// the underlay.
 func (f *Facts) Forwarders() []string {
 	out := slices.Clone(f.Devices)
 	for _, b := range f.Bridges() {

@@ -28,7 +28,8 @@ var (
 
 func record(identity, host string, p netip.Prefix, public string) subnet.Record {
 	return subnet.Record{Identity: identity, Host: host, Leases: []subnet.Lease{{
-		Subnet: p, Attrs: subnet.Attrs{PublicIP: netip.MustParseAddr(public), BackendType: "vxlan", BackendData: `{"VNI":1,"VtepMAC":"02:00:00:00:00:0` + public[len(public)-1:] + `"}`},
+		Subnet: p, Attrs: subnet.Attrs{PublicIP: netip.MustParseAddr(public), BackendType: "vxlan",
+			BackendData: `{"VNI":1,"VtepMAC":"02:00:00:00:00:0` + public[len(public)-1:] + `"}`},
 	}}}
 }
 
@@ -38,29 +39,37 @@ func healthy() *doctor.Facts {
 	mine, other := record("me", "a", own, "192.0.2.1"), record("you", "b", peer, "192.0.2.2")
 	until := now.Add(time.Hour)
 	return &doctor.Facts{
-		Now: now, SubnetFile: "/run/flannel/subnet.env", Socket: "/run/flannel/subnet.sock", StateFile: "/var/lib/flannel/x.json",
+		Now: now, SubnetFile: "/run/flannel/subnet.env", Socket: "/run/flannel/subnet.sock",
+		StateFile: "/var/lib/flannel/x.json",
 		Status: api.Status{
-			Version: "v2", Started: now.Add(-time.Hour), State: api.StateReady, Ready: true, Subnets: []netip.Prefix{own}, Devices: []string{"flannel.1"}, MTU: 1450,
-			Interface: "eth0", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, Lease: api.Lease{Held: true, Until: &until},
+			Version: "v2", Started: now.Add(-time.Hour), State: api.StateReady, Ready: true, Subnets: []netip.Prefix{own},
+			Devices: []string{"flannel.1"}, MTU: 1450,
+			Interface: "eth0", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
+			Lease:  api.Lease{Held: true, Until: &until},
 			Daemon: &api.Daemon{PID: 9, ProbePort: 8473}, Firewall: &api.Firewall{StrictIngress: true}, Peers: 1,
 		},
-		State:    subnet.State{Identity: "me", Own: mine, MACs: map[string]string{"flannel.1": "02:00:00:00:00:01"}},
-		Env:      subnet.Env{Subnets: []netip.Prefix{own}, MTU: 1450},
-		Store:    doctor.Store{Endpoints: []string{"http://192.0.2.9:2379"}, Prefix: "/coreos.com/network", From: "the daemon", Clocks: []doctor.Clock{{Endpoint: "http://192.0.2.9:2379"}}},
+		State: subnet.State{Identity: "me", Own: mine, MACs: map[string]string{"flannel.1": "02:00:00:00:00:01"}},
+		Env:   subnet.Env{Subnets: []netip.Prefix{own}, MTU: 1450},
+		Store: doctor.Store{Endpoints: []string{"http://192.0.2.9:2379"}, Prefix: "/coreos.com/network",
+			From: "the daemon", Clocks: []doctor.Clock{{Endpoint: "http://192.0.2.9:2379"}}},
 		Snapshot: subnet.Snapshot{Config: []byte(config), Entries: []*subnet.Entry{entry(mine), entry(other)}},
 		Links: []ip.Interface{
 			link("eth0", 1500, "192.0.2.1/24"), link("flannel.1", 1450, "10.5.1.0/32"), link("cni0", 1450, "10.5.1.1/24"),
 		},
 		Routes: []doctor.Route{
-			route("0.0.0.0/0", "192.0.2.254", "eth0", "dhcp"), route("192.0.2.0/24", "", "eth0", "kernel"), route("10.5.1.0/24", "", "cni0", "kernel"),
+			route("0.0.0.0/0", "192.0.2.254", "eth0", "dhcp"), route("192.0.2.0/24", "", "eth0", "kernel"),
+			route("10.5.1.0/24", "", "cni0", "kernel"),
 			route("10.5.2.0/24", "10.5.2.0", "flannel.1", fmt.Sprint(ip.Protocol)),
 		},
 		Sysctls: map[string]int{
-			"net/ipv4/ip_forward": 1, "net/ipv4/conf/all/rp_filter": 0, "net/ipv4/conf/flannel.1/rp_filter": 0, "net/ipv4/conf/eth0/rp_filter": 2,
+			"net/ipv4/ip_forward": 1, "net/ipv4/conf/all/rp_filter": 0, "net/ipv4/conf/flannel.1/rp_filter": 0,
+			"net/ipv4/conf/eth0/rp_filter":  2,
 			"net/ipv4/conf/eth0/forwarding": 1, "net/ipv4/conf/flannel.1/forwarding": 1, "net/ipv4/conf/cni0/forwarding": 1,
-			"net/ipv4/neigh/default/gc_thresh3": 1024, "net/netfilter/nf_conntrack_count": 10, "net/netfilter/nf_conntrack_max": 1000,
+			"net/ipv4/neigh/default/gc_thresh3": 1024, "net/netfilter/nf_conntrack_count": 10,
+			"net/netfilter/nf_conntrack_max": 1000,
 		},
-		Rules:  []doctor.Rules{{Program: "iptables-nft", Table: "filter", Text: "-P FORWARD ACCEPT\n"}, {Program: "iptables-nft", Table: "raw", Text: "-P PREROUTING ACCEPT\n"}},
+		Rules: []doctor.Rules{{Program: "iptables-nft", Table: "filter", Text: "-P FORWARD ACCEPT\n"},
+			{Program: "iptables-nft", Table: "raw", Text: "-P PREROUTING ACCEPT\n"}},
 		Sums:   []doctor.Checksums{{Protocol: "Udp", In: 1000, Bad: 1}},
 		Hops:   map[netip.Prefix]doctor.Hop{peer: {Hop: ip.Hop{Link: "flannel.1"}}},
 		Probes: map[netip.Prefix]probe.Result{peer: {Sent: 3, RoundTrip: time.Millisecond, PathMTU: 1450, Version: "v2"}},
@@ -121,7 +130,8 @@ var faults = []failing{
 	{"not ready", "ready", func(f *doctor.Facts) {
 		f.Status.State, f.Status.Ready, f.Status.Reasons = api.StateNotReady, false, []string{"no free subnet"}
 	}, doctor.Failure, "no free subnet", ""},
-	{"a change is pending", "ready", func(f *doctor.Facts) { f.Status.Pending = "VNI 2" }, doctor.Warning, "waits for a restart", "restart"},
+	{"a change is pending", "ready", func(f *doctor.Facts) { f.Status.Pending = "VNI 2" }, doctor.Warning,
+		"waits for a restart", "restart"},
 	{"the state file is corrupt", "state", func(f *doctor.Facts) {
 		var v int
 		f.State, f.StateErr = subnet.State{}, fmt.Errorf("read state: %w", json.Unmarshal([]byte("{"), &v))
@@ -129,23 +139,34 @@ var faults = []failing{
 	{"the disk does not give the state", "state", func(f *doctor.Facts) {
 		f.State, f.StateErr = subnet.State{}, errors.New("read state: input/output error")
 	}, doctor.Failure, "input/output", "disk"},
-	{"the list of peers is corrupt", "state", func(f *doctor.Facts) { f.StateErr = errors.New("read peers: invalid") }, doctor.Warning, "identity is known", "restart"},
+	{"the list of peers is corrupt", "state", func(f *doctor.Facts) { f.StateErr = errors.New("read peers: invalid") },
+		doctor.Warning, "identity is known", "restart"},
 	{"no state", "state", func(f *doctor.Facts) { f.State = subnet.State{} }, doctor.Warning, "no identity", ""},
-	{"the store is away", "store", func(f *doctor.Facts) { f.StoreErr = errors.New("list records: refused") }, doctor.Failure, "endpoints from the daemon", "http://192.0.2.9:2379"},
-	{"no right to write", "store-rights", func(f *doctor.Facts) { f.WriteErr = errors.New("permission denied") }, doctor.Failure, "permission denied", "grant-permission"},
-	{"the clock of the store is ahead", "clock", func(f *doctor.Facts) { f.Store.Clocks[0].Behind = -time.Hour }, doctor.Failure, "differs", "set-ntp"},
-	{"the clock of the store is behind", "clock", func(f *doctor.Facts) { f.Store.Clocks[0].Behind = time.Hour }, doctor.Failure, "1h0m0s", ""},
+	{"the store is away", "store", func(f *doctor.Facts) { f.StoreErr = errors.New("list records: refused") },
+		doctor.Failure, "endpoints from the daemon", "http://192.0.2.9:2379"},
+	{"no right to write", "store-rights", func(f *doctor.Facts) { f.WriteErr = errors.New("permission denied") },
+		doctor.Failure, "permission denied", "grant-permission"},
+	{"the clock of the store is ahead", "clock", func(f *doctor.Facts) { f.Store.Clocks[0].Behind = -time.Hour },
+		doctor.Failure, "differs", "set-ntp"},
+	{"the clock of the store is behind", "clock", func(f *doctor.Facts) { f.Store.Clocks[0].Behind = time.Hour },
+		doctor.Failure, "1h0m0s", ""},
 	{"a store that tells no time", "clock", func(f *doctor.Facts) { f.Store.Clocks = nil }, doctor.Skipped, "", ""},
-	{"another record has the subnet", "lease", func(f *doctor.Facts) { f.Snapshot.Entries[0].Identity = "stranger" }, doctor.Failure, "has it as that of", "history"},
-	{"the record is gone", "lease", func(f *doctor.Facts) { f.Snapshot.Entries = f.Snapshot.Entries[1:] }, doctor.Failure, "not in the store", ""},
+	{"another record has the subnet", "lease", func(f *doctor.Facts) { f.Snapshot.Entries[0].Identity = "stranger" },
+		doctor.Failure, "has it as that of", "history"},
+	{"the record is gone", "lease", func(f *doctor.Facts) { f.Snapshot.Entries = f.Snapshot.Entries[1:] }, doctor.Failure,
+		"not in the store", ""},
 	{"two records with one address", "duplicates", func(f *doctor.Facts) {
 		f.Snapshot.Entries[1].Leases[0].PublicIP = f.Snapshot.Entries[0].Leases[0].PublicIP
 	}, doctor.Failure, "address 192.0.2.1", ""},
-	{"a VPN covers the network", "overlap", func(f *doctor.Facts) { f.Routes = append(f.Routes, route("10.0.0.0/8", "192.0.2.1", "tun0", "static")) }, doctor.Failure, "10.0.0.0/8 via 192.0.2.1 dev tun0", ""},
+	{"a VPN covers the network", "overlap",
+		func(f *doctor.Facts) { f.Routes = append(f.Routes, route("10.0.0.0/8", "192.0.2.1", "tun0", "static")) },
+		doctor.Failure, "10.0.0.0/8 via 192.0.2.1 dev tun0", ""},
 	{"a VPN covers free subnets", "overlap", func(f *doctor.Facts) {
 		f.Routes = append(f.Routes, route("10.5.128.0/17", "192.0.2.1", "tun0", "static"))
 	}, doctor.Warning, "10.5.128.0/17", ""},
-	{"the host's own network is where a peer is", "overlap", func(f *doctor.Facts) { f.Links = append(f.Links, link("eth1", 1500, "10.5.2.7/24")) }, doctor.Failure, "the network of eth1 (10.5.2.7), where the peer 10.5.2.0/24 at", "another range"},
+	{"the host's own network is where a peer is", "overlap",
+		func(f *doctor.Facts) { f.Links = append(f.Links, link("eth1", 1500, "10.5.2.7/24")) }, doctor.Failure,
+		"the network of eth1 (10.5.2.7), where the peer 10.5.2.0/24 at", "another range"},
 	{"a route of others has the place of a peer's", "peers", func(f *doctor.Facts) {
 		f.Routes[3] = route("10.5.2.0/24", "", "eth1", "kernel")
 		f.Hops[peer] = doctor.Hop{Hop: ip.Hop{Link: "eth1"}}
@@ -154,17 +175,30 @@ var faults = []failing{
 		f.Routes = f.Routes[:3]
 		f.Hops[peer] = doctor.Hop{Hop: ip.Hop{Link: "eth0", Via: netip.MustParseAddr("192.0.2.254")}}
 	}, doctor.Failure, "no route to 1 of 1 peers", "restart flanneld"},
-	{"forwarding is off on the host", "forwarding", func(f *doctor.Facts) { f.Sysctls["net/ipv4/ip_forward"] = 0 }, doctor.Failure, "ip_forward is 0", "sysctl -q -w net.ipv4.ip_forward=1"},
-	{"forwarding is off on the underlay", "forwarding", func(f *doctor.Facts) { f.Sysctls["net/ipv4/conf/eth0/forwarding"] = 0 }, doctor.Failure, "off on eth0", "conf/eth0/forwarding=1"},
+	{"forwarding is off on the host", "forwarding", func(f *doctor.Facts) { f.Sysctls["net/ipv4/ip_forward"] = 0 },
+		doctor.Failure, "ip_forward is 0", "sysctl -q -w net.ipv4.ip_forward=1"},
+	{"forwarding is off on the underlay", "forwarding",
+		func(f *doctor.Facts) { f.Sysctls["net/ipv4/conf/eth0/forwarding"] = 0 }, doctor.Failure, "off on eth0",
+		"conf/eth0/forwarding=1"},
 	{"forwarding is off on bridge and device", "forwarding", func(f *doctor.Facts) {
 		f.Sysctls["net/ipv4/conf/cni0/forwarding"], f.Sysctls["net/ipv4/conf/flannel.1/forwarding"] = 0, 0
 	}, doctor.Failure, "off on cni0, flannel.1", "conf/flannel.1/forwarding=1"},
-	{"the reverse path filter is strict", "rp-filter", func(f *doctor.Facts) { f.Sysctls["net/ipv4/conf/flannel.1/rp_filter"] = 1 }, doctor.Warning, "strict on flannel.1", "rp_filter=2"},
-	{"FORWARD drops", "forward-chain", func(f *doctor.Facts) { f.Rules[0].Text = "-P FORWARD DROP\n" }, doctor.Failure, "DROP", ""},
-	{"FORWARD drops, and a rule accepts", "forward-chain", func(f *doctor.Facts) { f.Rules[0].Text = "-P FORWARD DROP\n-A FORWARD -s 10.5.0.0/16 -j ACCEPT\n" }, doctor.Good, "", ""},
-	{"docker has an earlier subnet", "bridge", func(f *doctor.Facts) { f.Links = append(f.Links, link("docker0", 1450, "10.5.7.1/24")) }, doctor.Failure, "docker0 has 10.5.7.1/24", "restart docker"},
-	{"docker has a range of its own", "bridge", func(f *doctor.Facts) { f.Links = append(f.Links[:2], link("docker0", 1500, "172.17.0.1/16")) }, doctor.Good, "no bridge", ""},
-	{"docker and CNI have one address", "bridge-addresses", func(f *doctor.Facts) { f.Links = append(f.Links, link("docker0", 1450, "10.5.1.1/24")) },
+	{"the reverse path filter is strict", "rp-filter",
+		func(f *doctor.Facts) { f.Sysctls["net/ipv4/conf/flannel.1/rp_filter"] = 1 }, doctor.Warning, "strict on flannel.1",
+		"rp_filter=2"},
+	{"FORWARD drops", "forward-chain", func(f *doctor.Facts) { f.Rules[0].Text = "-P FORWARD DROP\n" }, doctor.Failure,
+		"DROP", ""},
+	{"FORWARD drops, and a rule accepts", "forward-chain",
+		func(f *doctor.Facts) { f.Rules[0].Text = "-P FORWARD DROP\n-A FORWARD -s 10.5.0.0/16 -j ACCEPT\n" },
+		doctor.Good, "", ""},
+	{"docker has an earlier subnet", "bridge",
+		func(f *doctor.Facts) { f.Links = append(f.Links, link("docker0", 1450, "10.5.7.1/24")) }, doctor.Failure,
+		"docker0 has 10.5.7.1/24", "restart docker"},
+	{"docker has a range of its own", "bridge",
+		func(f *doctor.Facts) { f.Links = append(f.Links[:2], link("docker0", 1500, "172.17.0.1/16")) }, doctor.Good,
+		"no bridge", ""},
+	{"docker and CNI have one address", "bridge-addresses",
+		func(f *doctor.Facts) { f.Links = append(f.Links, link("docker0", 1450, "10.5.1.1/24")) },
 		doctor.Failure, "cni0 and docker0 both use 10.5.1.0/24", "--bip=10.5.1.1/25"},
 	{"docker and CNI share by halves", "bridge-addresses", func(f *doctor.Facts) {
 		f.Links = append(f.Links[:2], link("cni0", 1450, "10.5.1.129/25"), link("docker0", 1450, "10.5.1.1/25"))
@@ -174,9 +208,14 @@ var faults = []failing{
 	},
 		doctor.Failure, "10.5.1.2", "allow-direct-routing"},
 	{"docker 29 drops direct packets, by nftables", "docker-routing", func(f *doctor.Facts) {
-		f.Rules = append(f.Rules, doctor.Rules{Program: "nft", Table: "raw", Text: "\t\tip daddr 10.5.1.3 iifname != \"docker0\" counter packets 0 bytes 0 drop comment \"DROP DIRECT ACCESS\"\n"})
+		f.Rules = append(f.Rules,
+			doctor.Rules{Program: "nft", Table: "raw",
+				Text: "\t\tip daddr 10.5.1.3 iifname != \"docker0\" counter packets 0 bytes 0 " +
+					"drop comment \"DROP DIRECT ACCESS\"\n"})
 	}, doctor.Failure, "10.5.1.3", "allow-direct-routing"},
-	{"docker drops packets of a bridge that is not in the network", "docker-routing", func(f *doctor.Facts) { f.Rules[1].Text = "-A PREROUTING -d 172.17.0.2/32 ! -i docker0 -j DROP\n" }, doctor.Good, "", ""},
+	{"docker drops packets of a bridge that is not in the network", "docker-routing",
+		func(f *doctor.Facts) { f.Rules[1].Text = "-A PREROUTING -d 172.17.0.2/32 ! -i docker0 -j DROP\n" },
+		doctor.Good, "", ""},
 	{"the tunnel port is filtered", "tunnel", unanswered(true, false), doctor.Failure, "filtered", "UDP port 8472"},
 	{"another tunnel port is filtered", "tunnel", func(f *doctor.Facts) {
 		unanswered(true, false)(f)
@@ -184,12 +223,20 @@ var faults = []failing{
 	}, doctor.Failure, "filtered", "UDP port 4789, for example iptables -I INPUT -p udp --dport 4789"},
 	{"a peer is down", "tunnel", unanswered(false, false), doctor.Failure, "neither", "ping"},
 	{"the daemon of a peer is dead", "tunnel", unanswered(true, true), doctor.Warning, "does not answer probes", "doctor"},
-	{"large packets are lost", "path-mtu", func(f *doctor.Facts) { f.Probes[peer] = probe.Result{Sent: 3, PathMTU: 1350} }, doctor.Failure, "1350", "network edit"},
-	{"a peer is behind", "versions", func(f *doctor.Facts) { f.Probes[peer] = probe.Result{Sent: 3, Version: "v1"} }, doctor.Warning, "10.5.2.0/24", "upgrade"},
-	{"wrong checksums", "checksums", func(f *doctor.Facts) { f.Sums[0].Bad = 100 }, doctor.Failure, "100 of 1100 Udp", "ethtool"},
-	{"the table of connections is full", "connection-table", func(f *doctor.Facts) { f.Sysctls["net/netfilter/nf_conntrack_count"] = 950 }, doctor.Failure, "950 of at most 1000", "sysctl"},
-	{"more peers than neighbours", "neighbour-table", func(f *doctor.Facts) { f.Sysctls["net/ipv4/neigh/default/gc_thresh3"] = 1 }, doctor.Failure, "at most 1", "gc_thresh3=4"},
-	{"a device of a former flannel", "leftovers", func(f *doctor.Facts) { f.Links = append(f.Links, link("flannel.7", 1450)) }, doctor.Warning, "flannel.7", "cleanup"},
+	{"large packets are lost", "path-mtu", func(f *doctor.Facts) { f.Probes[peer] = probe.Result{Sent: 3, PathMTU: 1350} },
+		doctor.Failure, "1350", "network edit"},
+	{"a peer is behind", "versions", func(f *doctor.Facts) { f.Probes[peer] = probe.Result{Sent: 3, Version: "v1"} },
+		doctor.Warning, "10.5.2.0/24", "upgrade"},
+	{"wrong checksums", "checksums", func(f *doctor.Facts) { f.Sums[0].Bad = 100 }, doctor.Failure,
+		"100 of 1100 Udp", "ethtool"},
+	{"the table of connections is full", "connection-table",
+		func(f *doctor.Facts) { f.Sysctls["net/netfilter/nf_conntrack_count"] = 950 }, doctor.Failure,
+		"950 of at most 1000", "sysctl"},
+	{"more peers than neighbours", "neighbour-table",
+		func(f *doctor.Facts) { f.Sysctls["net/ipv4/neigh/default/gc_thresh3"] = 1 }, doctor.Failure, "at most 1",
+		"gc_thresh3=4"},
+	{"a device of a former flannel", "leftovers",
+		func(f *doctor.Facts) { f.Links = append(f.Links, link("flannel.7", 1450)) }, doctor.Warning, "flannel.7", "cleanup"},
 }
 
 // unanswered are three lost probes; the peer's host answers pings on the underlay, and through the tunnel.
@@ -231,7 +278,8 @@ func TestNoAdviceRemovesTheState(t *testing.T) {
 				}
 			}
 		}
-		if d := find(t, f, "state"); name == "permission" && (d.Result != doctor.Skipped || !strings.Contains(d.Evidence, "root")) {
+		d := find(t, f, "state")
+		if name == "permission" && (d.Result != doctor.Skipped || !strings.Contains(d.Evidence, "root")) {
 			t.Errorf("a user without rights is told %+v", d)
 		}
 	}
@@ -258,7 +306,8 @@ func TestRecordsThatDoNotFitAConfiguration(t *testing.T) {
 	entry := func(backend string, prefixes ...string) *subnet.Entry {
 		r := subnet.Record{Host: "h"}
 		for _, p := range prefixes {
-			r.Leases = append(r.Leases, subnet.Lease{Subnet: netip.MustParsePrefix(p), Attrs: subnet.Attrs{BackendType: backend}})
+			r.Leases = append(r.Leases,
+				subnet.Lease{Subnet: netip.MustParsePrefix(p), Attrs: subnet.Attrs{BackendType: backend}})
 		}
 		return &subnet.Entry{Record: r, LeaseID: 1}
 	}
@@ -272,7 +321,8 @@ func TestRecordsThatDoNotFitAConfiguration(t *testing.T) {
 		{"it fits", `{"Network":"10.5.0.0/16"}`, entry("udp", "10.5.1.0/24"), ""},
 		{"outside the range", `{"Network":"10.6.0.0/16"}`, entry("udp", "10.5.1.0/24"), "not a /24 inside"},
 		{"another length", `{"Network":"10.5.0.0/16","SubnetLen":25}`, entry("udp", "10.5.1.0/24"), "not a /25 inside"},
-		{"another backend", `{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}`, entry("udp", "10.5.1.0/24"), "its backend is udp"},
+		{"another backend", `{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}`, entry("udp", "10.5.1.0/24"),
+			"its backend is udp"},
 		{"a reservation that nobody has taken", `{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}`, reservation, ""},
 		{"a family that is off", `{"Network":"10.5.0.0/16"}`, entry("udp", "10.5.1.0/24", "fd00:5:0:1::/64"), "not enabled"},
 	}

@@ -10,8 +10,8 @@ import (
 	"flanneld/subnet"
 )
 
-// Facts are what the checks look at: from the daemon where it answers, else from its state, the store and the kernel. An error in the
-// place of a fact says why it is not known.
+// Facts are what the checks look at: from the daemon where it answers, else from its state, the store and the
+// kernel. An error in the place of a fact says why it is not known.
 type Facts struct {
 	Now        time.Time
 	SubnetFile string

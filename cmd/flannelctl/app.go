@@ -43,12 +43,14 @@ func envName(flag string) string {
 	return envPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// inherited are the flags that the daemon has too. A flag that is not given has the daemon's value: from its variables, else from its
-// environment file.
+// inherited are the flags that the daemon has too. A flag that is not given has the daemon's value: from its
+// variables, else from its environment file.
 func (a *app) inherited() map[string]*string {
 	return map[string]*string{
-		"subnet-file": &a.subnetFile, "state-dir": &a.stateDir, "etcd-endpoints": &a.endpoints, "etcd-prefix": &a.store.Prefix,
-		"etcd-cafile": &a.store.CAFile, "etcd-certfile": &a.store.CertFile, "etcd-keyfile": &a.store.KeyFile, "etcd-username": &a.store.Username,
+		"subnet-file": &a.subnetFile, "state-dir": &a.stateDir, "etcd-endpoints": &a.endpoints,
+		"etcd-prefix": &a.store.Prefix,
+		"etcd-cafile": &a.store.CAFile, "etcd-certfile": &a.store.CertFile, "etcd-keyfile": &a.store.KeyFile,
+		"etcd-username": &a.store.Username,
 		"etcd-password": &a.store.Password, // has no flag here: others can read a command line
 	}
 }
@@ -56,11 +58,14 @@ func (a *app) inherited() map[string]*string {
 func (a *app) flags(fs *pflag.FlagSet) {
 	a.flagS = fs
 	fs.StringVar(&a.subnetFile, "subnet-file", usualSubnetFile, "`file` of the network's daemon: its -subnet-file")
-	fs.StringVar(&a.stateDir, "state-dir", "/var/lib/flannel", "`folder` of the daemon's state: its -state-dir; used while no daemon runs")
-	fs.StringVar(&a.confDir, "config-dir", "/etc/flannel", "`folder` of the daemon's environment files; used while no daemon runs")
+	fs.StringVar(&a.stateDir, "state-dir", "/var/lib/flannel",
+		"`folder` of the daemon's state: its -state-dir; used while no daemon runs")
+	fs.StringVar(&a.confDir, "config-dir", "/etc/flannel",
+		"`folder` of the daemon's environment files; used while no daemon runs")
 	fs.BoolVar(&a.json, "json", false, "print JSON, the same as -o json")
 	fs.StringVarP(&a.output, "output", "o", "table", "output `format`: table, json or yaml")
-	fs.StringVar(&a.endpoints, "etcd-endpoints", "http://127.0.0.1:4001,http://127.0.0.1:2379", "comma-separated `URLs` of etcd; used while no daemon runs")
+	fs.StringVar(&a.endpoints, "etcd-endpoints", "http://127.0.0.1:4001,http://127.0.0.1:2379",
+		"comma-separated `URLs` of etcd; used while no daemon runs")
 	fs.StringVar(&a.store.Prefix, "etcd-prefix", usualNetwork, "`key` of the network in etcd")
 	fs.StringVar(&a.store.CAFile, "etcd-cafile", "", "`file` with the certificates of etcd's authority")
 	fs.StringVar(&a.store.CertFile, "etcd-certfile", "", "`file` with the client certificate for etcd")

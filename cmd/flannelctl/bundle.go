@@ -21,8 +21,10 @@ import (
 
 // bundled are commands whose output tells about the host. None of them shows secrets of ours.
 var bundled = []string{
-	"uname -a", "ip -d -s link show", "ip addr show", "ip route show table all", "ip -6 route show table all", "ip rule show", "ip neigh show",
-	"bridge fdb show", "nft list ruleset", "iptables-save", "ip6tables-save", "sysctl -a --pattern net.ipv4.(conf|neigh|ip_forward)", "ss -lunp",
+	"uname -a", "ip -d -s link show", "ip addr show", "ip route show table all", "ip -6 route show table all",
+	"ip rule show", "ip neigh show",
+	"bridge fdb show", "nft list ruleset", "iptables-save", "ip6tables-save",
+	"sysctl -a --pattern net.ipv4.(conf|neigh|ip_forward)", "ss -lunp",
 	"journalctl -u flanneld -n 2000 --no-pager", "systemctl cat flanneld",
 }
 
@@ -105,7 +107,8 @@ func orError(text []byte, err error) []byte {
 
 // secrets are values that follow a word for a secret, users in URLs, and keys of WireGuard.
 var secrets = []*regexp.Regexp{
-	regexp.MustCompile(`(?i)((?:password|passwd|username|secret|token|psk|privatekey|private_key|presharedkey)"?\s*[=:]\s*"?)[^\s"',}]+`),
+	regexp.MustCompile(`(?i)((?:password|passwd|username|secret|token|psk|privatekey|private_key|presharedkey)` +
+		`"?\s*[=:]\s*"?)[^\s"',}]+`),
 	regexp.MustCompile(`(?i)(-etcd-(?:password|username)[= ])\S+`),
 	regexp.MustCompile(`(://)[^/\s@"]+@`),
 }

@@ -43,7 +43,8 @@ former flannel has left (--flannel), and the data of an embedded etcd (--store-d
 	}
 	cmd.Flags().BoolVar(&c.dryRun, "dry-run", false, "print what would be removed, and remove nothing")
 	cmd.Flags().BoolVar(&c.flannel, "flannel", false, "also remove devices, routes and rules of a former flannel")
-	cmd.Flags().BoolVar(&c.storeData, "store-data", false, "also remove the data of an embedded etcd: the network configuration and all leases are lost")
+	cmd.Flags().BoolVar(&c.storeData, "store-data", false,
+		"also remove the data of an embedded etcd: the network configuration and all leases are lost")
 	return cmd
 }
 

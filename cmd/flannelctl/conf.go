@@ -13,9 +13,9 @@ type settings map[string]string
 // usualSubnetFile is the daemon's default for -subnet-file.
 const usualSubnetFile = "/run/flannel/subnet.env"
 
-// readConf returns the settings of the daemon that writes a subnet file, and the environment file that holds them. The packaged units
-// read flanneld.conf for the host's first network and NAME.conf for another one; without a subnet file it is the first. A folder without
-// such a file gives nothing.
+// readConf returns the settings of the daemon that writes a subnet file, and the environment file that holds them.
+// The packaged units read flanneld.conf for the host's first network and NAME.conf for another one; without a subnet
+// file it is the first. A folder without such a file gives nothing.
 func readConf(folder, subnetFile string) (settings, string) {
 	first := filepath.Join(folder, "flanneld.conf")
 	files, _ := filepath.Glob(filepath.Join(folder, "*.conf")) // the pattern is well formed
@@ -46,7 +46,8 @@ func (s settings) setDefault(name, value string) {
 	}
 }
 
-// parseConf reads an environment file of systemd (systemd.exec(5)). Flags in FLANNEL_OPTIONS win over variables, as they do for the daemon.
+// parseConf reads an environment file of systemd (systemd.exec(5)). Flags in FLANNEL_OPTIONS win over variables, as
+// they do for the daemon.
 func parseConf(text string) settings {
 	s := settings{}
 	var options string
@@ -68,7 +69,8 @@ func parseConf(text string) settings {
 	return s
 }
 
-// parseFlags takes in the flags of a command line. A switch without a value leaves the next word alone: it begins with a dash.
+// parseFlags takes in the flags of a command line. A switch without a value leaves the next word alone: it begins
+// with a dash.
 func (s settings) parseFlags(args []string) {
 	for i := 0; i < len(args); i++ {
 		flag := strings.TrimPrefix(strings.TrimPrefix(args[i], "-"), "-")

@@ -53,8 +53,8 @@ Exit code 3 if a check failed; warnings alone give 0.`,
 	return c
 }
 
-// allowed returns an error for a user who may not ask the daemon or read its state: what the doctor does not see it would take for
-// missing.
+// allowed returns an error for a user who may not ask the daemon or read its state: what the doctor does not see it
+// would take for missing.
 func (a *app) allowed(ctx context.Context) error {
 	_, asked := ask[api.Ready](ctx, a, api.PathReady)
 	_, read := subnet.PeekState(a.stateDir, a.subnetFile)
@@ -100,5 +100,6 @@ func writeFindings(w page, found []diagnosis) {
 			w.below(2, "fix: "+d.Fixed)
 		}
 	}
-	w.line("%d ok, %s, %s, %d skipped", counts[doctor.Good], plural(counts[doctor.Warning], "warning"), plural(counts[doctor.Failure], "failure"), counts[doctor.Skipped])
+	w.line("%d ok, %s, %s, %d skipped", counts[doctor.Good], plural(counts[doctor.Warning], "warning"),
+		plural(counts[doctor.Failure], "failure"), counts[doctor.Skipped])
 }

@@ -27,7 +27,8 @@ is still free. A reservation stays in the store.`,
 				for _, o := range d.Removed {
 					w.line("removed: %s", o)
 				}
-				w.line("drained; to join again, restart flanneld; to remove it from this host, stop it and run \"flannelctl cleanup\"")
+				w.line("drained; to join again, restart flanneld; " +
+					"to remove it from this host, stop it and run \"flannelctl cleanup\"")
 			})
 		},
 	}

@@ -52,11 +52,13 @@ func (c *cleanup) nftTables(ctx context.Context) error {
 }
 
 // flannelRules are lines of iptables-save that flannel has made.
-var flannelRules = regexp.MustCompile(`^-A .*(--comment "?flanneld |-[jg] FLANNEL-(POSTRTG|FWD)\b)|^-A FLANNEL-(POSTRTG|FWD) `)
+var flannelRules = regexp.MustCompile(`^-A .*(--comment "?flanneld |-[jg] FLANNEL-(POSTRTG|FWD)\b)` +
+	`|^-A FLANNEL-(POSTRTG|FWD) `)
 
 var flannelChains = regexp.MustCompile(`^:(FLANNEL-(?:POSTRTG|FWD)) `)
 
-// iptables deletes rules and chains, in both kinds of iptables. The legacy ones are looked at only where their tables exist: looking makes them.
+// iptables deletes rules and chains, in both kinds of iptables. The legacy ones are looked at only where their
+// tables exist: looking makes them.
 func (c *cleanup) iptables(ctx context.Context) error {
 	var errs []error
 	for _, kind := range []struct{ program, names string }{

@@ -110,8 +110,8 @@ func askPeers(ctx context.Context, f *doctor.Facts) {
 	}
 }
 
-// probeTargets returns the peers to ask from one of the own subnets, and the address to ask from: those of the tunnel, or of the hosts
-// where there is none.
+// probeTargets returns the peers to ask from one of the own subnets, and the address to ask from: those of the
+// tunnel, or of the hosts where there is none.
 func probeTargets(f *doctor.Facts, own netip.Prefix) (local netip.Addr, targets map[netip.Prefix]probe.Target) {
 	tunnel := len(f.Devices) > 0
 	if local = own.Addr(); !tunnel {

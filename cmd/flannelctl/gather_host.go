@@ -44,7 +44,8 @@ func parsePrefix(text string) (netip.Prefix, error) {
 	return netip.ParsePrefix(text)
 }
 
-// listings are commands that print rules. Those of legacy iptables are run only where their table exists: looking makes it.
+// listings are commands that print rules. Those of legacy iptables are run only where their table exists: looking
+// makes it.
 var listings = []struct{ program, table, names, command string }{
 	{"iptables-nft", "filter", "", "iptables-nft -S"},
 	{"iptables-legacy", "filter", "/proc/net/ip_tables_names", "iptables-legacy -S"},
@@ -73,7 +74,8 @@ func readRules(ctx context.Context) (out []doctor.Rules) {
 // readSysctls reads the numbers that the checks look at.
 func readSysctls(f *doctor.Facts) map[string]int {
 	keys := []string{
-		"net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding", "net/ipv4/conf/all/rp_filter", "net/ipv4/neigh/default/gc_thresh3",
+		"net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding", "net/ipv4/conf/all/rp_filter",
+		"net/ipv4/neigh/default/gc_thresh3",
 		"net/netfilter/nf_conntrack_count", "net/netfilter/nf_conntrack_max",
 	}
 	for _, name := range f.Forwarders() {
@@ -146,7 +148,8 @@ func httpDate(ctx context.Context, endpoint string) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true,
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	res, err := c.Do(req)
 	if err != nil {
 		return time.Time{}, err

@@ -20,7 +20,8 @@ func newLeases(a *app) *cobra.Command {
 	c := &cobra.Command{Use: "leases", Short: "List, watch, reserve and release subnets of hosts", Args: arguments(0)}
 	c.RunE = func(cmd *cobra.Command, _ []string) error { return a.listLeases(cmd.Context()) }
 	c.AddCommand(
-		&cobra.Command{Use: "list", Short: "List all records of the network: leases, reservations and invalid records", Args: arguments(0), RunE: c.RunE},
+		&cobra.Command{Use: "list", Short: "List all records of the network: leases, reservations and invalid records",
+			Args: arguments(0), RunE: c.RunE},
 		&cobra.Command{
 			Use: "watch", Short: "Print each change of a record until interrupted", Args: arguments(0),
 			RunE: func(cmd *cobra.Command, _ []string) error { return a.watchLeases(cmd.Context()) },
@@ -42,7 +43,8 @@ func (a *app) listLeases(ctx context.Context) error {
 	return a.print(leases, func(w page) {
 		w.row("SUBNET", "ADDRESS", "HOST", "BACKEND", "KIND", "SINCE REVISION", "REMARK")
 		for _, r := range leases.Records {
-			w.row(strings.TrimPrefix(keyOf(r), subnet.SubnetsFolder), list(r.PublicIPs), r.Host, r.Backend, kindOf(r), r.Created, remarkOn(r))
+			w.row(strings.TrimPrefix(keyOf(r), subnet.SubnetsFolder), list(r.PublicIPs), r.Host, r.Backend, kindOf(r), r.Created,
+				remarkOn(r))
 		}
 	})
 }
@@ -165,7 +167,8 @@ func (a *app) printEvent(ev subnet.Event) error {
 		if c.Record != nil {
 			text = strings.TrimSpace(fmt.Sprintf("%s %s %s", list(c.Record.PublicIPs), c.Record.Host, kindOf(*c.Record)))
 		}
-		w.line("%s", strings.TrimSpace(fmt.Sprintf("%s %s %s %s", c.Time.Format(time.TimeOnly), c.Change, strings.TrimPrefix(c.Key, subnet.SubnetsFolder), text)))
+		w.line("%s", strings.TrimSpace(fmt.Sprintf("%s %s %s %s", c.Time.Format(time.TimeOnly), c.Change,
+			strings.TrimPrefix(c.Key, subnet.SubnetsFolder), text)))
 	})
 }
 
@@ -229,7 +232,8 @@ func parseSubnets(text string) ([]netip.Prefix, error) {
 	for part := range strings.SplitSeq(text, ",") {
 		p, err := netip.ParsePrefix(strings.TrimSpace(part))
 		if err != nil {
-			return nil, fmt.Errorf("%q is no subnet, want one such as 10.5.34.0/24; of a dual-stack host, both separated by a comma", part)
+			return nil, fmt.Errorf("%q is no subnet, want one such as 10.5.34.0/24; "+
+				"of a dual-stack host, both separated by a comma", part)
 		}
 		if p != p.Masked() {
 			return nil, fmt.Errorf("%s has host bits set, did you mean %s?", p, p.Masked())

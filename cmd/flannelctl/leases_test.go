@@ -10,7 +10,8 @@ import (
 )
 
 func TestCountersOfTheKernelAreRead(t *testing.T) {
-	const text = "Tcp: InSegs InCsumErrors\nTcp: 7 2\nUdp: InDatagrams InErrors InCsumErrors\nUdp: 5 1 3\nUdpLite: InDatagrams InErrors InCsumErrors\nUdpLite: 9 9 9\n"
+	const text = "Tcp: InSegs InCsumErrors\nTcp: 7 2\nUdp: InDatagrams InErrors InCsumErrors\nUdp: 5 1 3\n" +
+		"UdpLite: InDatagrams InErrors InCsumErrors\nUdpLite: 9 9 9\n"
 	if v := flannelctl.SNMP(text, "Udp"); v["InDatagrams"] != 5 || v["InCsumErrors"] != 3 {
 		t.Errorf("the counters of UDP are %v", v)
 	}
@@ -71,7 +72,8 @@ func TestAPeerThatLosesPacketsIsNotReached(t *testing.T) {
 func TestSubnetsOfTheCommandLine(t *testing.T) {
 	for text, want := range map[string]string{
 		"10.5.1.0/24": "[10.5.1.0/24]", "10.5.1.0-24": "[10.5.1.0/24]", "subnets/10.5.1.0-24": "[10.5.1.0/24]",
-		"fd00::/64, 10.5.1.0/24": "[10.5.1.0/24 fd00::/64]", "10.5.1.1/24": "host bits", "nonsense": "no subnet", "10.5.1.0/24,10.5.2.0/24": "want one subnet",
+		"fd00::/64, 10.5.1.0/24": "[10.5.1.0/24 fd00::/64]", "10.5.1.1/24": "host bits", "nonsense": "no subnet",
+		"10.5.1.0/24,10.5.2.0/24": "want one subnet",
 	} {
 		p, err := flannelctl.ParseSubnets(text)
 		got := fmt.Sprint(p)

@@ -1,5 +1,6 @@
-// Command flannelctl shows what the network does on this host and in the cluster, changes leases and configuration, finds what
-// is wrong, and removes everything without a trace. It asks the daemon on its socket, and the store where the daemon cannot answer.
+// Command flannelctl shows what the network does on this host and in the cluster, changes leases and configuration,
+// finds what is wrong, and removes everything without a trace. It asks the daemon on its socket, and the store where
+// the daemon cannot answer.
 package main
 
 import (
@@ -94,7 +95,8 @@ Exit codes:
 	a.flags(root.PersistentFlags())
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.check() }
 	root.AddCommand(
-		newStatus(a), newPeers(a), newLeases(a), newNetwork(a), newDrain(a), newCleanup(a), newDoctor(a), newBundle(a), newVersion(a), newManual(a, root),
+		newStatus(a), newPeers(a), newLeases(a), newNetwork(a), newDrain(a), newCleanup(a), newDoctor(a), newBundle(a),
+		newVersion(a), newManual(a, root),
 	)
 	root.SetHelpCommand(newHelp(root))
 	root.InitDefaultCompletionCmd()
@@ -132,7 +134,8 @@ func newHelp(root *cobra.Command) *cobra.Command {
 	}
 }
 
-// showsHelp makes a command that only groups others print its help, and refuse the name of a command that it does not have.
+// showsHelp makes a command that only groups others print its help, and refuse the name of a command that it does
+// not have.
 func showsHelp(c *cobra.Command) {
 	c.Args = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {

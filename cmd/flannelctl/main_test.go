@@ -33,12 +33,15 @@ func TestExitCodesAreTheDocumentedOnes(t *testing.T) {
 		{"a subnet that is none", "leases history 10.5.1.1", 2, "no subnet"},
 		{"a file that is not there", "network validate @/nonexistent", 1, "no such file"},
 		{"a wrong configuration", "network validate {}", 1, "Network is missing"},
-		{"an unknown backend", `network validate {"Network":"10.5.0.0/16","Backend":{"Type":"carrier-pigeon"}}`, 1, "carrier-pigeon"},
-		{"wrong options of a backend", `network validate {"Network":"10.5.0.0/16","Backend":{"Type":"vxlan","VNI":-1}}`, 1, "VNI"},
+		{"an unknown backend", `network validate {"Network":"10.5.0.0/16","Backend":{"Type":"carrier-pigeon"}}`, 1,
+			"carrier-pigeon"},
+		{"wrong options of a backend",
+			`network validate {"Network":"10.5.0.0/16","Backend":{"Type":"vxlan","VNI":-1}}`, 1, "VNI"},
 		{"a good configuration, before the first daemon", `network validate {"Network":"10.5.0.0/16"}`, 0, ""},
 		{"status without a daemon", "status --subnet-file " + none, 4, "no daemon answers"},
 		{"drain without a daemon", "drain --subnet-file " + none, 4, "no daemon answers"},
-		{"a store that is away", "leases --etcd-endpoints http://127.0.0.1:1 --subnet-file " + none, 1, "etcd http://127.0.0.1:1"},
+		{"a store that is away", "leases --etcd-endpoints http://127.0.0.1:1 --subnet-file " + none, 1,
+			"etcd http://127.0.0.1:1"},
 		{"a check of the doctor that fails", "doctor --etcd-endpoints http://127.0.0.1:1 --subnet-file " + none, 3, ""},
 	}
 	for _, tt := range tests {

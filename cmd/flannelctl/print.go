@@ -19,8 +19,8 @@ import (
 	"flanneld/api"
 )
 
-// page is what commands print for people. Nothing reaches a terminal but through its methods, which clean every value: names, records
-// and messages come from other hosts.
+// page is what commands print for people. Nothing reaches a terminal but through its methods, which clean every
+// value: names, records and messages come from other hosts.
 type page struct{ columns *tabwriter.Writer }
 
 // row writes one line of a table.
@@ -87,8 +87,8 @@ func writePage(w io.Writer, fill func(p page)) error {
 // maxCell bounds one value, in runes: host names and identities of records may be of any length.
 const maxCell = 1000
 
-// clean makes text safe for a terminal, in one line: control characters (escape sequences, line breaks), marks that change the direction
-// of writing, and invisible characters are written as Go escapes such as \x1b.
+// clean makes text safe for a terminal, in one line: control characters (escape sequences, line breaks), marks that
+// change the direction of writing, and invisible characters are written as Go escapes such as \x1b.
 func clean(text string) string {
 	if len(text) > maxCell {
 		if runes := []rune(text); len(runes) > maxCell {
@@ -121,7 +121,8 @@ func cleanLine(text string) string {
 
 func unsafeRune(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }
 
-// cleanText is cleanLine for a message of several lines. All but the first are indented, so that none looks like a message of its own.
+// cleanText is cleanLine for a message of several lines. All but the first are indented, so that none looks like a
+// message of its own.
 func cleanText(text string) string {
 	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
 	for i := range lines {
@@ -158,7 +159,8 @@ func complain(w io.Writer, err error) {
 	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
 		fmt.Fprintln(w, "hint: run flannelctl as root; the daemon's socket and state are for root only")
 	case errors.Is(err, api.ErrNoDaemon):
-		fmt.Fprintln(w, "hint: flanneld does not run, or it has another --subnet-file; \"flannelctl doctor\" works without a daemon")
+		fmt.Fprintln(w, "hint: flanneld does not run, or it has another --subnet-file;",
+			"\"flannelctl doctor\" works without a daemon")
 	}
 }
 

@@ -38,7 +38,8 @@ func TestNothingFromARecordReachesATerminal(t *testing.T) {
 func TestTablesJSONAndErrorsAreClean(t *testing.T) {
 	const evil = "a\x1b[31m\u202e\u009b\n10.5.9.0/24\tforged\U000e0041"
 	table, text := flannelctl.Render(t, evil)
-	if n := strings.Count(table, "\n"); n != 2 || strings.ContainsFunc(table, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) {
+	unsafe := func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }
+	if n := strings.Count(table, "\n"); n != 2 || strings.ContainsFunc(table, unsafe) {
 		t.Errorf("two rows with a value from a record are printed as %q", table)
 	}
 	var back map[string]string
@@ -60,7 +61,9 @@ func TestOnlyOneFilePrints(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, call := range []string{"fmt.Print", "os.Stdout.", "os.Stderr.", "a.out.", "Fprintln(", "Fprint(w", "Fprintf(w", "Fprintf(a."} {
+		for _, call := range []string{
+			"fmt.Print", "os.Stdout.", "os.Stderr.", "a.out.", "Fprintln(", "Fprint(w", "Fprintf(w", "Fprintf(a.",
+		} {
 			if file != "print.go" && strings.Contains(string(text), call) {
 				t.Errorf("%s calls %s: print by a page", file, call)
 			}

@@ -116,7 +116,8 @@ func recordFor(entries []*subnet.Entry, host string, prefixes []netip.Prefix) (o
 	addrs, err := parseAddrs(host)
 	byName := err != nil
 	for _, e := range entries {
-		named := byName && e.Host == host || !byName && slices.ContainsFunc(e.Leases, func(l subnet.Lease) bool { return slices.Contains(addrs, l.PublicIP) })
+		named := byName && e.Host == host || !byName && slices.ContainsFunc(e.Leases,
+			func(l subnet.Lease) bool { return slices.Contains(addrs, l.PublicIP) })
 		if !named {
 			continue
 		}
@@ -183,7 +184,8 @@ func release(ctx context.Context, s *etcdv3.Store, prefixes []netip.Prefix, forc
 	}
 	e := *snap.Entries[i]
 	if e.LeaseID != 0 && !force {
-		return "", fmt.Errorf("%s is the lease of %s: run \"flannelctl drain\" there; if that host is gone for good, use --force", list(prefixes), e.Record)
+		return "", fmt.Errorf("%s is the lease of %s: run \"flannelctl drain\" there; "+
+			"if that host is gone for good, use --force", list(prefixes), e.Record)
 	}
 	if err := s.Delete(ctx, e); err != nil {
 		return "", err

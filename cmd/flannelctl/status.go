@@ -15,7 +15,8 @@ import (
 
 func newStatus(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use: "status", Short: "Show state, lease, store, device, peers and the last warnings of this host", Args: arguments(0),
+		Use: "status", Short: "Show state, lease, store, device, peers and the last warnings of this host",
+		Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := ask[api.Status](cmd.Context(), a, api.PathStatus)
 			if err != nil {
@@ -93,7 +94,8 @@ func writeStatus(w page, s api.Status) {
 }
 
 func reconcilerText(p api.Passes) string {
-	text := fmt.Sprintf("%s, %d failed, last %s in %s", plural(int(p.Count), "run"), p.Failed, ago(p.Last), p.Took.Round(time.Microsecond))
+	text := fmt.Sprintf("%s, %d failed, last %s in %s", plural(int(p.Count), "run"), p.Failed, ago(p.Last),
+		p.Took.Round(time.Microsecond))
 	if p.LastErr != "" {
 		text += ": " + p.LastErr
 	}
@@ -106,7 +108,8 @@ func probesText(p api.ProbeSummary) string {
 		n    int
 		text string
 	}{
-		{p.Failing, "without an answer"}, {p.OneWay, "reached in one direction only"}, {p.SmallMTU, "with a path MTU that is too small"},
+		{p.Failing, "without an answer"}, {p.OneWay, "reached in one direction only"},
+		{p.SmallMTU, "with a path MTU that is too small"},
 		{p.Silent, "whose daemon does not answer"},
 	} {
 		if c.n > 0 {
