@@ -47,7 +47,7 @@ var rules = map[string]rule{
 	"backend/hostgw":    {ours: []string{"subnet", "ip"}},
 	"backend/alloc":     {ours: []string{"subnet", "ip"}},
 	"backend/udp":       {ours: []string{"sorted", "subnet", "ip"}, others: []string{"golang.org/x/sys/", "golang.org/x/time/rate", "github.com/coreos/go-systemd/"}},
-	"ip":                {ours: []string{"sorted"}, others: []string{"golang.org/x/sys/"}},
+	"ip":                {ours: []string{"sorted"}, others: []string{"github.com/vishvananda/netlink", "golang.org/x/sys/"}},
 	"ip/masq":           {ours: []string{"ip", "sorted"}, others: []string{"github.com/google/nftables", "github.com/mdlayher/netlink", "golang.org/x/sys/"}},
 	"ip/iptest":         {ours: []string{"ip"}, others: []string{"golang.org/x/sys/"}},
 	"cni-plugin":        {ours: []string{"subnet", "cni-plugin"}, others: []string{"github.com/containernetworking/cni"}},

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// nameConflicts puts a Conflict in the place of each EEXIST of a route that was to be created. What stands in its place can only be found
-// by reading the whole main table, which is done only then.
+// nameConflicts puts a Conflict in the place of each EEXIST of a route that was to be created. What stands in its place
+// can only be found by reading the whole main table, which is done only then.
 func (k *LinuxKernel) nameConflicts(ops []Op, errs map[int]error) error {
 	in := map[Object]*Conflict{}
 	families := map[uint8]bool{}
@@ -23,13 +23,12 @@ func (k *LinuxKernel) nameConflicts(ops []Op, errs map[int]error) error {
 			if err != nil {
 				return err
 			}
-			f := routeFilter{}
-			return k.sock.dump(unix.RTM_GETROUTE, f.fixed(family), f.attrs, func(got message) {
-				r, ok := decodeRoute(got.data, linkNames)
+			return k.sock.dump(unix.RTM_GETROUTE, func(data []byte) {
+				r, ok := decodeRoute(data, linkNames)
 				if c := in[keyOf(r)]; ok && c != nil && c.Found.Protocol == 0 { // the first of several is the one in force
 					c.Found = r
 				}
-			})
+			}, routeFilter{}.request(family)...)
 		})
 		if err != nil {
 			return err

@@ -6,13 +6,16 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
 // dumpTries bounds how often a dump is repeated that the kernel calls interrupted.
 const dumpTries = 10
 
-// Dump implements Kernel. The kernel filters by device and protocol, so that the cost does not grow with what others have.
+// Dump implements Kernel. The kernel filters by device and protocol, so that the cost does not grow with what others
+// have.
 func (k *LinuxKernel) Dump(scope Scope) (State, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -31,7 +34,7 @@ func (k *LinuxKernel) Dump(scope Scope) (State, error) {
 func (k *LinuxKernel) repeat(dump func() error) error {
 	for try := 1; ; try++ {
 		err := dump()
-		if !errors.Is(err, errInterrupted) && !errors.Is(err, unix.ENOBUFS) || try == dumpTries {
+		if !errors.Is(err, nl.ErrDumpInterrupted) && !errors.Is(err, unix.ENOBUFS) || try == dumpTries {
 			return err
 		}
 	}
@@ -57,18 +60,19 @@ func (k *LinuxKernel) dump(scope Scope) (State, error) {
 
 // dumpOn adds what stands on one device of ours.
 func (k *LinuxKernel) dumpOn(s *State, index uint32, links names) error {
-	fixed := native.AppendUint32(make([]byte, 4, unix.SizeofIfAddrmsg), index)
-	err := k.sock.dump(unix.RTM_GETADDR, fixed, nil, func(got message) {
-		if a, ok := decodeAddr(got.data, links); ok && !a.ofKernel() && native.Uint32(got.data[4:]) == index {
+	msg := nl.NewIfAddrmsg(unix.AF_UNSPEC)
+	msg.Index = index
+	err := k.sock.dump(unix.RTM_GETADDR, func(data []byte) {
+		if a, ok := decodeAddr(data, links); ok && !a.ofKernel() && native.Uint32(data[4:]) == index {
 			s.Addrs = append(s.Addrs, a)
 		}
-	})
+	}, msg)
 	if err != nil {
 		return fmt.Errorf("list addresses: %w", err)
 	}
-	neigh := func(got message) {
-		o, permanent := decodeNeigh(got.data, links)
-		if o == nil || !permanent || native.Uint32(got.data[4:]) != index {
+	neigh := func(data []byte) {
+		o, permanent := decodeNeigh(data, links)
+		if o == nil || !permanent || native.Uint32(data[4:]) != index {
 			return
 		}
 		switch o := o.(type) {
@@ -82,16 +86,20 @@ func (k *LinuxKernel) dumpOn(s *State, index uint32, links names) error {
 			}
 		}
 	}
-	if err := k.sock.dump(unix.RTM_GETNEIGH, neighFixed(unix.AF_BRIDGE, index, 0, 0), nil, neigh); err != nil {
+	if err := k.sock.dump(unix.RTM_GETNEIGH, neigh, &netlink.Ndmsg{Family: unix.AF_BRIDGE, Index: index}); err != nil {
 		return fmt.Errorf("list forwarding entries: %w", err)
 	}
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-		err := k.sock.dump(unix.RTM_GETNEIGH, neighFixed(family, 0, 0, 0), func(m *messages) { m.u32(unix.NDA_IFINDEX, index) }, neigh)
-		if err != nil {
+		if err := k.sock.dump(unix.RTM_GETNEIGH, neigh, &netlink.Ndmsg{Family: family}, onLink(index)); err != nil {
 			return fmt.Errorf("list neighbours: %w", err)
 		}
 	}
 	return nil
+}
+
+// onLink narrows a dump of neighbours.
+func onLink(index uint32) nl.NetlinkRequestData {
+	return nl.NewRtAttr(unix.NDA_IFINDEX, nl.Uint32Attr(index))
 }
 
 // dumpRoutes adds the routes of the scope: those of some protocols, and on our devices those of all others.
@@ -101,12 +109,12 @@ func (k *LinuxKernel) dumpRoutes(s *State, scope Scope, links names) error {
 		protocols = append(protocols, protoBoot)
 	}
 	dump := func(family uint8, f routeFilter) error {
-		err := k.sock.dump(unix.RTM_GETROUTE, f.fixed(family), f.attrs, func(got message) {
-			r, ok := decodeRoute(got.data, links)
+		err := k.sock.dump(unix.RTM_GETROUTE, func(data []byte) {
+			r, ok := decodeRoute(data, links)
 			if ok && scope.Owns(r) && (f.index == 0 || !slices.Contains(protocols, r.Protocol)) {
 				s.Routes = append(s.Routes, r)
 			}
-		})
+		}, f.request(family)...)
 		if err != nil {
 			return fmt.Errorf("list routes: %w", err)
 		}
@@ -147,16 +155,12 @@ type routeFilter struct {
 	index    uint32
 }
 
-func (f routeFilter) fixed(family uint8) []byte {
-	b := make([]byte, unix.SizeofRtMsg)
-	b[0], b[4], b[5] = family, unix.RT_TABLE_MAIN, f.protocol
-	return b
-}
-
-func (f routeFilter) attrs(m *messages) {
-	if f.index != 0 {
-		m.u32(unix.RTA_OIF, f.index)
+func (f routeFilter) request(family uint8) []nl.NetlinkRequestData {
+	msg := &nl.RtMsg{RtMsg: unix.RtMsg{Family: family, Table: unix.RT_TABLE_MAIN, Protocol: f.protocol}}
+	if f.index == 0 {
+		return []nl.NetlinkRequestData{msg}
 	}
+	return []nl.NetlinkRequestData{msg, nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(f.index))}
 }
 
 // Interfaces implements Kernel.
@@ -172,29 +176,30 @@ func (k *LinuxKernel) Interfaces() ([]Interface, error) {
 }
 
 func (k *LinuxKernel) interfaces() ([]Interface, error) {
-	links, linkNames, err := k.dumpLinks()
+	links, _, err := k.dumpLinks()
 	if err != nil {
 		return nil, err
 	}
-	addrs, fading := map[string][]netip.Prefix{}, map[string][]netip.Prefix{}
-	err = k.sock.dump(unix.RTM_GETADDR, make([]byte, unix.SizeofIfAddrmsg), nil, func(got message) {
-		const unusable = unix.IFA_F_TENTATIVE | unix.IFA_F_DADFAILED | unix.IFA_F_TEMPORARY
-		a, ok := decodeAddr(got.data, linkNames)
-		switch {
-		case !ok:
-		case a.Prefix.Addr().Is4() || got.data[2]&unusable == 0 && !deprecated(got.data):
-			addrs[a.Link] = append(addrs[a.Link], a.Prefix)
-		case got.data[2]&unusable == 0:
-			fading[a.Link] = append(fading[a.Link], a.Prefix)
-		}
-	})
+	all, err := k.handle.AddrList(nil, netlink.FAMILY_ALL)
 	if err != nil {
 		return nil, fmt.Errorf("list addresses: %w", err)
+	}
+	addrs, deprecatedAddrs := map[uint32][]netip.Prefix{}, map[uint32][]netip.Prefix{}
+	for _, a := range all {
+		const unusable = unix.IFA_F_TENTATIVE | unix.IFA_F_DADFAILED | unix.IFA_F_TEMPORARY
+		on := uint32(a.LinkIndex)
+		switch p := prefixOf(a); {
+		case p.Addr().Is4() || a.Flags&unusable == 0 && !deprecated(a):
+			addrs[on] = append(addrs[on], p)
+		case a.Flags&unusable == 0:
+			deprecatedAddrs[on] = append(deprecatedAddrs[on], p)
+		}
 	}
 	out := make([]Interface, len(links))
 	for i, l := range links {
 		out[i] = Interface{
-			Name: l.Name, Index: int(l.index), MTU: l.MTU, MAC: l.MAC, Up: l.Up, Addrs: addrs[l.Name], Deprecated: fading[l.Name],
+			Name: l.Name, Index: int(l.index), MTU: l.MTU, MAC: l.MAC, Up: l.Up,
+			Addrs: addrs[l.index], Deprecated: deprecatedAddrs[l.index],
 			Running: l.flags&unix.IFF_RUNNING != 0, Loopback: l.flags&unix.IFF_LOOPBACK != 0,
 		}
 	}
@@ -202,54 +207,35 @@ func (k *LinuxKernel) interfaces() ([]Interface, error) {
 	return out, nil
 }
 
+// prefixOf returns an address with the length of its prefix, which with a peer is that of the peer.
+func prefixOf(a netlink.Addr) netip.Prefix {
+	local, _ := netip.AddrFromSlice(a.IP)
+	bits, _ := a.Mask.Size()
+	if a.Peer != nil {
+		bits, _ = a.Peer.Mask.Size()
+	}
+	return netip.PrefixFrom(local, bits)
+}
+
+// deprecated reports whether an address is to be used no more for what is new. Each router advertisement with the
+// preferred lifetime 0 makes the kernel take the flag away for a moment (addrconf_prefix_rcv_add_addr in
+// net/ipv6/addrconf.c).
+func deprecated(a netlink.Addr) bool { return a.Flags&unix.IFA_F_DEPRECATED != 0 || a.PreferedLft == 0 }
+
 // RouteTo implements Kernel.
 func (k *LinuxKernel) RouteTo(dst netip.Addr) (Hop, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	var h Hop
-	var index uint32
-	err := k.sock.do(func(m *messages, seq uint32) {
-		fixed := make([]byte, unix.SizeofRtMsg)
-		fixed[0], fixed[1] = familyOf(dst), uint8(dst.BitLen())
-		m.begin(unix.RTM_GETROUTE, 0, seq, fixed)
-		m.addr(unix.RTA_DST, dst)
-		m.end()
-	}, func(got message) {
-		if len(got.data) < unix.SizeofRtMsg {
-			return
-		}
-		for kind, data := range attributes(got.data[unix.SizeofRtMsg:]) {
-			switch kind {
-			case unix.RTA_OIF:
-				index = u32(data)
-			case unix.RTA_GATEWAY:
-				h.Via = address(data)
-			case unix.RTA_PREFSRC:
-				h.Src = address(data)
-			}
-		}
-	})
+	routes, err := k.handle.RouteGet(dst.AsSlice())
+	if err == nil && len(routes) == 0 {
+		err = unix.ENETUNREACH
+	}
 	if err != nil {
 		return Hop{}, fmt.Errorf("route to %s: %w", dst, err)
 	}
-	h.Link, err = k.linkName(index)
-	return h, err
-}
-
-func (k *LinuxKernel) linkName(index uint32) (name string, err error) {
-	err = k.sock.do(func(m *messages, seq uint32) {
-		m.begin(unix.RTM_GETLINK, 0, seq, infoFixed(index, 0, 0))
-		m.u32(unix.IFLA_EXT_MASK, skipStats)
-		m.end()
-	}, func(got message) {
-		if l, ok := decodeLink(got.data); ok {
-			name = l.Name
-		}
-	})
-	if err != nil {
-		return "", fmt.Errorf("find link %d: %w", index, err)
-	}
-	return name, nil
+	r := routes[0]
+	l, err := k.linkByIndex(r.LinkIndex)
+	return Hop{Link: l.Name, Via: address(r.Gw), Src: address(r.Src)}, err
 }
 
 // DefaultRoute implements Kernel.
@@ -267,11 +253,11 @@ func (k *LinuxKernel) DefaultRoute(is4 bool) (hop Hop, ok bool, err error) {
 			return err
 		}
 		var best uint32
-		return k.sock.dump(unix.RTM_GETROUTE, routeFilter{}.fixed(family), nil, func(got message) {
-			if h, metric, is := decodeDefault(got.data, linkNames); is && (!ok || metric < best) {
+		return k.sock.dump(unix.RTM_GETROUTE, func(data []byte) {
+			if h, metric, is := decodeDefault(data, linkNames); is && (!ok || metric < best) {
 				hop, ok, best = h, true, metric
 			}
-		})
+		}, routeFilter{}.request(family)...)
 	})
 	return hop, ok, err
 }

@@ -2,25 +2,19 @@ package ip
 
 import (
 	"fmt"
-	"net/netip"
 
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
 // indexes gives the number of a link by its name.
 type indexes map[string]uint32
 
-func familyOf(a netip.Addr) uint8 {
-	if a.Is4() {
-		return unix.AF_INET
-	}
-	return unix.AF_INET6
-}
-
 // encode writes one operation on an address, FDB entry, neighbour or route.
-func encode(m *messages, seq uint32, op Op, links indexes) {
+func encode(m *messages, op Op, links indexes) {
 	kinds := [2]uint16{}
-	flags := unix.NLM_F_CREATE | unix.NLM_F_REPLACE
+	flags := uint16(unix.NLM_F_CREATE | unix.NLM_F_REPLACE)
 	if op.Create {
 		flags = unix.NLM_F_CREATE | unix.NLM_F_EXCL
 	}
@@ -28,16 +22,16 @@ func encode(m *messages, seq uint32, op Op, links indexes) {
 	switch o := op.Object.(type) {
 	case Addr:
 		kinds = [2]uint16{unix.RTM_NEWADDR, unix.RTM_DELADDR}
-		fixed = addrFixed(o, links)
+		fixed = addrFixed(o, links).Serialize()
 	case FDB:
 		kinds = [2]uint16{unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH}
-		fixed = neighFixed(unix.AF_BRIDGE, links[o.Link], unix.NUD_PERMANENT, unix.NTF_SELF)
+		fixed = neighFixed(unix.AF_BRIDGE, links[o.Link], unix.NTF_SELF).Serialize()
 	case Neigh:
 		kinds = [2]uint16{unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH}
-		fixed = neighFixed(familyOf(o.IP), links[o.Link], unix.NUD_PERMANENT, 0)
+		fixed = neighFixed(familyOf(o.IP), links[o.Link], 0).Serialize()
 	case Route:
 		kinds = [2]uint16{unix.RTM_NEWROUTE, unix.RTM_DELROUTE}
-		fixed = routeFixed(o, op.Delete)
+		fixed = routeFixed(o, op.Delete).Serialize()
 	default:
 		panic(fmt.Sprintf("no batch message for %T", op.Object))
 	}
@@ -45,7 +39,7 @@ func encode(m *messages, seq uint32, op Op, links indexes) {
 	if op.Delete {
 		kind, flags = kinds[1], 0
 	}
-	m.begin(kind, flags, seq, fixed)
+	m.begin(kind, flags, fixed)
 	encodeAttrs(m, op, links)
 	m.end()
 }
@@ -88,33 +82,31 @@ func encodeAttrs(m *messages, op Op, links indexes) {
 // metric6 is the priority that the kernel gives an IPv6 route without one (IP6_RT_PRIO_USER).
 const metric6 = 1024
 
-// addrFixed is a struct ifaddrmsg.
-func addrFixed(a Addr, links indexes) []byte {
-	b := []byte{familyOf(a.Prefix.Addr()), uint8(a.Prefix.Bits()), 0, unix.RT_SCOPE_UNIVERSE}
-	return native.AppendUint32(b, links[a.Link])
+func addrFixed(a Addr, links indexes) *nl.IfAddrmsg {
+	msg := nl.NewIfAddrmsg(int(familyOf(a.Prefix.Addr())))
+	msg.Prefixlen, msg.Index = uint8(a.Prefix.Bits()), links[a.Link]
+	return msg
 }
 
-// neighFixed is a struct ndmsg.
-func neighFixed(family uint8, index uint32, state uint16, flags uint8) []byte {
-	b := native.AppendUint32([]byte{family, 0, 0, 0}, index)
-	return append(native.AppendUint16(b, state), flags, 0)
+func neighFixed(family uint8, index uint32, flags uint8) *netlink.Ndmsg {
+	return &netlink.Ndmsg{Family: family, Index: index, State: unix.NUD_PERMANENT, Flags: flags}
 }
 
-// routeFixed is a struct rtmsg. A delete matches any scope and the type given.
-func routeFixed(r Route, del bool) []byte {
-	scope, kind, flags := r.Scope, uint8(unix.RTN_UNICAST), uint32(0)
+// routeFixed returns the fixed part of a request about a route. A delete matches any scope and the type given.
+func routeFixed(r Route, del bool) *nl.RtMsg {
+	msg := nl.NewRtMsg()
+	msg.Family, msg.Dst_len, msg.Protocol, msg.Scope = familyOf(r.Dst.Addr()), uint8(r.Dst.Bits()), r.Protocol, r.Scope
 	switch {
 	case del:
-		scope = unix.RT_SCOPE_NOWHERE
+		msg.Scope = unix.RT_SCOPE_NOWHERE
 	case !r.Via.IsValid() && !r.Blackhole:
-		scope = unix.RT_SCOPE_LINK
+		msg.Scope = unix.RT_SCOPE_LINK
 	}
 	if r.Blackhole {
-		kind = unix.RTN_BLACKHOLE
+		msg.Type = unix.RTN_BLACKHOLE
 	}
 	if r.Onlink {
-		flags = unix.RTNH_F_ONLINK
+		msg.Flags = unix.RTNH_F_ONLINK
 	}
-	b := []byte{familyOf(r.Dst.Addr()), uint8(r.Dst.Bits()), 0, 0, unix.RT_TABLE_MAIN, r.Protocol, scope, kind}
-	return native.AppendUint32(b, flags)
+	return msg
 }

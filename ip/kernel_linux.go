@@ -9,16 +9,19 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// LinuxKernel is the Kernel of the network namespace that the thread of NewKernel was in. All threads that call it must be
-// in that namespace, as those of a daemon are: settings under /proc/sys are those of the caller's.
+// LinuxKernel is the Kernel of the network namespace that the thread of NewKernel was in. All threads that call it must
+// be in that namespace, as those of a daemon are: settings under /proc/sys are those of the caller's.
 type LinuxKernel struct {
-	log *slog.Logger
+	log         *slog.Logger
+	watchBuffer int // bytes; the kernel doubles it
 
-	mu   sync.Mutex // one request at a time
-	sock *socket
+	mu     sync.Mutex // one request at a time
+	sock   *socket
+	handle *netlink.Handle // for changes of links and look-ups
 }
 
 // NewKernel opens a netlink socket in the network namespace of the calling thread.
@@ -27,11 +30,22 @@ func NewKernel(log *slog.Logger) (*LinuxKernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &LinuxKernel{log: log, sock: s}, nil
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err == nil {
+		err = errors.Join(h.SetStrictCheck(true), h.SetSocketTimeout(answerTime))
+	}
+	if err != nil {
+		s.close()
+		return nil, fmt.Errorf("open netlink handle: %w", err)
+	}
+	return &LinuxKernel{log: log, watchBuffer: watchBuffer, sock: s, handle: h}, nil
 }
 
-// Close closes the socket.
-func (k *LinuxKernel) Close() { k.sock.close() }
+// Close closes the sockets.
+func (k *LinuxKernel) Close() {
+	k.sock.close()
+	k.handle.Close()
+}
 
 // Apply implements Kernel. Links are handled one by one where they stand in the order, because what follows needs their
 // numbers; all else between them goes in batches.
@@ -69,7 +83,7 @@ func (k *LinuxKernel) applyBatches(ops []Op, before OpErrors) (failed OpErrors, 
 	}
 	ops, failed = present(ops, links, before)
 	for chunk := range slices.Chunk(ops, batchSize) {
-		errs, err := k.sock.batch(len(chunk), func(m *messages, seq uint32, i int) { encode(m, seq, chunk[i], links) })
+		errs, err := k.sock.batch(len(chunk), func(m *messages, i int) { encode(m, chunk[i], links) })
 		if err != nil {
 			return failed, fmt.Errorf("apply %d operations: %w", len(chunk), err)
 		}
@@ -88,10 +102,11 @@ func (k *LinuxKernel) applyBatches(ops []Op, before OpErrors) (failed OpErrors, 
 	return failed, nil
 }
 
-// unshadow puts IPv6 routes again that were refused because of a route that others have. The kernel looks for the next hop, which lies in
-// the subnet, by the routes that stand there, and refuses it if the best one leaves by another device, onlink or not
-// (ip6_route_check_nh_onlink in net/ipv6/route.c): the one that is to be replaced, one of another metric, or one to a larger network. For
-// that moment the next hop gets a route of its own. What remains of the errors is the outcome.
+// unshadow puts IPv6 routes again that were refused because of a route that others have. The kernel looks for the next
+// hop, which lies in the subnet, by the routes that stand there, and refuses it if the best one leaves by another
+// device, onlink or not (ip6_route_check_nh_onlink in net/ipv6/route.c): the one that is to be replaced, one of another
+// metric, or one to a larger network. For that moment the next hop gets a route of its own. What remains of the errors
+// is the outcome.
 func (k *LinuxKernel) unshadow(ops []Op, errs map[int]error, links indexes) error {
 	var again []int
 	for i, op := range ops {
@@ -100,7 +115,7 @@ func (k *LinuxKernel) unshadow(ops []Op, errs map[int]error, links indexes) erro
 		}
 	}
 	const messagesEach = 3
-	outcome, err := k.sock.batch(messagesEach*len(again), func(m *messages, seq uint32, n int) {
+	outcome, err := k.sock.batch(messagesEach*len(again), func(m *messages, n int) {
 		op := ops[again[n/messagesEach]]
 		r := op.Object.(Route)
 		own := Route{Dst: netip.PrefixFrom(r.Via, r.Via.BitLen()), Link: r.Link, Protocol: Protocol}
@@ -110,7 +125,7 @@ func (k *LinuxKernel) unshadow(ops []Op, errs map[int]error, links indexes) erro
 		case 2:
 			op = Op{Delete: true, Object: own}
 		}
-		encode(m, seq, op, links)
+		encode(m, op, links)
 	})
 	if err != nil {
 		return fmt.Errorf("replace %d routes: %w", len(again), err)
@@ -123,8 +138,8 @@ func (k *LinuxKernel) unshadow(ops []Op, errs map[int]error, links indexes) erro
 	return nil
 }
 
-// present returns the operations whose device is there. Without it, a delete has nothing to do, and a put fails: with an error of
-// its own only if the failure of the device is not in before.
+// present returns the operations whose device is there. Without it, a delete has nothing to do, and a put fails: with
+// an error of its own only if the failure of the device is not in before.
 func present(ops []Op, links indexes, before OpErrors) (there []Op, failed OpErrors) {
 	if !slices.Contains(slices.Collect(maps.Values(links)), 0) {
 		return ops, nil
@@ -181,8 +196,8 @@ func (k *LinuxKernel) addIndex(links indexes, name string) error {
 	return nil
 }
 
-// harmless reports whether an error means that the wanted state stands already: what shall be deleted is not there, or its
-// device is gone, and it with it.
+// harmless reports whether an error means that the wanted state stands already: what shall be deleted is not there, or
+// its device is gone, and it with it.
 func harmless(op Op, err error) bool {
 	if !op.Delete {
 		return false
@@ -199,9 +214,11 @@ func harmless(op Op, err error) bool {
 func explain(op Op, err error) error {
 	switch l, isLink := op.Object.(Link); {
 	case isLink && l.Type == "vxlan" && errors.Is(err, unix.EEXIST):
-		return fmt.Errorf("%w: another device has VNI %d and port %d: delete it, or choose another VNI", err, l.VXLAN.VNI, l.VXLAN.Port)
+		return fmt.Errorf("%w: another device has VNI %d and port %d: delete it, or choose another VNI",
+			err, l.VXLAN.VNI, l.VXLAN.Port)
 	case op.Object.Kind() == KindAddr && errors.Is(err, unix.EACCES):
-		return fmt.Errorf("%w: IPv6 is turned off on the device: sysctl net.ipv6.conf.%s.disable_ipv6=0", err, op.Object.Device())
+		return fmt.Errorf("%w: IPv6 is turned off on the device: sysctl net.ipv6.conf.%s.disable_ipv6=0",
+			err, op.Object.Device())
 	case errors.Is(err, unix.EPERM):
 		return fmt.Errorf("%w: CAP_NET_ADMIN is needed", err)
 	case isLink && errors.Is(err, unix.EOPNOTSUPP):

@@ -3,21 +3,23 @@ package ip
 import (
 	"errors"
 	"fmt"
-	"os"
 	"syscall"
 	"time"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
-// socket is a NETLINK_ROUTE socket for requests. One goroutine uses it at a time.
+// socket is a NETLINK_ROUTE socket for dumps and batches, opened by the library. One goroutine uses it at a time.
+//
+// A Handle of the library does not do: its socket cannot be asked for the texts of errors, and it sends one message and
+// receives its answer, which costs thirty thousand round trips for ten thousand peers where a batch needs one.
 type socket struct {
-	fd   int
-	port uint32 // what the kernel calls the sender in notifications
-	seq  uint32
-	in   []byte
+	sockets map[int]*nl.SocketHandle // the form in which requests of the library want it
+	fd      int
+	in      []byte
 
-	sends, receives int // system calls so far
+	sends, receives int // system calls of batches so far
 }
 
 const (
@@ -29,96 +31,49 @@ const (
 	answerTime    = 10 * time.Second
 )
 
-var errInterrupted = errors.New("the kernel's state changed during the dump")
-
 func dial() (*socket, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	s, err := nl.Subscribe(unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, fmt.Errorf("open netlink socket: %w", err)
 	}
 	timeout := unix.NsecToTimeval(int64(answerTime))
 	err = errors.Join(
-		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer),
-		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, sendBuffer),
-		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout),
-		unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_EXT_ACK, 1),
-		unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_CAP_ACK, 1),
-		unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1),
-		unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}),
+		s.SetReceiveBufferSize(receiveBuffer, true),
+		s.SetSendTimeout(&timeout),
+		s.SetReceiveTimeout(&timeout),
+		s.SetExtAck(true),
+		unix.SetsockoptInt(s.GetFd(), unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, sendBuffer),
+		unix.SetsockoptInt(s.GetFd(), unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1),
 	)
 	if err != nil {
-		_ = unix.Close(fd)
+		s.Close()
 		return nil, fmt.Errorf("set up netlink socket (Linux 4.20 and CAP_NET_ADMIN are needed): %w", err)
 	}
-	name, err := unix.Getsockname(fd)
-	if err != nil {
-		_ = unix.Close(fd)
-		return nil, fmt.Errorf("name of the netlink socket: %w", err)
-	}
-	return &socket{fd: fd, port: name.(*unix.SockaddrNetlink).Pid, in: make([]byte, 64<<10)}, nil
+	sockets := map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: {Socket: s}}
+	return &socket{sockets: sockets, fd: s.GetFd(), in: make([]byte, 64<<10)}, nil
 }
 
-func (s *socket) close() { _ = unix.Close(s.fd) }
+func (s *socket) close() { s.sockets[unix.NETLINK_ROUTE].Close() }
 
-func (s *socket) send(b []byte) error {
-	s.sends++
-	if err := unix.Sendto(s.fd, b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+// get sends a request by the library and calls f with the data of each message of the answer.
+func (s *socket) get(kind, flags uint16, f func([]byte), parts ...nl.NetlinkRequestData) error {
+	req := nl.NewNetlinkRequest(int(kind), int(flags))
+	req.Sockets, req.Data = s.sockets, parts
+	return req.ExecuteIter(unix.NETLINK_ROUTE, 0, func(data []byte) bool {
+		f(data)
+		return true
+	})
+}
+
+// dump asks for all objects that the request selects, and calls f with the data of each. nl.ErrDumpInterrupted: what f
+// saw proves nothing. It receives by itself, for the reason given at batch.
+func (s *socket) dump(kind uint16, f func([]byte), parts ...nl.NetlinkRequestData) error {
+	handle := s.sockets[unix.NETLINK_ROUTE]
+	handle.Seq++
+	req := nl.NewNetlinkRequest(int(kind), unix.NLM_F_DUMP)
+	req.Seq, req.Data = handle.Seq, parts
+	if err := handle.Socket.Send(req); err != nil {
 		return fmt.Errorf("send to the kernel: %w", err)
-	}
-	return nil
-}
-
-func (s *socket) receive() ([]byte, error) {
-	for {
-		s.receives++
-		n, _, err := unix.Recvfrom(s.fd, s.in, 0)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("receive from the kernel: %w", os.NewSyscallError("recvfrom", err))
-		}
-		return s.in[:n], nil
-	}
-}
-
-// do sends one request and returns its outcome. f, if not nil, gets the answer.
-func (s *socket) do(write func(m *messages, seq uint32), f func(message)) error {
-	s.seq++
-	var m messages
-	write(&m, s.seq)
-	m.addFlags(unix.NLM_F_ACK)
-	if err := s.send(m.buf); err != nil {
-		return err
-	}
-	for {
-		b, err := s.receive()
-		if err != nil {
-			return err
-		}
-		for got := range split(b) {
-			switch {
-			case got.seq != s.seq:
-			case got.kind == unix.NLMSG_ERROR:
-				return kernelError(got)
-			case f != nil:
-				f(got)
-			}
-		}
-	}
-}
-
-// dump sends a dump request and calls f for each message of the answer. errInterrupted: what f saw proves nothing.
-func (s *socket) dump(kind uint16, fixed []byte, attrs func(*messages), f func(message)) error {
-	s.seq++
-	var m messages
-	m.begin(kind, unix.NLM_F_DUMP, s.seq, fixed)
-	if attrs != nil {
-		attrs(&m)
-	}
-	m.end()
-	if err := s.send(m.buf); err != nil {
-		return err
 	}
 	interrupted := false
 	for {
@@ -126,40 +81,43 @@ func (s *socket) dump(kind uint16, fixed []byte, attrs func(*messages), f func(m
 		if err != nil {
 			return err
 		}
-		for got := range split(b) {
-			if got.seq != s.seq {
+		for m := range split(b) {
+			if m.Seq != handle.Seq {
 				continue
 			}
-			interrupted = interrupted || got.flags&unix.NLM_F_DUMP_INTR != 0
-			switch got.kind {
-			case unix.NLMSG_DONE, unix.NLMSG_ERROR:
-				if err := kernelError(got); err != nil || !interrupted {
-					return err
-				}
-				return errInterrupted
+			interrupted = interrupted || m.Flags&unix.NLM_F_DUMP_INTR != 0
+			if m.Type != unix.NLMSG_DONE && m.Type != unix.NLMSG_ERROR {
+				f(m.data)
+				continue
 			}
-			f(got)
+			if err := kernelError(m); err != nil || !interrupted {
+				return err
+			}
+			return nl.ErrDumpInterrupted
 		}
 	}
 }
 
-// batch sends n messages at once, the i-th written by write with the given sequence number, and returns the errors by
-// index. The kernel carries them out one after the other before the send returns; only the last is asked for an
-// acknowledgement, but errors always come back, so that one receive in the usual case, and one for each failure in others, tells all. An error
-// besides means that the outcome is not known.
-func (s *socket) batch(n int, write func(m *messages, seq uint32, i int)) (map[int]error, error) {
+// batch sends n messages at once, the i-th written by write, and returns the errors by index. The kernel carries them
+// out one after the other before the send returns, so that all answers are there then. Only the last is asked for an
+// acknowledgement, but errors always come back: one receive in the usual case, and one more for each failure, tells
+// all. An error besides means that the outcome is not known.
+//
+// It receives by itself, because the library makes a buffer of 64 KiB for every receive: 1 GiB if a batch fails.
+func (s *socket) batch(n int, write func(m *messages, i int)) (map[int]error, error) {
 	if n == 0 {
 		return nil, nil
 	}
-	m := messages{buf: make([]byte, 0, n*80)}
-	first := s.seq + 1
+	m := messages{buf: make([]byte, 0, n*80), seq: s.sockets[unix.NETLINK_ROUTE].Seq}
+	first := m.seq + 1
 	for i := range n {
-		s.seq++
-		write(&m, s.seq, i)
+		write(&m, i)
 	}
 	m.addFlags(unix.NLM_F_ACK)
-	if err := s.send(m.buf); err != nil {
-		return nil, err
+	s.sockets[unix.NETLINK_ROUTE].Seq = m.seq
+	s.sends++
+	if err := unix.Sendto(s.fd, m.buf, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return nil, fmt.Errorf("send to the kernel: %w", err)
 	}
 	failed := map[int]error{}
 	for {
@@ -167,22 +125,50 @@ func (s *socket) batch(n int, write func(m *messages, seq uint32, i int)) (map[i
 		if err != nil {
 			return nil, err
 		}
-		for got := range split(b) {
-			if got.kind != unix.NLMSG_ERROR || got.seq-first >= uint32(n) {
+		for a := range split(b) {
+			if a.Type != unix.NLMSG_ERROR || a.Seq-first >= uint32(n) {
 				continue
 			}
-			if err := kernelError(got); err != nil {
-				failed[int(got.seq-first)] = err
+			if err := kernelError(a); err != nil {
+				failed[int(a.Seq-first)] = err
 			}
-			if got.seq == s.seq {
+			if a.Seq == m.seq {
 				return failed, nil
 			}
 		}
 	}
 }
 
-// Attributes of an extended acknowledgement (enum nlmsgerr_attrs).
-const extAckText = 1
+// receive returns the next datagram, which is valid until the next call.
+func (s *socket) receive() ([]byte, error) {
+	for {
+		s.receives++
+		n, _, err := unix.Recvfrom(s.fd, s.in, 0)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EAGAIN):
+			if err := s.await(); err != nil {
+				return nil, err
+			}
+		case err != nil:
+			return nil, fmt.Errorf("receive from the kernel: %w", err)
+		default:
+			return s.in[:n], nil
+		}
+	}
+}
+
+// await waits for an answer. The library's sockets do not block.
+func (s *socket) await() error {
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}}, int(answerTime.Milliseconds()))
+	if n == 0 && err == nil {
+		err = unix.ETIMEDOUT
+	}
+	if err != nil && !errors.Is(err, unix.EINTR) {
+		return fmt.Errorf("wait for the kernel: %w", err)
+	}
+	return nil
+}
 
 // kernelError returns the error in an acknowledgement or at the end of a dump, nil if there is none.
 func kernelError(m message) error {
@@ -191,18 +177,15 @@ func kernelError(m message) error {
 		return nil
 	}
 	errno := syscall.Errno(-code)
-	if m.kind != unix.NLMSG_ERROR || m.flags&unix.NLM_F_ACK_TLVS == 0 || len(m.data) < 4+unix.NLMSG_HDRLEN {
+	if m.Type != unix.NLMSG_ERROR || m.Flags&unix.NLM_F_ACK_TLVS == 0 || len(m.data) < 4+unix.NLMSG_HDRLEN {
 		return errno
 	}
-	rest := m.data[4+unix.NLMSG_HDRLEN:]
-	if m.flags&unix.NLM_F_CAPPED == 0 {
-		// The request stands in between as a whole.
-		n := int(u32(m.data[4:]))
-		rest = m.data[min(len(m.data), 4+(n+3)&^3):]
-	}
-	for kind, data := range attributes(rest) {
-		if kind == extAckText {
-			return fmt.Errorf("%w (%s)", errno, cstring(data))
+	// The request stands in between as a whole. (The library's requests take that for granted, so NETLINK_CAP_ACK stays
+	// off.)
+	request := (int(u32(m.data[4:])) + unix.NLMSG_ALIGNTO - 1) &^ (unix.NLMSG_ALIGNTO - 1)
+	for kind, data := range attributes(m.data[min(len(m.data), 4+request):]) {
+		if kind == nl.NLMSGERR_ATTR_MSG {
+			return fmt.Errorf("%w (%s)", errno, unix.ByteSliceToString(data))
 		}
 	}
 	return errno

@@ -9,10 +9,11 @@ import (
 	"strings"
 )
 
-// Forwarding is what the kernel's settings (Documentation/networking/ip-sysctl.rst) say about packets of pods that are to leave the
-// host or to come in.
+// Forwarding is what the kernel's settings (Documentation/networking/ip-sysctl.rst) say about packets of pods that are
+// to leave the host or to come in.
 type Forwarding struct {
-	// Off are the settings that keep the kernel from forwarding, as "name = value" for sysctl(8) with the value that is wanted.
+	// Off are the settings that keep the kernel from forwarding, as "name = value" for sysctl(8) with the value that is
+	// wanted.
 	Off []string
 	// TakesRA says that the link obeys router advertisements now, and would no longer once forwarding is turned on.
 	TakesRA bool
@@ -42,8 +43,9 @@ func ReadForwarding(link string, networks []netip.Prefix) (Forwarding, error) {
 	return f, err
 }
 
-// KeepRA makes a link obey router advertisements whether or not it forwards. The value 1 means only as long as it does not, and
-// turning forwarding on takes the default routes that came that way (dev_forward_change in net/ipv6/addrconf.c).
+// KeepRA makes a link obey router advertisements whether or not it forwards. The value 1 means only as long as it does
+// not, and turning forwarding on takes the default routes that came that way (dev_forward_change in
+// net/ipv6/addrconf.c).
 func KeepRA(link string) error { return writeSysctl(linkSetting(link, "accept_ra"), "2") }
 
 // TurnOnForwarding does so for the families of the networks.

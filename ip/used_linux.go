@@ -5,16 +5,18 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
 // clockTick is the unit of times in netlink messages (USER_HZ), whatever the kernel counts in.
 const clockTick = time.Second / 100
 
-// Used returns how long ago a packet was last sent to each host behind a link; a link that is not there has none. Of a vxlan device
-// these are its destinations, and the kernel notes the time of every packet in their FDB entries. Of any other link they are its
-// neighbours, and the time is noted when an entry has become stale (net.ipv4.neigh.*.base_reachable_time_ms, half a minute, after it
-// was confirmed last) and is used again.
+// Used returns how long ago a packet was last sent to each host behind a link; a link that is not there has none. Of a
+// vxlan device these are its destinations, and the kernel notes the time of every packet in their FDB entries. Of any
+// other link they are its neighbours, and the time is noted when an entry has become stale
+// (net.ipv4.neigh.*.base_reachable_time_ms, half a minute, after it was confirmed last) and is used again.
 func (k *LinuxKernel) Used(device string) (map[netip.Addr]time.Duration, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -29,15 +31,15 @@ func (k *LinuxKernel) Used(device string) (map[netip.Addr]time.Duration, error) 
 			if l.Name != device {
 				continue
 			}
-			fixed, attrs := neighFixed(unix.AF_UNSPEC, 0, 0, 0), func(m *messages) { m.u32(unix.NDA_IFINDEX, l.index) }
+			which := []nl.NetlinkRequestData{&netlink.Ndmsg{}, onLink(l.index)}
 			if l.Type == "vxlan" {
-				fixed, attrs = neighFixed(unix.AF_BRIDGE, l.index, 0, 0), nil
+				which = []nl.NetlinkRequestData{&netlink.Ndmsg{Family: unix.AF_BRIDGE, Index: l.index}}
 			}
-			err := k.sock.dump(unix.RTM_GETNEIGH, fixed, attrs, func(got message) {
-				if a := host(got.data, linkNames, device); a.IsValid() {
-					out[a] = lastUse(got.data)
+			err := k.sock.dump(unix.RTM_GETNEIGH, func(data []byte) {
+				if a := host(data, linkNames, device); a.IsValid() {
+					out[a] = lastUse(data)
 				}
-			})
+			}, which...)
 			if err != nil {
 				return err
 			}

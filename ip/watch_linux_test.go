@@ -145,3 +145,54 @@ func TestADumpDuringChangesLeadsToNoWrongDelete(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatChangesAfterNotificationsWereLostIsTold overflows the buffer of notifications, and changes something as soon as the watch says
+// that some were lost. The kernel tells nothing on a socket that has overflowed until it was read empty.
+func TestWhatChangesAfterNotificationsWereLostIsTold(t *testing.T) {
+	iptest.Namespace(t)
+	iptest.Underlay(t, "eth0", "192.0.2.1/24")
+	k := kernel(t)
+	k.SetWatchBuffer(32 << 10)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	started, busy, release, lost := make(chan bool, 1), make(chan bool, 1), make(chan bool), make(chan bool, 1)
+	wait := iptest.Go(t, func() {
+		begun, first := false, true
+		err := k.Watch(ctx, func(ev ip.Event) {
+			switch l, isLink := ev.Object.(ip.Link); {
+			case ev.Object == nil && !begun:
+				begun = true
+				started <- true
+			case ev.Object == nil:
+				iptest.Run(t, "ip link add late type bridge")
+				lost <- true
+			case first:
+				first = false
+				busy <- true
+				<-release
+			case isLink && l.Name == "late":
+				cancel()
+			}
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	<-started
+	iptest.Run(t, "ip link add early type bridge")
+	<-busy
+	apply(t, k, cluster(1000))
+	close(release)
+	select {
+	case <-lost:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the buffer has not overflowed")
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(20 * time.Second):
+		cancel()
+		t.Error("what has changed afterwards was not told")
+	}
+	wait()
+}
