@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Lease is one prefix that one host holds, and what its peers must know to reach it. It is comparable. A
@@ -97,6 +99,23 @@ func (r Record) String() string {
 		}
 	}
 	return fmt.Sprintf("%s (%s)", cmp.Or(r.Host, "unnamed host"), strings.Join(ips, ", "))
+}
+
+// HostName returns a host's name as records carry it, fit for a log line: at most 253 bytes (RFC 1035), and anything but
+// a printable character is a question mark. The name that it returns it leaves as it is.
+func HostName(name string) string {
+	const most = 253
+	name = strings.Map(func(r rune) rune {
+		if r <= ' ' || r == utf8.RuneError || !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, name)
+	for len(name) > most {
+		_, n := utf8.DecodeLastRuneInString(name)
+		name = name[:len(name)-n]
+	}
+	return name
 }
 
 // Key returns the name of subnets in the store: "10.5.34.0-24", "10.5.34.0-24&fd00:5:0:22::-64", or

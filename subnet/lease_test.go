@@ -1,6 +1,7 @@
 package subnet_test
 
 import (
+	"strings"
 	"testing"
 
 	"flanneld/subnet"
@@ -37,4 +38,16 @@ func FuzzParseKey(f *testing.F) {
 			t.Errorf("%q was read as %v", key, p)
 		}
 	})
+}
+
+func TestAHostNameIsFitForALogLineAndLeftAsItIsFromThenOn(t *testing.T) {
+	for name, want := range map[string]string{
+		"node-1.example.org": "node-1.example.org", "häuser": "häuser", "a b\tc\nd": "a?b?c?d", "\x1b[31m": "?[31m", "a\xffb": "a?b",
+		"\u009bm": "?m", "a\u202eb": "a?b", strings.Repeat("ä", 200): strings.Repeat("ä", 126), "": "",
+	} {
+		got := subnet.HostName(name)
+		if got != want || subnet.HostName(got) != got {
+			t.Errorf("%q is %q, then %q, want %q", name, got, subnet.HostName(got), want)
+		}
+	}
 }

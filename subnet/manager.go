@@ -121,6 +121,7 @@ type View struct {
 
 // NewManager returns a manager that has not asked the store for anything yet.
 func NewManager(store Store, o Options) *Manager {
+	o.Host = HostName(o.Host)
 	m := &Manager{
 		store: store, o: o, log: o.Log,
 		changed: make(chan struct{}, 1), refresh: make(chan struct{}, 1),

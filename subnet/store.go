@@ -23,10 +23,12 @@ type Entry struct {
 	Value string
 }
 
-// BadRecord is a key under PREFIX/subnets/ (named below PREFIX, like an Entry) whose name or value makes no sense.
+// BadRecord is a key under PREFIX/subnets/ (named below PREFIX, like an Entry) whose name or value makes no sense. Of a
+// claim that makes no sense only a ConflictError tells.
 type BadRecord struct {
 	Key      string
 	Revision int64
+	LeaseID  LeaseID
 	Err      error
 }
 
@@ -86,7 +88,7 @@ type Store interface {
 	Update(ctx context.Context, old Entry, r Record, id LeaseID, spent ...Entry) (Entry, error)
 
 	// Delete deletes the entry under the same conditions. Else it returns a *ConflictError; success if nothing
-	// stands there.
+	// stands there. A claim that makes no sense is deleted as an Entry with its key, revision and store lease.
 	Delete(ctx context.Context, old Entry, spent ...Entry) error
 
 	// KeepAlive renews a store lease once, without touching the record, and returns the time to live that

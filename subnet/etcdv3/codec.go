@@ -73,7 +73,7 @@ func Decode(key string, text []byte) (subnet.Record, error) {
 	if err := json.Unmarshal(text, &v); err != nil {
 		return subnet.Record{}, fmt.Errorf("value is not the JSON of a record: %w", err)
 	}
-	r.Identity, r.Host = v.Identity, printable(v.Host)
+	r.Identity, r.Host = v.Identity, subnet.HostName(v.Host)
 	for _, p := range prefixes {
 		l, err := v.lease(p)
 		if err != nil {
@@ -128,16 +128,4 @@ func textOf(a netip.Addr) string {
 		return ""
 	}
 	return a.String()
-}
-
-// printable makes a name that somebody else wrote fit for a log line.
-func printable(s string) string {
-	const most = 253 // bytes of a host name, RFC 1035
-	s = strings.Map(func(r rune) rune {
-		if r <= ' ' || r == 0x7f || r == '\ufffd' {
-			return '?'
-		}
-		return r
-	}, s)
-	return s[:min(len(s), most)]
 }

@@ -94,5 +94,5 @@ func (s *Store) entry(kv *mvccpb.KeyValue) (subnet.Entry, error) {
 }
 
 func (s *Store) bad(kv *mvccpb.KeyValue, err error) subnet.BadRecord {
-	return subnet.BadRecord{Key: strings.TrimPrefix(string(kv.Key), s.prefix), Revision: kv.ModRevision, Err: err}
+	return subnet.BadRecord{Key: strings.TrimPrefix(string(kv.Key), s.prefix), Revision: kv.ModRevision, LeaseID: subnet.LeaseID(kv.Lease), Err: err}
 }

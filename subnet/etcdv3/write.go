@@ -2,6 +2,7 @@ package etcdv3
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
@@ -15,30 +16,46 @@ import (
 func absent(key string) clientv3.Cmp { return clientv3.Compare(clientv3.CreateRevision(key), "=", 0) }
 
 // unchanged is the condition of every change. A request that waits for a connection may reach a store that was wiped
-// meanwhile and whose revisions are the same by chance; its lease ids are not. Where there is no lease the value must be the same.
+// meanwhile and whose revisions are the same by chance; its lease ids are not. Where there is no lease the value must be
+// the same. A claim needs no such care: at worst its writer asks again.
 func unchanged(key string, old subnet.Entry) []clientv3.Cmp {
 	cond := []clientv3.Cmp{
 		clientv3.Compare(clientv3.ModRevision(key), "=", old.Revision),
 		clientv3.Compare(clientv3.LeaseValue(key), "=", int64(old.LeaseID)),
 	}
-	if old.LeaseID == 0 {
+	if old.LeaseID == 0 && !old.Claim {
 		cond = append(cond, clientv3.Compare(clientv3.Value(key), "=", old.Value))
 	}
 	return cond
 }
 
 // Create implements subnet.Store. In etcd a comparison over a range holds if it holds for each key in it, and for an
-// empty range: so it also covers dual-stack keys that start with the same IPv4 subnet.
+// empty range: so it also covers dual-stack keys that start with the same IPv4 subnet. A key that only begins like one
+// is no record: if such a key stands in that range, all keys are read and parsed after the write instead.
 func (s *Store) Create(ctx context.Context, r subnet.Record, id subnet.LeaseID) (subnet.Entry, error) {
 	key := s.prefix + r.Key()
-	first := key
-	if !r.Claim {
-		first = s.prefix + subnet.Record{Leases: r.Leases[:1]}.Key()
+	w := write{what: "create record", record: r, id: id, cond: []clientv3.Cmp{absent(key)}, current: []clientv3.Op{clientv3.OpGet(key)}}
+	if r.Claim {
+		return s.write(ctx, w)
 	}
-	return s.write(ctx, write{
-		what: "create record", record: r, id: id, alone: !r.Claim && slices.ContainsFunc(r.Prefixes(), is6),
-		cond: []clientv3.Cmp{absent(first).WithPrefix()}, current: []clientv3.Op{clientv3.OpGet(first, clientv3.WithPrefix(), clientv3.WithLimit(1))},
-	})
+	first := s.prefix + subnet.Record{Leases: r.Leases[:1]}.Key()
+	pairs := first + "&"
+	alone := w
+	alone.alone = true
+	w.alone = slices.ContainsFunc(r.Prefixes(), is6)
+	w.cond = []clientv3.Cmp{absent(first), absent(pairs).WithPrefix()}
+	w.current = []clientv3.Op{clientv3.OpGet(first), clientv3.OpGet(pairs, clientv3.WithPrefix(), clientv3.WithLimit(1))}
+	e, err := s.write(ctx, w)
+	if c := (*subnet.ConflictError)(nil); errors.As(err, &c) && !isRecordKey(c.Key) {
+		return s.write(ctx, alone)
+	}
+	return e, err
+}
+
+// isRecordKey reports whether a key below the prefix is one that a record can stand at.
+func isRecordKey(key string) bool {
+	_, err := subnet.ParseKey(strings.TrimPrefix(key, subnet.SubnetsFolder))
+	return err == nil
 }
 
 func is6(p netip.Prefix) bool { return p.Addr().Is6() }
@@ -192,7 +209,8 @@ func (s *Store) conflict(key string, resp *clientv3.TxnResponse, expected ...sub
 
 // stands reports whether an entry stands unchanged; see unchanged.
 func (s *Store) stands(e subnet.Entry, kv *mvccpb.KeyValue) bool {
-	return string(kv.Key) == s.prefix+e.Key && kv.ModRevision == e.Revision && kv.Lease == int64(e.LeaseID) && (e.LeaseID != 0 || string(kv.Value) == e.Value)
+	return string(kv.Key) == s.prefix+e.Key && kv.ModRevision == e.Revision && kv.Lease == int64(e.LeaseID) &&
+		(e.LeaseID != 0 || e.Claim || string(kv.Value) == e.Value)
 }
 
 // Delete implements subnet.Store.

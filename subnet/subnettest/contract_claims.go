@@ -90,3 +90,55 @@ func (c contract) join() {
 	c.wantEntries(four, six)
 	c.wantEntries(c.must(c.Store.Update(c.context(), four, whole, id, six)))
 }
+
+func (c contract) claimOverRubbish() {
+	c.PutBad("claims/10.5.1.0-24")
+	if s := c.snapshot(); len(s.Claims)+len(s.Bad) > 0 {
+		c.Errorf("snapshot %+v", s)
+	}
+	r := sample("a", "192.0.2.1", "10.5.1.0/24")
+	r.Claim = true
+	_, err := c.Store.Create(c.context(), r, 0)
+	conflict := (*subnet.ConflictError)(nil)
+	if !errors.As(err, &conflict) || conflict.Bad == nil || conflict.Key != "claims/10.5.1.0-24" {
+		c.Fatalf("got %v, want a conflict with the rubbish", err)
+	}
+	junk := subnet.Entry{Record: subnet.Record{Claim: true}, Key: conflict.Key, Revision: conflict.Bad.Revision, LeaseID: conflict.Bad.LeaseID}
+	stale := junk
+	stale.Revision--
+	c.wantConflict(c.Store.Delete(c.context(), stale), nil)
+	if err := c.Store.Delete(c.context(), junk); err != nil {
+		c.Fatal(err)
+	}
+	c.must(c.Store.Create(c.context(), r, 0))
+}
+
+// createBesideJunk writes keys that are no records around those of a host. They must not be mistaken for records, nor hide one.
+func (c contract) createBesideJunk() {
+	id := c.grant(time.Minute)
+	junk := []string{"10.5.1.0-24x", "10.5.1.0-24&", "10.5.1.0-24&!", "10.5.1.0-240", "10.5.1.0-24/x", "fd00:5:0:1::-64x"}
+	for _, key := range junk {
+		c.PutBad("subnets/" + key)
+	}
+	for _, prefixes := range [][]string{{"10.5.1.0/24"}, {"10.5.1.0/24", "fd00:5:0:1::/64"}, {"fd00:5:0:1::/64"}} {
+		e := c.must(c.Store.Create(c.context(), sample("a", "192.0.2.1", prefixes...), id))
+		c.wantEntries(e)
+		for _, other := range [][]string{{"10.5.1.0/24"}, {"10.5.1.0/24", "fd00:5:0:1::/64"}, {"fd00:5:0:1::/64"}} {
+			_, err := c.Store.Create(c.context(), sample("b", "192.0.2.2", other...), id)
+			if len(other) == 2 || len(prefixes) == 2 || other[0] == prefixes[0] {
+				c.wantConflict(err, &e)
+			} else {
+				all := c.snapshot().Entries
+				i := slices.IndexFunc(all, func(e *subnet.Entry) bool { return e.Host == "b" })
+				if err != nil || i < 0 {
+					c.Fatalf("%v beside %v: %v", other, prefixes, err)
+				}
+				c.Remove(all[i].Key)
+			}
+		}
+		c.Remove(e.Key)
+	}
+	if got := len(c.snapshot().Bad); got != len(junk) {
+		c.Errorf("%d keys that make no sense, want %d", got, len(junk))
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -87,6 +88,10 @@ func (s *Server) PutBad(key, why string) {
 	delete(s.entries, key)
 	b := subnet.BadRecord{Key: key, Revision: s.revision + 1, Err: errors.New(why)}
 	s.bad[key] = b
+	if strings.HasPrefix(key, subnet.ClaimsFolder) {
+		s.revision++ // nobody is told
+		return
+	}
 	s.eventLocked(subnet.Event{Bad: &b})
 }
 
@@ -250,7 +255,9 @@ func (s *Server) snapshot() (subnet.Snapshot, chan struct{}) {
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(s.bad)) {
-		snap.Bad = append(snap.Bad, s.bad[key])
+		if !strings.HasPrefix(key, subnet.ClaimsFolder) {
+			snap.Bad = append(snap.Bad, s.bad[key])
+		}
 	}
 	return snap, s.epoch
 }

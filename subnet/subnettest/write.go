@@ -111,6 +111,10 @@ func same(a, b subnet.Entry) bool {
 func (s *Server) remove(client string, old subnet.Entry, spent []subnet.Entry) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if bad, ok := s.bad[old.Key]; ok && old.Claim && old.Revision == bad.Revision {
+		s.removeLocked(old.Key)
+		return nil
+	}
 	now, ok := s.entries[old.Key]
 	if _, bad := s.bad[old.Key]; bad || ok && !same(now, old) {
 		return s.conflictAtLocked(old.Key)
