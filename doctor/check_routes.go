@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"flanneld/ip"
+	"flanneld/subnet"
 )
 
 // Devices are the names that flannel gives its devices.
@@ -141,11 +142,16 @@ func (f *Facts) onBridge(p netip.Prefix) bool {
 	return false
 }
 
+// Uses reports whether a device is that of one of the networks.
+func Uses(networks []subnet.State, device string) bool {
+	return slices.ContainsFunc(networks, func(s subnet.State) bool { return slices.Contains(s.Links, device) })
+}
+
 // checkLeftovers looks for what a former flannel, or a former backend, has left.
 func checkLeftovers(f *Facts) Finding {
 	var left []string
 	for _, l := range f.Links {
-		if Devices.MatchString(l.Name) && !f.ownDevice(l.Name) {
+		if Devices.MatchString(l.Name) && !f.ownDevice(l.Name) && !Uses(f.Others, l.Name) {
 			left = append(left, "device "+l.Name)
 		}
 	}

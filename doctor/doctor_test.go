@@ -235,6 +235,9 @@ var faults = []failing{
 	{"more peers than neighbours", "neighbour-table",
 		func(f *doctor.Facts) { f.Sysctls["net/ipv4/neigh/default/gc_thresh3"] = 1 }, doctor.Failure, "at most 1",
 		"gc_thresh3=4"},
+	{"a device of another network of this host", "leftovers", func(f *doctor.Facts) {
+		f.Links, f.Others = append(f.Links, link("flannel.7", 1450)), []subnet.State{{Links: []string{"flannel.7"}}}
+	}, doctor.Good, "", ""},
 	{"a device of a former flannel", "leftovers",
 		func(f *doctor.Facts) { f.Links = append(f.Links, link("flannel.7", 1450)) }, doctor.Warning, "flannel.7", "cleanup"},
 }

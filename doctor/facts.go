@@ -22,6 +22,7 @@ type Facts struct {
 	DaemonErr error // why the daemon did not answer
 	State     subnet.State
 	StateErr  error
+	Others    []subnet.State // of other networks of this host
 	Env       subnet.Env
 	EnvErr    error
 

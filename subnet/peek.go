@@ -15,6 +15,23 @@ func PeekState(dir, subnetFile string) (State, error) {
 	return (&StateDir{path: statePath(dir, subnetFile)}).load()
 }
 
+// PeekOthers reads the states of other networks that are kept in the same directory, of daemons that run or do not. One that cannot be
+// read is left out.
+func PeekOthers(dir, subnetFile string) []State {
+	files, _ := filepath.Glob(filepath.Join(dir, "*.json")) // the pattern is valid
+	var out []State
+	for _, file := range files {
+		path := strings.TrimSuffix(file, ".json")
+		if path == statePath(dir, subnetFile) {
+			continue
+		}
+		if st, err := (&StateDir{path: path}).load(); err == nil {
+			out = append(out, st)
+		}
+	}
+	return out
+}
+
 // StateFiles returns the files that OpenState, Save and SavePeers write.
 func StateFiles(dir, subnetFile string) []string {
 	path := statePath(dir, subnetFile)

@@ -117,8 +117,13 @@ func (c *cleanup) scope() (ip.Scope, error) {
 	if err != nil {
 		return s, err
 	}
+	others := subnet.PeekOthers(c.stateDir, c.subnetFile)
 	for _, l := range links {
-		if doctor.Devices.MatchString(l.Name) && !slices.Contains(s.Links, l.Name) {
+		switch {
+		case !doctor.Devices.MatchString(l.Name), slices.Contains(s.Links, l.Name):
+		case doctor.Uses(others, l.Name):
+			c.done = append(c.done, fmt.Sprintf("kept: %s, the device of another network of this host", l.Name))
+		default:
 			s.Links = append(s.Links, l.Name)
 		}
 	}
