@@ -1,9 +1,6 @@
 package subnet
 
-import (
-	"maps"
-	"time"
-)
+import "time"
 
 // PeerTable holds the records of other hosts for a store that assigns subnets by itself: which of them are peers, why
 // the others are not, and which are stale, that is, retained although the store does not show them any more. It has
@@ -66,13 +63,15 @@ func (t *PeerTable) Records() []Record {
 	return out
 }
 
-// Entries returns the records that the store shows.
-func (t *PeerTable) Entries() map[string]*Entry {
-	return maps.Collect(func(yield func(string, *Entry) bool) {
-		for e := range t.table.living.all() {
-			if !yield(e.Key, e) {
-				return
-			}
-		}
-	})
+// Inventory returns all records, those that make no sense among them, in no order. Why some are skipped is as of the
+// last call of Peers.
+func (t *PeerTable) Inventory() []Listed {
+	var out []Listed
+	for _, e := range t.table.sorted() {
+		out = append(out, Listed{Entry: *e, Ghost: t.table.ghosts.at(e.Key) == e, Skipped: t.said[e.Key]})
+	}
+	for _, b := range t.table.bad {
+		out = append(out, Listed{Entry: Entry{Key: b.Key, Revision: b.Revision}, Skipped: b.Err.Error()})
+	}
+	return out
 }

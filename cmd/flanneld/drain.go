@@ -36,6 +36,13 @@ func (*drainRequest) Error() string { return "drained by the operator" }
 
 // drain has the host leave the network, and returns when it has. Any goroutine may call it.
 func (d *process) drain(ctx context.Context) (api.Drained, error) {
+	if d.o.KubeSubnetMgr {
+		return api.Drained{}, errors.New("the subnet belongs to the Node object: to take this node out of the network, " +
+			"run kubectl drain and kubectl delete node")
+	}
+	if d.store == nil {
+		return api.Drained{}, fmt.Errorf("the daemon has not joined the network: %s", d.status.readiness().Reason)
+	}
 	if _, err := d.store.List(ctx); err != nil {
 		return api.Drained{}, fmt.Errorf("the lease cannot be given back, so nothing was changed: %w", err)
 	}

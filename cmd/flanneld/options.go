@@ -59,7 +59,6 @@ type Options struct {
 	LogFormat logFormat
 	Version   bool
 
-	// The flags of Kubernetes as the store are read so that command lines stay valid. KubeSubnetMgr is refused.
 	KubeSubnetMgr             bool
 	KubeAPIURL                string
 	KubeAnnotationPrefix      string
@@ -81,6 +80,9 @@ const (
 	defaultRenewMargin = time.Hour
 	leastLeaseTTL      = time.Minute
 )
+
+// kubeNetConfig is where the network configuration is with Kubernetes as the store unless a flag says otherwise.
+const kubeNetConfig = "/etc/kube-flannel/net-conf.json"
 
 func defaults() Options {
 	return Options{
@@ -146,6 +148,9 @@ func (o *Options) settle(given map[string]bool) {
 	if o.EtcdEmbedded && !given["etcd-endpoints"] {
 		o.EtcdEndpoints = []string{"http://" + reachable(o.EtcdEmbeddedListen).String()}
 	}
+	if o.KubeSubnetMgr && o.NetConfigPath == "" {
+		o.NetConfigPath = kubeNetConfig
+	}
 	if !given["subnet-lease-renew-margin"] {
 		o.SubnetLeaseRenewMargin = min(defaultRenewMargin, o.SubnetLeaseTTL/2)
 	}
@@ -180,8 +185,11 @@ func (o Options) LogValue() slog.Value {
 	var attrs []slog.Attr
 	for _, g := range groups {
 		fs := g.flags(&o)
+		if g.kube && !o.KubeSubnetMgr {
+			continue
+		}
 		fs.VisitAll(func(f *flag.Flag) {
-			if s := f.Value.String(); s != "" && !g.reserved {
+			if s := f.Value.String(); s != "" {
 				attrs = append(attrs, slog.String(f.Name, s))
 			}
 		})

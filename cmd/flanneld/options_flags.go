@@ -13,9 +13,9 @@ import (
 
 // group is a theme of flags, as it appears in the usage text.
 type group struct {
-	title    string
-	define   func(*flag.FlagSet, *Options)
-	reserved bool // without effect so far: not worth a place in the log
+	title  string
+	define func(*flag.FlagSet, *Options)
+	kube   bool // of interest with that store only
 }
 
 var groups = []group{
@@ -25,7 +25,7 @@ var groups = []group{
 	{title: "Lease and state", define: leaseFlags},
 	{title: "Firewall and routes", define: firewallFlags},
 	{title: "Health and messages", define: healthFlags},
-	{title: "Kubernetes as the store (reserved: accepted, but -kube-subnet-mgr is refused)", define: kubeFlags, reserved: true},
+	{title: "Kubernetes API as the store", define: kubeFlags, kube: true},
 }
 
 // flags returns the flags of the group, bound to o, whose values are the defaults.
@@ -49,7 +49,7 @@ func storeFlags(fs *flag.FlagSet, o *Options) {
 
 func networkFlags(fs *flag.FlagSet, o *Options) {
 	fs.Var(networkConfig(&o.NetworkConfig), "network-config", "`JSON` or @file, written to etcd if it has no configuration yet")
-	fs.Var(text(&o.NetConfigPath), "net-config-path", "`file` with the network configuration, used instead of the one in etcd; by custom /etc/kube-flannel/net-conf.json, read only if given")
+	fs.Var(text(&o.NetConfigPath), "net-config-path", "`file` with the network configuration, used instead of the one in etcd; with -kube-subnet-mgr, unless given, /etc/kube-flannel/net-conf.json")
 }
 
 func underlayFlags(fs *flag.FlagSet, o *Options) {
@@ -90,11 +90,11 @@ func healthFlags(fs *flag.FlagSet, o *Options) {
 }
 
 func kubeFlags(fs *flag.FlagSet, o *Options) {
-	fs.Var(toggle(&o.KubeSubnetMgr), "kube-subnet-mgr", "keep the leases in Kubernetes instead of etcd")
-	fs.Var(text(&o.KubeAPIURL), "kube-api-url", "`URL` of the Kubernetes API")
-	fs.Var(text(&o.KubeAnnotationPrefix), "kube-annotation-prefix", "`prefix` of the node annotations")
-	fs.Var(text(&o.KubeconfigFile), "kubeconfig-file", "`file` with the credentials for the Kubernetes API")
-	fs.Var(toggle(&o.SetNodeNetworkUnavailable), "set-node-network-unavailable", "set NodeNetworkUnavailable once ready")
+	fs.Var(toggle(&o.KubeSubnetMgr), "kube-subnet-mgr", "take the Kubernetes API as the store instead of etcd: the subnets are the pod CIDRs of the node")
+	fs.Var(text(&o.KubeAPIURL), "kube-api-url", "`URL` of the API server; neither this nor -kubeconfig-file: the service account of the pod")
+	fs.Var(text(&o.KubeAnnotationPrefix), "kube-annotation-prefix", "`prefix` of the names of the node annotations")
+	fs.Var(text(&o.KubeconfigFile), "kubeconfig-file", "`file` with the credentials for the API server")
+	fs.Var(toggle(&o.SetNodeNetworkUnavailable), "set-node-network-unavailable", "set the condition NetworkUnavailable of the node to False once packets flow")
 }
 
 // ignoredFlags are those of flannel's logging library and of a retired feature. They change nothing that matters
@@ -133,7 +133,7 @@ func newFlagSet(o *Options, ignored *[]string, errs *[]error) *flag.FlagSet {
 
 // writeUsage prints all flags by theme, one line each.
 func writeUsage(w io.Writer) {
-	fmt.Fprint(w, "Usage: flanneld [OPTION]...\n\nJoins this host to an overlay network whose leases are kept in etcd.\n")
+	fmt.Fprint(w, "Usage: flanneld [OPTION]...\n\nJoins this host to an overlay network whose leases are kept in etcd or in the Kubernetes API.\n")
 	o := defaults()
 	for _, g := range groups {
 		fmt.Fprintf(w, "\n%s:\n", g.title)

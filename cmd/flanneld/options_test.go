@@ -292,7 +292,8 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		{"a network configuration is valid", []string{`-network-config={"Network": "10.5.0.0/29"}`}, "Network is 10.5.0.0/29"},
 		{"the file of a network configuration exists", []string{"-network-config=@/does/not/exist"}, "no such file"},
 		{"there is one network configuration", []string{`-network-config={"Network": "10.5.0.0/16"}`, "-net-config-path=/n"}, "are both set"},
-		{"Kubernetes is not a store yet", []string{"-kube-subnet-mgr"}, "Kubernetes as the store is not supported yet"},
+		{"an etcd beside Kubernetes", []string{"-kube-subnet-mgr", "-etcd-embedded"}, "there is no etcd"},
+		{"a prefix that is none", []string{"-kube-annotation-prefix=a/b/c"}, "-kube-annotation-prefix"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -305,7 +306,7 @@ func TestWrongValuesAreRefused(t *testing.T) {
 }
 
 func TestAllMistakesAreReportedAtOnce(t *testing.T) {
-	_, err := flanneld.Parse([]string{"-healthz-port=x", "-kube-subnet-mgr"}, []string{"FLANNELD_V=x", "FLANNELD_IP_MASQ=x"}, io.Discard)
+	_, err := flanneld.Parse([]string{"-healthz-port=x", "-kube-subnet-mgr", "-etcd-embedded"}, []string{"FLANNELD_V=x", "FLANNELD_IP_MASQ=x"}, io.Discard)
 	for _, want := range []string{"-healthz-port", "-kube-subnet-mgr", "-v (FLANNELD_V)", "-ip-masq"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error is %v, want one with %q", err, want)
@@ -383,7 +384,7 @@ func TestEffectiveValuesAreOneRecord(t *testing.T) {
 		}
 	}
 	if strings.Contains(out.String(), "kube-") || strings.Count(out.String(), "\n") != 1 {
-		t.Errorf("record is %q, want one line without the reserved flags", out.String())
+		t.Errorf("record is %q, want one line without the flags of a store that is not used", out.String())
 	}
 }
 

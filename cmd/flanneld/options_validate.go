@@ -5,6 +5,8 @@ import (
 	"flag"
 	"fmt"
 	"strings"
+
+	"flanneld/subnet/kube"
 )
 
 // gathered passes values on and gathers what is wrong with them, so that all of it is reported at once.
@@ -57,8 +59,12 @@ func (v ignoredValue) IsBoolFlag() bool { return v.isSwitch }
 func (o Options) Validate() error {
 	var errs []error
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if o.KubeSubnetMgr {
-		fail("%s is true: Kubernetes as the store is not supported yet, want false and the leases in etcd", flagAndEnv("kube-subnet-mgr"))
+	if o.KubeSubnetMgr && (o.EtcdEmbedded || o.NetworkConfig != "") {
+		fail("%s is true: with the Kubernetes API as the store there is no etcd, want neither -etcd-embedded nor -network-config",
+			flagAndEnv("kube-subnet-mgr"))
+	}
+	if _, err := kube.NewNames(o.KubeAnnotationPrefix); err != nil {
+		fail("%s: %w", flagAndEnv("kube-annotation-prefix"), err)
 	}
 	if (o.EtcdKeyfile == "") != (o.EtcdCertfile == "") {
 		fail("%s is %q and %s is %q: want both or neither", flagAndEnv("etcd-certfile"), o.EtcdCertfile, flagAndEnv("etcd-keyfile"), o.EtcdKeyfile)

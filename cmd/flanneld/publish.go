@@ -24,7 +24,8 @@ const (
 // publisher tells the rest of the host about the network: subnet.env, the state folder, readiness and status.
 type publisher struct {
 	*process
-	manager   *subnet.Manager
+	manager   leaseSource
+	ready     func() // is called when packets flow
 	backend   backend.Backend
 	saved     subnet.State
 	dirty     atomic.Bool       // peers have changed since they were saved
@@ -55,7 +56,11 @@ func (p *publisher) after(v subnet.View, err error) error {
 	stateErr := p.save(v)
 	p.file("the state file", stateErr)
 	// Containers may start as long as the file names the subnets of this host.
-	p.status.pass(v, p.underlay.now(), err, slices.Equal(p.written, v.Own.Prefixes()) && !v.Status.Lost)
+	ready := slices.Equal(p.written, v.Own.Prefixes()) && !v.Status.Lost
+	p.status.pass(v, p.underlay.now(), err, ready)
+	if ready {
+		p.ready()
+	}
 	return errors.Join(envErr, stateErr)
 }
 
@@ -120,7 +125,7 @@ func (p *publisher) writeEnv(v subnet.View) error {
 // save writes what the next run must know, if it has changed.
 func (p *publisher) save(v subnet.View) error {
 	st := p.state
-	st.Network, st.Config, st.Own, st.Until = p.o.EtcdPrefix, v.Text, v.Own, v.Until.UTC()
+	st.Network, st.Config, st.Own, st.Until = p.network(), v.Text, v.Own, v.Until.UTC()
 	st.MACs = map[string]string{}
 	for name, mac := range p.backend.MACs() {
 		st.MACs[name] = mac.String()

@@ -7,10 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
-	"sync"
 	"syscall"
 	"time"
 
@@ -25,6 +23,7 @@ import (
 	"flanneld/subnet"
 	"flanneld/subnet/etcdv3"
 	"flanneld/subnet/etcdv3/member"
+	"flanneld/subnet/kube"
 )
 
 // resyncPeriod is how often the whole state is read from the kernel although nothing has happened.
@@ -119,6 +118,9 @@ func (d *process) startMember(ctx context.Context) (stop func(), err error) {
 
 // serve opens the store and runs until ctx ends. A host whose identity turns out to be another's starts anew with one of its own.
 func (d *process) serve(ctx context.Context) error {
+	if d.o.KubeSubnetMgr {
+		return d.joinAnew(ctx)
+	}
 	stop, err := d.startMember(ctx)
 	if err != nil {
 		return err
@@ -185,8 +187,7 @@ func (d *process) joinAnew(ctx context.Context) error {
 // join takes part in the network with one identity and one configuration, until ctx ends.
 func (d *process) join(ctx context.Context) error {
 	var b backend.Backend
-	m := d.manager(&b)
-	config, err := d.config(ctx, m)
+	m, config, err := d.source(ctx, &b)
 	if err != nil {
 		return err
 	}
@@ -198,7 +199,10 @@ func (d *process) join(ctx context.Context) error {
 	}
 	path, skipped := datapathOf(b), skippedOf(b)
 	b = d.wall.guard(b, config, d.underlay.now)
-	p := &publisher{process: d, manager: m, backend: b, unwritten: map[string]string{}}
+	p := &publisher{process: d, manager: m, backend: b, unwritten: map[string]string{}, ready: func() {}}
+	if k, ok := m.(*kube.Source); ok {
+		p.ready = k.SetReady
+	}
 	loop := backend.NewLoop(m, b, d.log)
 	loop.Resync = resyncPeriod
 	settings := forwarding{turnOn: d.o.IPForward, networks: config.Networks(), log: d.log}
@@ -209,7 +213,7 @@ func (d *process) join(ctx context.Context) error {
 			b.Observe(ip.Event{})
 			m.Refresh()
 		}
-		if !slices.Equal(before, d.underlay.now().Addrs) {
+		if d.store != nil && !slices.Equal(before, d.underlay.now().Addrs) {
 			d.store.Redial()
 		}
 		settings.check(d.underlay.now().Link)
@@ -232,63 +236,6 @@ func (d *process) join(ctx context.Context) error {
 		})
 	})
 	return g.Wait()
-}
-
-// manager returns the lease manager; b is filled in before it runs.
-func (d *process) manager(b *backend.Backend) *subnet.Manager {
-	host, err := os.Hostname()
-	if err != nil {
-		d.log.Warn("host name unknown", "error", err)
-	}
-	o := subnet.Options{
-		Identity: d.state.Identity, Host: host, Prefix: d.o.EtcdPrefix,
-		TTL: d.o.SubnetLeaseTTL, RenewMargin: d.o.SubnetLeaseRenewMargin, PeerGrace: d.o.PeerGrace, OnLost: d.o.OnLostSubnet,
-		Check: checkBackend,
-		Attrs: func(p netip.Prefix) subnet.Attrs { return withUnderlay((*b).Attrs(p), d.underlay.now().Addr(p)) },
-		Valid: func(l subnet.Lease) error { return (*b).Valid(l) },
-		Log:   d.log,
-	}
-	if len(d.state.Own.Leases) > 0 {
-		if err := d.state.Usable(d.o.EtcdPrefix, time.Now()); err != nil {
-			d.log.Warn("remembered state not used", "reason", err)
-		} else {
-			o.State = d.state
-		}
-	}
-	if e, err := subnet.ReadEnv(d.o.SubnetFile); err == nil {
-		o.Wanted = e.Subnets
-	} else if !errors.Is(err, os.ErrNotExist) {
-		d.log.Warn("subnet file not used", "reason", err)
-	}
-	return subnet.NewManager(countedStore{d.store, d.metrics}, o)
-}
-
-// config returns the network configuration: that of the file, if one is given, else the store's, which gets the given one
-// if it has none.
-func (d *process) config(ctx context.Context, m *subnet.Manager) (subnet.Config, error) {
-	if d.o.NetConfigPath != "" {
-		text, err := os.ReadFile(d.o.NetConfigPath)
-		if err != nil {
-			return subnet.Config{}, fmt.Errorf("read -net-config-path: %w", err)
-		}
-		c, err := subnet.ParseConfig(text)
-		if err == nil {
-			err = checkBackend(c)
-		}
-		if err != nil {
-			return subnet.Config{}, fmt.Errorf("network configuration %s: %w", d.o.NetConfigPath, err)
-		}
-		m.UseConfig(c, text)
-		return c, nil
-	}
-	d.status.join(sources{manager: m})
-	d.status.waiting("waiting for the network configuration")
-	ctx, cancel := context.WithCancel(ctx)
-	var telling sync.WaitGroup
-	defer telling.Wait()
-	defer cancel()
-	telling.Go(func() { d.status.follow(ctx, m.Changed()) })
-	return m.WaitConfig(ctx)
 }
 
 // host returns what the backend is given of this host.

@@ -23,7 +23,7 @@ import (
 // sources are where the facts come from; what is nil says nothing yet.
 type sources struct {
 	alive    func() bool
-	manager  *subnet.Manager
+	manager  leaseSource
 	backend  backend.Backend
 	datapath ownDatapath                    // in user space
 	skipped  func() map[netip.Prefix]string // peers that the backend leaves out, and why

@@ -50,7 +50,7 @@ func (s *Source) entryLocked(n node) (*subnet.Entry, *subnet.BadRecord) {
 	case err != nil:
 		return nil, &subnet.BadRecord{Key: keyOf(n.name), Revision: s.revision, Err: err}
 	}
-	return &subnet.Entry{Record: r, Key: keyOf(n.name), Revision: s.revision, Created: n.created.Unix()}, nil
+	return &subnet.Entry{Record: r, Key: keyOf(n.name), Revision: s.revision, Created: n.created.Unix(), LeaseID: assigned}, nil
 }
 
 // remove takes in that a node was deleted.

@@ -111,7 +111,7 @@ func (s *Source) View() subnet.View {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	v := subnet.View{Config: s.o.Config, Text: s.o.Text, Self: s.self, Status: s.statusLocked()}
-	v.Own = subnet.Record{Leases: s.self, Host: s.o.Node, Identity: s.o.State.Identity}
+	v.Own = s.recordLocked()
 	v.Position = subnet.Position{Revision: s.version}
 	var reasons map[string]string
 	v.Peers, reasons, v.Status.Skipped, v.Status.Ghosts = s.table.Peers(s.o.Config, s.self)
@@ -121,6 +121,37 @@ func (s *Source) View() subnet.View {
 		}
 	}
 	return v
+}
+
+// recordLocked returns what this node publishes. The identity is that of the Node object.
+func (s *Source) recordLocked() subnet.Record {
+	r := subnet.Record{Leases: s.self, Host: s.o.Node, Identity: s.o.State.Own.Identity}
+	if s.own != nil {
+		r.Identity = s.own.uid
+	}
+	return r
+}
+
+// assigned stands for the lease of a store that ends: what a controller has assigned to a node is no reservation.
+const assigned subnet.LeaseID = 1
+
+// Inventory returns the records of all nodes, the own one among them, sorted by key.
+func (s *Source) Inventory() (subnet.Position, []subnet.Listed) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := s.table.Inventory()
+	if len(s.self) > 0 {
+		out = append(out, subnet.Listed{Own: true, Entry: subnet.Entry{Record: s.recordLocked(), Key: keyOf(s.o.Node), LeaseID: assigned}})
+	}
+	slices.SortFunc(out, func(a, b subnet.Listed) int { return strings.Compare(a.Key, b.Key) })
+	return subnet.Position{Revision: s.version}, out
+}
+
+// Position returns the highest version of a node that was seen.
+func (s *Source) Position() subnet.Position {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return subnet.Position{Revision: s.version}
 }
 
 // Status returns the present state, without Skipped and Ghosts.

@@ -1,0 +1,22 @@
+package vxlan
+
+import (
+	"flanneld/ip"
+	"flanneld/subnet"
+)
+
+// Published returns the hardware addresses that a record of this host tells its peers, by device. Whoever goes on with
+// them is reached by peers that have not heard of the change.
+func Published(c subnet.Config, r subnet.Record) map[string]ip.MAC {
+	o, err := ParseOptions(c.Backend)
+	if err != nil {
+		return nil
+	}
+	out := map[string]ip.MAC{}
+	for _, l := range r.Leases {
+		if d, err := parseData(l.BackendData); err == nil && d.VNI == o.VNI {
+			out[o.device(l.Subnet).name] = d.VtepMAC
+		}
+	}
+	return out
+}

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"time"
+
+	"flanneld/backend"
+	"flanneld/backend/alloc"
+	"flanneld/backend/vxlan"
+	"flanneld/ip"
+	"flanneld/subnet"
+	"flanneld/subnet/kube"
+)
+
+// kubeSource returns the Kubernetes API as the source of leases, once the own node is known; b is filled in before it
+// runs.
+func (d *process) kubeSource(ctx context.Context, b *backend.Backend) (leaseSource, subnet.Config, error) {
+	config, text, err := readConfigFile(d.o.NetConfigPath)
+	if err != nil {
+		return nil, subnet.Config{}, err
+	}
+	config = config.Assigned()
+	names, err := kube.NewNames(d.o.KubeAnnotationPrefix)
+	if err != nil {
+		return nil, subnet.Config{}, err
+	}
+	client, err := kube.NewClient(kube.ClientOptions{
+		APIURL: d.o.KubeAPIURL, Kubeconfig: d.o.KubeconfigFile, UserAgent: "flanneld/" + version, Log: d.log,
+	})
+	if err != nil {
+		return nil, subnet.Config{}, err
+	}
+	d.status.waiting("waiting for the API server")
+	o := kube.OwnOptions{
+		Node: os.Getenv("NODE_NAME"), Namespace: os.Getenv("POD_NAMESPACE"), Pod: os.Getenv("POD_NAME"), Names: names,
+		Waiting: func(reason error) {
+			d.log.Warn("waiting for the Node object of this host", "reason", reason)
+			d.status.waiting("waiting for the Node object of this host: %v", reason)
+		},
+	}
+	usable := usableWith(d.state, d.network(), config)
+	if usable == nil {
+		o.Last = d.state.Own.Host
+	} else if len(d.state.Own.Leases) > 0 {
+		d.log.Warn("remembered state not used", "reason", usable)
+	}
+	own, err := kube.WaitOwn(ctx, client, o)
+	if err != nil {
+		return nil, subnet.Config{}, err
+	}
+	d.takeOver(config, own)
+	options := kube.Options{
+		Node: own.Name, Names: names, Config: config, Text: string(text), PeerGrace: d.o.PeerGrace,
+		Peers: config.BackendType != alloc.Type, Condition: d.o.SetNodeNetworkUnavailable,
+		Attrs: func(p netip.Prefix) subnet.Attrs { return withUnderlay((*b).Attrs(p), d.underlay.now().Addr(p)) },
+		Valid: func(l subnet.Lease) error { return (*b).Valid(l) },
+		Log:   d.log,
+	}
+	if usable == nil && d.state.Own.Host == own.Name {
+		options.State = d.state
+	}
+	return kube.New(client, options), config, nil
+}
+
+// usableWith says why the state of the last run must not be used before the API server has answered; nil: it may.
+func usableWith(st subnet.State, network string, c subnet.Config) error {
+	switch {
+	case st.Network != network:
+		return fmt.Errorf("it is of the network %s, not %s", st.Network, network)
+	case len(st.Own.Leases) != len(c.Pools):
+		return fmt.Errorf("it has %d subnets, the network wants %d", len(st.Own.Leases), len(c.Pools))
+	case !st.Until.IsZero() && time.Now().After(st.Until):
+		return fmt.Errorf("its lease has ended at %s", st.Until.Format(time.RFC3339))
+	}
+	for i, l := range st.Own.Leases {
+		if !c.Pools[i].Holds(l.Subnet) || l.BackendType != c.BackendType {
+			return fmt.Errorf("its subnet %s (%s) is not of the network", l.Subnet, l.BackendType)
+		}
+	}
+	return nil
+}
+
+// takeOver goes on with what stands in the annotations of the own node: the operator's public addresses, where no flag
+// gives one, and the hardware addresses of a former run, also of another implementation.
+func (d *process) takeOver(c subnet.Config, own kube.Own) {
+	for family, addr := range []*netip.Addr{&d.o.PublicIP, &d.o.PublicIPv6} {
+		if a := own.PublicIPs[family]; a.IsValid() && !addr.IsValid() {
+			*addr = a
+			d.log.Info("public address taken from the annotation of the node", "address", a)
+		}
+	}
+	if len(d.state.MACs) > 0 || c.BackendType != vxlan.Type {
+		return
+	}
+	d.state.MACs = map[string]string{}
+	for device, mac := range vxlan.Published(c, own.Published) {
+		if mac != (ip.MAC{}) {
+			d.state.MACs[device] = mac.String()
+		}
+	}
+}
