@@ -64,7 +64,11 @@ func (m *Manager) takeOver(ctx context.Context, e Entry) error {
 	if err != nil {
 		return err
 	}
-	m.log.Info("taking over the record of a host that had this address and is gone", "key", e.Key, "host", e.Host)
+	text := "taking over the record of a host that had this address and is gone"
+	if m.sameMachine(e.Record) {
+		text = "taking over the record of this host's last run"
+	}
+	m.log.Info(text, "key", e.Key, "host", e.Host)
 	if e, err = m.overwrite(ctx, e, m.record(e.Prefixes()), id); err != nil {
 		return err
 	}
@@ -89,8 +93,12 @@ func (m *Manager) sameAddress() []Entry {
 		}
 	}
 	slices.SortFunc(out, func(a, b Entry) int { return cmp.Compare(a.Key, b.Key) })
-	return out
+	return out[:min(len(out), maxAsked)]
 }
+
+// maxAsked is how many other owners of an address are asked before it is used. Each costs two requests, and more than a few
+// records with one address are junk.
+const maxAsked = 8
 
 // former returns old records of this host that ours would collide with: a store that was restored has them again.
 func (m *Manager) former() []Entry {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 )
 
@@ -21,9 +22,11 @@ type claim struct {
 }
 
 const (
-	claimWait  = 3 * time.Second
-	claimTTL   = 30 * time.Second
-	claimAgain = time.Minute
+	claimWait = 3 * time.Second
+	// claimWaitSame is the wait for a record that names this host and its address. A live daemon answers within milliseconds.
+	claimWaitSame = 500 * time.Millisecond
+	claimTTL      = 30 * time.Second
+	claimAgain    = time.Minute
 )
 
 // mayTake reports whether no owner of these records has answered a claim to it; false: not known yet, or one has, which is
@@ -108,10 +111,9 @@ func (m *Manager) ask(ctx context.Context, e Entry) (time.Time, error) {
 		return time.Time{}, err
 	}
 	asked, err := m.store.Create(ctx, question, id)
-	if conflict := (*ConflictError)(nil); errors.As(err, &conflict) && conflict.Current != nil {
-		if !conflict.Current.Equal(question) {
-			m.setWaiting(fmt.Sprintf("%s also claims the record of %s", conflict.Current.Record, e.Record))
-			return time.Now().Add(claimWait), nil
+	if conflict := (*ConflictError)(nil); errors.As(err, &conflict) && (conflict.Current != nil || conflict.Bad != nil) {
+		if conflict.Current == nil || !conflict.Current.Equal(question) {
+			return m.inTheWay(ctx, e, conflict)
 		}
 		// Asked by a try whose answer was lost.
 		asked, start = *conflict.Current, time.Now()
@@ -123,11 +125,67 @@ func (m *Manager) ask(ctx context.Context, e Entry) (time.Time, error) {
 		return time.Time{}, err
 	}
 	if m.claims[e.Key] == nil { // asked again: the last answer stays on show
-		m.setWaiting(fmt.Sprintf("asking whether %s, whose record this host would take over, is alive", e.Record))
+		m.setWaitingAt(slog.LevelInfo, m.question(e))
 	}
-	c := &claim{target: e.Revision, asked: asked, expiry: start.Add(claimTTL), until: time.Now().Add(claimWait)}
+	wait := claimWait
+	if m.sameMachine(e.Record) {
+		wait = claimWaitSame
+	}
+	c := &claim{target: e.Revision, asked: asked, expiry: start.Add(claimTTL), until: time.Now().Add(wait)}
 	m.claims[e.Key] = c
 	return c.until, nil
+}
+
+// sameMachine reports whether a record with our address also has our host name or our identity: this host wrote it before
+// it lost its state folder, or before it was renamed.
+func (m *Manager) sameMachine(r Record) bool {
+	return m.hasOurAddress(r) && (r.Host == m.o.Host || r.Identity == m.o.Identity)
+}
+
+// question tells a person what a claim to a record is for.
+func (m *Manager) question(e Entry) string {
+	switch {
+	case !m.sameMachine(e.Record):
+		return fmt.Sprintf("asking whether %s, whose record this host would take over, is alive", e.Record)
+	case e.Identity == m.o.Identity:
+		return fmt.Sprintf("found this host's record under another host name, %s: checking that no other host uses it", e.Record)
+	}
+	const text = "found this host's record, %s, with an old identity (new state folder): checking that no other daemon uses it"
+	return fmt.Sprintf(text, e.Record)
+}
+
+// standing is a claim of another that was in the way of ours.
+type standing struct {
+	revision int64
+	since    time.Time // when it was first seen
+}
+
+// inTheWay handles a claim of another that has the key of ours, and returns when to try again. The claim is left to expire. It
+// is deleted if this host's last run made it, or if it has not changed for the lifetime of a claim: junk, or one without a store lease.
+func (m *Manager) inTheWay(ctx context.Context, e Entry, conflict *ConflictError) (time.Time, error) {
+	other := Entry{Record: Record{Claim: true}, Key: conflict.Key}
+	who := "an invalid record"
+	if conflict.Bad != nil {
+		other.Revision, other.LeaseID = conflict.Bad.Revision, conflict.Bad.LeaseID
+	} else {
+		other, who = *conflict.Current, conflict.Current.Record.String()
+	}
+	s := m.standing[conflict.Key]
+	if s.revision != other.Revision {
+		s = standing{other.Revision, time.Now()}
+		m.standing[conflict.Key] = s
+	}
+	again := time.Now().Add(claimWait)
+	switch dead := s.since.Add(claimTTL); {
+	case other.Host == m.o.Host && m.hasOurAddress(other.Record), !time.Now().Before(dead):
+		delete(m.standing, conflict.Key)
+		m.log.Info("deleting a stale claim", "key", other.Key, "claimant", who)
+		return time.Now(), m.store.Delete(ctx, other)
+	case again.After(dead):
+		again = dead
+	}
+	m.setWaiting(fmt.Sprintf("%s also claims the record of %s", who, e.Record))
+	return again, nil
 }
 
 // heardOfClaim takes in that a claim of ours was deleted.
@@ -172,7 +230,7 @@ func (m *Manager) claimed() (Entry, bool) {
 	defer m.mu.Unlock()
 	if m.held != nil {
 		e, ok := m.table.claims[Record{Leases: m.held.Leases, Claim: true}.Key()]
-		return e, ok
+		return e, ok && !m.ownClaim(e)
 	}
 	for _, e := range m.table.claims {
 		target := m.table.living.at(Record{Leases: e.Leases}.Key())
@@ -181,6 +239,17 @@ func (m *Manager) claimed() (Entry, bool) {
 		}
 	}
 	return Entry{}, false
+}
+
+// ownClaim reports whether this host made a claim. It claims its own record if somebody else has edited that. A clone has
+// another address or another host name.
+func (m *Manager) ownClaim(e Entry) bool {
+	for _, c := range m.claims {
+		if c.asked.Key == e.Key && c.asked.LeaseID == e.LeaseID {
+			return true
+		}
+	}
+	return m.written(e.Record) && m.hasOurAddress(e.Record)
 }
 
 // refuseAt returns when to refuse a claim to the record that we hold: at once, but not before what is to be settled, because

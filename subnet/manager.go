@@ -77,8 +77,9 @@ type Manager struct {
 	settleAt    time.Time // when to settle; zero: nothing to do
 	pace        pace      // of settling
 	claims      map[string]*claim
-	refusals    pace  // of the claims of others
-	refusedLast int64 // revision of the last one that was named in the log
+	standing    map[string]standing // claims of others that were in the way of ours, by key
+	refusals    pace                // of the claims of others
+	refusedLast int64               // revision of the last one that was named in the log
 	seed        string
 	fixed       bool // the configuration does not come from the store
 
@@ -125,7 +126,7 @@ func NewManager(store Store, o Options) *Manager {
 	m := &Manager{
 		store: store, o: o, log: o.Log,
 		changed: make(chan struct{}, 1), refresh: make(chan struct{}, 1),
-		seed: o.Identity, claims: map[string]*claim{}, said: map[string]string{}, twins: map[string]bool{}, table: newTable(), until: o.State.Until,
+		seed: o.Identity, claims: map[string]*claim{}, standing: map[string]standing{}, said: map[string]string{}, twins: map[string]bool{}, table: newTable(), until: o.State.Until,
 	}
 	for _, r := range o.State.Peers {
 		m.table.haunt(&Entry{Record: r, Key: r.Key()}, fate{until: time.Now().Add(o.PeerGrace)})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
@@ -291,13 +292,15 @@ func (m *Manager) strayLocked(e Entry) bool {
 }
 
 // setWaiting shows, and says once, what we wait for.
-func (m *Manager) setWaiting(why string) {
+func (m *Manager) setWaiting(why string) { m.setWaitingAt(slog.LevelWarn, why) }
+
+func (m *Manager) setWaitingAt(level slog.Level, why string) {
 	m.mu.Lock()
 	changed := m.status.Waiting != why
 	m.status.Held, m.status.Waiting = false, why
 	m.mu.Unlock()
 	if changed {
 		poke(m.changed)
-		m.log.Warn("own subnet is not in the store", "reason", why)
+		m.log.Log(context.Background(), level, "own subnet is not in the store", "reason", why)
 	}
 }
