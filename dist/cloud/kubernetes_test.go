@@ -11,6 +11,7 @@ import (
 
 	apps "k8s.io/api/apps/v1"
 	core "k8s.io/api/core/v1"
+	rbac "k8s.io/api/rbac/v1"
 	"sigs.k8s.io/yaml"
 )
 
@@ -20,16 +21,26 @@ type manifests struct {
 	account   core.ServiceAccount
 	config    core.ConfigMap
 	daemon    apps.DaemonSet
+	role      rbac.ClusterRole // of the one with the Kubernetes API as the store
+	binding   rbac.ClusterRoleBinding
 }
 
 func readManifests(t *testing.T) manifests {
 	t.Helper()
-	text, err := os.ReadFile("../kubernetes/flannel.yaml")
+	var m manifests
+	readInto(t, "flannel.yaml", map[string]any{
+		"v1 Namespace": &m.namespace, "v1 ServiceAccount": &m.account, "v1 ConfigMap": &m.config, "apps/v1 DaemonSet": &m.daemon,
+	})
+	return m
+}
+
+// readInto reads the documents of a manifest, one of each kind.
+func readInto(t *testing.T, name string, kinds map[string]any) {
+	t.Helper()
+	text, err := os.ReadFile("../kubernetes/" + name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var m manifests
-	kinds := map[string]any{"v1 Namespace": &m.namespace, "v1 ServiceAccount": &m.account, "v1 ConfigMap": &m.config, "apps/v1 DaemonSet": &m.daemon}
 	for document := range strings.SplitSeq(string(text), "\n---\n") {
 		var head struct {
 			APIVersion string `json:"apiVersion"`
@@ -51,7 +62,42 @@ func readManifests(t *testing.T) manifests {
 	if len(kinds) > 0 {
 		t.Fatalf("documents missing: %v", kinds)
 	}
-	return m
+}
+
+// What a cluster with kube-flannel has is what our manifest replaces: kubectl apply finds objects by these names.
+func TestTheManifestTakesOverFromKubeFlannel(t *testing.T) {
+	var m manifests
+	readInto(t, "kube-flannel.yml", map[string]any{
+		"v1 Namespace": &m.namespace, "v1 ServiceAccount": &m.account, "v1 ConfigMap": &m.config, "apps/v1 DaemonSet": &m.daemon,
+		"rbac.authorization.k8s.io/v1 ClusterRole": &m.role, "rbac.authorization.k8s.io/v1 ClusterRoleBinding": &m.binding,
+	})
+	pod := m.daemon.Spec.Template
+	c := pod.Spec.Containers[0]
+	rules := map[string]string{}
+	for _, r := range m.role.Rules {
+		rules[strings.Join(r.Resources, ",")] = strings.Join(r.Verbs, ",")
+	}
+	for what, ok := range map[string]bool{
+		"names of the objects": m.namespace.Name == "kube-flannel" && m.config.Name == "kube-flannel-cfg" && m.daemon.Name == "kube-flannel-ds" &&
+			m.account.Name == "flannel" && m.role.Name == "flannel" && m.binding.Name == "flannel",
+		"all in one namespace": m.account.Namespace == m.namespace.Name && m.config.Namespace == m.namespace.Name && m.daemon.Namespace == m.namespace.Name,
+		"selector (immutable)": fmt.Sprint(m.daemon.Spec.Selector.MatchLabels) == fmt.Sprint(map[string]string{"app": "flannel", "k8s-app": "flannel"}),
+		"arguments":            slices.Equal(c.Args[:2], []string{"--ip-masq", "--kube-subnet-mgr"}),
+		"rights and no more":   fmt.Sprint(rules) == fmt.Sprint(map[string]string{"pods": "get", "nodes": "get,list,watch", "nodes/status": "patch"}),
+		"the binding fits":     m.binding.RoleRef.Name == m.role.Name && m.binding.Subjects[0].Name == m.account.Name && m.binding.Subjects[0].Namespace == m.namespace.Name,
+		"access to the API":    pod.Spec.AutomountServiceAccountToken == nil && pod.Spec.ServiceAccountName == m.account.Name,
+		"the node's name":      c.Env[0].Name == "NODE_NAME" && c.Env[0].ValueFrom.FieldRef.FieldPath == "spec.nodeName",
+		"the configuration":    json.Valid([]byte(m.config.Data["cni-conf.json"])) && json.Valid([]byte(m.config.Data["net-conf.json"])),
+		"the list is cbr0":     strings.Contains(m.config.Data["cni-conf.json"], `"name": "cbr0"`),
+		"it is mounted": slices.ContainsFunc(c.VolumeMounts, func(v core.VolumeMount) bool { return v.MountPath == "/etc/kube-flannel" }) &&
+			mounted(pod.Spec, "/run/flannel") == "/run/flannel" && mounted(pod.Spec, "/host/etc/cni/net.d") == "/etc/cni/net.d",
+		"probes ask where the daemon is told to": probed(c),
+		"every node":                             pod.Spec.HostNetwork && pod.Spec.Tolerations[0].Operator == core.TolerationOpExists && pod.Spec.PriorityClassName == "system-node-critical",
+	} {
+		if !ok {
+			t.Errorf("not so: %s", what)
+		}
+	}
 }
 
 func TestTheManifestFitsTheTypesOfKubernetes(t *testing.T) {
