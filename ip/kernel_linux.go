@@ -32,7 +32,9 @@ func NewKernel(log *slog.Logger) (*LinuxKernel, error) {
 	}
 	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err == nil {
-		err = errors.Join(h.SetStrictCheck(true), h.SetSocketTimeout(answerTime))
+		// Not NETLINK_GET_STRICT_CHK: the kernel then refuses the library's look-ups of IPv6 routes, for their flag
+		// RTM_F_LOOKUP_TABLE (inet6_rtm_valid_getroute_req in net/ipv6/route.c).
+		err = h.SetSocketTimeout(answerTime)
 	}
 	if err != nil {
 		s.close()

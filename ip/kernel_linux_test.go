@@ -337,6 +337,20 @@ func TestAnErrorSaysWhatToDo(t *testing.T) {
 	}
 }
 
+// The kernel reads a request for a route of IPv6 more strictly than one of IPv4.
+func TestTheWayToAnIPv6AddressIsFound(t *testing.T) {
+	iptest.Namespace(t)
+	iptest.Underlay(t, "eth0", "192.0.2.1/24")
+	k := kernel(t)
+	iptest.Run(t, `ip addr add fd00:18::1/64 dev eth0 nodad
+		ip route add default via fd00:18::fe dev eth0`)
+	hop, err := k.RouteTo(netip.MustParseAddr("fd00:19::7"))
+	want := ip.Hop{Link: "eth0", Via: netip.MustParseAddr("fd00:18::fe"), Src: netip.MustParseAddr("fd00:18::1")}
+	if hop != want || err != nil {
+		t.Errorf("IPv6 route %+v %v, want %+v", hop, err, want)
+	}
+}
+
 func TestUnderlayQueries(t *testing.T) {
 	iptest.Namespace(t)
 	iptest.Underlay(t, "eth0", "192.0.2.1/24")
