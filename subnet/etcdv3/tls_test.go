@@ -158,6 +158,16 @@ func TestTheCertificateOfEtcdMustBeForTheHostOfTheEndpoint(t *testing.T) {
 	e := startEtcd(t, withTLS(dir))
 	_, port, _ := net.SplitHostPort(e.addr)
 	newProxyOn(t, "[::1]:"+port, e.addr)
+	file := func(name string) string { return filepath.Join(dir, name) }
+	connect := func(t *testing.T, host string) *etcdv3.Store {
+		return newStore(t, etcdv3.Options{
+			Endpoints: []string{"https://" + host + ":" + port}, CAFile: file("ca.crt"), CertFile: file("client.crt"), KeyFile: file("client.key"),
+		})
+	}
+	// etcd reads the files once more after it has become ready. If the certificate and the key do not match at that
+	// moment, it never serves.
+	first := connect(t, "127.0.0.1")
+	until(t, "etcd serves", noticed, func() bool { return second(first.List(t.Context())) == nil })
 	v4, v6, elsewhere := net.IPv4(127, 0, 0, 1), net.IPv6loopback, net.IPv4(192, 0, 2, 1)
 	tests := []struct {
 		name   string
@@ -180,15 +190,11 @@ func TestTheCertificateOfEtcdMustBeForTheHostOfTheEndpoint(t *testing.T) {
 		{"another authority", "127.0.0.1", other, x509.Certificate{IPAddresses: []net.IP{v4}}, "unknown authority"},
 		{"a client", "127.0.0.1", ca, x509.Certificate{IPAddresses: []net.IP{v4}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}, "key usage"},
 	}
-	file := func(name string) string { return filepath.Join(dir, name) }
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.by.writeFor(dir, "server", tt.cert)
 			ca.write(dir, "client") // it has written the authority's certificate, too
-			s := newStore(t, etcdv3.Options{
-				Endpoints: []string{"https://" + tt.host + ":" + port}, CAFile: file("ca.crt"), CertFile: file("client.crt"), KeyFile: file("client.key"),
-			})
-			_, err := s.List(t.Context())
+			_, err := connect(t, tt.host).List(t.Context())
 			switch {
 			case tt.reason == "" && err != nil:
 				t.Errorf("refused: %v", err)
