@@ -13,19 +13,10 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc"
 )
 
 // errReplaced ends a login whose connection was dropped or closed meanwhile.
 var errReplaced = errors.New("the connection was dropped")
-
-// failFast has a call that finds no connection fail with the reason. By itself clientv3 waits for one, silently, and
-// sends the request to whatever store stands there by then.
-func failFast(
-	ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption,
-) error {
-	return invoke(ctx, method, req, reply, cc, append(slices.Clip(opts), grpc.WaitForReady(false))...)
-}
 
 // login is one attempt to get a client. With a user name, clientv3 logs in before it returns one, which takes as long
 // as etcd does.

@@ -1,7 +1,9 @@
 package etcdv3
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"strings"
@@ -15,9 +17,6 @@ import (
 
 // configName is the key of the network configuration below the prefix.
 const configName = "config"
-
-// pageSize is how many keys are listed with one request.
-const pageSize = 1000
 
 // listTries bounds how often a list starts anew because its revision was compacted meanwhile.
 const listTries = 3
@@ -40,12 +39,10 @@ func (s *Store) all() (from, end string) {
 
 func (s *Store) list(ctx context.Context) (snap subnet.Snapshot, err error) {
 	from, end := s.all()
+	var newest witness
+	pages, junk := s.pages(), 0
 	for {
-		var page *clientv3.GetResponse
-		err := s.call(ctx, "list records", func(ctx context.Context, c *clientv3.Client) error {
-			page, err = c.Get(ctx, from, clientv3.WithRange(end), clientv3.WithLimit(pageSize), clientv3.WithRev(snap.Revision))
-			return err
-		})
+		page, err := s.page(ctx, from, end, snap.Revision, pages)
 		if err != nil {
 			return subnet.Snapshot{}, err
 		}
@@ -56,18 +53,27 @@ func (s *Store) list(ctx context.Context) (snap subnet.Snapshot, err error) {
 		case at.Cluster != snap.Cluster || at.Revision < snap.Revision:
 			return subnet.Snapshot{}, fmt.Errorf("list records: etcd %s: another store answers: %w", s.servers, subnet.ErrHistory)
 		}
-		s.add(&snap, page.Kvs)
+		s.add(&snap, page.Kvs, &junk)
+		newest.see(page.Kvs)
 		if !page.More || len(page.Kvs) == 0 {
+			s.listed(snap.Position, newest, pages)
 			return snap, nil
 		}
 		from = string(page.Kvs[len(page.Kvs)-1].Key) + "\x00"
 	}
 }
 
+// maxJunk is how many keys that cannot be a record's are told of: nobody needs to know each of a million.
+const maxJunk = 1000
+
 // add takes keys into a snapshot, and skips what is none of ours.
-func (s *Store) add(snap *subnet.Snapshot, kvs []*mvccpb.KeyValue) {
+func (s *Store) add(snap *subnet.Snapshot, kvs []*mvccpb.KeyValue, junk *int) {
 	for _, kv := range kvs {
 		switch ev := s.event(kv, false); {
+		case isJunk(ev.Bad):
+			if *junk++; *junk <= maxJunk {
+				snap.Bad = append(snap.Bad, *ev.Bad)
+			}
 		case ev.ConfigSet:
 			snap.Config = ev.Config
 		case ev.Put != nil && ev.Put.Claim:
@@ -81,7 +87,10 @@ func (s *Store) add(snap *subnet.Snapshot, kvs []*mvccpb.KeyValue) {
 }
 
 func (s *Store) entry(kv *mvccpb.KeyValue) (subnet.Entry, error) {
-	key := strings.TrimPrefix(string(kv.Key), s.prefix)
+	key := s.name(kv.Key)
+	if bytes.Equal(kv.Value, oversized) {
+		return subnet.Entry{}, fmt.Errorf("value of more than %d bytes", maxValue)
+	}
 	r, err := Decode(key, kv.Value)
 	if err != nil {
 		return subnet.Entry{}, err
@@ -93,6 +102,35 @@ func (s *Store) entry(kv *mvccpb.KeyValue) (subnet.Entry, error) {
 	return e, nil
 }
 
+// bad tells of a record that makes no sense, in few words: key and value may have a megabyte each.
 func (s *Store) bad(kv *mvccpb.KeyValue, err error) subnet.BadRecord {
-	return subnet.BadRecord{Key: strings.TrimPrefix(string(kv.Key), s.prefix), Revision: kv.ModRevision, LeaseID: subnet.LeaseID(kv.Lease), Err: err}
+	if text := err.Error(); len(text) > maxReason {
+		err = errors.New(strings.ToValidUTF8(text[:maxReason], "") + " …")
+	}
+	return subnet.BadRecord{Key: s.name(kv.Key), Revision: kv.ModRevision, LeaseID: subnet.LeaseID(kv.Lease), Err: err}
+}
+
+// isJunk reports whether the key of a bad record names no subnet that it would keep from others.
+func isJunk(b *subnet.BadRecord) bool {
+	if b == nil {
+		return false
+	}
+	_, err := subnet.ParseKey(strings.TrimPrefix(b.Key, subnet.SubnetsFolder))
+	return err != nil
+}
+
+// Bounds of what is kept of a record that makes no sense, in bytes.
+const (
+	maxName   = 128 // of a key; that of a record has 70 at most
+	maxReason = 200
+)
+
+// name returns the key below the prefix, shortened if it is none of a record's. Other keys stay others.
+func (s *Store) name(key []byte) string {
+	name := strings.TrimPrefix(string(key), s.prefix)
+	if len(name) <= maxName {
+		return name
+	}
+	sum := sha256.Sum256([]byte(name))
+	return fmt.Sprintf("%s… (%d bytes, SHA-256 %x…)", strings.ToValidUTF8(name[:maxName/2], "?"), len(name), sum[:8])
 }

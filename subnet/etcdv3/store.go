@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
@@ -50,12 +51,16 @@ type Store struct {
 	servers string        // for messages
 	legacy  string        // endpoint that is used only while the others accept no connection; empty: none
 	log     *slog.Logger
-	warned  sync.Once // of an answer of the legacy endpoint
+	warned  sync.Once     // of an answer of the legacy endpoint
+	checks  time.Duration // between two checks of a watch, on average
 
-	mu     sync.Mutex // guards all below
-	client *clientv3.Client
-	cancel context.CancelFunc // of the client's context
-	login  *login             // under way; nil: none
+	mu        sync.Mutex // guards all below
+	client    *clientv3.Client
+	cancel    context.CancelFunc // of the client's context
+	login     *login             // under way; nil: none
+	mostPage  int                // of the next list; zero: nothing was listed yet
+	witness   witness            // of the last list
+	witnessAt subnet.Position    // of that list
 }
 
 var _ subnet.Store = (*Store)(nil)
@@ -79,7 +84,8 @@ func New(o Options) (*Store, error) {
 		// expired token is renewed and a member that has just died is stepped over.
 		MaxUnaryRetries: 2, BackoffWaitBetween: 100 * time.Millisecond,
 		DialOptions: []grpc.DialOption{
-			grpc.WithChainUnaryInterceptor(failFast), grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window),
+			grpc.WithChainUnaryInterceptor(unary), grpc.WithChainStreamInterceptor(streamed),
+			grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window),
 			grpc.WithConnectParams(grpc.ConnectParams{
 				Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxRedial},
 				MinConnectTimeout: patience * keepaliveWait,
@@ -92,7 +98,7 @@ func New(o Options) (*Store, error) {
 	}
 	return &Store{
 		config: config, prefix: base(o.Prefix), wait: patience * requestTime, servers: strings.Join(o.Endpoints, ", "),
-		legacy: legacyEndpoint(o.Endpoints), log: o.Log,
+		legacy: legacyEndpoint(o.Endpoints), log: o.Log, checks: patience * checkPause,
 	}, nil
 }
 
@@ -113,12 +119,15 @@ func (s *Store) call(ctx context.Context, what string, f func(ctx context.Contex
 	case errors.Is(err, rpctypes.ErrNoSpace):
 		return fmt.Errorf("%s: etcd %s has no space left: compact and defragment it, then disarm the alarm: %w", what, s.servers, err)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return fmt.Errorf("%s: no answer from etcd %s within %s", what, s.servers, s.wait)
+		return fmt.Errorf("%s: %w from etcd %s within %s", what, errNoAnswer, s.servers, s.wait)
 	case s.legacy != "" && status.Code(err) == codes.Unavailable:
 		s.Redial() // to choose between the endpoints again
 	}
 	return fmt.Errorf("%s: etcd %s: %w", what, s.servers, err)
 }
+
+// errNoAnswer is the error of a call that took too long.
+var errNoAnswer = errors.New("no answer")
 
 // txn runs a transaction.
 func (s *Store) txn(ctx context.Context, what string, ifs []clientv3.Cmp, then, otherwise []clientv3.Op) (resp *clientv3.TxnResponse, err error) {
@@ -148,14 +157,27 @@ func (s *Store) Grant(ctx context.Context, ttl time.Duration) (id subnet.LeaseID
 	return id, err
 }
 
-// KeepAlive implements subnet.Store.
+// KeepAlive implements subnet.Store, with a stream of its own: that of clientv3 is opened again without a pause as long
+// as it fails.
 func (s *Store) KeepAlive(ctx context.Context, id subnet.LeaseID) (ttl time.Duration, err error) {
 	err = s.call(ctx, "renew lease", func(ctx context.Context, c *clientv3.Client) error {
-		resp, err := c.KeepAliveOnce(ctx, clientv3.LeaseID(id))
-		if err == nil {
-			ttl = time.Duration(resp.TTL) * time.Second
+		stream, err := pb.NewLeaseClient(c.ActiveConnection()).LeaseKeepAlive(ctx)
+		if err != nil {
+			return rpctypes.Error(err)
 		}
-		return err
+		// What Send says is that the stream has ended; Recv says why.
+		_ = stream.Send(&pb.LeaseKeepAliveRequest{ID: int64(id)})
+		resp, err := stream.Recv()
+		switch {
+		case err != nil:
+			return rpctypes.Error(err)
+		case resp.ID != int64(id):
+			return fmt.Errorf("%w: renewal of lease %x instead of %x", errNonsense, resp.ID, id)
+		case resp.TTL <= 0:
+			return rpctypes.ErrLeaseNotFound
+		}
+		ttl = time.Duration(resp.TTL) * time.Second
+		return nil
 	})
 	return ttl, err
 }

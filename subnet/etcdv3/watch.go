@@ -2,13 +2,13 @@ package etcdv3
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc"
 
 	"flanneld/subnet"
 )
@@ -16,42 +16,62 @@ import (
 // Watch implements subnet.Store with a gRPC stream of its own: clientv3's watcher resumes by itself after a break,
 // also on a store with another history, where it would wait for ever. Any end of the stream is an error here.
 func (s *Store) Watch(ctx context.Context, after subnet.Position, f func([]subnet.Event)) error {
-	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
-	defer cancel()
-	client, err := s.connected(ctx)
+	ctx, cancel := context.WithCancelCause(clientv3.WithRequireLeader(ctx))
+	defer cancel(nil)
+	stream, err := s.openWatch(ctx, after)
 	if err != nil {
 		return fmt.Errorf("watch etcd %s: %w", s.servers, err)
 	}
-	stream, err := pb.NewWatchClient(client.ActiveConnection()).Watch(ctx, grpc.MaxCallRecvMsgSize(maxMessage), grpc.WaitForReady(false))
-	if err != nil {
-		return fmt.Errorf("watch etcd %s: %w", s.servers, err)
-	}
-	from, end := s.all()
-	err = stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{
-		Key: []byte(from), RangeEnd: []byte(end), StartRevision: after.Revision + 1,
-	}}})
-	if err != nil {
-		return fmt.Errorf("watch etcd %s: %w", s.servers, err)
-	}
+	seen := s.seen(after)
+	checked := make(chan struct{})
+	go func() {
+		defer close(checked)
+		cancel(s.check(ctx, after, seen))
+	}()
+	defer func() {
+		cancel(nil)
+		<-checked
+	}()
+	var batch []subnet.Event
+	junk := 0
 	for {
 		resp, err := stream.Recv()
+		if why := context.Cause(ctx); err != nil && why != nil && !errors.Is(why, context.Canceled) {
+			err = why
+		}
 		if err != nil {
 			return fmt.Errorf("watch etcd %s: %w", s.servers, err)
 		}
 		if err := checkWatch(resp, after); err != nil {
 			return err
 		}
-		switch {
-		case resp.Created:
-			f(nil)
-		case len(resp.Events) > 0:
-			f(s.events(resp.Events))
+		seen.take(resp.Events)
+		batch = append(batch, s.events(resp.Events, &junk)...)
+		// etcd cuts what is large into fragments, also within a revision.
+		if resp.Created || len(batch) > 0 && !resp.Fragment {
+			seen.handing(true)
+			f(batch)
+			seen.handing(false)
+			batch = nil
 		}
 	}
 }
 
-// maxMessage bounds one message of the watch, in bytes: ten thousand records that change at once.
-const maxMessage = 64 << 20
+// openWatch asks for the changes after a position.
+func (s *Store) openWatch(ctx context.Context, after subnet.Position) (pb.Watch_WatchClient, error) {
+	client, err := s.connected(ctx)
+	if err != nil {
+		return nil, err
+	}
+	stream, err := pb.NewWatchClient(client.ActiveConnection()).Watch(ctx)
+	if err != nil {
+		return nil, err
+	}
+	from, end := s.all()
+	return stream, stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{
+		Key: []byte(from), RangeEnd: []byte(end), StartRevision: after.Revision + 1, Fragment: true,
+	}}})
+}
 
 // checkWatch says why a watch cannot go on.
 func checkWatch(resp *pb.WatchResponse, after subnet.Position) error {
@@ -66,13 +86,23 @@ func checkWatch(resp *pb.WatchResponse, after subnet.Position) error {
 	case resp.Created && h.GetRevision() < after.Revision:
 		return fmt.Errorf("store at revision %d, below %d: wiped or restored: %w", h.GetRevision(), after.Revision, subnet.ErrHistory)
 	}
+	for _, ev := range resp.Events {
+		if ev.Kv.ModRevision <= after.Revision {
+			return fmt.Errorf("a change at revision %d, not after %d: wiped or restored: %w", ev.Kv.ModRevision, after.Revision, subnet.ErrHistory)
+		}
+	}
 	return nil
 }
 
-func (s *Store) events(in []*mvccpb.Event) []subnet.Event {
+// events translates what a watch has sent; junk counts the keys that no record can have, of which only the first are told.
+func (s *Store) events(in []*mvccpb.Event, junk *int) []subnet.Event {
 	out := make([]subnet.Event, 0, len(in))
 	for _, ev := range in {
-		if e := s.event(ev.Kv, ev.Type == mvccpb.Event_DELETE); e.Revision != 0 {
+		e := s.event(ev.Kv, ev.Type == mvccpb.Event_DELETE)
+		if isJunk(e.Bad) {
+			*junk++
+		}
+		if e.Revision != 0 && (*junk <= maxJunk || !isJunk(e.Bad)) {
 			out = append(out, e)
 		}
 	}
@@ -81,7 +111,7 @@ func (s *Store) events(in []*mvccpb.Event) []subnet.Event {
 
 // event tells what became of a key; the zero value: it is none of ours.
 func (s *Store) event(kv *mvccpb.KeyValue, deleted bool) subnet.Event {
-	name := strings.TrimPrefix(string(kv.Key), s.prefix)
+	name := s.name(kv.Key)
 	ev := subnet.Event{Revision: kv.ModRevision}
 	isRecord := strings.HasPrefix(name, subnet.SubnetsFolder)
 	switch {
