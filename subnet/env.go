@@ -1,18 +1,17 @@
 package subnet
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
 	"io"
 	"net/netip"
-	"os"
+	"slices"
 	"strconv"
 	"strings"
 )
 
-// maxEnvSize bounds what is read of a subnet.env, in bytes; a real one has some two hundred.
-const maxEnvSize = 64 << 10
+// maxEnvSize bounds what is read of a subnet.env, in bytes; a real one has some two hundred. Others may have appended to it.
+const maxEnvSize = 1 << 20
 
 // Env is the content of subnet.env, the file that tells the container runtime which addresses this host has.
 type Env struct {
@@ -40,21 +39,47 @@ func (e Env) MarshalText() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
+// envKeys are the keys of the lines that are ours.
+var envKeys = []string{
+	"FLANNEL_NETWORK", "FLANNEL_SUBNET", "FLANNEL_IPV6_NETWORK", "FLANNEL_IPV6_SUBNET", "FLANNEL_MTU", "FLANNEL_IPMASQ",
+}
+
+// envLine splits a line that is ours. Some write "export " before it, so that a shell passes it on.
+func envLine(line string) (key, value string, ours bool) {
+	line = strings.TrimSpace(line)
+	if rest, ok := strings.CutPrefix(line, "export"); ok && strings.TrimLeft(rest, " \t") != rest {
+		line = strings.TrimSpace(rest)
+	}
+	key, value, _ = strings.Cut(line, "=")
+	return key, strings.Trim(value, `"'`), slices.Contains(envKeys, key)
+}
+
+// EnvValues returns the values of the lines of subnet.env that are ours. As in a shell, the last line of a key counts.
+func EnvValues(text []byte) map[string]string {
+	values := map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		if key, value, ours := envLine(line); ours {
+			values[key] = value
+		}
+	}
+	return values
+}
+
 // UnmarshalText reads the file. Unknown lines are skipped; a line of ours with a value that makes no sense is
 // an error.
 func (e *Env) UnmarshalText(text []byte) error {
 	*e = Env{}
-	lines := bufio.NewScanner(bytes.NewReader(text))
-	for lines.Scan() {
-		key, value, ok := strings.Cut(strings.TrimSpace(lines.Text()), "=")
+	values := EnvValues(text)
+	for _, key := range envKeys {
+		value, ok := values[key]
 		if !ok {
 			continue
 		}
-		if err := e.set(key, strings.Trim(value, `"'`)); err != nil {
+		if err := e.set(key, value); err != nil {
 			return fmt.Errorf("%s=%.80s: %w", key, value, err)
 		}
 	}
-	return lines.Err()
+	return nil
 }
 
 func (e *Env) set(key, value string) (err error) {
@@ -81,15 +106,19 @@ func (e *Env) set(key, value string) (err error) {
 	return err
 }
 
-// WriteEnv writes subnet.env whole or not at all, with mode 0644, and creates its folder. It does nothing if
-// the file has this content already.
+// WriteEnv writes subnet.env whole or not at all, with mode 0644, and creates its folder. Lines that are not ours stay, behind
+// ours: scripts append their own. It does nothing if the file has this content already.
 func WriteEnv(path string, e Env) error {
 	text, err := e.MarshalText()
 	if err != nil {
 		return err
 	}
-	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, text) {
-		return nil
+	old, err := ReadFile(path, maxEnvSize)
+	if err == nil {
+		if sameEnv(old, text) {
+			return nil
+		}
+		text = append(text, foreignLines(old)...)
 	}
 	err = writeFile(path, 0o644, func(w io.Writer) error {
 		_, err := w.Write(text)
@@ -101,16 +130,33 @@ func WriteEnv(path string, e Env) error {
 	return nil
 }
 
+// sameEnv reports whether the lines of a file that are ours are just those that are wanted, wherever they stand.
+func sameEnv(text, want []byte) bool {
+	var ours strings.Builder
+	for line := range strings.Lines(string(text)) {
+		if _, _, is := envLine(line); is {
+			ours.WriteString(line)
+		}
+	}
+	return ours.String() == string(want)
+}
+
+// foreignLines returns the lines of subnet.env that are not ours, each with its end.
+func foreignLines(text []byte) []byte {
+	var out []byte
+	for line := range strings.Lines(string(text)) {
+		if _, _, ours := envLine(line); !ours {
+			out = append(out, strings.TrimSuffix(line, "\n")+"\n"...)
+		}
+	}
+	return out
+}
+
 // ReadEnv reads subnet.env; the error wraps fs.ErrNotExist if there is none.
 func ReadEnv(path string) (Env, error) {
-	f, err := os.Open(path)
+	text, err := ReadFile(path, maxEnvSize)
 	if err != nil {
 		return Env{}, fmt.Errorf("read subnet file: %w", err)
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxEnvSize))
-	if err != nil {
-		return Env{}, fmt.Errorf("read subnet file %s: %w", path, err)
 	}
 	var e Env
 	if err := e.UnmarshalText(text); err != nil {

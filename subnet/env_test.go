@@ -101,6 +101,56 @@ func TestReadEnvRefusesRubbishAndSaysWhere(t *testing.T) {
 	}
 }
 
+func TestLinesOfOthersInTheSubnetFileStay(t *testing.T) {
+	e := subnet.Env{Networks: prefixes("10.5.0.0/16"), Subnets: prefixes("10.5.34.0/24"), MTU: 1450, IPMasq: true}
+	const (
+		ours   = "FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.34.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n"
+		docker = "DOCKER_OPT_BIP=\"--bip=10.5.34.1/24\"\nDOCKER_OPTS=\" --bip=10.5.34.1/24\"\n"
+	)
+	for _, c := range []struct{ name, old, want string }{
+		{"a script replaced the file by its own options", docker, ours + docker},
+		{"a script appended its options: nothing to do", ours + docker, ours + docker},
+		{"others stand before ours: nothing to do", docker + ours, docker + ours},
+		{"an older subnet of ours goes, what others wrote stays", "FLANNEL_SUBNET=10.5.9.1/24\n# by hand\n\n" + docker + "FLANNEL_MTU=1500\n", ours + "# by hand\n\n" + docker},
+		{"lines of ours with export are ours", "export FLANNEL_SUBNET=10.5.9.1/24\nexport X=1\n", ours + "export X=1\n"},
+		{"a doubled line of ours goes", ours + "FLANNEL_MTU=9000\n", ours},
+		{"keys that only begin like ours are another's", "FLANNEL_MTU_EXTRA=1\nFLANNEL_DNS=192.0.2.1\n", ours + "FLANNEL_MTU_EXTRA=1\nFLANNEL_DNS=192.0.2.1\n"},
+		{"a last line without an end gets one", ours + "X=1", ours + "X=1"},
+		{"a last line without an end gets one when ours change", "X=1", ours + "X=1\n"},
+		{"a family that is off goes", "FLANNEL_IPV6_NETWORK=fd00:5::/48\nFLANNEL_IPV6_SUBNET=fd00:5::1/64\n" + ours, ours},
+	} {
+		path := filepath.Join(t.TempDir(), "subnet.env")
+		if err := os.WriteFile(path, []byte(c.old), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // the second time nothing changes
+			if err := subnet.WriteEnv(path, e); err != nil {
+				t.Fatal(err)
+			}
+			if got, _ := os.ReadFile(path); string(got) != c.want {
+				t.Errorf("%s (-got +want):\n%s", c.name, cmp.Diff(string(got), c.want))
+			}
+		}
+	}
+}
+
+func TestTheLastOfDoubledLinesOfTheSubnetFileCounts(t *testing.T) {
+	const doubled = "FLANNEL_SUBNET=nonsense\nFLANNEL_MTU=9000\nFLANNEL_IPV6_SUBNET=fd00:9::1/64\n" + dualStackEnv
+	var got, want subnet.Env
+	if err := got.UnmarshalText([]byte(doubled)); err != nil {
+		t.Fatal(err)
+	}
+	if err := want.UnmarshalText([]byte(dualStackEnv)); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(got, want, equate); diff != "" {
+		t.Errorf("(-got +want):\n%s", diff)
+	}
+	if err := want.UnmarshalText([]byte("export FLANNEL_MTU=\"1400\"\n\texport\tFLANNEL_SUBNET=10.5.1.1/24\r\n")); err != nil || want.MTU != 1400 || len(want.Subnets) != 1 {
+		t.Errorf("lines with export: %+v, %v", want, err)
+	}
+}
+
 func FuzzEnv(f *testing.F) {
 	f.Add([]byte(dualStackEnv))
 	f.Add([]byte("FLANNEL_NETWORK=10.5.0.0/16,10.6.0.0/16\n# remark\nFLANNEL_MTU='1450'"))

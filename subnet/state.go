@@ -52,8 +52,11 @@ func OpenState(dir, subnetFile string) (*StateDir, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create state folder: %w", err)
 	}
+	if err := checkPrivate(dir); err != nil {
+		return nil, fmt.Errorf("state folder: %w", err)
+	}
 	s := &StateDir{path: statePath(dir, subnetFile)}
-	lock, err := os.OpenFile(s.path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
+	lock, err := openLock(s.path + ".lock")
 	if err != nil {
 		return nil, fmt.Errorf("open state lock: %w", err)
 	}
@@ -64,6 +67,8 @@ func OpenState(dir, subnetFile string) (*StateDir, error) {
 			s.path, bytes.TrimSpace(holder), err)
 	}
 	s.lock = lock
+	removeLeftovers(s.path + ".json")
+	removeLeftovers(s.path + ".peers")
 	_ = lock.Truncate(0)
 	_, _ = lock.WriteAt([]byte(fmt.Sprintln(os.Getpid())), 0)
 	return s, nil
@@ -83,7 +88,7 @@ func (s *StateDir) Load() (State, error) {
 }
 
 func (s *StateDir) load() (State, error) {
-	text, err := readLimited(s.path + ".json")
+	text, err := ReadFile(s.path+".json", maxStateSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return State{}, nil
 	}
@@ -96,15 +101,6 @@ func (s *StateDir) load() (State, error) {
 	}
 	st.Position, st.Peers, err = s.loadPeers()
 	return st, err
-}
-
-func readLimited(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxStateSize))
 }
 
 // Save writes all but the peers.
@@ -142,7 +138,7 @@ func (s *StateDir) SavePeers(at Position, peers []Record) error {
 }
 
 func (s *StateDir) loadPeers() (Position, []Record, error) {
-	text, err := readLimited(s.path + ".peers")
+	text, err := ReadFile(s.path+".peers", maxStateSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Position{}, nil, nil
 	}
