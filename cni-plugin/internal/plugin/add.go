@@ -40,10 +40,10 @@ func add(args *skel.CmdArgs) error {
 // attach saves the configuration and calls the delegate; if that fails, nothing is left.
 func (c Conf) attach(d delegate, args *skel.CmdArgs) (types.Result, error) {
 	s, k := store{c.DataDir}, Key{args.ContainerID, args.IfName}
-	r := record{owner{args.IfName, args.Netns, netnsID(args.Netns)}, d.config}
+	r := record{owner{IfName: args.IfName, Netns: args.Netns, NetnsID: netnsID(args.Netns)}, d.config}
 	old, err := s.find(k, false)
 	switch {
-	case err == nil && c.saved(old).owner == r.owner:
+	case err == nil && sameAttachment(c.saved(old).owner, r.owner):
 		return again(old, r, d, args)
 	case err == nil:
 		if err := c.free(old, k, args.Path); err != nil {
@@ -61,7 +61,7 @@ func (c Conf) attach(d delegate, args *skel.CmdArgs) (types.Result, error) {
 		err = now.done()
 	}
 	if err != nil {
-		return nil, undo(now, d, args, err)
+		return nil, c.undo(now, args, err)
 	}
 	now.close()
 	return result, nil
@@ -81,16 +81,29 @@ func again(old *entry, r record, d delegate, args *skel.CmdArgs) (types.Result, 
 	return result, nil
 }
 
-// undo frees what a failed ADD may have taken. The file stays if that is not possible, for the DEL that follows, or a GC.
-func undo(now *entry, d delegate, args *skel.CmdArgs, cause error) error {
-	if err := d.free(args); err != nil {
-		now.close()
-		return types.NewError(codeOf(cause), cause.Error(), "freeing what it has taken so far: "+err.Error())
+// sameAttachment reports whether two owners are one attachment that stands.
+func sameAttachment(saved, now owner) bool { return saved.Refused == "" && saved == now }
+
+// undo frees what a failed ADD may have taken. The file stays if that is not possible, for the DEL that follows, or a GC. It notes
+// what the delegate says, so that a delegate that goes on saying so is known to refuse the configuration.
+func (c Conf) undo(now *entry, args *skel.CmdArgs, cause error) error {
+	r := c.saved(now)
+	err := delegate{r.config, args.Path}.free(args)
+	if err == nil {
+		if err := now.remove(); err != nil {
+			return types.NewError(codeOf(cause), cause.Error(), err.Error())
+		}
+		return cause
 	}
-	if err := now.remove(); err != nil {
-		return types.NewError(codeOf(cause), cause.Error(), err.Error())
+	defer now.close()
+	details := "freeing what it has taken so far: " + err.Error()
+	if codeOf(err) != types.ErrTryAgainLater {
+		r.Refused = err.Error()
+		if err := now.replace(r); err != nil {
+			details += "; " + err.Error()
+		}
 	}
-	return cause
+	return types.NewError(codeOf(cause), cause.Error(), details)
 }
 
 // printResult writes the result in the version of the configuration.

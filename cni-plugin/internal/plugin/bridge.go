@@ -53,7 +53,7 @@ func (c Conf) prepareBridge(config object, e subnet.Env) (*bridge, error) {
 		return nil, held.Close()
 	}
 	b.lock = held
-	if err := b.refuse(e); err != nil {
+	if err := b.refuse(e, c); err != nil {
 		b.close()
 		return nil, err
 	}
@@ -85,9 +85,9 @@ func (c Conf) lockBridges() (*os.File, error) {
 }
 
 // bridgeStatus says whether prepareBridge would refuse.
-func bridgeStatus(config object, e subnet.Env) *types.Error {
+func (c Conf) bridgeStatus(config object, e subnet.Env) *types.Error {
 	if b := bridgeOf(config); b != nil && b.stale(e) {
-		return b.refuse(e)
+		return b.refuse(e, c)
 	}
 	return nil
 }
@@ -148,21 +148,33 @@ func (b *bridge) old(e subnet.Env, is4 bool) []netip.Prefix {
 	return out
 }
 
-// refuse returns an error if the bridge has containers of an old IPv4 range.
-func (b *bridge) refuse(e subnet.Env) *types.Error {
+// refuse returns an error if the bridge has containers of an old IPv4 range, or of another network.
+func (b *bridge) refuse(e subnet.Env, c Conf) *types.Error {
 	old := b.old(e, true)
 	ports := b.ports()
 	if len(old) == 0 || ports == 0 {
 		return nil
 	}
+	inside := func(a netip.Prefix) bool {
+		return slices.ContainsFunc(e.Networks, func(n netip.Prefix) bool { return n.Contains(a.Addr()) })
+	}
+	foreign := !slices.ContainsFunc(old, inside)
 	for i := range old {
 		old[i] = old[i].Masked()
 	}
-	return types.NewError(errSubnetChanged,
-		fmt.Sprintf("this host's subnet is %s now, but the bridge %s still serves %d interface(s) of containers with addresses of %s",
-			join(e.Subnets), b.name, ports, join(old)),
-		fmt.Sprintf("end the containers with addresses of %s, or restart them all at once (no other host reaches them any more); then the bridge gets its new address by "+
-			"itself. Or set \"forceAddress\": true in \"delegate\": it takes the old ones' gateway away", join(old)))
+	serves := fmt.Sprintf("the bridge %s still serves %d interface(s) of containers with addresses of %s", b.name, ports, join(old))
+	const separate = "give each network a bridge of its own: set \"bridge\" in \"delegate\" of this network's configuration, for example " +
+		"\"delegate\": {\"bridge\": \"cni1\"}"
+	if other := (store{c.DataDir}).networkOn(b.name, c.Name); foreign && other != "" {
+		return types.NewError(errSubnetChanged, fmt.Sprintf("the bridge %s belongs to the network %q: %s, and this host's subnet in the network %q is %s",
+			b.name, other, serves, c.Name, join(e.Subnets)), separate)
+	}
+	details := fmt.Sprintf("end the containers with addresses of %s, or restart them all at once (no other host reaches them any more); then the bridge gets its new "+
+		"address by itself. Or set \"forceAddress\": true in \"delegate\": it takes the old ones' gateway away", join(old))
+	if foreign {
+		details = "if these containers belong to another network, " + separate + ". If this network had another range before: " + details
+	}
+	return types.NewError(errSubnetChanged, fmt.Sprintf("this host's subnet is %s now, but %s", join(e.Subnets), serves), details)
 }
 
 // ports counts the interfaces on the bridge. Where it cannot be seen, the bridge counts as used.

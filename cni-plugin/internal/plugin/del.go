@@ -25,7 +25,7 @@ func del(args *skel.CmdArgs) error {
 		return busyOr(err)
 	}
 	defer e.close()
-	if err := (delegate{c.saved(e).config, args.Path}).free(args); err != nil {
+	if err := c.release(c.saved(e), args); err != nil {
 		return err
 	}
 	return e.remove()
@@ -36,7 +36,7 @@ func (c Conf) free(e *entry, k Key, cniPath string) error {
 	defer e.close()
 	r := c.saved(e)
 	a := &skel.CmdArgs{ContainerID: k.ContainerID, IfName: k.IfName, Netns: r.netns(), Path: cniPath}
-	if err := (delegate{r.config, cniPath}).free(a); err != nil {
+	if err := c.release(r, a); err != nil {
 		return err
 	}
 	return e.remove()

@@ -1,12 +1,11 @@
 package plugin
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/netip"
-	"os"
+	"slices"
 	"strings"
 
 	"flanneld/subnet"
@@ -24,9 +23,12 @@ var mandatory = [][]string{
 // container's name and not by its range, but wants one that is valid; rules of masquerading are looked for.
 var unknownEnv = subnet.Env{Subnets: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, MTU: 1500}
 
+// maxEnvSize bounds what is read of a subnet file, in bytes.
+const maxEnvSize = 1 << 20
+
 // readEnv reads the subnet file and sees that it is whole.
 func readEnv(path string) (subnet.Env, error) {
-	text, err := os.ReadFile(path)
+	text, err := subnet.ReadFile(path, maxEnvSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return subnet.Env{}, fmt.Errorf("the subnet file %s does not exist", path)
 	}
@@ -53,21 +55,10 @@ func ParseEnv(text []byte) (subnet.Env, error) {
 }
 
 func whole(e subnet.Env, text []byte) error {
-	lines := map[string]int{}
-	for line := range bytes.Lines(text) {
-		key, _, _ := bytes.Cut(bytes.TrimSpace(line), []byte("="))
-		lines[string(key)]++
-	}
+	values := subnet.EnvValues(text)
 	var errs []error
 	for _, group := range mandatory {
-		found := 0
-		for _, key := range group {
-			if lines[key] > 1 {
-				errs = append(errs, fmt.Errorf("%s stands there twice", key))
-			}
-			found += lines[key]
-		}
-		if found == 0 {
+		if !slices.ContainsFunc(group, func(key string) bool { _, ok := values[key]; return ok }) {
 			errs = append(errs, fmt.Errorf("the line %s is missing", strings.Join(group, " or ")))
 		}
 	}

@@ -4,11 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"time"
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
+
+	"flanneld/subnet"
 )
 
 // usualIfName is what runtimes call the first interface of a container.
@@ -40,7 +41,7 @@ func gc(args *skel.CmdArgs) error {
 // collect frees one file's attachment if it is this network's and no valid one. It waits for a call that is under way: an ADD that succeeds is
 // younger than the list, and one that was killed leaves its file old.
 func (c Conf) collect(path string, k Key, begin time.Time, cniPath string) error {
-	text, err := os.ReadFile(path)
+	text, err := subnet.ReadFile(path, maxRecordSize)
 	if _, stale := c.stale(text, k); err == nil && !stale {
 		return nil // nobody is waited for
 	}

@@ -22,6 +22,8 @@ type owner struct {
 	IfName  string `json:"ifName"`
 	Netns   string `json:"netns"`
 	NetnsID string `json:"netnsID"`
+	// Refused is what the delegate said when it could neither attach the container nor detach it again.
+	Refused string `json:"refused,omitempty"`
 }
 
 // record is a saved configuration.

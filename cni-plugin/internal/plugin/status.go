@@ -27,7 +27,7 @@ func status(args *skel.CmdArgs) error {
 	if err := to.programs(); err != nil {
 		return err
 	}
-	if err := bridgeStatus(to.config, e); err != nil {
+	if err := c.bridgeStatus(to.config, e); err != nil {
 		return types.NewError(types.ErrLimitedConnectivity, err.Msg, err.Details)
 	}
 	return to.status(args)

@@ -4,18 +4,23 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/containernetworking/cni/pkg/utils"
+
+	"flanneld/subnet"
 )
 
 const (
-	newPrefix = ".new-"          // of files that are not in place yet
-	lockWait  = 20 * time.Second // for a call that is under way
+	newPrefix     = ".new-"          // of files that are not in place yet
+	maxRecordSize = 16 << 20         // bytes
+	lockWait      = 20 * time.Second // for a call that is under way
 )
 
 var errBusy = errors.New("another call for it is still running")
@@ -139,7 +144,7 @@ func (e *entry) savedSince(moment time.Time) bool {
 func lock(path string, wait time.Duration) (*entry, error) {
 	deadline := time.Now().Add(wait)
 	for {
-		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		f, err := os.OpenFile(path, os.O_RDWR|syscall.O_NONBLOCK, 0)
 		if err != nil {
 			return nil, fmt.Errorf("open saved configuration: %w", err)
 		}
@@ -150,7 +155,7 @@ func lock(path string, wait time.Duration) (*entry, error) {
 			_ = f.Close()
 			continue
 		}
-		text, err := os.ReadFile(path)
+		text, err := subnet.ReadFile(path, maxRecordSize)
 		if err = errors.Join(err, inherit(f)); err != nil {
 			_ = f.Close()
 			return nil, fmt.Errorf("read saved configuration: %w", err)
@@ -196,6 +201,28 @@ func (s store) keys() (map[string]Key, error) {
 		}
 	}
 	return out, nil
+}
+
+// networkOn returns the name of another network that has attachments on a bridge, or "".
+func (s store) networkOn(bridge, except string) string {
+	files, err := s.keys()
+	if err != nil {
+		return ""
+	}
+	for _, path := range slices.Sorted(maps.Keys(files)) {
+		text, err := subnet.ReadFile(path, maxRecordSize)
+		if err != nil {
+			continue
+		}
+		r, err := parseRecord(text)
+		if err != nil || r.config.text("type") != defaultDelegate || r.config.text("name") == except {
+			continue
+		}
+		if name := r.config.text("bridge"); name == bridge || name == "" && bridge == defaultBridge {
+			return r.config.text("name")
+		}
+	}
+	return ""
 }
 
 // sweep removes what a killed plugin has left before its file was in place: what is older than the moment and not locked.
