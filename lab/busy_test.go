@@ -95,7 +95,7 @@ func TestAHostWithoutProbesIsSilentAndNotFailing(t *testing.T) {
 		}
 		return nil
 	})
-	if out := c.ctlOK(h, "peers"); strings.Count(out, "packets arrive, no daemon answers probes") != 2 {
+	if out := c.ctlOK(h, "peers"); strings.Count(out, "packets arrive, its daemon does not answer probes") != 2 {
 		t.Errorf("peers does not say so:\n%s", out)
 	}
 	if n := c.metric(daemons[0], `flannel_probe_peers{finding="silent"}`); n != 2 {
@@ -118,7 +118,7 @@ func TestAHostThatDoesNotForwardSaysSoOnce(t *testing.T) {
 		}
 		return nil
 	})
-	if n := strings.Count(d.Log(), "-ip-forward"); n != 1 {
+	if n := strings.Count(d.Log(), `msg="forwarding or translation is in danger"`); n != 1 || !strings.Contains(d.Log(), "-ip-forward") {
 		t.Errorf("the log says it %d times:\n%s", n, d.Log())
 	}
 	c.ok(h.Sysctl("net/ipv4/ip_forward", "1"))

@@ -14,6 +14,7 @@ import (
 	"flanneld/lab"
 )
 
+// Slow: two containerd start, load an image and start containers.
 func TestContainersOfContainerdReachEachOther(t *testing.T) {
 	dir := t.TempDir()
 	flannel := plugintest.Flannel(t, dir)

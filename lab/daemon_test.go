@@ -16,6 +16,7 @@ import (
 	"flanneld/subnet"
 )
 
+// Slow: the programs are built with the flags of a release.
 func TestTheReleasedProgramIsSmallAndKnowsItsVersion(t *testing.T) {
 	const most = 44 << 20 // bytes, with the embedded etcd and the client of Kubernetes in it
 	dir := t.TempDir()
@@ -122,7 +123,9 @@ func interfaceWithoutAnAddressIsWaitedFor(t *testing.T, n network) {
 	}
 }
 
-func TestTheInterfaceIsChosenByEveryRule(t *testing.T) { inEachFamily(t, interfaceIsChosen) }
+func TestTheInterfaceIsChosenByEveryRule(t *testing.T) {
+	inEachFamily(t, interfaceIsChosen)
+}
 
 func interfaceIsChosen(t *testing.T, n network) {
 	c := newClusterWith(t, lab.Options{Families: n.families})

@@ -21,6 +21,8 @@ import (
 
 // TestCommandsOfTheDocumentsRun runs the commands of all places that are no booted machines, as they stand: those of one document and one
 // place one after the other on the same host.
+//
+// Slow: the commands of all documents run one after the other.
 func TestCommandsOfTheDocumentsRun(t *testing.T) {
 	must[bool](t)(etcdPrograms())
 	for _, p := range []struct {
@@ -54,8 +56,9 @@ func TestCommandsOfTheDocumentsRun(t *testing.T) {
 	}
 }
 
+// Slow: the documents build the programs and run the demo.
 func TestCommandsOfTheSourceTreeRun(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
 	ran := map[string]bool{} // some lines stand in several documents
 	for _, b := range must[[]blocks.Command](t)(blocks.At("..", blocks.Source)) {

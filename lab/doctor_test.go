@@ -99,6 +99,7 @@ func commands(n *lab.Namespace, lines ...string) func() error {
 	return func() error { return n.Run(lines...) }
 }
 
+// Slow: some thirty faults are made and mended one after the other on one cluster, whose probes have to notice them.
 func TestDoctorFindsEveryFault(t *testing.T) {
 	c := newCluster(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 4*patience) // twenty faults

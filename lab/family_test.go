@@ -96,6 +96,7 @@ var cases = []struct {
 	{"the underlay is followed live", "", underlayIsFollowed},
 }
 
+// Slow: each network goes through up to twelve cases, and some forty kinds of tampering and leftovers, one after the other on one cluster.
 func TestEveryBackendInEveryFamily(t *testing.T) {
 	for _, net := range networks() {
 		t.Run(net.String(), func(t *testing.T) {

@@ -146,6 +146,7 @@ func (d *docker) accepted() error {
 	return nil
 }
 
+// Slow: dockerd is started twice, loads an image and starts containers.
 func TestDockerBesideTheFirewall(t *testing.T) {
 	for _, kind := range []string{"nft", "legacy"} {
 		t.Run(kind, func(t *testing.T) {
@@ -198,6 +199,7 @@ func TestDockerBesideTheFirewall(t *testing.T) {
 	}
 }
 
+// Slow: two dockerd start, load an image and start containers.
 func TestContainersOfDockerReachEachOtherInBothFamilies(t *testing.T) {
 	c := newCluster(t)
 	n := network{"vxlan", lab.Dual}

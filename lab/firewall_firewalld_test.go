@@ -61,6 +61,7 @@ func (f *firewalld) cmd(args ...string) error {
 	return err
 }
 
+// Slow: firewalld takes seconds of a processor for each start and reload.
 func TestFirewalldBesideTheFirewall(t *testing.T) {
 	s := newWallSite(t, network{"vxlan", lab.IPv4}, "-ip-masq")
 	h, pod, far := s.hosts[0], s.pods[0][0], s.pods[1][0]

@@ -1,6 +1,7 @@
 package lab_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -35,17 +36,10 @@ func (a arrival) see(t testing.TB) netip.Addr {
 	if !a.dst.IsValid() {
 		a.dst = a.at
 	}
-	var in net.PacketConn
-	var out net.Conn
-	err := a.to.Do(func() (err error) {
-		in, err = net.ListenPacket("udp", a.at.String())
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	in := listen(t, a.to, a.at)
 	defer in.Close()
-	err = a.from.Do(func() (err error) {
+	var out net.Conn
+	err := a.from.Do(func() (err error) {
 		d := net.Dialer{}
 		if a.source.IsValid() {
 			d.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(a.source, 0))
@@ -68,6 +62,24 @@ func (a arrival) see(t testing.TB) netip.Addr {
 		}
 	}
 	return netip.Addr{}
+}
+
+// listen returns a socket in a network namespace. One that was closed a moment ago may be in use still: a process that was being started
+// meanwhile has it until it runs its program.
+func listen(t testing.TB, where inNamespace, address netip.AddrPort) (in net.PacketConn) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	err := lab.Await(ctx, func() error {
+		return where.Do(func() (err error) {
+			in, err = net.ListenPacket("udp", address.String())
+			return err
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return in
 }
 
 // wallSite is two hosts with two pods each, and a host that is no member.
@@ -267,7 +279,9 @@ func (s *wallSite) forge(h *lab.Host, pod *lab.Pod) arrival {
 func inEachFamily(t *testing.T, f func(t *testing.T, n network)) {
 	for _, families := range []lab.Families{lab.IPv4, lab.IPv6} {
 		n := network{"vxlan", families}
-		t.Run(n.String(), func(t *testing.T) { f(t, n) })
+		t.Run(n.String(), func(t *testing.T) {
+			f(t, n)
+		})
 	}
 }
 
@@ -309,7 +323,9 @@ func forgedPacketIsDroppedAndCounted(t *testing.T, n network) {
 	}
 }
 
-func TestAPeerThatComesIsAdmittedAtOnce(t *testing.T) { inEachFamily(t, peerThatComesIsAdmittedAtOnce) }
+func TestAPeerThatComesIsAdmittedAtOnce(t *testing.T) {
+	inEachFamily(t, peerThatComesIsAdmittedAtOnce)
+}
 
 func peerThatComesIsAdmittedAtOnce(t *testing.T, n network) {
 	s := newWallSite(t, n)
@@ -367,7 +383,9 @@ func publicAddressesAreTranslated(t *testing.T, n network) {
 	}
 }
 
-func TestAFlushUnderTrafficIsHealedWithinASecond(t *testing.T) { inEachFamily(t, flushIsHealed) }
+func TestAFlushUnderTrafficIsHealedWithinASecond(t *testing.T) {
+	inEachFamily(t, flushIsHealed)
+}
 
 func flushIsHealed(t *testing.T, n network) {
 	s := newWallSite(t, n, "-ip-masq")

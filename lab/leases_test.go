@@ -240,6 +240,7 @@ func remembers(h *lab.Host, key string) error {
 	return fmt.Errorf("%s is not in the state folder", key)
 }
 
+// Slow: thirty hosts are made and thirty daemons start on two processors.
 func TestManyDaemonsThatStartAtOnceGetDifferentSubnets(t *testing.T) {
 	const many = 30
 	c := newClusterWith(t, lab.Options{Families: lab.IPv4})

@@ -70,7 +70,8 @@ const vxlanConfig = `{"Network":"10.5.0.0/16","SubnetMax":"10.5.199.0","Backend"
 // dualConfig is one where each host has a pair of subnets, so that a test holds for both at once.
 const dualConfig = `{"Network":"10.5.0.0/16","SubnetMax":"10.5.199.0","EnableIPv6":true,"IPv6Network":"fd00:5::/48","Backend":{"Type":"vxlan"}}`
 
-const patience = time.Minute
+// patience bounds every wait. What takes long on a machine that does other work as well is no failure.
+const patience = 3 * time.Minute
 
 func newCluster(t testing.TB) *cluster { return newClusterWith(t, lab.Options{}) }
 

@@ -12,6 +12,8 @@ import (
 
 // TestAHostThatIsCutOffFromTheStoreKeepsItsPeersAndCatchesUp is not among the cases of every backend and family because a connection that
 // has gone silent is given up after 13 s: the networks are looked at side by side.
+//
+// Slow: a connection that has gone silent is given up after 13 s.
 func TestAHostThatIsCutOffFromTheStoreKeepsItsPeersAndCatchesUp(t *testing.T) {
 	for _, net := range networks() {
 		if !net.carries() {
@@ -36,19 +38,21 @@ func cutOffHostCatchesUp(s *site) {
 			return nil
 		}
 	}
-	away, back := said("store unreachable"), said("store is back")
+	// The text alone also stands in the line about the state of the daemon.
+	const lost = `msg="store unreachable`
+	away, back := said(lost), said("store is back")
 	mend, err := s.hosts[0].CutFrom(s.store)
 	s.ok(err)
 	late := s.host("while-cut-off")
 	s.flanneld(late, s.store)
 	pod := s.cluster.pods(late)[0]
 	s.compact(s.store)
-	s.await(again("store unreachable", away))
+	s.await(again(lost, away))
 	s.ok(mend())
 	s.within(noticed, again("store is back", back))
 	s.reaches(s.pods[0].Namespace, pod, lab.PingOptions{})
 	s.nothingLost("a partition", pings)
-	s.ok(again("store unreachable", away)())
+	s.ok(again(lost, away)())
 }
 
 // compact has the store forget its history.
@@ -61,6 +65,7 @@ func (c *cluster) compact(e *lab.Etcd) {
 	c.ok(err)
 }
 
+// Slow: etcd elects a leader after each of three restarts.
 func TestThreeMembersAreRestartedOneByOneWithoutALostPacket(t *testing.T) {
 	for _, net := range networks() {
 		if net.backend != "vxlan" { // the store knows nothing of the backend

@@ -216,6 +216,9 @@ func TestANetworkManagerIsNamedAndNotFoughtAtFullSpeed(t *testing.T) {
 				if !strings.Contains(d.Log(), "something keeps changing our objects") {
 					return errors.New("the fight is not named")
 				}
+				if reason := statusOf(t, c, d).Reason; !strings.Contains(reason, "something keeps changing") {
+					return fmt.Errorf("status says %q", reason)
+				}
 				return nil
 			})
 			log := d.Log()
@@ -223,9 +226,6 @@ func TestANetworkManagerIsNamedAndNotFoughtAtFullSpeed(t *testing.T) {
 				if want = strings.ReplaceAll(want, "MANAGER", fmt.Sprint(manager.Pid())); !strings.Contains(log, want) {
 					t.Errorf("%q is not in the log:\n%s", want, log)
 				}
-			}
-			if reason := statusOf(t, c, d).Reason; !strings.Contains(reason, "something keeps changing") {
-				t.Errorf("status says %q", reason)
 			}
 			before := statusOf(t, c, d).Passes.Count
 			for start := time.Now(); time.Since(start) < 2*time.Second; time.Sleep(5 * time.Millisecond) {

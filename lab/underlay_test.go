@@ -159,7 +159,9 @@ func defaultRouteMovesTheUnderlay(t *testing.T, n network) {
 	s.connected()
 }
 
-func TestDirectRoutesFollowTheRoutes(t *testing.T) { inEachFamily(t, directRoutesFollowTheRoutes) }
+func TestDirectRoutesFollowTheRoutes(t *testing.T) {
+	inEachFamily(t, directRoutesFollowTheRoutes)
+}
 
 func directRoutesFollowTheRoutes(t *testing.T, n network) {
 	s := newSiteWith(t, n, strings.Replace(n.config(), `"vxlan"`, `"vxlan","DirectRouting":true`, 1), 2)
@@ -183,6 +185,7 @@ func directRoutesFollowTheRoutes(t *testing.T, n network) {
 	s.connected()
 }
 
+// Slow: twelve restarts of daemons, and after each one all of the kernel is looked at.
 func TestTheBackendIsChangedHostByHostWithoutLeftovers(t *testing.T) {
 	inEachFamily(t, backendIsChangedHostByHost)
 }
