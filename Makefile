@@ -6,11 +6,22 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 
 export CGO_ENABLED ?= 0
 
-# Every test package but the end-to-end one, which has the machine to itself.
+# Every test package but the end-to-end one.
 PACKAGES = $(shell $(GO) list ./... | grep -v '/lab$$')
 
-.PHONY: all build deps test unit e2e test-flannel race bench bench-scale lint cross fuzz soak demo clean
+# Suites of tests, each one the arguments of "go test"; hack/runtests runs them side by side. The end-to-end tests, some of which count lost
+# packets, have the machine to themselves. A timeout ends a test that hangs; it is wide enough for a machine that does other work as well.
+UNIT = "$(PACKAGES) -timeout 30m"
+E2E  = "./lab -timeout 45m -parallel 4"
+# A test that takes longer than this needs a reason in its comment; 0: none does.
+SLOW ?= 0
+
+.PHONY: all help build deps runtests check test unit e2e test-all test-flannel race bench bench-scale lint cross fuzz soak demo clean
 all: build
+
+## help: this list
+help:
+	@sed -n 's/^## \([a-z0-9-]*\): /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r target text; do printf '%-16s %s\n' "$$target" "$$text"; done
 
 ## build: the programs, static and stripped, in build/
 build:
@@ -23,24 +34,42 @@ build:
 deps:
 	@hack/install-packages
 
-## test: all tests: unit, script, kernel, end to end (root)
-test: deps unit e2e
+# What runs the tests. Built, not run by "go run": Ctrl-C has to reach it, and nothing else.
+runtests: deps
+	@mkdir -p $(BUILD)
+	@$(GO) build -o $(BUILD)/runtests ./hack/runtests
+RUNTESTS = CI=1 $(BUILD)/runtests -most $(SLOW)
 
-unit: deps
-	CI=1 $(GO) test -timeout 10m $(PACKAGES)
+## check: for daily work: unit and kernel tests, and one cluster end to end (root)
+check: runtests
+	$(RUNTESTS) $(UNIT) "./lab -timeout 15m -run TestEveryBackendInEveryFamily/vxlan_over_both_families"
+
+## test: all tests: unit, script, kernel, end to end, packages, monitoring (root)
+test: runtests
+	$(RUNTESTS) $(UNIT) $(DIST)
+	$(RUNTESTS) $(E2E)
+
+## unit: unit, script and kernel tests (root)
+unit: runtests
+	$(RUNTESTS) $(UNIT)
 
 ## e2e: clusters of hosts in network namespaces, with a real etcd (root)
-e2e: deps
-	CI=1 $(GO) test -timeout 18m -parallel 4 ./lab
+e2e: runtests
+	$(RUNTESTS) $(E2E)
+
+## test-all: the large targets in turn, and a table of their times; goes on where it stopped; SOAK=1 adds the soak (root; hours)
+test-all:
+	@SOAK='$(SOAK)' hack/test-all
 
 ## test-flannel: hosts are swapped with the released flannel and back; builds it first, which takes minutes (root)
-test-flannel: deps
+test-flannel: runtests
 	hack/install-packages gcc libc6-dev
-	CI=1 $(GO) test -tags flannel -run 'RealFlannel' -timeout 20m -v ./lab
+	$(RUNTESTS) -most 0 -v "./lab -tags flannel -run RealFlannel -timeout 20m"
 
-## race: unit tests under the race detector
-race: deps
-	CGO_ENABLED=1 CI=1 $(GO) test -race -timeout 20m $(PACKAGES)
+## race: unit and kernel tests under the race detector
+race: runtests
+	hack/install-packages gcc libc6-dev
+	CGO_ENABLED=1 $(RUNTESTS) -most 0 "$(PACKAGES) -race -timeout 20m"
 
 ## bench: benchmarks on a real kernel (root)
 bench: deps
@@ -53,15 +82,15 @@ CROWD_BACKEND ?= vxlan
 bench-scale: deps
 	$(GO) test -run '^$$' -bench Scale -benchtime 1x -timeout 6h ./lab -scale $(SCALE) -crowd $(CROWD) -crowd-backend $(CROWD_BACKEND)
 
-## lint: gofmt, govet, staticcheck, errorlint, unparam, misspell
+## lint: gofmt, govet, staticcheck, errorlint, unparam, misspell, over all modules and build tags
 lint:
 	hack/lint
 
 ## cross: build for every architecture, and run what depends on it, and the packages of arm64, under qemu-user
-cross:
+cross: runtests
 	hack/install-packages qemu-user-static
 	hack/cross
-	cd dist/release && CI=1 $(GO) test -tags cross -run AnotherArchitecture -timeout 20m -v .
+	$(RUNTESTS) -most 0 -v "dist/release: . -tags cross -run AnotherArchitecture -timeout 20m"
 
 ## fuzz: every fuzz target for FUZZTIME
 FUZZTIME ?= 20s

@@ -24,6 +24,8 @@ type victim struct {
 
 // TestPluginThatIsKilledLosesNothing attaches 200 containers at the same time, detaches half of them, and kills many of the
 // plugins at a random moment; a garbage collection then finds everything.
+//
+// Slow: the plugin is killed at many moments of its life, and each time all is looked at.
 func TestPluginThatIsKilledLosesNothing(t *testing.T) {
 	const containers = 200
 	h := newHost(t)

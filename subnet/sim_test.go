@@ -248,6 +248,7 @@ func runSim(t *testing.T, seed uint64, b breach) (mistakes []string) {
 	return mistakes
 }
 
+// Slow: ten thousand schedules are simulated.
 func TestNoScheduleOfFaultsLosesOrSharesASubnet(t *testing.T) {
 	if *simSeed != 0 {
 		for _, m := range runSim(t, *simSeed, breach{}) {

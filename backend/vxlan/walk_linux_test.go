@@ -72,6 +72,7 @@ const lookAtForeign = `ip -br link show flannel.2
 	ip rule show
 	ip neigh show dev cni0`
 
+// Slow: a walk of many steps, after each of which the kernel is dumped.
 func TestRandomWalkOnTheRealKernel(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
