@@ -20,6 +20,38 @@ func programs(t *testing.T, scripts map[string]string) (dir string, env []string
 	return dir, append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "DIR="+dir)
 }
 
+func TestAnyOfSeveralPackagesWillDo(t *testing.T) {
+	for installed, want := range map[string]string{
+		"curl busybox":        "",
+		"curl busybox-static": "",
+		"curl":                "busybox",
+		"":                    "busybox curl",
+		"busybox-static":      "curl",
+	} {
+		t.Run(installed, func(t *testing.T) {
+			dir, env := programs(t, map[string]string{
+				"id": "echo 0",
+				// As dpkg-query does: what is not known is an error, and does not keep the rest from being shown.
+				"dpkg-query": `shift 3; for p; do case " $INSTALLED " in *" $p "*) echo "install ok installed" ;; *) failed=1 ;; esac; done; exit ${failed:-0}`,
+				"apt-get":    `shift 4; echo "$@" >"$DIR/got"; test -x "$POLICY"`,
+			})
+			policy := filepath.Join(dir, "policy-rc.d")
+			cmd := exec.Command("./install-packages", "busybox|busybox-static", "curl")
+			cmd.Env = append(env, "INSTALLED="+installed, "POLICY="+policy)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			got, _ := os.ReadFile(filepath.Join(dir, "got")) // absent: apt-get was not called
+			if strings.TrimSpace(string(got)) != want {
+				t.Errorf("installs %q, want %q", got, want)
+			}
+			if _, err := os.Stat(policy); err == nil {
+				t.Error("the policy that keeps services from starting is still there")
+			}
+		})
+	}
+}
+
 // tree is a folder with the script and a state that the test controls.
 func tree(t *testing.T) string {
 	t.Helper()
