@@ -108,8 +108,24 @@ func listenUnix(ctx context.Context, path string) (net.Listener, error) {
 	if !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, syscall.ENOENT) {
 		return nil, fmt.Errorf("find out whether a daemon listens there: %w", err)
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := removeSocket(path); err != nil {
 		return nil, err
 	}
 	return config.Listen(ctx, "unix", path)
+}
+
+// removeSocket removes what a dead daemon has left. Anything but a socket is not the daemon's: connecting to a regular file is
+// refused just as connecting to a dead socket is.
+func removeSocket(path string) error {
+	info, err := os.Lstat(path)
+	if err == nil && info.Mode().Type() != os.ModeSocket {
+		return fmt.Errorf("%s is not a socket but something else (%s): remove it, or give the daemon another -subnet-file", path, info.Mode())
+	}
+	if err == nil {
+		err = os.Remove(path)
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
 }

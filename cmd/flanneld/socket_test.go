@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -101,6 +102,37 @@ func TestTheSocketOfALivingDaemonIsLeftAlone(t *testing.T) {
 	second.wait("another daemon listens there")
 	if got := askReady(t, file).Reason; got != "first" {
 		t.Errorf("the %s daemon answers, want the first", got)
+	}
+}
+
+func TestWhatIsNoSocketIsNotRemoved(t *testing.T) {
+	for name, make := range map[string]func(path string) error{
+		"a regular file":              func(p string) error { return os.WriteFile(p, []byte("precious"), 0o600) },
+		"a folder":                    func(p string) error { return os.Mkdir(p, 0o700) },
+		"a FIFO":                      func(p string) error { return syscall.Mkfifo(p, 0o600) },
+		"a link to a regular file":    func(p string) error { return os.Symlink(os.Args[0], p) },
+		"a link to what is not there": func(p string) error { return os.Symlink("nowhere", p) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "subnet.env")
+			path := api.SocketPath(file)
+			if err := make(path); err != nil {
+				t.Fatal(err)
+			}
+			before, err := os.Lstat(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			log, _ := startSocket(t, file, api.Ready{Ready: true})
+			log.wait("is not a socket")
+			if after, err := os.Lstat(path); err != nil || !os.SameFile(before, after) {
+				t.Fatalf("%s has been replaced: %v, %v", name, after, err)
+			}
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+			log.wait("socket listens") // once the way is free
+		})
 	}
 }
 
