@@ -31,7 +31,22 @@ const (
 // the time of its collector. With ten thousand peers it needs 59 MiB at its peak, and 68 with the usual 100.
 const gcPercent = 50
 
-func main() { os.Exit(realMain(os.Args[1:], os.Environ())) }
+func main() {
+	EndByAbort()
+	os.Exit(realMain(os.Args[1:], os.Environ()))
+}
+
+// EndByAbort makes panics and SIGQUIT end the process by SIGABRT. Go would exit with status 2, which is that of a usage
+// error here, and systemd does not restart after one.
+func EndByAbort() { debug.SetTraceback("crash") }
+
+// Outlive keeps the process running on SIGHUP (a terminal is closed) and SIGPIPE (the reader of the log is gone), and
+// returns where they arrive. Nobody has to read it. They are not ignored, because child processes would inherit that.
+func Outlive() <-chan os.Signal {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGHUP, syscall.SIGPIPE)
+	return c
+}
 
 func realMain(args, environ []string) int {
 	o, err := Parse(args, environ, os.Stderr)
@@ -52,6 +67,7 @@ func realMain(args, environ []string) int {
 	log := slog.New(newHandler(o.LogFormat, os.Stderr, level))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	Outlive()
 	debug.SetGCPercent(gcPercent)
 	log.Info("flanneld starts", "version", version, "options", o)
 	err = run(ctx, o, log)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"regexp"
+	"slices"
 	"time"
 
 	"flanneld/subnet"
@@ -116,14 +117,14 @@ func Parse(args, environ []string, output io.Writer) (Options, error) {
 	var ignored []string
 	fs := newFlagSet(&o, &ignored, &errs)
 	fs.Usage = func() { writeUsage(output) }
-	if err := fs.Parse(args); err != nil {
+	if err := parseFlags(fs, args); err != nil {
 		return Options{}, err
 	}
 	if o.Version {
 		return Options{Version: true}, nil
 	}
-	if fs.NArg() > 0 {
-		errs = append(errs, fmt.Errorf("unexpected argument %q: every flag starts with a dash, and a switch takes its value as in -ip-masq=true", fs.Arg(0)))
+	if i := slices.IndexFunc(fs.Args(), func(arg string) bool { return arg != "" }); i >= 0 {
+		errs = append(errs, fmt.Errorf("unexpected argument %q: every flag starts with a dash, and a switch takes its value as in -ip-masq=true", fs.Arg(i)))
 	}
 	unknown := readEnviron(fs, environ)
 	given := map[string]bool{}
@@ -141,6 +142,20 @@ func Parse(args, environ []string, output io.Writer) (Options, error) {
 		log.Warn("certificates for etcd are given, but not used with these endpoints: want https://", "endpoints", plain)
 	}
 	return o, errors.Join(errs...)
+}
+
+// parseFlags passes over empty arguments where a flag could start: a unit has them from a variable that is empty and
+// quoted. An empty value of a flag stays one. No flag starts behind "--".
+func parseFlags(fs *flag.FlagSet, args []string) error {
+	for {
+		if err := fs.Parse(args); err != nil || fs.NArg() == 0 || fs.Arg(0) != "" {
+			return err
+		}
+		if parsed := len(args) - fs.NArg(); parsed > 0 && args[parsed-1] == "--" {
+			return nil
+		}
+		args = fs.Args()[1:]
+	}
 }
 
 // settle fills in what depends on whether other flags were given.

@@ -1,0 +1,68 @@
+package main_test
+
+import (
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+
+	flanneld "flanneld/cmd/flanneld"
+)
+
+func TestHangupAndBrokenPipeDoNotEndTheDaemon(t *testing.T) {
+	arrived := flanneld.Outlive()
+	for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGPIPE} {
+		if err := syscall.Kill(os.Getpid(), sig); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-arrived; got != sig {
+			t.Errorf("got %v, want %v", got, sig)
+		}
+	}
+}
+
+// panics is the environment variable that makes the test below the process that panics.
+const panics = "FLANNELD_TEST_PANICS"
+
+func TestAPanicDoesNotLookLikeAUsageError(t *testing.T) {
+	if os.Getenv(panics) != "" {
+		if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}); err != nil {
+			t.Fatal(err)
+		}
+		flanneld.EndByAbort()
+		panic("as a test")
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^TestAPanicDoesNotLookLikeAUsageError$")
+	cmd.Env = append(os.Environ(), panics+"=1")
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		t.Fatalf("got %v, want an exit error", err)
+	}
+	if status := exit.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGABRT {
+		t.Errorf("got %v, want an end by SIGABRT", exit)
+	}
+}
+
+func TestEmptyArgumentsArePassedOver(t *testing.T) {
+	for _, args := range [][]string{
+		{"", "-iface", "", "", "-ip-masq", ""},
+		{"-ip-masq", "--", ""},
+		{"-ip-masq", "", "--", "", ""},
+	} {
+		o, err := flanneld.Parse(args, nil, io.Discard)
+		if err != nil || !o.IPMasq {
+			t.Errorf("%q: got %v, ip-masq %v, want no error and true", args, err, o.IPMasq)
+		}
+	}
+}
+
+func TestNoFlagStartsBehindTwoDashes(t *testing.T) {
+	_, err := flanneld.Parse([]string{"--", "", "-ip-masq"}, nil, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), `unexpected argument "-ip-masq"`) {
+		t.Errorf("got %v, want an unexpected argument", err)
+	}
+}
