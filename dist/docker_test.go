@@ -1,6 +1,7 @@
 package dist_test
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,13 +35,18 @@ var dockerOptions = []struct {
 	{"-m leaves out ip-masq", "-m", usual, "DOCKER_OPT_BIP=\"--bip=10.5.34.1/24\"\nDOCKER_OPT_MTU=\"--mtu=1450\"\nDOCKER_OPTS=\" --bip=10.5.34.1/24 --mtu=1450\"\n"},
 	{"-k names the variable", "-c -k EXTRA_ARGS", usual, strings.Replace(all, "DOCKER_OPTS", "EXTRA_ARGS", 1)},
 	{"docker masquerades when flanneld does not", "-c", strings.Replace(usual, "true", "false", 1), strings.Replace(all, "false", "true", 1)},
-	{"docker masquerades when the file says nothing", "-c", "FLANNEL_SUBNET=10.5.34.1/24\n", "DOCKER_OPTS=\" --bip=10.5.34.1/24 --ip-masq=true\"\n"},
+	{"nothing about masquerading in the file, nothing in the options", "", "FLANNEL_SUBNET=10.5.34.1/24\n", "DOCKER_OPT_BIP=\"--bip=10.5.34.1/24\"\nDOCKER_OPTS=\" --bip=10.5.34.1/24\"\n"},
+	{"with -m it does not matter what the file says about masquerading", "-c -m", "FLANNEL_SUBNET=10.5.34.1/24\nFLANNEL_IPMASQ=yes\n", "DOCKER_OPTS=\" --bip=10.5.34.1/24\"\n"},
+	{"lines with export count", "-c", "export " + strings.ReplaceAll(strings.TrimSuffix(usual, "\n"), "\n", "\nexport \t") + "\n", all},
+	{"the last of doubled lines counts", "-c", "FLANNEL_MTU=9000\nFLANNEL_SUBNET=nonsense\n" + usual, all},
+	{"an empty file gives empty options", "", "\n", "DOCKER_OPTS=\"\"\n"},
 	{"a last line without an end counts", "-c", strings.TrimSuffix(usual, "\n"), all},
 	{"quotes and carriage returns are taken off", "-c", "FLANNEL_SUBNET=\"10.5.34.1/24\"\r\nFLANNEL_MTU='1450'\r\nFLANNEL_IPMASQ=true\r\n", all},
 	{"other lines do not matter", "-c", "# FLANNEL_MTU=9\nX=1\n\n PATH=/nowhere\nIFS=.\n" + usual + "FLANNEL_IPV6_SUBNET=fd00:5:0:22::1/64\n", all},
-	{"-6 adds the IPv6 subnet", "-c -6", usual + usual6, strings.Replace(all, "1450", "1450 --ipv6 --fixed-cidr-v6=fd00:5:0:22::0/64", 1)},
-	{"-6 with -i", "-i -6", usual + usual6, each + "DOCKER_OPT_IPV6=\"--ipv6\"\nDOCKER_OPT_FIXED_CIDR_V6=\"--fixed-cidr-v6=fd00:5:0:22::0/64\"\n"},
-	{"-6 of a small subnet", "-c -6", usual + "FLANNEL_IPV6_SUBNET=fd00:5::d/126\n", strings.Replace(all, "1450", "1450 --ipv6 --fixed-cidr-v6=fd00:5::c/126", 1)},
+	{"-6 adds the IPv6 subnet", "-c -6", usual + usual6, "DOCKER_OPTS=\" --bip=10.5.34.1/24 --fixed-cidr-v6=fd00:5:0:22::0/64 --ip-masq=false --ipv6 --mtu=1450\"\n"},
+	{"-6 with -i", "-i -6", usual + usual6, "DOCKER_OPT_BIP=\"--bip=10.5.34.1/24\"\nDOCKER_OPT_FIXED_CIDR_V6=\"--fixed-cidr-v6=fd00:5:0:22::0/64\"\n" +
+		"DOCKER_OPT_IPMASQ=\"--ip-masq=false\"\nDOCKER_OPT_IPV6=\"--ipv6\"\nDOCKER_OPT_MTU=\"--mtu=1450\"\n"},
+	{"-6 of a small subnet", "-c -6 -m", usual + "FLANNEL_IPV6_SUBNET=fd00:5::d/126\n", "DOCKER_OPTS=\" --bip=10.5.34.1/24 --fixed-cidr-v6=fd00:5::c/126 --ipv6 --mtu=1450\"\n"},
 	{"-6 in a network without IPv6 adds nothing", "-c -6", usual, all},
 	{"without -6 a network with IPv6 adds nothing", "-c", usual + usual6, all},
 	{"an IPv6 subnet that would run a command is an error", "-c -6", usual + "FLANNEL_IPV6_SUBNET=fd00::1/64;touch ran\n", ""},
@@ -54,31 +60,52 @@ var dockerOptions = []struct {
 	{"ip-masq that is no truth value is an error", "-c", "FLANNEL_SUBNET=10.5.34.1/24\nFLANNEL_IPMASQ=yes\n", ""},
 	{"a name of a variable that would be a command is an error", "-c -k A=$(touch${IFS}ran)", usual, ""},
 	{"an unknown option is an error", "-x", usual, ""},
-	{"an argument is an error", "-c more", usual, ""},
 }
 
-func TestDockerOptionsAreMadeFromTheSubnetFile(t *testing.T) {
+// dockerShells are those that the script is run by.
+func dockerShells(t *testing.T) [][]string {
+	t.Helper()
+	return [][]string{{need.Program(t, "dash")}, {need.Program(t, "busybox"), "sh"}, {need.Program(t, "bash"), "--posix"}}
+}
+
+// dockerScript is one run of the script, in a folder of its own.
+type dockerScript struct {
+	shell []string
+	args  []string
+	env   []string
+	dir   string
+}
+
+func (r dockerScript) run(t *testing.T) (stdout, stderr string, code int) {
+	t.Helper()
 	script, err := filepath.Abs("docker/mk-docker-opts.sh")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, shell := range [][]string{{need.Program(t, "dash")}, {need.Program(t, "busybox"), "sh"}, {need.Program(t, "bash"), "--posix"}} {
+	var out, complaints strings.Builder
+	cmd := exec.Command(r.shell[0], append(append(r.shell[1:], script), r.args...)...)
+	cmd.Dir, cmd.Env = r.dir, append([]string{"PATH=" + os.Getenv("PATH")}, r.env...)
+	cmd.Stdout, cmd.Stderr = &out, &complaints
+	if err := cmd.Run(); err != nil && !errors.As(err, new(*exec.ExitError)) {
+		t.Fatal(err)
+	}
+	return out.String(), complaints.String(), cmd.ProcessState.ExitCode()
+}
+
+func TestDockerOptionsAreMadeFromTheSubnetFile(t *testing.T) {
+	for _, shell := range dockerShells(t) {
 		for _, c := range dockerOptions {
 			t.Run(filepath.Base(shell[0])+": "+c.name, func(t *testing.T) {
 				dir := t.TempDir()
-				if err := os.WriteFile(filepath.Join(dir, "subnet.env"), []byte(c.env), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				args := append(shell[1:], script, "-f", "subnet.env", "-d", "out/docker env")
-				run := exec.Command(shell[0], append(args, strings.Fields(c.args)...)...)
-				run.Dir = dir
-				out, err := run.CombinedOutput()
+				writeFile(t, filepath.Join(dir, "subnet.env"), c.env)
+				args := append([]string{"-f", "subnet.env", "-d", "out/docker env"}, strings.Fields(c.args)...)
+				_, said, code := dockerScript{shell: shell, args: args, dir: dir}.run(t)
 				got, readErr := os.ReadFile(filepath.Join(dir, "out/docker env"))
 				switch {
-				case c.want == "" && (run.ProcessState.ExitCode() != 1 || readErr == nil || len(out) == 0):
-					t.Errorf("exit %d, wrote %q, said %q; want 1, nothing, the reason", run.ProcessState.ExitCode(), got, out)
-				case c.want != "" && (err != nil || len(out) > 0):
-					t.Errorf("%v: %s", err, out)
+				case c.want == "" && (code != 1 || readErr == nil || said == ""):
+					t.Errorf("exit %d, wrote %q, said %q; want 1, nothing, the reason", code, got, said)
+				case c.want != "" && (code != 0 || said != ""):
+					t.Errorf("exit %d: %s", code, said)
 				}
 				if diff := cmp.Diff(c.want, string(got)); diff != "" {
 					t.Errorf("(-want +got):\n%s", diff)
@@ -92,31 +119,129 @@ func TestDockerOptionsAreMadeFromTheSubnetFile(t *testing.T) {
 	}
 }
 
-func TestDockerOptionsNeedASubnetFile(t *testing.T) {
-	dir := t.TempDir()
-	old := filepath.Join(dir, "docker.env")
-	if err := os.WriteFile(old, []byte("OLD=1\n"), 0o644); err != nil {
+func writeFile(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
-	}
-	out, err := exec.Command(need.Program(t, "dash"), "docker/mk-docker-opts.sh", "-f", filepath.Join(dir, "none"), "-d", old).CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "is flanneld running") {
-		t.Errorf("got %v, %q; want an error with a hint", err, out)
-	}
-	if got, _ := os.ReadFile(old); string(got) != "OLD=1\n" {
-		t.Errorf("the old file is %q now, want it left alone", got)
 	}
 }
 
-func TestDockerOptionsCanGoToStandardOutput(t *testing.T) {
-	env := filepath.Join(t.TempDir(), "subnet.env")
-	if err := os.WriteFile(env, []byte(usual), 0o644); err != nil {
-		t.Fatal(err)
+// dockerCallers are what callers put into the environment and on the command line. A reason is said, and the exit code is 0:
+// systemd ends flanneld if the script is its ExecStartPost and fails.
+var dockerCallers = []struct {
+	name string
+	args string // " ": an empty argument
+	vars []string
+	file string // the subnet file; empty: there is none
+	want string
+	says string
+}{
+	{"the caller's own options come first", "-c", []string{"DOCKER_OPTS=--debug -H fd://"}, usual,
+		strings.Replace(all, `="`, `="--debug -H fd:// `, 1), ""},
+	{"the caller's own options under another name", "-c -k EXTRA", []string{"EXTRA=--debug", "DOCKER_OPTS=-x"}, usual,
+		strings.Replace(all, `DOCKER_OPTS="`, `EXTRA="--debug `, 1), ""},
+	{"more options of the caller", "", []string{"DOCKER_OPT_DNS=--dns 192.0.2.1", "DOCKER_OPT_Z=-z", "XDOCKER_OPT_A=-a"}, usual,
+		"DOCKER_OPT_BIP=\"--bip=10.5.34.1/24\"\nDOCKER_OPT_DNS=\"--dns 192.0.2.1\"\nDOCKER_OPT_IPMASQ=\"--ip-masq=false\"\nDOCKER_OPT_MTU=\"--mtu=1450\"\nDOCKER_OPT_Z=\"-z\"\n" +
+			"DOCKER_OPTS=\" --bip=10.5.34.1/24 --dns 192.0.2.1 --ip-masq=false --mtu=1450 -z\"\n", ""},
+	{"what the subnet file says comes before the environment", "-i", []string{"DOCKER_OPT_MTU=--mtu=9000", "FLANNEL_SUBNET=10.9.9.1/24"}, usual, each, ""},
+	{"what the subnet file does not say comes from the environment", "-i", []string{"DOCKER_OPT_MTU=--mtu=9000", "FLANNEL_IPMASQ=true"},
+		"FLANNEL_SUBNET=10.5.34.1/24\n", strings.Replace(each, "1450", "9000", 1), ""},
+	{"the caller's own masquerading with -m", "-c -m", []string{"DOCKER_OPT_IPMASQ=--ip-masq=true"}, usual, strings.Replace(all, "false", "true", 1), ""},
+	{"quotes and what a shell would run stay as they are", "-i", []string{"DOCKER_OPT_X=--log-opt tag=\"a\\b$(touch ran)`touch ran`\""}, "X=1\n",
+		"DOCKER_OPT_X=\"--log-opt tag=\\\"a\\\\b\\$(touch ran)\\`touch ran\\`\\\"\"\n", ""},
+	{"a line of a value that looks like a variable is none", "-i", []string{"Y=a\nDOCKER_OPT_FAKE=-x"}, usual, each, ""},
+	{"an empty argument for the key", "-c -k  ", nil, usual, all, "-k has no name"},
+	{"an empty variable for the key in a unit", "-c -k -d out", nil, usual, all, "-k has no name"},
+	{"an empty variable for the key, options together", "-ck -d out", nil, usual, all, "-k has no name"},
+	{"an argument more", "-c more", nil, usual, all, "more at the end is ignored"},
+	{"no subnet file yet", "", []string{"DOCKER_OPTS=--debug"}, "", "DOCKER_OPTS=\"--debug \"\n", "is flanneld running"},
+	{"no subnet file yet, and nothing of the caller", "-i", nil, "", "", "is flanneld running"},
+}
+
+func TestDockerOptionsOfTheCallerStay(t *testing.T) {
+	for _, shell := range dockerShells(t) {
+		for _, c := range dockerCallers {
+			t.Run(filepath.Base(shell[0])+": "+c.name, func(t *testing.T) {
+				dir := t.TempDir()
+				if c.file != "" {
+					writeFile(t, filepath.Join(dir, "subnet.env"), c.file)
+				}
+				writeFile(t, filepath.Join(dir, "out"), "OLD=1\n")
+				args := []string{"-f", "subnet.env", "-d", "out"}
+				args = append(args, strings.Fields(c.args)...)
+				if strings.HasSuffix(c.args, "  ") {
+					args = append(args, "")
+				}
+				_, said, code := dockerScript{shell: shell, args: args, env: c.vars, dir: dir}.run(t)
+				got, _ := os.ReadFile(filepath.Join(dir, "out"))
+				if code != 0 || !strings.Contains(said, c.says) || (said == "") != (c.says == "") {
+					t.Errorf("exit %d, said %q; want 0, %q", code, said, c.says)
+				}
+				if diff := cmp.Diff(c.want, string(got)); diff != "" {
+					t.Errorf("(-want +got):\n%s", diff)
+				}
+				if _, err := os.Stat(filepath.Join(dir, "ran")); err == nil {
+					t.Error("a value was run by the shell")
+				}
+			})
+		}
 	}
-	got, err := exec.Command(need.Program(t, "dash"), "docker/mk-docker-opts.sh", "-f", env, "-d", "/dev/stdout", "-c").Output()
-	if err != nil || string(got) != all {
-		t.Errorf("got %q, %v; want %q", got, err, all)
+}
+
+func TestDockerOptionsInTheSubnetFileKeepItsLines(t *testing.T) {
+	for _, shell := range dockerShells(t) {
+		file := filepath.Join(t.TempDir(), "subnet.env")
+		writeFile(t, file, "# by hand\nX=1\n"+usual)
+		for range 2 {
+			_, said, code := dockerScript{shell: shell, args: []string{"-f", file, "-d", file}}.run(t)
+			if got, _ := os.ReadFile(file); code != 0 || said != "" || string(got) != "# by hand\nX=1\n"+usual+each+all {
+				t.Errorf("%v: exit %d, %q, wrote:\n%s", shell, code, said, got)
+			}
+		}
 	}
-	if _, err := os.Stat("/dev/stdout"); err != nil {
-		t.Error(err)
+}
+
+func TestDockerOptionsDoNotReplaceDevicesAndLinks(t *testing.T) {
+	for _, shell := range dockerShells(t) {
+		dir := t.TempDir()
+		writeFile(t, filepath.Join(dir, "subnet.env"), usual)
+		out := filepath.Join(dir, "out")
+		writeFile(t, filepath.Join(dir, "real"), "OLD=1\n")
+		r := dockerScript{shell: shell, dir: dir}
+		// As /dev/stdout is: a link to whatever the standard output is, a file here.
+		for target, to := range map[string]string{"/proc/self/fd/1": "", "real": filepath.Join(dir, "real"), "later": filepath.Join(dir, "later")} {
+			if err := os.Symlink(target, out); err != nil {
+				t.Fatal(err)
+			}
+			r.args = []string{"-f", "subnet.env", "-d", "out", "-c"}
+			got, said, code := r.run(t)
+			if to != "" {
+				text, _ := os.ReadFile(to)
+				got = string(text)
+			}
+			if now, err := os.Readlink(out); code != 0 || said != "" || got != all || now != target {
+				t.Errorf("%v, a link to %s: exit %d, %q, wrote %q, the link is %q now, %v", shell, target, code, said, got, now, err)
+			}
+			if err := os.Remove(out); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// The standard output is a regular file, so that the script cannot know the device by what it leads to.
+		file, err := os.Create(filepath.Join(dir, "log"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		if err := os.Symlink("/proc/self/fd/1", out); err != nil {
+			t.Fatal(err)
+		}
+		script, _ := filepath.Abs("docker/mk-docker-opts.sh")
+		cmd := exec.Command(shell[0], append(append(shell[1:], script), r.args...)...)
+		cmd.Dir, cmd.Stdout = dir, file
+		err = cmd.Run()
+		got, _ := os.ReadFile(file.Name())
+		if now, _ := os.Readlink(out); err != nil || string(got) != all || now == "" {
+			t.Errorf("%v: %v, wrote %q, the link is %q now", shell, err, got, now)
+		}
 	}
 }

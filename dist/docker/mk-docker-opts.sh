@@ -26,11 +26,15 @@ Writes options for the docker daemon, made from flanneld's subnet file.
   -m        leave out --ip-masq
   -6        add --ipv6 and --fixed-cidr-v6 where the network has IPv6
   -k KEY    the name of that one variable (default $key)
+
+Variables DOCKER_OPT_* of the environment are options, too; the value of KEY in the environment comes before all of them.
 END
 }
 
+warn() { echo "$name: $*" >&2; }
+
 fail() {
-	echo "$name: $*" >&2
+	warn "$*"
 	exit 1
 }
 
@@ -42,22 +46,30 @@ while getopts f:d:icm6k:h option; do
 	c) combined=yes ;;
 	m) ip_masq= ;;
 	6) ipv6=yes ;;
-	k) key=$OPTARG ;;
+	k)
+		key=$OPTARG
+		# "-k $KEY -d FILE" with an empty variable, in a unit of systemd: -d is the next option, not the key.
+		eval "before=\${$((OPTIND - 1))}"
+		case $key in
+		-[fdicm6k]*) if [ "$before" = "$key" ]; then key= OPTIND=$((OPTIND - 1)); fi ;;
+		esac
+		;;
 	h) usage; exit 0 ;;
 	*) usage >&2; exit 1 ;;
 	esac
 done
 shift $((OPTIND - 1))
-if [ $# -gt 0 ]; then
-	usage >&2
-	exit 1
-fi
+[ $# -eq 0 ] || warn "$* at the end is ignored"
 if [ -z "$individual$combined" ]; then
 	individual=yes
 	combined=yes
 fi
 case $key in
-'' | [0-9]* | *[!A-Za-z0-9_]*) fail "-k $key: not the name of a variable" ;;
+'')
+	key=DOCKER_OPTS
+	warn "-k has no name of a variable: $key it is"
+	;;
+[0-9]* | *[!A-Za-z0-9_]*) fail "-k $key: not the name of a variable" ;;
 esac
 
 # unquote VALUE prints it without a carriage return at its end and a pair of quotes around it.
@@ -70,15 +82,35 @@ unquote() {
 	printf '%s' "$value"
 }
 
-[ -r "$env_file" ] || fail "$env_file: cannot be read; is flanneld running, and has it got a subnet?"
-subnet= subnet6= mtu= masq=
+# quote VALUE prints it as it stands between double quotes in a file for systemd or a shell.
+quote() { printf '%s\n' "$1" | sed 's/["\\$`]/\\&/g'; }
+
+# What the environment says counts unless the subnet file says more.
+subnet=${FLANNEL_SUBNET-} subnet6=${FLANNEL_IPV6_SUBNET-} mtu=${FLANNEL_MTU-} masq=${FLANNEL_IPMASQ-}
+others= # the lines of the subnet file that no option is made from
+if [ -f "$env_file" ] && [ ! -r "$env_file" ]; then
+	fail "$env_file: cannot be read"
+elif [ ! -f "$env_file" ]; then
+	warn "$env_file does not exist: is flanneld running, and has it got a subnet? Without it there are no options"
+	env_file=/dev/null
+fi
 while IFS= read -r line || [ -n "$line" ]; do
 	case $line in
-	FLANNEL_SUBNET=*) subnet=$(unquote "${line#*=}") ;;
-	FLANNEL_IPV6_SUBNET=*) subnet6=$(unquote "${line#*=}") ;;
-	FLANNEL_MTU=*) mtu=$(unquote "${line#*=}") ;;
-	FLANNEL_IPMASQ=*) masq=$(unquote "${line#*=}") ;;
+	export[\ \	]*)
+		bare=${line#export}
+		bare=${bare#"${bare%%[! 	]*}"}
+		;;
+	*) bare=$line ;;
 	esac
+	case $bare in
+	FLANNEL_SUBNET=*) subnet=$(unquote "${bare#*=}") ;;
+	FLANNEL_IPV6_SUBNET=*) subnet6=$(unquote "${bare#*=}") ;;
+	FLANNEL_MTU=*) mtu=$(unquote "${bare#*=}") ;;
+	FLANNEL_IPMASQ=*) masq=$(unquote "${bare#*=}") ;;
+	DOCKER_OPT_* | "$key"=*) continue ;;
+	esac
+	others="$others$line
+"
 done <"$env_file"
 case $subnet in
 '' | [0-9]*.[0-9]*.[0-9]*.[0-9]*/[0-9]*) ;;
@@ -97,25 +129,16 @@ esac
 case $mtu in
 *[!0-9]*) fail "$env_file: FLANNEL_MTU=$mtu is no number" ;;
 esac
-case $masq in
-'' | true | false) ;;
-*) fail "$env_file: FLANNEL_IPMASQ=$masq is neither true nor false" ;;
-esac
 
-all=
-text=
-# option NAME OPTION adds one to what is written.
-option() {
-	all="$all $2"
-	[ -z "$individual" ] || text="${text}DOCKER_OPT_$1=\"$2\"
-"
-}
-[ -z "$subnet" ] || option BIP "--bip=$subnet"
-if [ -n "$ip_masq" ]; then
-	# docker masquerades exactly when flanneld does not.
-	if [ "$masq" = true ]; then option IPMASQ --ip-masq=false; else option IPMASQ --ip-masq=true; fi
-fi
-[ -z "$mtu" ] || option MTU "--mtu=$mtu"
+[ -z "$subnet" ] || DOCKER_OPT_BIP=--bip=$subnet
+[ -z "$mtu" ] || DOCKER_OPT_MTU=--mtu=$mtu
+# docker masquerades exactly when flanneld does not.
+case $masq in
+'') ;;
+true) [ -z "$ip_masq" ] || DOCKER_OPT_IPMASQ=--ip-masq=false ;;
+false) [ -z "$ip_masq" ] || DOCKER_OPT_IPMASQ=--ip-masq=true ;;
+*) [ -z "$ip_masq" ] || fail "$env_file: FLANNEL_IPMASQ=$masq is neither true nor false" ;;
+esac
 if [ -n "$ipv6" ] && [ -n "$subnet6" ]; then
 	# The file has the first usable address, docker wants the subnet: one less.
 	address=${subnet6%/*}
@@ -125,14 +148,30 @@ if [ -n "$ipv6" ] && [ -n "$subnet6" ]; then
 	*9) last=8 ;;
 	*) last=c ;;
 	esac
-	option IPV6 --ipv6
-	option FIXED_CIDR_V6 "--fixed-cidr-v6=${address%?}$last/${subnet6#*/}"
+	DOCKER_OPT_IPV6=--ipv6
+	DOCKER_OPT_FIXED_CIDR_V6=--fixed-cidr-v6=${address%?}$last/${subnet6#*/}
 fi
-[ -z "$combined" ] || text="${text}$key=\"$all\"
-"
 
-# A file is replaced whole, so that no reader sees half of it; what is no file (/dev/stdout) is written to.
-if [ -e "$docker_file" ] && [ ! -f "$docker_file" ]; then
+all= text=
+eval "caller=\${$key-}"
+[ -z "$caller" ] || all="$(quote "$caller") "
+# The names that the caller has put into the environment, and ours. A name that only a line of a value begins with is not set.
+names=$(env | sed -n 's/^\(DOCKER_OPT_[A-Za-z0-9_]*\)=.*/\1/p')
+for option in $(printf '%s\n' $names DOCKER_OPT_BIP DOCKER_OPT_FIXED_CIDR_V6 DOCKER_OPT_IPMASQ DOCKER_OPT_IPV6 DOCKER_OPT_MTU | sort -u); do
+	eval "value=\${$option-}"
+	[ -n "$value" ] || continue
+	value=$(quote "$value")
+	all="$all $value"
+	[ -z "$individual" ] || text="$text$option=\"$value\"
+"
+done
+[ -z "$combined" ] || text="$text$key=\"$all\"
+"
+# The options may stand in the subnet file itself: its own lines stay.
+[ ! "$docker_file" -ef "$env_file" ] || text=$others$text
+
+# A file is replaced whole, so that no reader sees half of it; what is no file, or a link such as /dev/stdout, is written to.
+if [ -h "$docker_file" ] || { [ -e "$docker_file" ] && [ ! -f "$docker_file" ]; }; then
 	printf '%s' "$text" >"$docker_file"
 	exit 0
 fi

@@ -158,6 +158,8 @@ func TestChangedComparesWithWhatDockerWasStartedWith(t *testing.T) {
 	check(1)
 	write(t, stamp, env4)
 	check(1)
+	write(t, env, "DOCKER_OPTS=\" --bip=10.5.34.1/24\"\n"+env4) // what others write there is nothing to docker
+	check(1)
 	write(t, env, strings.Replace(env4, "10.5.34.1", "10.5.35.1", 1))
 	check(0)
 }

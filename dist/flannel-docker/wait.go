@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -17,7 +18,10 @@ import (
 	"flanneld/subnet"
 )
 
-const pollPeriod = 500 * time.Millisecond
+const (
+	pollPeriod = 500 * time.Millisecond
+	maxEnvSize = 1 << 20 // bytes that are read of a subnet file
+)
 
 // wait returns when the subnet file names a subnet for docker. Until then the service manager and the journal are told what is
 // missing, each reason once.
@@ -84,7 +88,7 @@ func explain(ctx context.Context, err error) string {
 
 // remember keeps a copy of the subnet file, to be compared by changed.
 func remember(o options) error {
-	text, err := os.ReadFile(o.subnetFile)
+	text, err := subnet.ReadFile(o.subnetFile, maxEnvSize)
 	if err != nil {
 		return err
 	}
@@ -93,15 +97,15 @@ func remember(o options) error {
 
 // changed returns nil if docker was started with another subnet than that of the subnet file.
 func changed(_ context.Context, o options) error {
-	old, err := os.ReadFile(o.stamp)
+	old, err := subnet.ReadFile(o.stamp, maxEnvSize)
 	if err != nil {
 		return fmt.Errorf("docker was not started by flannel-docker: %w", err)
 	}
-	now, err := os.ReadFile(o.subnetFile)
+	now, err := subnet.ReadFile(o.subnetFile, maxEnvSize)
 	if err != nil {
 		return err
 	}
-	if bytes.Equal(old, now) {
+	if maps.Equal(subnet.EnvValues(old), subnet.EnvValues(now)) { // others may have added lines of their own
 		return errors.New("docker runs with the present subnet")
 	}
 	return nil
