@@ -68,12 +68,13 @@ func dockerShells(t *testing.T) [][]string {
 	return [][]string{{need.Program(t, "dash")}, {need.Program(t, "busybox"), "sh"}, {need.Program(t, "bash"), "--posix"}}
 }
 
-// dockerScript is one run of the script, in a folder of its own.
+// dockerScript is one run of the script, in a folder of its own, on a host whose dockerd knows the options of help.
 type dockerScript struct {
 	shell []string
 	args  []string
 	env   []string
 	dir   string
+	help  string
 }
 
 func (r dockerScript) run(t *testing.T) (stdout, stderr string, code int) {
@@ -83,8 +84,13 @@ func (r dockerScript) run(t *testing.T) (stdout, stderr string, code int) {
 		t.Fatal(err)
 	}
 	var out, complaints strings.Builder
-	cmd := exec.Command(r.shell[0], append(append(r.shell[1:], script), r.args...)...)
-	cmd.Dir, cmd.Env = r.dir, append([]string{"PATH=" + os.Getenv("PATH")}, r.env...)
+	bin := t.TempDir()
+	writeFile(t, filepath.Join(bin, "dockerd"), "#!/bin/sh\n[ \"$*\" = --help ] && echo '      --bip string   IPv4 address\n"+r.help+"'\n")
+	if err := os.Chmod(filepath.Join(bin, "dockerd"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(r.shell[0], append(append(r.shell[1:], script, "-j", "daemon.json"), r.args...)...)
+	cmd.Dir, cmd.Env = r.dir, append([]string{"PATH=" + bin + ":" + os.Getenv("PATH")}, r.env...)
 	cmd.Stdout, cmd.Stderr = &out, &complaints
 	if err := cmd.Run(); err != nil && !errors.As(err, new(*exec.ExitError)) {
 		t.Fatal(err)
@@ -188,6 +194,31 @@ func TestDockerOptionsOfTheCallerStay(t *testing.T) {
 	}
 }
 
+func TestDockerOptionsAllowDirectRoutingWhereDockerKnowsIt(t *testing.T) {
+	const help = "      --allow-direct-routing   Allow remote access to published ports on container IP addresses"
+	const allowed = "DOCKER_OPT_ALLOW_DIRECT_ROUTING=\"--allow-direct-routing\"\n" + each + "DOCKER_OPTS=\" --allow-direct-routing " +
+		"--bip=10.5.34.1/24 --ip-masq=false --mtu=1450\"\n"
+	for _, shell := range dockerShells(t) {
+		for _, c := range []struct{ name, help, json, env, want string }{
+			{"docker 28 and later", help, "{}\n", usual, allowed},
+			{"without a configuration file", help, "", usual, allowed},
+			{"an older docker", "", "{}\n", usual, each + all},
+			{"the configuration file says it", help, "{\n  \"allow-direct-routing\": true\n}\n", usual, each + all},
+			{"no subnet yet", help, "", "X=1\n", "DOCKER_OPTS=\"\"\n"},
+		} {
+			dir := t.TempDir()
+			writeFile(t, filepath.Join(dir, "subnet.env"), c.env)
+			if c.json != "" {
+				writeFile(t, filepath.Join(dir, "daemon.json"), c.json)
+			}
+			_, said, code := dockerScript{shell: shell, args: []string{"-f", "subnet.env", "-d", "out"}, dir: dir, help: c.help}.run(t)
+			if got, _ := os.ReadFile(filepath.Join(dir, "out")); code != 0 || said != "" || string(got) != c.want {
+				t.Errorf("%v, %s: exit %d, %q, wrote:\n%s", shell, c.name, code, said, got)
+			}
+		}
+	}
+}
+
 func TestDockerOptionsInTheSubnetFileKeepItsLines(t *testing.T) {
 	for _, shell := range dockerShells(t) {
 		file := filepath.Join(t.TempDir(), "subnet.env")
@@ -236,7 +267,9 @@ func TestDockerOptionsDoNotReplaceDevicesAndLinks(t *testing.T) {
 			t.Fatal(err)
 		}
 		script, _ := filepath.Abs("docker/mk-docker-opts.sh")
-		cmd := exec.Command(shell[0], append(append(shell[1:], script), r.args...)...)
+		// A file that sets the option itself: what dockerd this host has does not matter.
+		writeFile(t, filepath.Join(dir, "daemon.json"), `{"allow-direct-routing": true}`)
+		cmd := exec.Command(shell[0], append(append(shell[1:], script, "-j", "daemon.json"), r.args...)...)
 		cmd.Dir, cmd.Stdout = dir, file
 		err = cmd.Run()
 		got, _ := os.ReadFile(file.Name())

@@ -7,6 +7,7 @@ LC_ALL=C
 name=${0##*/}
 env_file=/run/flannel/subnet.env
 docker_file=/run/docker_opts.env
+docker_json=/etc/docker/daemon.json
 key=DOCKER_OPTS
 individual=
 combined=
@@ -15,7 +16,7 @@ ipv6=
 
 usage() {
 	cat <<END
-Usage: $name [-f FLANNEL-ENV-FILE] [-d DOCKER-ENV-FILE] [-i] [-c] [-m] [-6] [-k COMBINED-KEY]
+Usage: $name [-f FLANNEL-ENV-FILE] [-d DOCKER-ENV-FILE] [-i] [-c] [-m] [-6] [-k COMBINED-KEY] [-j DOCKER-CONFIG]
 
 Writes options for the docker daemon, made from flanneld's subnet file.
 
@@ -26,6 +27,10 @@ Writes options for the docker daemon, made from flanneld's subnet file.
   -m        leave out --ip-masq
   -6        add --ipv6 and --fixed-cidr-v6 where the network has IPv6
   -k KEY    the name of that one variable (default $key)
+  -j FILE   docker's configuration file (default $docker_json)
+
+A dockerd in the PATH that knows it gets --allow-direct-routing, unless its configuration file says so itself. Without it, docker 28
+and later drop packets from other hosts to containers.
 
 Variables DOCKER_OPT_* of the environment are options, too; the value of KEY in the environment comes before all of them.
 END
@@ -38,7 +43,7 @@ fail() {
 	exit 1
 }
 
-while getopts f:d:icm6k:h option; do
+while getopts f:d:icm6k:j:h option; do
 	case $option in
 	f) env_file=$OPTARG ;;
 	d) docker_file=$OPTARG ;;
@@ -51,9 +56,10 @@ while getopts f:d:icm6k:h option; do
 		# "-k $KEY -d FILE" with an empty variable, in a unit of systemd: -d is the next option, not the key.
 		eval "before=\${$((OPTIND - 1))}"
 		case $key in
-		-[fdicm6k]*) if [ "$before" = "$key" ]; then key= OPTIND=$((OPTIND - 1)); fi ;;
+		-[fdicm6kj]*) if [ "$before" = "$key" ]; then key= OPTIND=$((OPTIND - 1)); fi ;;
 		esac
 		;;
+	j) docker_json=$OPTARG ;;
 	h) usage; exit 0 ;;
 	*) usage >&2; exit 1 ;;
 	esac
@@ -139,6 +145,12 @@ true) [ -z "$ip_masq" ] || DOCKER_OPT_IPMASQ=--ip-masq=false ;;
 false) [ -z "$ip_masq" ] || DOCKER_OPT_IPMASQ=--ip-masq=true ;;
 *) [ -z "$ip_masq" ] || fail "$env_file: FLANNEL_IPMASQ=$masq is neither true nor false" ;;
 esac
+# An older docker does not start with an option that it does not know, and none starts with one that its file has too.
+if [ -n "$subnet" ] && ! grep -qs '"allow-direct-routing"' "$docker_json"; then
+	case $(dockerd --help 2>/dev/null) in
+	*--allow-direct-routing*) DOCKER_OPT_ALLOW_DIRECT_ROUTING=--allow-direct-routing ;;
+	esac
+fi
 if [ -n "$ipv6" ] && [ -n "$subnet6" ]; then
 	# The file has the first usable address, docker wants the subnet: one less.
 	address=${subnet6%/*}
@@ -157,7 +169,8 @@ eval "caller=\${$key-}"
 [ -z "$caller" ] || all="$(quote "$caller") "
 # The names that the caller has put into the environment, and ours. A name that only a line of a value begins with is not set.
 names=$(env | sed -n 's/^\(DOCKER_OPT_[A-Za-z0-9_]*\)=.*/\1/p')
-for option in $(printf '%s\n' $names DOCKER_OPT_BIP DOCKER_OPT_FIXED_CIDR_V6 DOCKER_OPT_IPMASQ DOCKER_OPT_IPV6 DOCKER_OPT_MTU | sort -u); do
+ours="DOCKER_OPT_ALLOW_DIRECT_ROUTING DOCKER_OPT_BIP DOCKER_OPT_FIXED_CIDR_V6 DOCKER_OPT_IPMASQ DOCKER_OPT_IPV6 DOCKER_OPT_MTU"
+for option in $(printf '%s\n' $names $ours | sort -u); do
 	eval "value=\${$option-}"
 	[ -n "$value" ] || continue
 	value=$(quote "$value")

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 )
@@ -20,11 +21,14 @@ type entry struct {
 }
 
 // keysOfOurs are those that writeDaemonJSON sets.
-var keysOfOurs = []string{"bip", "mtu", "ip-masq", "ipv6", "fixed-cidr-v6"}
+var keysOfOurs = []string{"bip", "mtu", "ip-masq", "ipv6", "fixed-cidr-v6", directRouting}
+
+// directRouting is the key by which docker 28 and later let packets from other hosts reach containers.
+const directRouting = "allow-direct-routing"
 
 // writeDaemonJSON sets our keys in docker's configuration file, or takes them out. The order and the values of all others stay, and
 // so do the file's mode and a symbolic link to it. A file that is as it should be is not touched; one that is no JSON object is an error.
-func writeDaemonJSON(_ context.Context, o options) error {
+func writeDaemonJSON(ctx context.Context, o options) error {
 	path, old, mode, err := readConfig(o.daemonJSON)
 	if err != nil {
 		return err
@@ -35,7 +39,7 @@ func writeDaemonJSON(_ context.Context, o options) error {
 	}
 	if o.remove {
 		object = slices.DeleteFunc(object, func(e entry) bool { return slices.Contains(keysOfOurs, e.key) })
-	} else if object, err = setSubnet(object, o.subnetFile); err != nil {
+	} else if object, err = setSubnet(ctx, object, o.subnetFile); err != nil {
 		return err
 	}
 	text, err := renderObject(object)
@@ -44,6 +48,9 @@ func writeDaemonJSON(_ context.Context, o options) error {
 	}
 	if bytes.Equal(text, old) || sameJSON(text, old) || len(object) == 0 && len(old) == 0 {
 		return nil
+	}
+	if o.remove && len(object) == 0 && path == o.daemonJSON {
+		return os.Remove(path) // it had nothing but our keys
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
@@ -72,7 +79,7 @@ func readConfig(name string) (path string, text []byte, mode fs.FileMode, err er
 }
 
 // setSubnet sets our keys from the subnet file. The IPv6 ones are set only for a network that has IPv6.
-func setSubnet(object []entry, subnetFile string) ([]entry, error) {
+func setSubnet(ctx context.Context, object []entry, subnetFile string) ([]entry, error) {
 	e, bridge, err := readSubnet(subnetFile)
 	if err != nil {
 		return nil, err
@@ -82,12 +89,26 @@ func setSubnet(object []entry, subnetFile string) ([]entry, error) {
 		object = set(object, "mtu", e.MTU)
 	}
 	object = set(object, "ip-masq", !e.IPMasq)
+	object = setDirectRouting(ctx, object)
 	for _, p := range e.Subnets {
 		if p.Addr().Is6() {
 			object = set(set(object, "ipv6", true), "fixed-cidr-v6", p.String())
 		}
 	}
 	return object, nil
+}
+
+// setDirectRouting sets the key if the docker daemon of this host knows it. One that does not, perhaps after a downgrade, refuses to
+// start with it.
+func setDirectRouting(ctx context.Context, object []entry) []entry {
+	help, err := exec.CommandContext(ctx, "dockerd", "--help").Output()
+	switch {
+	case err != nil:
+		return object // it is not known which docker this host has
+	case bytes.Contains(help, []byte("--"+directRouting)):
+		return set(object, directRouting, true)
+	}
+	return slices.DeleteFunc(object, func(e entry) bool { return e.key == directRouting })
 }
 
 // set replaces the value of a key in place, or appends the key. Strings, numbers and booleans always have a JSON form.

@@ -63,8 +63,40 @@ var configs = []struct {
 	{"a network without IPv4 is an error", env6, `{}`, "", nil},
 }
 
+// dockerd makes this host's docker daemon one that knows some options.
+func dockerd(t *testing.T, options string) {
+	t.Helper()
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "dockerd"), "#!/bin/sh\n[ \"$*\" = --help ] && echo '"+options+"'\n")
+	if err := os.Chmod(filepath.Join(dir, "dockerd"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+}
+
+func TestDockersConfigurationAllowsDirectRoutingWhereDockerKnowsIt(t *testing.T) {
+	program, dir := build(t), t.TempDir()
+	file, env := filepath.Join(dir, "daemon.json"), filepath.Join(dir, "subnet.env")
+	write(t, env, env4)
+	const allowed = "{\n    \"bip\": \"10.5.34.1/24\",\n    \"mtu\": 1450,\n    \"ip-masq\": false,\n    \"allow-direct-routing\": true\n}\n"
+	for _, c := range []struct{ name, options, want string }{
+		{"docker 28", "--bip --allow-direct-routing --mtu", allowed},
+		{"an older docker, after a downgrade", "--bip --mtu", "{\n    " + set4},
+	} {
+		dockerd(t, c.options)
+		if out, err := exec.Command(program, "daemon-json", "-subnet-file", env, "-file", file).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", c.name, err, out)
+		}
+		got, _ := os.ReadFile(file)
+		if diff := cmp.Diff(c.want, string(got)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", c.name, diff)
+		}
+	}
+}
+
 func TestDockersConfigurationKeepsWhatIsThere(t *testing.T) {
 	program := build(t)
+	dockerd(t, "--bip --mtu")
 	for _, c := range configs {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -86,6 +118,19 @@ func TestDockersConfigurationKeepsWhatIsThere(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestDockersConfigurationOfOurKeysAloneGoesWithThem(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "daemon.json")
+	write(t, file, `{"mtu": 1450, "allow-direct-routing": true}`)
+	for range 2 { // the second time there is nothing to do
+		if out, err := exec.Command(build(t), "daemon-json", "-remove", "-file", file).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		if _, err := os.Stat(file); !os.IsNotExist(err) {
+			t.Errorf("the file is still there: %v", err)
+		}
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 const usage = `Usage: flannel-docker COMMAND [OPTION]...
 
   wait          wait until this host has a subnet
-  daemon-json   set bip, mtu and ip-masq in docker's configuration file; all else in it stays
+  daemon-json   set bip, mtu, ip-masq and the like in docker's configuration file; all else in it stays
   changed       succeed if docker was started with another subnet than the present one
 
 Options, for all commands:
