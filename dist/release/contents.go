@@ -16,13 +16,13 @@ type item struct {
 	only   string // a format, deb or rpm; empty: all
 }
 
-// pkg is one package: its files, and what its scripts do.
+// pkg is one package.
 type pkg struct {
 	name, summary string
 	depends       []string // the other packages of this version
 	recommends    []string
 	items         []item
-	scripts       bool
+	scripts       string // folder of the maintainer scripts; empty: none
 }
 
 const (
@@ -35,13 +35,13 @@ const (
 func packages(s stage) []pkg {
 	return []pkg{
 		{
-			name: "flanneld", summary: "overlay network for the containers of many hosts", scripts: true,
+			name: "flanneld", summary: "overlay network for the containers of many hosts", scripts: "dist/packages",
 			recommends: []string{"iptables"},
 			items:      slices.Concat(daemonItems(s), documents(s.root)),
 		},
 		{
 			name: "flanneld-docker", summary: "docker in the subnet that flanneld has leased", depends: []string{"flanneld"},
-			items: dockerItems(s),
+			items: dockerItems(s), scripts: "dist/packages/docker",
 		},
 		{
 			name: "flannel-cni-plugin", summary: "CNI plugin for containers in the subnet that flanneld has leased",

@@ -55,8 +55,8 @@ func (r release) info(s stage, p pkg, format string) *nfpm.Info {
 		}
 		info.Contents = append(info.Contents, c)
 	}
-	if p.scripts {
-		dir := filepath.Join(s.root, "dist/packages")
+	if p.scripts != "" {
+		dir := filepath.Join(s.root, p.scripts)
 		info.Scripts = nfpm.Scripts{
 			PostInstall: filepath.Join(dir, "postinstall.sh"),
 			PreRemove:   filepath.Join(dir, "preremove.sh"), PostRemove: filepath.Join(dir, "postremove.sh"),
