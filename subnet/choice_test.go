@@ -55,6 +55,39 @@ func TestTheSubnetInUseIsKeptOnceAContainerBridgeHasIt(t *testing.T) {
 	})
 }
 
+// TestAReservedSubnetIsGivenUp restarts a host in whose subnet its underlay is now: with its record, with its subnet file, with the state
+// of its last run.
+func TestAReservedSubnetIsGivenUp(t *testing.T) {
+	for _, from := range []string{"record", "subnet file", "state"} {
+		t.Run(from, func(t *testing.T) {
+			network(t, func(t *testing.T, s *subnettest.Server) {
+				h := newHost(t, s, 1).start()
+				after(0)
+				first, state := h.subnet(), h.remembered()
+				h.quit()
+				h = newHost(t, s, 1)
+				h.options.Reserved = func() []netip.Prefix { return []netip.Prefix{netip.PrefixFrom(first.Addr(), 26)} }
+				switch from {
+				case "subnet file":
+					h.options.Wanted = []netip.Prefix{first}
+					s.Remove(subnet.SubnetsFolder + subnet.Key([]netip.Prefix{first}))
+				case "state":
+					h.options.State = state
+				}
+				h.start()
+				after(time.Minute)
+				if got := h.subnet(); !got.IsValid() || got.Overlaps(first) {
+					t.Errorf("got %s, not to overlap %s", got, first)
+				}
+				if entries := s.Entries(); len(entries) != 1 {
+					t.Errorf("the old record stays: %v", entries)
+				}
+				h.quit()
+			})
+		})
+	}
+}
+
 // TestJunkInALargePoolDoesNotKeepAHostFromASubnetNorFromEnding puts records of another length over most of a pool.
 func TestJunkInALargePoolDoesNotKeepAHostFromASubnetNorFromEnding(t *testing.T) {
 	const config = `{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fd00::/16","IPv6SubnetLen":64,"Backend":{"Type":"vxlan"}}`

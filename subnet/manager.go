@@ -42,6 +42,9 @@ type Options struct {
 	// Avoid returns networks that this host is connected to otherwise, asked for when a new subnet is chosen: one that
 	// overlaps them is not taken. nil: none.
 	Avoid func() []netip.Prefix
+	// Reserved returns networks that this host needs to reach its peers and the store: not even a subnet that it has, or had, may overlap them.
+	// nil: none.
+	Reserved func() []netip.Prefix
 	// Wanted is the subnet in the subnet file, taken if it is free and may be leased.
 	Wanted []netip.Prefix
 	// State is what the last run has left, already found usable; the zero value: nothing.

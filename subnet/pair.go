@@ -20,7 +20,7 @@ func (m *Manager) choose(old Entry) ([]netip.Prefix, bool) {
 	occupied, pools := m.table.taken(m.config, old.Key), m.config.Pools
 	inUse, kept := Record{Leases: m.self}.Prefixes(), append(old.Prefixes(), m.kept...)
 	m.mu.Unlock()
-	taken := func(p netip.Prefix) bool { return slices.ContainsFunc(occupied, p.Overlaps) }
+	taken := func(p netip.Prefix) bool { return slices.ContainsFunc(occupied, p.Overlaps) || m.reserved(p) }
 	avoided := occupied
 	if m.o.Avoid != nil {
 		avoided = slices.Concat(occupied, m.o.Avoid())
@@ -34,7 +34,7 @@ func (m *Manager) choose(old Entry) ([]netip.Prefix, bool) {
 			}
 			return from[i], true
 		}
-		prefix, ok := first(inUse, p.Holds)
+		prefix, ok := first(inUse, func(s netip.Prefix) bool { return p.Holds(s) && !m.reserved(s) })
 		if slices.ContainsFunc(losses, func(l loss) bool { return l.subnet == prefix }) {
 			continue
 		}

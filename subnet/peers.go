@@ -35,6 +35,14 @@ func (p Peers) All() iter.Seq[Lease] {
 	}
 }
 
+// Find returns the lease of a subnet.
+func (p Peers) Find(subnet netip.Prefix) (Lease, bool) {
+	for r := range p.set.Like(func(r ref) int { return comparePrefix(subnet, r.lease().Subnet) }) {
+		return *r.lease(), true
+	}
+	return Lease{}, false
+}
+
 // Same reports whether both sets are of the same records, none of which has changed.
 func (p Peers) Same(o Peers) bool {
 	for range sorted.Changes(p.set, o.set) {

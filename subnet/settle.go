@@ -144,7 +144,31 @@ func (m *Manager) rankLocked(e Entry, selfKey string) int {
 
 // fitsLocked reports whether the record has one valid subnet for each pool.
 func (m *Manager) fitsLocked(r Record) bool {
-	return slices.EqualFunc(r.Leases, m.config.Pools, func(l Lease, p Pool) bool { return p.Holds(l.Subnet) })
+	return slices.EqualFunc(r.Leases, m.config.Pools, func(l Lease, p Pool) bool { return p.Holds(l.Subnet) }) && !m.reserved(r.Prefixes()...)
+}
+
+// reserved reports whether subnets of this host would take from it what it needs to reach its peers and the store. Pods would get addresses of
+// hosts.
+func (m *Manager) reserved(subnets ...netip.Prefix) bool {
+	if m.o.Reserved == nil {
+		return false
+	}
+	all := m.o.Reserved()
+	return slices.ContainsFunc(subnets, func(s netip.Prefix) bool { return slices.ContainsFunc(all, s.Overlaps) })
+}
+
+// LeaveReserved gives up the subnets of the last run if they are reserved. It is called before Run, when Options.Reserved has an answer.
+func (m *Manager) LeaveReserved() {
+	m.mu.Lock()
+	own := Record{Leases: m.self}.Prefixes()
+	given := m.reserved(own...)
+	if given {
+		m.self = nil
+	}
+	m.mu.Unlock()
+	if given {
+		m.log.Warn("subnet of the last run given up: this host needs addresses in it to reach its peers or the store", "subnet", fmt.Sprint(own))
+	}
 }
 
 func (m *Manager) pools() []Pool {

@@ -15,19 +15,17 @@ const Type = "alloc"
 
 // Backend satisfies the interface of package backend.
 type Backend struct {
-	host       ip.Host
-	own        ip.Scope // of this backend: nothing, or the networks that the host's own routes are in
-	scope      ip.Scope // own, and until the first clean pass the leftovers of earlier runs
-	reconciler *ip.Reconciler
+	*ip.Managed
+	host ip.Host
 }
 
 // New returns the backend.
 func New(c subnet.Config, h ip.Host) *Backend {
-	var own ip.Scope
+	var own ip.Scope // nothing, or the networks that the host's own routes are in
 	if h.Blackhole {
 		own.Networks = c.Networks()
 	}
-	return &Backend{h, own, own.With(h.Leftovers), ip.NewReconciler(h.Kernel, h.Log)}
+	return &Backend{ip.NewManaged(h, own), h}
 }
 
 // Attrs implements backend.Backend.
@@ -47,24 +45,11 @@ func (b *Backend) Set(self []subnet.Lease, _ subnet.Peers) error {
 	for _, l := range self {
 		want.Put(b.host.OwnRoutes(l.Subnet)...)
 	}
-	_, err := b.reconciler.Reconcile(b.scope, want.Snapshot())
-	if err == nil {
-		b.scope = b.own
-	}
-	return err
+	return b.Reconcile(want.Snapshot())
 }
-
-// Observe implements backend.Backend.
-func (b *Backend) Observe(ev ip.Event) bool { return b.reconciler.Observe(ev) }
-
-// Drift implements backend.Backend.
-func (b *Backend) Drift() [ip.Kinds]int { return b.reconciler.Drift() }
 
 // MACs implements backend.Backend.
 func (b *Backend) MACs() map[string]ip.MAC { return nil }
-
-// Scope implements backend.Backend.
-func (b *Backend) Scope() ip.Scope { return b.scope }
 
 // Run implements backend.Backend.
 func (b *Backend) Run(ctx context.Context) error {

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"flanneld/backend/skip"
 	"flanneld/ip"
 	"flanneld/subnet"
 )
@@ -18,11 +19,11 @@ const Type = "host-gw"
 
 // Backend satisfies the interface of package backend.
 type Backend struct {
-	host       ip.Host
-	own        ip.Scope // of this backend
-	scope      ip.Scope // own, and until the first clean pass the leftovers of earlier runs
-	reconciler *ip.Reconciler
-	desired    *desired // of the last pass
+	*ip.Managed
+	*skip.Filter
+
+	host    ip.Host
+	desired *desired // of the last pass
 }
 
 // New returns the backend. It refuses a public address that is not the interface's own: peers use it as their next hop.
@@ -34,7 +35,7 @@ func New(c subnet.Config, h ip.Host) (*Backend, error) {
 		}
 	}
 	own := ip.Scope{Networks: c.Networks(), BootGateways: true}
-	return &Backend{host: h, own: own, scope: own.With(h.Leftovers), reconciler: ip.NewReconciler(h.Kernel, h.Log)}, nil
+	return &Backend{Managed: ip.NewManaged(h, own), Filter: skip.New(h, c.Networks()), host: h}, nil
 }
 
 // Attrs implements backend.Backend.
@@ -59,20 +60,21 @@ func (b *Backend) Set(self []subnet.Lease, peers subnet.Peers) error {
 	for _, l := range self {
 		own = append(own, b.host.OwnRoutes(l.Subnet)...)
 	}
-	if link := b.host.Underlay().Link; b.desired == nil || b.desired.link != link || !slices.Equal(b.desired.own, own) {
-		b.desired = &desired{link: link, own: own, state: b.host.Desired(own...)}
+	changed := b.Begin(self, peers)
+	if link := b.host.Underlay().Link; changed || b.desired == nil || b.desired.link != link || !slices.Equal(b.desired.own, own) {
+		skip := func(p netip.Prefix) bool { return b.Why(p) != "" }
+		b.desired = &desired{link: link, own: own, skip: skip, state: b.host.Desired(own...)}
 	}
-	_, err := b.reconciler.Reconcile(b.scope, b.desired.follow(peers))
-	if err == nil {
-		b.scope = b.own
-	}
+	err := b.Reconcile(b.desired.follow(peers))
+	b.End(nil, b.Conflicts())
 	return err
 }
 
 // desired is the state that carries packets to the peers. It follows them for as long as link and own stay the same.
 type desired struct {
-	link  string      // of the underlay
-	own   []ip.Object // of this host
+	link  string                  // of the underlay
+	own   []ip.Object             // of this host
+	skip  func(netip.Prefix) bool // whether no route may lead to a subnet; the answer stays the same
 	peers subnet.Peers
 	state *ip.Desired // of own and peers
 }
@@ -82,7 +84,7 @@ func (d *desired) follow(peers subnet.Peers) ip.Snapshot {
 		if old != nil {
 			d.state.Delete(d.route(old))
 		}
-		if now != nil {
+		if now != nil && !d.skip(now.Subnet) {
 			d.state.Put(d.route(now))
 		}
 	}
@@ -94,17 +96,8 @@ func (d *desired) route(l *subnet.Lease) ip.Route {
 	return ip.Route{Dst: l.Subnet, Via: l.PublicIP, Link: d.link, Protocol: ip.Protocol}
 }
 
-// Observe implements backend.Backend.
-func (b *Backend) Observe(ev ip.Event) bool { return b.reconciler.Observe(ev) }
-
-// Drift implements backend.Backend.
-func (b *Backend) Drift() [ip.Kinds]int { return b.reconciler.Drift() }
-
 // MACs implements backend.Backend.
 func (b *Backend) MACs() map[string]ip.MAC { return nil }
-
-// Scope implements backend.Backend.
-func (b *Backend) Scope() ip.Scope { return b.scope }
 
 // Run implements backend.Backend: the datapath is the kernel's.
 func (b *Backend) Run(ctx context.Context) error {

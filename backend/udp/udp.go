@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"flanneld/backend/skip"
 	"flanneld/ip"
 	"flanneld/subnet"
 )
@@ -15,14 +16,14 @@ const Type = "udp"
 
 // Backend satisfies the interface of package backend.
 type Backend struct {
-	host       ip.Host
-	options    Options
-	networks   []netip.Prefix
-	own        ip.Scope // of this backend
-	scope      ip.Scope // own, and until the first clean pass the leftovers of earlier runs
-	reconciler *ip.Reconciler
-	datapath   *datapath
-	tables     *tables
+	*ip.Managed
+	*skip.Filter
+
+	host     ip.Host
+	options  Options
+	networks []netip.Prefix
+	datapath *datapath
+	tables   *tables
 }
 
 // New returns the backend. It opens nothing before Set.
@@ -33,8 +34,7 @@ func New(c subnet.Config, h ip.Host, k Keeper) (*Backend, error) {
 	}
 	own := ip.Scope{Links: []string{deviceName}, Networks: c.Networks()}
 	return &Backend{
-		host: h, options: o, networks: c.Networks(), own: own, scope: own.With(h.Leftovers),
-		reconciler: ip.NewReconciler(h.Kernel, h.Log), datapath: newDatapath(h.Log, k), tables: newTables(c.Networks()),
+		Managed: ip.NewManaged(h, own), Filter: skip.New(h, c.Networks()), host: h, options: o, networks: c.Networks(), datapath: newDatapath(h.Log, k), tables: newTables(c.Networks()),
 	}, nil
 }
 
@@ -68,33 +68,36 @@ func (b *Backend) Set(self []subnet.Lease, peers subnet.Peers) error {
 	opened := b.datapath.ensure(s)
 	if errors.Is(opened, errDevice) {
 		// Whatever has the name goes; a second try makes our own.
-		if _, err := b.reconciler.Reconcile(b.own, ip.Snapshot{}); err != nil {
+		if err := b.Clear(); err != nil {
 			return errors.Join(opened, err)
 		}
 		opened = b.datapath.ensure(s)
 	}
-	want := b.host.Desired(desired(b.networks, self, b.MTU())...)
+	b.Begin(self, peers)
+	networks, covered := b.routed()
+	want := b.host.Desired(desired(networks, self, b.MTU())...)
 	for _, l := range self {
 		want.Put(b.host.OwnRoutes(l.Subnet)...)
 	}
-	_, err := b.reconciler.Reconcile(b.scope, want.Snapshot())
-	if err == nil {
-		b.scope = b.own
-	}
+	err := b.Reconcile(want.Snapshot())
+	b.End(nil, b.Conflicts(), covered...)
 	return errors.Join(opened, err)
 }
 
-// Observe implements backend.Backend.
-func (b *Backend) Observe(ev ip.Event) bool { return b.reconciler.Observe(ev) }
-
-// Drift implements backend.Backend.
-func (b *Backend) Drift() [ip.Kinds]int { return b.reconciler.Drift() }
+// routed returns the networks whose routes may lead to the device, and what is wrong with the others.
+func (b *Backend) routed() (networks []netip.Prefix, problems []string) {
+	for _, n := range b.networks {
+		if why := b.Covers(n); why != "" {
+			problems = append(problems, fmt.Sprintf("the route of the network %s is missing: %s", n, why))
+			continue
+		}
+		networks = append(networks, n)
+	}
+	return networks, problems
+}
 
 // MACs implements backend.Backend.
 func (b *Backend) MACs() map[string]ip.MAC { return nil }
-
-// Scope implements backend.Backend.
-func (b *Backend) Scope() ip.Scope { return b.own }
 
 // Run implements backend.Backend.
 func (b *Backend) Run(ctx context.Context) error {

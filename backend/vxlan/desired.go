@@ -69,7 +69,8 @@ type desired struct {
 	link   string      // of the underlay
 	own    []ip.Object // of this host: devices, addresses, routes
 	halves []half
-	direct func(netip.Addr) bool // whether an address is on the underlay link: no tunnel; the answer stays the same
+	direct func(netip.Addr) bool   // whether an address is on the underlay link: no tunnel; the answer stays the same
+	skip   func(netip.Prefix) bool // whether no route may lead to a subnet; the answer stays the same
 
 	peers   subnet.Peers
 	state   *ip.Desired           // of own and peers
@@ -127,6 +128,7 @@ func (d *desired) change(l *subnet.Lease, add bool) {
 	data, err := parseData(l.BackendData)
 	switch {
 	case i < 0 || err != nil: // Valid has said so
+	case d.skip(l.Subnet):
 	case d.direct(l.PublicIP) && add:
 		d.state.Put(d.directRoute(l))
 	case d.direct(l.PublicIP):
@@ -158,6 +160,15 @@ func (d *desired) changeTunnel(h *half, p peer, add bool) {
 			d.doubled[o.Subnet] = o
 		}
 	}
+}
+
+// reasons says why peers are left out that have the MAC of another one.
+func (d *desired) reasons() map[netip.Prefix]string {
+	out := make(map[netip.Prefix]string, len(d.doubled))
+	for subnet, p := range d.doubled {
+		out[subnet] = fmt.Sprintf("another host has the same VtepMAC %s", p.mac)
+	}
+	return out
 }
 
 // with returns the peers with a MAC, in the order of their subnets.

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"flanneld/backend/skip"
 	"flanneld/ip"
 	"flanneld/subnet"
 )
@@ -17,16 +18,15 @@ const Type = "vxlan"
 
 // Backend satisfies the interface of package backend.
 type Backend struct {
-	host       ip.Host
-	options    Options
-	config     subnet.Config
-	macs       map[string]ip.MAC
-	own        ip.Scope // of this backend
-	scope      ip.Scope // own, and until the first clean pass the leftovers of earlier runs
-	reconciler *ip.Reconciler
-	desired    *desired        // of the last pass
-	doubled    map[string]bool // peers that were named in the log for their MAC
-	reach      reach
+	*ip.Managed
+	*skip.Filter
+
+	host    ip.Host
+	options Options
+	config  subnet.Config
+	macs    map[string]ip.MAC
+	desired *desired // of the last pass
+	reach   reach
 }
 
 // New reads the options and finds the hardware addresses of our devices: the one of an earlier run, else that
@@ -38,18 +38,18 @@ func New(c subnet.Config, h ip.Host) (*Backend, error) {
 		return nil, err
 	}
 	b := &Backend{
-		host: h, options: o, config: c, macs: map[string]ip.MAC{}, own: ip.Scope{Networks: c.Networks()},
-		reconciler: ip.NewReconciler(h.Kernel, h.Log), doubled: map[string]bool{},
+		host: h, options: o, config: c, macs: map[string]ip.MAC{}, Filter: skip.New(h, c.Networks()),
 		reach: reach{on: o.DirectRouting, networks: c.Networks()},
 	}
+	own := ip.Scope{Networks: c.Networks()}
 	for _, network := range c.Networks() {
 		name := o.device(network).name
-		b.own.Links = append(b.own.Links, name)
+		own.Links = append(own.Links, name)
 		if b.macs[name], err = b.mac(name); err != nil {
 			return nil, err
 		}
 	}
-	b.scope = b.own.With(h.Leftovers)
+	b.Managed = ip.NewManaged(h, own)
 	return b, nil
 }
 
@@ -72,14 +72,8 @@ func (b *Backend) mac(name string) (ip.MAC, error) {
 	return m, nil
 }
 
-// Drift implements backend.Backend.
-func (b *Backend) Drift() [ip.Kinds]int { return b.reconciler.Drift() }
-
 // MACs implements backend.Backend.
 func (b *Backend) MACs() map[string]ip.MAC { return b.macs }
-
-// Scope implements backend.Backend.
-func (b *Backend) Scope() ip.Scope { return b.scope }
 
 // Attrs implements backend.Backend.
 func (b *Backend) Attrs(prefix netip.Prefix) subnet.Attrs {
@@ -119,33 +113,21 @@ func (b *Backend) Set(self []subnet.Lease, peers subnet.Peers) error {
 		own = append(own, b.host.OwnRoutes(l.Subnet)...)
 	}
 	direct, moved := b.reach.start(b.host.Kernel, u.Link)
+	moved = b.Begin(self, peers) || moved
 	if d := b.desired; moved || d == nil || d.link != u.Link || !slices.Equal(d.own, own) {
-		b.desired = &desired{link: u.Link, own: own, halves: halves, direct: direct, state: b.host.Desired(own...), doubled: map[netip.Prefix]peer{}}
-	}
-	want := b.desired.follow(peers)
-	b.note(b.desired.doubled)
-	_, err := b.reconciler.Reconcile(b.scope, want)
-	if err == nil {
-		b.scope = b.own
-	}
-	return err
-}
-
-// note names the peers that are left out, once each.
-func (b *Backend) note(doubled map[netip.Prefix]peer) {
-	now := make(map[string]bool, len(doubled))
-	for _, p := range doubled {
-		key := p.Lease.String()
-		if now[key] = true; !b.doubled[key] {
-			b.host.Log.Warn("peer left out: another host has the same VtepMAC", "peer", key, "mac", p.mac)
+		b.desired = &desired{
+			link: u.Link, own: own, halves: halves, direct: direct, skip: func(p netip.Prefix) bool { return b.Why(p) != "" },
+			state: b.host.Desired(own...), doubled: map[netip.Prefix]peer{},
 		}
 	}
-	b.doubled = now
+	err := b.Reconcile(b.desired.follow(peers))
+	b.End(b.desired.reasons(), b.Conflicts())
+	return err
 }
 
 // Observe implements backend.Backend.
 func (b *Backend) Observe(ev ip.Event) bool {
-	moved, drifted := b.reach.observe(ev), b.reconciler.Observe(ev)
+	moved, drifted := b.reach.observe(ev), b.Managed.Observe(ev)
 	return moved || drifted
 }
 

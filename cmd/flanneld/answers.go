@@ -100,12 +100,14 @@ func datapathOf(b backend.Backend) ownDatapath {
 	return d
 }
 
-// skippedOf returns how a backend tells which peers it leaves out, and why; nil where it leaves out none.
-func skippedOf(b backend.Backend) func() map[netip.Prefix]string {
-	if s, ok := b.(interface {
-		Skipped() map[netip.Prefix]string
-	}); ok {
-		return s.Skipped
-	}
-	return nil
+// leftOut is what a backend tells of what it does not do although the leases call for it.
+type leftOut interface {
+	Skipped() map[netip.Prefix]string // peers, by subnet, and why
+	Problems() []string               // all else
+}
+
+// leftOutOf returns that of a backend, nil where it leaves nothing out.
+func leftOutOf(b backend.Backend) leftOut {
+	l, _ := b.(leftOut)
+	return l
 }

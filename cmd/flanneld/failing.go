@@ -71,9 +71,16 @@ func (f failing) of(l subnet.Lease) string {
 	return f.single[l.Subnet]
 }
 
-func (f failing) count(peers subnet.Peers) int {
+// count returns how many peers are not in the kernel, those that are left out among them.
+func (f failing) count(peers subnet.Peers, skipped map[netip.Prefix]string) int {
 	if f.all != "" {
 		return peers.Len()
 	}
-	return len(f.single)
+	n := len(f.single)
+	for p := range skipped {
+		if f.single[p] == "" {
+			n++
+		}
+	}
+	return n
 }

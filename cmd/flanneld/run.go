@@ -49,8 +49,10 @@ type process struct {
 	status   *status
 	metrics  *Metrics
 	underlay *liveUnderlay
-	files    *FDStore
-	wall     *wall
+	// connected is what the host reaches otherwise of the network's ranges.
+	connected *connected
+	files     *FDStore
+	wall      *wall
 }
 
 // run brings the network up and keeps it up until ctx ends, and returns nil then. The data plane stays.
@@ -194,14 +196,18 @@ func (d *process) join(ctx context.Context) error {
 	if d.underlay, err = d.waitUnderlay(ctx, config); err != nil {
 		return err
 	}
+	d.connected = newConnected(d.kernel, config.Networks(), d.o.EtcdEndpoints, d.log)
 	if b, err = newBackend(config, d.host(), d.files); err != nil {
 		return err
 	}
-	path, skipped := datapathOf(b), skippedOf(b)
+	path, skipped := datapathOf(b), leftOutOf(b)
 	b = d.wall.guard(b, config, d.underlay.now)
 	p := &publisher{process: d, manager: m, backend: b, unwritten: map[string]string{}, ready: func() {}}
-	if k, ok := m.(*kube.Source); ok {
-		p.ready = k.SetReady
+	switch m := m.(type) {
+	case *kube.Source:
+		p.ready = m.SetReady
+	case *subnet.Manager:
+		m.LeaveReserved()
 	}
 	loop := backend.NewLoop(m, b, d.log)
 	loop.Resync = resyncPeriod
@@ -230,7 +236,7 @@ func (d *process) join(ctx context.Context) error {
 	g.Go(func() error { return d.awaitDrain(ctx, b) })
 	g.Go(func() error {
 		return d.kernel.Watch(ctx, func(ev ip.Event) {
-			if concerned := d.underlay.observe(ev); b.Observe(ev) || concerned {
+			if concerned := slices.Contains([]bool{d.underlay.observe(ev), d.connected.observe(ev), b.Observe(ev)}, true); concerned {
 				loop.Poke()
 			}
 		})
@@ -250,7 +256,7 @@ func (d *process) host() ip.Host {
 		macs[name] = m
 	}
 	return ip.Host{
-		Kernel: d.kernel, Log: d.log, Underlay: d.underlay.now, Identity: d.state.Identity, MACs: macs,
+		Kernel: d.kernel, Log: d.log, Underlay: d.underlay.now, Connected: d.connected.now, Identity: d.state.Identity, MACs: macs,
 		Leftovers: ip.Scope{Links: slices.Clone(d.state.Links), Networks: slices.Clone(d.state.Networks)},
 		Blackhole: d.o.IPBlackholeRoute,
 	}

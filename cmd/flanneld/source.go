@@ -54,10 +54,12 @@ func (d *process) manager(b *backend.Backend) *subnet.Manager {
 	o := subnet.Options{
 		Identity: d.state.Identity, Host: host, Prefix: d.o.EtcdPrefix,
 		TTL: d.o.SubnetLeaseTTL, RenewMargin: d.o.SubnetLeaseRenewMargin, PeerGrace: d.o.PeerGrace, OnLost: d.o.OnLostSubnet,
-		Check: checkBackend,
-		Attrs: func(p netip.Prefix) subnet.Attrs { return withUnderlay((*b).Attrs(p), d.underlay.now().Addr(p)) },
-		Valid: func(l subnet.Lease) error { return (*b).Valid(l) },
-		Log:   d.log,
+		Check:    checkBackend,
+		Attrs:    func(p netip.Prefix) subnet.Attrs { return withUnderlay((*b).Attrs(p), d.underlay.now().Addr(p)) },
+		Valid:    func(l subnet.Lease) error { return (*b).Valid(l) },
+		Avoid:    func() []netip.Prefix { return d.connected.prefixes() },
+		Reserved: func() []netip.Prefix { return d.connected.reserved(d.underlay.now().Link) },
+		Log:      d.log,
 	}
 	if len(d.state.Own.Leases) > 0 {
 		if err := d.state.Usable(d.o.EtcdPrefix, time.Now()); err != nil {

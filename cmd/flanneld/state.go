@@ -25,6 +25,7 @@ type condition struct {
 	files    map[string]string    // errors of files that this host keeps, by what is in them
 	firewall []string             // what stands in the way of packets
 	changed  map[string]time.Time // kinds of objects that others keep changing
+	routes   []string             // what is left out and concerns no single peer
 	peers    []string             // sentences about peers with a problem
 }
 
@@ -47,7 +48,7 @@ func (c condition) judge() (state string, reasons []string) {
 	for _, what := range sortedKeys(c.files) {
 		add("%s not written: %s", what, c.files[what])
 	}
-	reasons = append(reasons, c.firewall...)
+	reasons = slices.Concat(reasons, c.firewall, c.routes)
 	for _, kind := range sortedKeys(c.changed) {
 		add("something on this host keeps changing the network's objects of kind %s, last at %s", kind, c.changed[kind].UTC().Format(time.RFC3339))
 	}

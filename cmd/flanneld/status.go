@@ -25,8 +25,8 @@ type sources struct {
 	alive    func() bool
 	manager  leaseSource
 	backend  backend.Backend
-	datapath ownDatapath                    // in user space
-	skipped  func() map[netip.Prefix]string // peers that the backend leaves out, and why
+	datapath ownDatapath // in user space
+	skipped  leftOut     // by the backend
 }
 
 // status is what the daemon tells about itself. Any goroutine may use it.
@@ -223,15 +223,22 @@ func (s *status) conditionLocked(l subnet.Status, findings map[netip.Prefix]prob
 	if s.from.backend == nil {
 		return c
 	}
-	var skipped map[netip.Prefix]string
 	if s.from.skipped != nil {
-		skipped = s.from.skipped()
+		c.routes = s.from.skipped.Problems()
 	}
-	c.peers = peerProblems(s.view.Peers, skipped, s.failing, findings, s.from.backend.MTU())
+	c.peers = peerProblems(s.view.Peers, s.skippedLocked(), s.failing, findings, s.from.backend.MTU())
 	if len(s.failing.single) > 0 {
 		c.pass = "" // the peers are named
 	}
 	return c
+}
+
+// skippedLocked returns the peers that the last pass has left out, by subnet, and why.
+func (s *status) skippedLocked() map[netip.Prefix]string {
+	if s.from.skipped == nil {
+		return nil
+	}
+	return s.from.skipped.Skipped()
 }
 
 // report collects the facts, those included that the kernel is asked for.
@@ -265,7 +272,7 @@ func (s *status) reportLocked(findings map[netip.Prefix]probe.Finding) api.Statu
 	r.Interface, r.Chosen, r.Addresses, r.PublicIPs = s.underlay.Link, s.underlay.Reason, s.underlay.Addrs, s.underlay.PublicAddrs
 	r.Subnets = s.view.Own.Prefixes()
 	r.Lease = s.ownLeaseLocked(l)
-	r.Peers, r.Failing = s.view.Peers.Len(), s.failing.count(s.view.Peers)
+	r.Peers, r.Failing = s.view.Peers.Len(), s.failing.count(s.view.Peers, s.skippedLocked())
 	r.Kept, r.Skipped = s.view.Status.Ghosts, s.view.Status.Skipped
 	r.StoreReason, r.Pending, r.Passes = l.StoreError, l.Pending, s.passes
 	r.Drift, r.Errors = map[string]uint64{}, s.errors()
@@ -354,12 +361,12 @@ func wireRecord(l subnet.Listed) api.Record {
 // peers returns all peers of the last pass, sorted by subnet.
 func (s *status) peers() []api.Peer {
 	s.mu.Lock()
-	peers, failing := s.view.Peers, s.failing
+	peers, failing, skipped := s.view.Peers, s.failing, s.skippedLocked()
 	s.mu.Unlock()
 	out := make([]api.Peer, 0, peers.Len())
 	findings := s.prober.Findings()
 	for l, r := range peers.Records() {
-		why := failing.of(l)
+		why := cmp.Or(skipped[l.Subnet], failing.of(l))
 		p := api.Peer{
 			Subnet: l.Subnet, PublicIP: l.PublicIP, Host: r.Host, Backend: l.BackendType, Programmed: why == "", Reason: why,
 		}
