@@ -13,6 +13,12 @@ import (
 // ours carries; "ip route show proto 70" lists them.
 const Protocol = 70
 
+// MaxLinkName is how many bytes the name of a link may have (IFNAMSIZ without the byte 0 at its end, include/uapi/linux/if.h).
+const MaxLinkName = 15
+
+// MinMTU6 is the smallest MTU of a link that has IPv6 (RFC 8200, section 5): below it the kernel takes all IPv6 addresses away.
+const MinMTU6 = 1280
+
 // Kind orders objects: they are created in this order and deleted in the reverse one.
 type Kind uint8
 

@@ -42,6 +42,15 @@ func parseData(text string) (data, error) {
 	return d, nil
 }
 
+// checkVNI says why the VNI of a record is not that of the network. One without a VNI is taken for the network's, and so is one with its lower 16
+// bits: flannel before 0.23 cuts it off when it writes the record.
+func (o Options) checkVNI(d data) error {
+	if d.VNI != 0 && d.VNI != o.VNI && d.VNI != o.VNI&0xffff {
+		return fmt.Errorf("its VNI is %d, the network's is %d", d.VNI, o.VNI)
+	}
+	return nil
+}
+
 // device is the half of the backend for one family.
 type device struct {
 	name     string
@@ -50,9 +59,18 @@ type device struct {
 
 func (o Options) device(prefix netip.Prefix) device {
 	if prefix.Addr().Is4() {
-		return device{fmt.Sprintf("flannel.%d", o.VNI), overhead4}
+		return device{deviceName("flannel.", "4", o.VNI), overhead4}
 	}
-	return device{fmt.Sprintf("flannel-v6.%d", o.VNI), overhead6}
+	return device{deviceName("flannel-v6.", "6", o.VNI), overhead6}
+}
+
+// deviceName ends in the VNI. A name that is too long for the kernel gets another form with the VNI in six hexadecimal digits, which no other VNI
+// has.
+func deviceName(start, family string, vni uint32) string {
+	if name := fmt.Sprintf("%s%d", start, vni); len(name) <= ip.MaxLinkName {
+		return name
+	}
+	return fmt.Sprintf("flannel-%s%06x", family, vni)
 }
 
 // underlayMTU is the MTU of the underlay in force: the option, but no more than that of the interface, which the kernel

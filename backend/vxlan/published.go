@@ -14,7 +14,7 @@ func Published(c subnet.Config, r subnet.Record) map[string]ip.MAC {
 	}
 	out := map[string]ip.MAC{}
 	for _, l := range r.Leases {
-		if d, err := parseData(l.BackendData); err == nil && d.VNI == o.VNI {
+		if d, err := parseData(l.BackendData); err == nil && o.checkVNI(d) == nil {
 			out[o.device(l.Subnet).name] = d.VtepMAC
 		}
 	}

@@ -99,10 +99,7 @@ func (b *Backend) Valid(l subnet.Lease) error {
 	if err != nil {
 		return err
 	}
-	if d.VNI != b.options.VNI {
-		return fmt.Errorf("its VNI is %d, the network's is %d", d.VNI, b.options.VNI)
-	}
-	return nil
+	return b.options.checkVNI(d)
 }
 
 // Set implements backend.Backend.

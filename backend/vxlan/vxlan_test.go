@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -299,21 +300,48 @@ func TestWhatIsPublished(t *testing.T) {
 }
 
 func TestWhoCanBeAPeer(t *testing.T) {
-	b := newRig(t, iptest.Faults{}).backend(plain)
-	for _, tt := range []struct{ data, want string }{
-		{`{"VNI":1,"VtepMAC":"c6:d2:32:6f:8f:44"}`, ""},
-		{`{"VNI":2,"VtepMAC":"c6:d2:32:6f:8f:44"}`, "its VNI is 2, the network's is 1"},
-		{`{"VNI":1}`, "no VtepMAC"},
-		{`{"VNI":1,"VtepMAC":"c7:d2:32:6f:8f:44"}`, "multicast"},
-		{`{"VNI":1,"VtepMAC":"c6:d2"}`, "invalid MAC address"},
-		{``, "unexpected end"},
-		{`[]`, "cannot unmarshal"},
+	const high = `{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan","VNI":70000}}`
+	for _, tt := range []struct{ config, data, want string }{
+		{plain, `{"VNI":1,"VtepMAC":"c6:d2:32:6f:8f:44"}`, ""},
+		{plain, `{"VNI":2,"VtepMAC":"c6:d2:32:6f:8f:44"}`, "its VNI is 2, the network's is 1"},
+		{plain, `{"VtepMAC":"c6:d2:32:6f:8f:44"}`, ""},
+		{high, `{"VNI":70000,"VtepMAC":"c6:d2:32:6f:8f:44"}`, ""},
+		{high, `{"VNI":4464,"VtepMAC":"c6:d2:32:6f:8f:44"}`, ""}, // its lower 16 bits
+		{high, `{"VNI":4465,"VtepMAC":"c6:d2:32:6f:8f:44"}`, "its VNI is 4465, the network's is 70000"},
+		{plain, `{"VNI":65537,"VtepMAC":"c6:d2:32:6f:8f:44"}`, "its VNI is 65537, the network's is 1"},
+		{plain, `{"VNI":1}`, "no VtepMAC"},
+		{plain, `{"VNI":1,"VtepMAC":"c7:d2:32:6f:8f:44"}`, "multicast"},
+		{plain, `{"VNI":1,"VtepMAC":"c6:d2"}`, "invalid MAC address"},
+		{plain, ``, "unexpected end"},
+		{plain, `[]`, "cannot unmarshal"},
 	} {
 		l := lease("10.5.35.0/24", "192.0.2.2", 2)
 		l.BackendData = tt.data
-		err := b.Valid(l)
+		err := newRig(t, iptest.Faults{}).backend(tt.config).Valid(l)
 		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("%s: %v, want %q", tt.data, err, tt.want)
+		}
+	}
+}
+
+func TestTheDeviceOfEachVNIHasANameThatTheKernelTakes(t *testing.T) {
+	for vni, want := range map[int][]string{
+		1:        {"flannel.1", "flannel-v6.1"},
+		9999:     {"flannel.9999", "flannel-v6.9999"},
+		10000:    {"flannel.10000", "flannel-6002710"},
+		9999999:  {"flannel.9999999", "flannel-698967f"},
+		10000000: {"flannel-4989680", "flannel-6989680"},
+		16777215: {"flannel-4ffffff", "flannel-6ffffff"},
+	} {
+		b := newRig(t, iptest.Faults{}).backend(strings.Replace(dual, `"vxlan"`, fmt.Sprintf(`"vxlan","VNI":%d`, vni), 1))
+		got := slices.Sorted(slices.Values(b.Scope().Links))
+		if slices.Sort(want); !slices.Equal(got, want) {
+			t.Errorf("VNI %d: %v, want %v", vni, got, want)
+		}
+		for _, name := range got {
+			if len(name) > ip.MaxLinkName {
+				t.Errorf("VNI %d: %s has %d bytes", vni, name, len(name))
+			}
 		}
 	}
 }
