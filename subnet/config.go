@@ -60,6 +60,12 @@ var (
 	ipv6 = family{"IPv6Network", "IPv6SubnetLen", "IPv6SubnetMin", "IPv6SubnetMax", 128, 64, 126}
 )
 
+// Bounds of the network configuration and of the name of a backend in it, in bytes.
+const (
+	maxConfig = 64 << 10
+	maxKind   = 64
+)
+
 // ParseConfig reads the JSON object under PREFIX/config. Names of keys are matched without regard to case,
 // unknown keys are ignored. The error joins everything that is wrong with it.
 func ParseConfig(text []byte) (Config, error) {
@@ -88,6 +94,9 @@ func ParseConfig(text []byte) (Config, error) {
 }
 
 func parseObject(text []byte) (map[string]json.RawMessage, error) {
+	if len(text) > maxConfig {
+		return nil, fmt.Errorf("%d bytes, more than %d", len(text), maxConfig)
+	}
 	d := json.NewDecoder(bytes.NewReader(text))
 	var object map[string]json.RawMessage
 	if err := d.Decode(&object); err != nil || object == nil {
@@ -150,7 +159,7 @@ func (f *fields) pool(fam family) Pool {
 	}
 	network, err := netip.ParsePrefix(text)
 	if err != nil || network.Addr().BitLen() != fam.bits || network.Addr().Is4In6() {
-		f.fail("%s is %q, want an %s prefix", fam.network, text, fam.name())
+		f.fail("%s is %.80q, want an %s prefix", fam.network, text, fam.name())
 		return Pool{}
 	}
 	p := Pool{Network: network.Masked()}
@@ -202,7 +211,7 @@ func (f *fields) bound(key string, p Pool, otherwise netip.Addr) netip.Addr {
 	a, err := netip.ParseAddr(text)
 	switch {
 	case err != nil || a.Zone() != "":
-		f.fail("%s is %q, want an address", key, text)
+		f.fail("%s is %.80q, want an address", key, text)
 	case !p.Network.Contains(a):
 		f.fail("%s %s is outside %s", key, a, p.Network)
 	case netip.PrefixFrom(a, p.SubnetLen).Masked().Addr() != a:
@@ -228,6 +237,8 @@ func (f *fields) backend() (string, []byte) {
 	kind := strings.ToLower(field(&inner, "Type", "", "the name of a backend"))
 	if kind == "" {
 		inner.fail("Type is missing: the name of a backend")
+	} else if len(kind) > maxKind {
+		inner.fail("Type is %.80q, want the name of a backend", kind)
 	}
 	for _, err := range inner.errs {
 		f.fail("Backend: %w", err)

@@ -63,6 +63,7 @@ func TestParseConfigAcceptsEveryFormThatFlannelDoes(t *testing.T) {
 }
 
 func TestParseConfigNamesTheKeyAndWhatIsWrong(t *testing.T) {
+	long := strings.Repeat("x", 1_000_000)
 	for _, tt := range []struct {
 		name, text string
 		want       []string
@@ -87,6 +88,10 @@ func TestParseConfigNamesTheKeyAndWhatIsWrong(t *testing.T) {
 		{"IPv6 without its network", `{"Network":"10.5.0.0/16","EnableIPv6":true}`, []string{"IPv6Network is missing"}},
 		{"a backend that is a string", `{"Network":"10.5.0.0/16","Backend":"vxlan"}`, []string{`Backend is "vxlan"`, "Type"}},
 		{"a backend without type", `{"Network":"10.5.0.0/16","Backend":{}}`, []string{"Backend: Type is missing"}},
+		{"a megabyte", `{"Network":"10.5.0.0/16","x":"` + long + `"}`, []string{"bytes, more than 65536"}},
+		{"a long network", `{"Network":"` + long[:9000] + `"}`, []string{"want an IPv4 prefix"}},
+		{"a long bound", `{"Network":"10.5.0.0/16","SubnetMin":"` + long[:9000] + `"}`, []string{"want an address"}},
+		{"a long name of a backend", `{"Network":"10.5.0.0/16","Backend":{"Type":"` + long[:9000] + `"}}`, []string{"want the name of a backend"}},
 		{"all errors at once", `{"Network":"x","EnableIPv6":1,"Backend":{"Type":7}}`, []string{"Network is", "EnableIPv6 is 1", "Type is 7"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -98,6 +103,9 @@ func TestParseConfigNamesTheKeyAndWhatIsWrong(t *testing.T) {
 				if !strings.Contains(err.Error(), want) {
 					t.Errorf("got %q, want it to contain %q", err, want)
 				}
+			}
+			if len(err.Error()) > 500 {
+				t.Errorf("the error has %d bytes", len(err.Error()))
 			}
 		})
 	}

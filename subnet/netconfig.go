@@ -152,7 +152,7 @@ func (m *Manager) setConfig(text []byte) {
 		pending = "the network of the network configuration has changed: restart to use it"
 	default:
 		m.config, m.text = c, string(text)
-		m.log.Info("network configuration changed, later leases obey it", "config", m.text)
+		m.log.Info("network configuration changed, later leases obey it", "config", fmt.Sprintf("%.1000s", m.text))
 	}
 	if pending != "" && pending != m.status.Pending {
 		m.log.Warn("configuration pending", "key", m.o.Prefix+"/config", "reason", pending)

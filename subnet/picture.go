@@ -166,8 +166,11 @@ func (p *picture) why(at reasoned) string {
 		all = append(all, p.whyOf(at.ghost, true)...)
 	}
 	slices.Sort(all)
-	return strings.Join(slices.Compact(all), "; ")
+	return fmt.Sprintf("%.*s", maxReason, strings.Join(slices.Compact(all), "; "))
 }
+
+// maxReason bounds what is said of a record, in characters.
+const maxReason = 500
 
 func (p *picture) whyOf(e *Entry, ghost bool) (all []string) {
 	if isOwn(e, p.identity, p.self) {

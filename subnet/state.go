@@ -116,47 +116,58 @@ func (s *StateDir) Save(st State) error {
 	return nil
 }
 
-// SavePeers writes the position, and behind it the peers, one record a line.
+// SavePeers writes the position, and behind it the peers, one record a line. What would make the file larger than one that
+// is read is left out, and the error says so.
 func (s *StateDir) SavePeers(at Position, peers []Record) error {
+	size, kept := 0, 0
 	err := writeFile(s.path+".peers", 0o600, func(w io.Writer) error {
 		b := bufio.NewWriter(w)
-		e := json.NewEncoder(b)
-		if err := e.Encode(at); err != nil {
-			return err
-		}
-		for _, r := range peers {
-			if err := e.Encode(r); err != nil {
+		add := func(v any) error {
+			line, err := json.Marshal(v)
+			if size += len(line) + 1; err != nil || size > maxStateSize {
 				return err
 			}
+			kept++
+			_, _ = b.Write(line) // Flush tells
+			return b.WriteByte('\n')
 		}
-		return b.Flush()
+		err := add(at)
+		for i := 0; i < len(peers) && err == nil && size <= maxStateSize; i++ {
+			err = add(peers[i])
+		}
+		return errors.Join(err, b.Flush())
 	})
+	if left := len(peers) + 1 - kept; err == nil && left > 0 {
+		err = fmt.Errorf("%d of %d peers left out: they have more than %d bytes", left, len(peers), maxStateSize)
+	}
 	if err != nil {
 		return fmt.Errorf("save peers: %w", err)
 	}
 	return nil
 }
 
-func (s *StateDir) loadPeers() (Position, []Record, error) {
+// loadPeers returns what can be read, also with an error.
+func (s *StateDir) loadPeers() (at Position, peers []Record, err error) {
 	text, err := ReadFile(s.path+".peers", maxStateSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Position{}, nil, nil
 	}
-	var at Position
-	var peers []Record
-	d := json.NewDecoder(bytes.NewReader(text))
-	if err == nil {
-		err = d.Decode(&at)
+	if err != nil {
+		return Position{}, nil, fmt.Errorf("read peers: %w", err)
 	}
-	for err == nil && d.More() {
+	d := json.NewDecoder(bytes.NewReader(text))
+	err = d.Decode(&at)
+	for err == nil {
 		var r Record
 		if err = d.Decode(&r); err == nil {
 			err = checkPrefixes(r.Prefixes())
 		}
-		peers = append(peers, r)
+		if err == nil {
+			peers = append(peers, r)
+		}
 	}
-	if err != nil {
-		return Position{}, nil, fmt.Errorf("read peers %s.peers: %w", s.path, err)
+	if !errors.Is(err, io.EOF) {
+		return at, peers, fmt.Errorf("read peers %s.peers: only %d are known: %w", s.path, len(peers), err)
 	}
 	return at, peers, nil
 }

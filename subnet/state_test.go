@@ -1,6 +1,8 @@
 package subnet_test
 
 import (
+	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -120,6 +122,60 @@ func TestUsableStateIsOfThisNetworkAndNotTooOld(t *testing.T) {
 			err := st.Usable("/net", now)
 			if (tt.want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestPeersOfAnySizeAreKnownAfterARestart(t *testing.T) {
+	s := openState(t, t.TempDir())
+	var peers []subnet.Record
+	for i := range 1500 {
+		r := record(strings.Repeat("x", 62_000), "b", fmt.Sprintf("10.%d.%d.0/24", i/256, i%256), "192.0.2.2")
+		peers = append(peers, r)
+	}
+	peers[0].Identity = "b"
+	err := s.SavePeers(subnet.Position{Cluster: 1, Revision: 7}, peers)
+	if err == nil || !strings.Contains(err.Error(), "of 1500 peers left out") {
+		t.Errorf("saving: %v, want how many were left out", err)
+	}
+	if err := s.Save(subnet.State{Identity: "me"}); err != nil {
+		t.Fatal(err)
+	}
+	st, err := s.Load()
+	if err != nil || len(st.Peers) < 1000 || st.Peers[0].Identity != "b" || st.Position.Revision != 7 {
+		t.Errorf("got %d peers, %v, want those that the file has room for", len(st.Peers), err)
+	}
+}
+
+func TestADamagedPeersFileCostsOnlyWhatIsBehindTheDamage(t *testing.T) {
+	for name, damage := range map[string]string{
+		"cut":       `{"Leases":[{"Sub`,
+		"no record": "7\n",
+		"no subnet": `{"Leases":[]}` + "\n",
+		"zeros":     "\x00\x00\x00\x00",
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			s := openState(t, dir)
+			want := []subnet.Record{record("b", "b", "10.5.4.0/24", "192.0.2.2"), record("c", "c", "10.5.5.0/24", "192.0.2.3")}
+			if err := errors.Join(s.SavePeers(subnet.Position{Revision: 7}, want), s.Save(subnet.State{Identity: "me"})); err != nil {
+				t.Fatal(err)
+			}
+			path := filepath.Join(dir, "run-flannel-subnet.env.peers")
+			text, err := os.ReadFile(path)
+			if err == nil {
+				err = os.WriteFile(path, append(text, damage...), 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			st, err := s.Load()
+			if err == nil || !strings.Contains(err.Error(), path+": only 2 are known") {
+				t.Errorf("error %v, want one that names %s", err, path)
+			}
+			if diff := cmp.Diff(st.Peers, want, equate); diff != "" || st.Identity != "me" {
+				t.Errorf("peers (-got +want):\n%s", diff)
 			}
 		})
 	}

@@ -13,9 +13,10 @@ import (
 )
 
 const (
-	journalEvents = 200 // lines kept for those who ask
-	journalErrors = 20  // of warnings and errors among the last lines
-	lineBurst     = 20  // lines with the same message that pass at once
+	journalEvents = 200  // lines kept for those who ask
+	journalErrors = 20   // of warnings and errors among the last lines
+	journalDetail = 2000 // bytes kept of one line beside its message
+	lineBurst     = 20   // lines with the same message that pass at once
 	linePause     = time.Second
 )
 
@@ -89,12 +90,16 @@ func (j *Journal) keep(r slog.Record) {
 		writeAttr(&b, a)
 		return true
 	})
+	detail := strings.TrimSpace(b.String())
+	if len(detail) > journalDetail {
+		detail = strings.ToValidUTF8(detail[:journalDetail], "") + " …"
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if len(j.events) == journalEvents {
 		j.events = append(j.events[:0], j.events[1:]...)
 	}
-	j.events = append(j.events, api.Event{Time: r.Time.UTC(), Level: r.Level.String(), Message: r.Message, Detail: strings.TrimSpace(b.String())})
+	j.events = append(j.events, api.Event{Time: r.Time.UTC(), Level: r.Level.String(), Message: r.Message, Detail: detail})
 }
 
 func writeAttr(b *strings.Builder, a slog.Attr) {

@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"bytes"
+	"io"
 	"log/slog"
 	"strings"
 	"testing"
@@ -27,6 +28,14 @@ func TestJournalKeepsTheLastLines(t *testing.T) {
 	}
 	if n := strings.Count(out.String(), "\n"); n != 2 {
 		t.Errorf("%d lines were passed on, want 2:\n%s", n, out.String())
+	}
+}
+
+func TestJournalKeepsOnlyTheBeginningOfALongLine(t *testing.T) {
+	j := flanneld.NewJournal(slog.NewTextHandler(io.Discard, nil))
+	slog.New(j).Warn("long", "reason", strings.Repeat("ä", 1_000_000))
+	if n := len(j.Events()[0].Detail); n > 2100 {
+		t.Errorf("%d bytes are kept of one line", n)
 	}
 }
 

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
 )
 
 // errNonsense is the error of a call whose answer breaks what the API promises.
@@ -33,9 +35,17 @@ func unary(
 	}
 	opts = append(slices.Clip(opts), grpc.WaitForReady(false), grpc.MaxCallRecvMsgSize(most))
 	if err := invoke(ctx, method, req, reply, cc, opts...); err != nil {
-		return err
+		return brief(err)
 	}
 	return checkAnswer(req, reply)
+}
+
+// brief shortens what a server says of an error. The status that it had is kept.
+func brief(err error) error {
+	if st, ok := status.FromError(err); ok && len(st.Message()) > maxReason {
+		return status.Error(st.Code(), strings.ToValidUTF8(st.Message()[:maxReason], "")+" …")
+	}
+	return err
 }
 
 // streamed is around every stream: see unary.
@@ -55,7 +65,7 @@ type checkedStream struct{ grpc.ClientStream }
 // RecvMsg implements grpc.ClientStream.
 func (s checkedStream) RecvMsg(reply any) error {
 	if err := s.ClientStream.RecvMsg(reply); err != nil {
-		return err
+		return brief(err)
 	}
 	return checkAnswer(nil, reply)
 }

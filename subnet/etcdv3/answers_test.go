@@ -3,6 +3,7 @@ package etcdv3_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -12,16 +13,19 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"flanneld/subnet"
 	"flanneld/subnet/etcdv3"
 )
 
-// liar is a server that answers every question with the same bytes.
+// liar is a server that answers every question with the same bytes, or with an error if one is set.
 type liar struct {
 	addr   string
 	answer atomic.Pointer[[]byte]
+	fail   atomic.Pointer[error]
 }
 
 // raw passes messages on as they are.
@@ -45,6 +49,9 @@ func newLiar(t testing.TB) *liar {
 		var question []byte
 		if err := stream.RecvMsg(&question); err != nil {
 			return err
+		}
+		if fail := out.fail.Load(); fail != nil {
+			return *fail
 		}
 		return stream.SendMsg(out.answer.Load())
 	}))
@@ -141,6 +148,21 @@ func TestAnAnswerThatMakesNoSenseIsAnErrorThatSaysSo(t *testing.T) {
 	err := s.Watch(t.Context(), subnet.Position{Cluster: 1, Revision: 6}, func([]subnet.Event) {})
 	if !errors.Is(err, subnet.ErrHistory) {
 		t.Errorf("an old event: got %v, want ErrHistory", err)
+	}
+}
+
+func TestALongErrorOfEtcdIsNotRepeated(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{2_000, 10_000, 100_000, 2_000_000} {
+		l := newLiar(t)
+		fail := status.Error(codes.Internal, strings.Repeat("x", size))
+		l.fail.Store(&fail)
+		s := newStore(t, etcdv3.Options{Endpoints: []string{"http://" + l.addr}})
+		for call, err := range l.ask(t.Context(), s, nil) {
+			if err == nil || len(err.Error()) > 500 {
+				t.Errorf("an error of %d bytes: %s returns one of %d", size, call, len(fmt.Sprint(err)))
+			}
+		}
 	}
 }
 

@@ -10,8 +10,13 @@ import (
 	"flanneld/subnet"
 )
 
-// maxValue bounds what a record may be, in bytes: a real one has some two hundred.
-const maxValue = 64 << 10
+// Bounds of a record and its parts, in bytes. A real one has some two hundred; what is larger would fill the memory of
+// every host.
+const (
+	maxValue = 16 << 10
+	maxData  = 4 << 10 // of a backend, for one family
+	maxText  = 64      // an identity, the name of a backend
+)
 
 // value is a record as it stands in etcd. The first five fields are flannel's, in its order; the others are ours and are
 // ignored by it.
@@ -46,11 +51,33 @@ func Encode(r subnet.Record) ([]byte, error) {
 		text := l.PublicIP.String()
 		v.PublicIPv6, v.BackendV6Data = &text, json.RawMessage(l.BackendData)
 	}
-	text, err := json.Marshal(v)
-	if err != nil {
+	if err := v.check(); err != nil {
 		return nil, fmt.Errorf("encode record: %w", err)
 	}
-	return text, nil
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return nil, fmt.Errorf("encode record: %w", err)
+	}
+	return bytes.TrimSuffix(text.Bytes(), []byte("\n")), nil
+}
+
+// check says which part of a record is too long.
+func (v value) check() error {
+	for _, part := range []struct {
+		name       string
+		have, most int
+	}{
+		{"identity", len(v.Identity), maxText},
+		{"backend type", len(v.BackendType), maxText},
+		{"backend data", max(len(v.BackendData), len(v.BackendV6Data)), maxData},
+	} {
+		if part.have > part.most {
+			return fmt.Errorf("%s of %d bytes, more than %d", part.name, part.have, part.most)
+		}
+	}
+	return nil
 }
 
 // Decode reads a record from its key below PREFIX and its value. The error says what is wrong with it.
@@ -72,6 +99,9 @@ func Decode(key string, text []byte) (subnet.Record, error) {
 	var v value
 	if err := json.Unmarshal(text, &v); err != nil {
 		return subnet.Record{}, fmt.Errorf("value is not the JSON of a record: %w", err)
+	}
+	if err := v.check(); err != nil {
+		return subnet.Record{}, err
 	}
 	r.Identity, r.Host = v.Identity, subnet.HostName(v.Host)
 	for _, p := range prefixes {

@@ -151,7 +151,9 @@ func TestRecordsThatMakeNoSenseAreRefusedWithTheReason(t *testing.T) {
 		{"the IPv6 record of flannel", "subnets/0.0.0.0-0&fd00:5:0:22::-64", `{"PublicIP":"0.0.0.0","PublicIPv6":"2001:db8::1"}`, "not the address"},
 		{"a subnet that cannot be leased", "subnets/127.0.0.0-24", good, "cannot be leased"},
 		{"100 kB", key, `{"PublicIP":"192.0.2.1","BackendData":"` + strings.Repeat("x", 100_000) + `"}`, "bytes"},
-		{"deep nesting", key, `{"PublicIP":"192.0.2.1","BackendData":` + strings.Repeat("[", 30_000) + strings.Repeat("]", 30_000) + `}`, "not the JSON"},
+		{"deep nesting", key, `{"PublicIP":"192.0.2.1","BackendData":` + strings.Repeat("[", 3000) + strings.Repeat("]", 3000) + `}`, "backend data of 6000 bytes"},
+		{"a long identity", key, `{"PublicIP":"192.0.2.1","ID":"` + strings.Repeat("x", 10_000) + `"}`, "identity of 10000 bytes"},
+		{"a long name of a backend", key, `{"PublicIP":"192.0.2.1","BackendType":"` + strings.Repeat("x", 10_000) + `"}`, "backend type of 10000 bytes"},
 		{"no key", "subnets/", good, "no prefix length"},
 		{"a strange folder", "other/10.5.34.0-24", good, "no folder"},
 		{"a key with a slash", "subnets/10.5.34.0/24", good, "no prefix length"},
@@ -171,6 +173,13 @@ func TestRecordsThatMakeNoSenseAreRefusedWithTheReason(t *testing.T) {
 				t.Errorf("the error has %d bytes", len(err.Error()))
 			}
 		})
+	}
+}
+
+func TestARecordThatOthersWouldRefuseIsNotWritten(t *testing.T) {
+	r := subnet.Record{Leases: []subnet.Lease{lease("10.5.34.0/24", "192.0.2.1", "extension", `"`+strings.Repeat("x", 5000)+`"`)}}
+	if _, err := etcdv3.Encode(r); err == nil || !strings.Contains(err.Error(), "backend data of 5002 bytes, more than 4096") {
+		t.Errorf("got %v, want an error that names the backend data", err)
 	}
 }
 

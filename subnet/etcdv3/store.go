@@ -41,6 +41,8 @@ const (
 	// window is how many bytes etcd may send before they are looked at. Left to itself gRPC lets it grow to 16 MiB. What
 	// a host that is starved does not take in thereby waits in etcd, which keeps one copy of it for all.
 	window = 256 << 10
+	// maxHeader bounds what a server may say beside its answers, such as the text of an error, in bytes.
+	maxHeader = 16 << 10
 )
 
 // Store is a subnet.Store. It is made without asking etcd for anything.
@@ -85,7 +87,7 @@ func New(o Options) (*Store, error) {
 		MaxUnaryRetries: 2, BackoffWaitBetween: 100 * time.Millisecond,
 		DialOptions: []grpc.DialOption{
 			grpc.WithChainUnaryInterceptor(unary), grpc.WithChainStreamInterceptor(streamed),
-			grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window),
+			grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window), grpc.WithMaxHeaderListSize(maxHeader),
 			grpc.WithConnectParams(grpc.ConnectParams{
 				Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxRedial},
 				MinConnectTimeout: patience * keepaliveWait,

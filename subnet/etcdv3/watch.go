@@ -80,7 +80,7 @@ func checkWatch(resp *pb.WatchResponse, after subnet.Position) error {
 	case resp.CompactRevision != 0:
 		return fmt.Errorf("compacted up to revision %d: %w", resp.CompactRevision, subnet.ErrHistory)
 	case resp.Canceled:
-		return fmt.Errorf("watch canceled by etcd: %s", resp.CancelReason)
+		return fmt.Errorf("watch canceled by etcd: %.200s", resp.CancelReason)
 	case h.GetClusterId() != 0 && h.GetClusterId() != after.Cluster: // etcd's grpc-proxy does not tell it to those who share a watch
 		return fmt.Errorf("cluster %x answers instead of %x: %w", h.GetClusterId(), after.Cluster, subnet.ErrHistory)
 	case resp.Created && h.GetRevision() < after.Revision:
