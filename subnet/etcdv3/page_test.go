@@ -14,7 +14,7 @@ import (
 func TestLargeKeysAndValuesHideNoRecordAndAreNotKept(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t, nil)
-	s := newStore(t, etcdv3.Options{Endpoints: []string{"http://" + e.addr}})
+	s := newStore(t, etcdv3.Options{Endpoints: []string{"http://" + e.addr}, Patience: 10})
 	for i := range 40 {
 		e.put(fmt.Sprintf("subnets/junk-%02d", i), strings.Repeat("x", 1_000_000))
 	}
