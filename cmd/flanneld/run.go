@@ -264,10 +264,10 @@ func (d *process) host() ip.Host {
 
 // waitUnderlay returns the interface to use once there is one, with an address of each family of the network.
 func (d *process) waitUnderlay(ctx context.Context, c subnet.Config) (*liveUnderlay, error) {
-	families, start := FamiliesOf(c.Networks()), time.Now()
+	families, start, home := FamiliesOf(c.Networks()), time.Now(), publicIPs(d.state.Own)
 	choose := func(last ip.Underlay, moved bool) (ip.Underlay, error) {
 		o := d.o.Underlay()
-		o.Last, o.Moved = last, moved
+		o.Last, o.Moved, o.Home = last, moved, home
 		o.LinkLocal = last.Link == "" && time.Since(start) > routersTime || slices.ContainsFunc(last.Addrs, netip.Addr.IsLinkLocalUnicast)
 		return Choose(d.kernel, o, families)
 	}
@@ -277,6 +277,9 @@ func (d *process) waitUnderlay(ctx context.Context, c subnet.Config) (*liveUnder
 	})
 	if err != nil {
 		return nil, err
+	}
+	if links, err := d.kernel.Interfaces(); err == nil {
+		home = HomeAfter(home, u, links)
 	}
 	d.log.Info("underlay chosen", "interface", u.Link, "addresses", u.Addrs, "public", u.PublicAddrs, "mtu", u.MTU, "reason", u.Reason)
 	if slices.ContainsFunc(u.PublicAddrs, func(a netip.Addr) bool { return a.Is6() && a.IsLinkLocalUnicast() }) {

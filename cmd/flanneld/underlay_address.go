@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"flanneld/ip"
+	"flanneld/subnet"
 )
 
 // overlays are the names of devices that carry pods' packets, ours and the bridges behind them: no pattern and no route may lead to
@@ -49,29 +50,74 @@ func (c chooser) underlay(cand candidate) (ip.Underlay, error) {
 	return u, nil
 }
 
-// address picks the address of one family; the zero value if there is none. The one in use is kept for as long as the kernel
-// does not give it up.
+// address picks the address of one family; the zero value if there is none. One that the kernel is giving up comes after all others.
 func (c chooser) address(cand candidate, is4 bool) netip.Addr {
 	if cand.pin.IsValid() && cand.pin.Is4() == is4 {
 		return cand.pin
 	}
-	groups := [][]netip.Addr{usable(cand.link.Addrs, is4), usable(cand.link.Deprecated, is4)}
+	groups := [][]netip.Addr{c.ranked(cand.link, is4), usable(cand.link.Deprecated, is4)}
 	if c.o.LinkLocal && !is4 {
 		groups = append(groups, linkLocal(cand.link))
 	}
 	for _, addrs := range groups {
-		if c.o.Last.Link == cand.link.Name {
-			for _, a := range c.o.Last.Addrs {
-				if slices.Contains(addrs, a) {
-					return a
-				}
-			}
-		}
-		if len(addrs) > 0 {
-			return addrs[0]
+		if best := c.known(cand.link, addrs); len(best) > 0 {
+			return best[0]
 		}
 	}
 	return netip.Addr{}
+}
+
+// ranked returns the usable addresses of one family, best first: that of Home, that in use, all others.
+func (c chooser) ranked(link ip.Interface, is4 bool) []netip.Addr {
+	return c.known(link, usable(link.Addrs, is4))
+}
+
+// known puts the address of Home and that in use before the others.
+func (c chooser) known(link ip.Interface, addrs []netip.Addr) []netip.Addr {
+	rank := func(a netip.Addr) int {
+		switch {
+		case slices.Contains(c.o.Home, a):
+			return 0
+		case c.o.Last.Link == link.Name && slices.Contains(c.o.Last.Addrs, a):
+			return 1
+		}
+		return 2
+	}
+	slices.SortStableFunc(addrs, func(a, b netip.Addr) int { return rank(a) - rank(b) })
+	return addrs
+}
+
+// athome reports whether a running daemon has used this address of an interface first.
+func (c chooser) athome(link ip.Interface, a netip.Addr) bool {
+	return c.o.Last.Link == link.Name && slices.Contains(c.o.Home, a)
+}
+
+// single reports whether an interface has an address without a network around it.
+func single(link ip.Interface, a netip.Addr) bool {
+	return slices.Contains(link.Addrs, netip.PrefixFrom(a, a.BitLen()))
+}
+
+// publicIPs returns the addresses that a record tells peers.
+func publicIPs(r subnet.Record) (out []netip.Addr) {
+	for _, l := range r.Leases {
+		out = append(out, l.PublicIP)
+	}
+	return out
+}
+
+// HomeAfter returns the addresses to return to once u is chosen: for each family the one in use. Those of an earlier run are
+// kept where the one in use is likely to be a substitute: a virtual address, or a link-local one.
+func HomeAfter(home []netip.Addr, u ip.Underlay, links []ip.Interface) []netip.Addr {
+	var out []netip.Addr
+	for _, a := range u.Addrs {
+		i := slices.IndexFunc(links, func(l ip.Interface) bool { return l.Name == u.Link })
+		j := slices.IndexFunc(home, func(h netip.Addr) bool { return h.Is4() == a.Is4() })
+		if j >= 0 && i >= 0 && (single(links[i], a) || a.IsLinkLocalUnicast()) {
+			a = home[j]
+		}
+		out = append(out, a)
+	}
+	return out
 }
 
 // leaving returns the address in use for as long as it works and peers are told of the next one, then that. Peers let in what comes from
@@ -88,22 +134,26 @@ func (c chooser) leaving(cand candidate, next netip.Addr) netip.Addr {
 	return next
 }
 
-// usable returns the addresses of one family that packets to other hosts can come from, best first: for IPv4 as the
-// kernel lists them, link-local ones last. IPv6 has a link-local one everywhere, which does not count; there a /128 comes
-// last, for it is likely to be a virtual address that moves to another host.
+// usable returns the addresses of one family that packets to other hosts can come from, best first: as the kernel lists them,
+// which puts a secondary IPv4 address after its primary one. A /32 or /128 comes after the others, because it is likely to be a
+// virtual address that moves to another host. IPv4 link-local ones come last; IPv6 has one everywhere, which does not count.
 func usable(prefixes []netip.Prefix, is4 bool) []netip.Addr {
-	var best, rest []netip.Addr
+	var best, alone, local []netip.Addr
 	for _, p := range prefixes {
 		a := p.Addr()
 		switch {
 		case a.Is4() != is4 || a.IsLoopback() || a.IsMulticast() || a.IsUnspecified():
-		case a.IsLinkLocalUnicast() && is4, p.IsSingleIP() && !is4 && !a.IsLinkLocalUnicast():
-			rest = append(rest, a)
-		case !a.IsLinkLocalUnicast():
+		case a.IsLinkLocalUnicast():
+			if is4 {
+				local = append(local, a)
+			}
+		case p.IsSingleIP():
+			alone = append(alone, a)
+		default:
 			best = append(best, a)
 		}
 	}
-	return append(best, rest...)
+	return slices.Concat(best, alone, local)
 }
 
 // linkLocal returns the IPv6 link-local addresses of an interface.

@@ -35,6 +35,9 @@ type UnderlayOptions struct {
 	// Last is the underlay in use. Its addresses are kept for as long as the interface has them, whatever else
 	// is added to it: the kernel lists the newest IPv6 address first, and that may be one that wanders.
 	Last ip.Underlay
+	// Home are addresses that the host is to return to whenever the interface has them: those that it used first. They had
+	// gone if another address is in use, and that one may be a virtual address of keepalived or kube-vip.
+	Home []netip.Addr
 	// Moved says that peers have had the time to learn the Next addresses of Last.
 	Moved bool
 	// LinkLocal allows IPv6 link-local addresses where there is no other: all hosts are on one link then.
@@ -138,7 +141,7 @@ func (c chooser) matching(r *regexp.Regexp) []candidate {
 		if isOverlay(link.Name) {
 			continue
 		}
-		addrs := append(usable(link.Addrs, true), usable(link.Addrs, false)...)
+		addrs := append(c.ranked(link, true), c.ranked(link, false)...)
 		i := slices.IndexFunc(addrs, func(a netip.Addr) bool { return c.families.has(a) && r.MatchString(a.String()) })
 		if i >= 0 {
 			byAddr = append(byAddr, candidate{link, addrs[i], fmt.Sprintf("-iface-regex %s, which %s on %s matches", r, addrs[i], link.Name)})
@@ -156,7 +159,16 @@ func (c chooser) reaching(dst netip.Addr) (candidate, error) {
 	if err != nil {
 		return candidate{}, fmt.Errorf("-iface-can-reach %s: %w", dst, err)
 	}
-	return c.across(hop, fmt.Sprintf("-iface-can-reach %s: route", dst))
+	cand, err := c.across(hop, fmt.Sprintf("-iface-can-reach %s: route", dst))
+	if err != nil || !cand.pin.IsValid() {
+		return cand, err
+	}
+	// The kernel takes the first address of the interface, which is a virtual one after the own one was away for a moment.
+	if best := c.ranked(cand.link, cand.pin.Is4()); has(cand.link.Addrs, cand.pin) && len(best) > 0 &&
+		(single(cand.link, cand.pin) && !single(cand.link, best[0]) || c.athome(cand.link, best[0])) {
+		cand.pin = best[0]
+	}
+	return cand, nil
 }
 
 // automatic yields what serves without any flag. The owner of -public-ip comes first: where the host has several
