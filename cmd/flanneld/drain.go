@@ -40,10 +40,11 @@ func (d *process) drain(ctx context.Context) (api.Drained, error) {
 		return api.Drained{}, errors.New("the subnet belongs to the Node object: to take this node out of the network, " +
 			"run kubectl drain and kubectl delete node")
 	}
-	if d.store == nil {
+	store := d.store.Load()
+	if store == nil {
 		return api.Drained{}, fmt.Errorf("the daemon has not joined the network: %s", d.status.readiness().Reason)
 	}
-	if _, err := d.store.List(ctx); err != nil {
+	if _, err := store.List(ctx); err != nil {
 		return api.Drained{}, fmt.Errorf("the lease cannot be given back, so nothing was changed: %w", err)
 	}
 	req := &drainRequest{answer: make(chan drainAnswer, 1)}
@@ -97,7 +98,8 @@ func (d *process) leave(ctx context.Context, req *drainRequest) bool {
 // giveBack deletes the record of this host; a reservation stays, it is the operator's.
 func (d *process) giveBack(ctx context.Context) (api.Drained, error) {
 	out := api.Drained{Subnets: []netip.Prefix{}, Removed: []string{}}
-	snap, err := d.store.List(ctx)
+	store := d.store.Load()
+	snap, err := store.List(ctx)
 	if err != nil {
 		return out, err
 	}
@@ -105,7 +107,7 @@ func (d *process) giveBack(ctx context.Context) (api.Drained, error) {
 		if e.Identity != d.state.Identity || e.LeaseID == 0 {
 			continue
 		}
-		if err := d.store.Delete(ctx, *e); err != nil {
+		if err := store.Delete(ctx, *e); err != nil {
 			return out, err
 		}
 		out.Subnets = append(out.Subnets, e.Prefixes()...)

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -41,7 +42,7 @@ type process struct {
 	o        Options
 	log      *slog.Logger
 	kernel   ip.Kernel
-	store    *etcdv3.Store
+	store    atomic.Pointer[etcdv3.Store] // nil until it is open, and with Kubernetes
 	journal  *Journal
 	drains   chan *drainRequest
 	stateDir *subnet.StateDir
@@ -128,7 +129,7 @@ func (d *process) serve(ctx context.Context) error {
 		return err
 	}
 	defer stop()
-	d.store, err = etcdv3.New(etcdv3.Options{
+	store, err := etcdv3.New(etcdv3.Options{
 		Endpoints: d.o.EtcdEndpoints, Prefix: d.o.EtcdPrefix,
 		CertFile: d.o.EtcdCertfile, KeyFile: d.o.EtcdKeyfile, CAFile: d.o.EtcdCAFile,
 		Username: string(d.o.EtcdUsername), Password: string(d.o.EtcdPassword), Log: d.log,
@@ -136,7 +137,8 @@ func (d *process) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer d.store.Close()
+	defer store.Close()
+	d.store.Store(store)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return d.offerConfig(ctx) })
 	g.Go(func() error { return d.joinAnew(ctx) })
@@ -150,7 +152,7 @@ func (d *process) offerConfig(ctx context.Context) error {
 		return nil
 	}
 	for ctx.Err() == nil {
-		written, err := d.store.PutConfigIfAbsent(ctx, d.o.NetworkConfig)
+		written, err := d.store.Load().PutConfigIfAbsent(ctx, d.o.NetworkConfig)
 		if err == nil {
 			d.log.Info("network configuration offered to the store", "key", d.o.EtcdPrefix+"/config", "written", written)
 			return nil
@@ -177,13 +179,22 @@ func (d *process) joinAnew(ctx context.Context) error {
 		if !errors.Is(err, subnet.ErrCloned) {
 			return err
 		}
-		d.state.Identity = rand.Text()
-		d.state.Own, d.state.MACs, d.state.Peers = subnet.Record{}, nil, nil
-		if err := d.stateDir.Save(d.state); err != nil {
+		if err := d.renew(); err != nil {
 			return err
 		}
-		d.log.Warn("starting anew with a new identity", "identity", d.state.Identity)
 	}
+}
+
+// renew gives the host a new identity, and forgets what it had under the old one.
+func (d *process) renew() error {
+	d.state.Identity = rand.Text()
+	d.state.Own, d.state.MACs, d.state.Peers = subnet.Record{}, nil, nil
+	if err := d.stateDir.Save(d.state); err != nil {
+		return err
+	}
+	d.status.identify(d.state.Identity)
+	d.log.Warn("starting anew with a new identity", "identity", d.state.Identity)
+	return nil
 }
 
 // join takes part in the network with one identity and one configuration, until ctx ends.
@@ -219,8 +230,8 @@ func (d *process) join(ctx context.Context) error {
 			b.Observe(ip.Event{})
 			m.Refresh()
 		}
-		if d.store != nil && !slices.Equal(before, d.underlay.now().Addrs) {
-			d.store.Redial()
+		if store := d.store.Load(); store != nil && !slices.Equal(before, d.underlay.now().Addrs) {
+			store.Redial()
 		}
 		settings.check(d.underlay.now().Link)
 	}

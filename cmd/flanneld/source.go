@@ -73,7 +73,7 @@ func (d *process) manager(b *backend.Backend) *subnet.Manager {
 	} else if !errors.Is(err, os.ErrNotExist) {
 		d.log.Warn("subnet file not used", "reason", err)
 	}
-	return subnet.NewManager(countedStore{d.store, d.metrics}, o)
+	return subnet.NewManager(countedStore{d.store.Load(), d.metrics}, o)
 }
 
 // config returns the network configuration: that of the file, if one is given, else the store's, which gets the given one

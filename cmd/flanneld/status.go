@@ -32,7 +32,6 @@ type sources struct {
 // status is what the daemon tells about itself. Any goroutine may use it.
 type status struct {
 	notifier *Notifier
-	fixed    api.Status // what does not change while the process lives
 	errors   func() []api.Event
 	prober   *probe.Prober
 	log      *slog.Logger
@@ -40,6 +39,7 @@ type status struct {
 	firewall func() (f api.Firewall, drift uint64)
 
 	mu       sync.Mutex // guards all below
+	fixed    api.Status // what does not change while the process lives, but for the identity
 	from     sources
 	where    string // what is waited for before the first pass
 	underlay ip.Underlay
@@ -67,6 +67,13 @@ func (s *status) join(from sources) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.from = from
+}
+
+// identify sets the identity of a host that had that of another one.
+func (s *status) identify(identity string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fixed.Identity = identity
 }
 
 // waiting says what the daemon waits for before its first pass.
