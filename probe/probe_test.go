@@ -95,6 +95,28 @@ func TestAPeerThatSwallowsEverythingIsDown(t *testing.T) {
 	await(t, a, peer(4), func(f probe.Finding) bool { return f.Down() && !f.Silent() && f.RoundTrip == 0 && !f.OneWay })
 }
 
+// A peer that has just joined may be asked before it has its socket.
+func TestASecondRoundConfirmsWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	port := freePort(t)
+	hole, err := net.ListenUDP("udp", &net.UDPAddr{IP: peer(14).Addr.AsSlice(), Port: int(port)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := prober(t, port, 13, func(probe.Outcome, time.Duration) {}, peer(14))
+	await(t, a, peer(14), func(f probe.Finding) bool {
+		if f.Sure() && f.Bad < 2 {
+			t.Errorf("sure after one round: %+v", f)
+		}
+		return f.Down() && f.Sure()
+	})
+	if err := hole.Close(); err != nil {
+		t.Fatal(err)
+	}
+	prober(t, port, 14, func(probe.Outcome, time.Duration) {}, peer(13))
+	await(t, a, peer(14), func(f probe.Finding) bool { return !f.Down() && !f.Small(1450) && f.Bad == 0 })
+}
+
 func TestAPeerWithoutADaemonIsSilentAndNotDown(t *testing.T) {
 	t.Parallel()
 	var refused atomic.Int64

@@ -80,6 +80,7 @@ type Prober struct {
 	known   map[netip.Addr]bool // who may ask
 	heard   map[netip.Addr]time.Time
 	results map[netip.Addr]Result
+	bad     map[netip.Addr]int // rounds in a row that found something wrong
 }
 
 // New returns a prober that does nothing before Run.
@@ -87,6 +88,7 @@ func New(o Options) *Prober {
 	return &Prober{
 		o: o, limiter: rate.NewLimiter(answerRate, answerBurst), sockets: map[netip.Addr]*socket{},
 		known: map[netip.Addr]bool{}, heard: map[netip.Addr]time.Time{}, results: map[netip.Addr]Result{},
+		bad: map[netip.Addr]int{},
 	}
 }
 
@@ -104,7 +106,9 @@ func (p *Prober) Run(ctx context.Context) error {
 		p.look(ctx, &receivers)
 		if now := time.Now(); !now.Before(next) {
 			next = now.Add(p.o.Period/2 + rand.N(p.o.Period))
-			p.rounds(ctx)
+			if p.rounds(ctx) {
+				next = now.Add(p.o.Period / 2)
+			}
 		}
 		pause(ctx, min(siteEvery, p.o.Period))
 	}
@@ -154,6 +158,7 @@ func (p *Prober) know(site Site) {
 		if !known[a] {
 			delete(p.results, a)
 			delete(p.heard, a)
+			delete(p.bad, a)
 		}
 	}
 }
@@ -181,8 +186,9 @@ func (p *Prober) take(s *socket, q packet, from netip.AddrPort, size int) {
 	}
 }
 
-// rounds asks the chosen peers, over each family's socket.
-func (p *Prober) rounds(ctx context.Context) {
+// rounds asks the chosen peers, over each family's socket. It reports whether something is wrong that was not before: a peer that has
+// just come may not have its device or its socket yet, so that the next round decides.
+func (p *Prober) rounds(ctx context.Context) (doubt bool) {
 	chosen := p.choose(p.busy())
 	for local, s := range p.sockets {
 		var targets []Target
@@ -193,18 +199,31 @@ func (p *Prober) rounds(ctx context.Context) {
 		}
 		results := round(ctx, s, targets, p.o.Version)
 		if ctx.Err() != nil {
-			return
+			return false
 		}
-		p.mu.Lock()
-		for a, r := range results {
-			p.results[a] = r
-		}
-		p.mu.Unlock()
+		doubt = p.note(results) || doubt
 		p.observe(results)
 	}
 	if p.o.Forget != nil {
 		p.o.Forget() // what was sent in the round were questions
 	}
+	return doubt
+}
+
+// note takes in what a round has found, and reports whether it is the first in a row that found something wrong about a peer.
+func (p *Prober) note(results map[netip.Addr]Result) (doubt bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for a, r := range results {
+		p.results[a] = r
+		if !r.Down() && !r.Small(p.site.MTU) {
+			delete(p.bad, a)
+			continue
+		}
+		p.bad[a]++
+		doubt = doubt || p.bad[a] == 1
+	}
+	return doubt
 }
 
 // busy returns whom this host has sent to since the last round.
@@ -279,7 +298,11 @@ func (p *Prober) choose(busy map[netip.Addr]bool) []Target {
 type Finding struct {
 	Result
 	OneWay bool // it asks us, and does not answer us
+	Bad    int  // rounds in a row, the last one included, that found something wrong
 }
+
+// Sure reports that a second round has confirmed what is wrong.
+func (f Finding) Sure() bool { return f.Bad > 1 }
 
 // Findings returns what is known, by the subnet of the peer.
 func (p *Prober) Findings() map[netip.Prefix]Finding {
@@ -292,7 +315,7 @@ func (p *Prober) Findings() map[netip.Prefix]Finding {
 			continue
 		}
 		heard := time.Since(p.heard[peer.Addr]) < 2*p.o.Period+WaitTime
-		out[peer.Subnet] = Finding{r, r.Down() && heard}
+		out[peer.Subnet] = Finding{r, r.Down() && heard, p.bad[peer.Addr]}
 	}
 	return out
 }

@@ -117,9 +117,11 @@ func peerName(l subnet.Lease, r subnet.Record) string {
 	return fmt.Sprintf("%s (%s)", parts[0], parts[1])
 }
 
-// probeProblem says what the probes of a peer have found; empty: nothing is wrong.
+// probeProblem says what the probes of a peer have found; empty: nothing is wrong, or a second round must confirm it.
 func probeProblem(f probe.Finding, mtu int) string {
 	switch {
+	case !f.Sure():
+		return ""
 	case f.OneWay:
 		return "reaches this host, and is not reached by it"
 	case f.Down():

@@ -61,17 +61,18 @@ func TestOnlySomePeersWithAProblemAreNamed(t *testing.T) {
 func TestProblemsOfPeersAreNamed(t *testing.T) {
 	prefix := func(i int) netip.Prefix { return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 5, byte(i), 0}), 24) }
 	var leases []subnet.Lease
-	for i := range 7 {
+	for i := range 8 {
 		leases = append(leases, subnet.Lease{Subnet: prefix(i), Attrs: subnet.Attrs{PublicIP: netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})}})
 	}
 	skipped := map[netip.Prefix]string{prefix(1): "its route is another's"}
 	failing := failing{single: map[netip.Prefix]string{prefix(2): "route 10.5.2.0/24: file exists"}}
 	findings := map[netip.Prefix]probe.Finding{
 		prefix(0): {Result: probe.Result{Sent: 3, PathMTU: 1450}},
-		prefix(3): {Result: probe.Result{Sent: 3, Lost: 3}},
-		prefix(4): {Result: probe.Result{Sent: 3, Lost: 3}, OneWay: true},
-		prefix(5): {Result: probe.Result{Sent: 3, PathMTU: 1400}},
+		prefix(3): {Result: probe.Result{Sent: 3, Lost: 3}, Bad: 2},
+		prefix(4): {Result: probe.Result{Sent: 3, Lost: 3}, OneWay: true, Bad: 2},
+		prefix(5): {Result: probe.Result{Sent: 3, PathMTU: 1400}, Bad: 2},
 		prefix(6): {Result: probe.Result{Sent: 3, Refused: 3}},
+		prefix(7): {Result: probe.Result{Sent: 3, Lost: 3}, Bad: 1}, // a peer that is starting
 	}
 	got := peerProblems(subnet.PeersOf(leases...), skipped, failing, findings, 1450)
 	want := []string{
