@@ -46,7 +46,7 @@ func (d *process) observe(kernel *ip.LinuxKernel) {
 func (d *process) health() Health {
 	addr, _ := d.o.Healthz() // without a port: no server
 	return Health{
-		Addr: addr, Alive: d.status.Alive, Ready: d.status.Ready, Status: func() any { return d.publicStatus() },
+		Addr: addr, Hosts: d.o.HealthzHosts, Alive: d.status.Alive, Ready: d.status.Ready, Status: func() any { return d.publicStatus() },
 		Metrics: d.metrics.Handler(), Page: StatusPage(d.publicStatus, d.status.peers, d.journal.Events), Log: d.log,
 	}
 }

@@ -20,9 +20,11 @@ import (
 //	/metrics  what Metrics serves; 404 without Metrics
 //	/         what Page serves; 404 without Page
 //
+// A request for a host name that is not known learns the two states only, without the reason, and gets 421 from all other pages.
 // The functions are called for each request, by several goroutines at once.
 type Health struct {
 	Addr   netip.AddrPort // port 0: no server
+	Hosts  []string       // names that requests may ask for, beside addresses and the own name
 	Alive  func() error
 	Ready  func() error
 	Status func() any
@@ -50,7 +52,7 @@ func (h Health) Run(ctx context.Context) error {
 		if err == nil {
 			h.Log.Info("health server listens", "address", l.Addr().String())
 			wait, said = firstListenWait, ""
-			err = h.serve(ctx, l)
+			err = h.serve(ctx, Bounded(l, mostHealthConns(), healthConnsEach))
 		}
 		if ctx.Err() != nil {
 			return nil
@@ -92,27 +94,30 @@ func (h Health) serve(ctx context.Context, l net.Listener) error {
 // Handler returns the pages, to be served elsewhere too.
 func (h Health) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /healthz", check(h.Alive))
-	mux.Handle("GET /readyz", check(h.Ready))
+	mux.Handle("GET /healthz", h.check(h.Alive))
+	mux.Handle("GET /readyz", h.check(h.Ready))
 	if h.Status != nil {
-		mux.HandleFunc("GET /status", h.writeStatus)
+		mux.Handle("GET /status", h.guarded(http.HandlerFunc(h.writeStatus)))
 	}
 	if h.Metrics != nil {
-		mux.Handle("GET /metrics", h.Metrics)
+		mux.Handle("GET /metrics", h.guarded(h.Metrics))
 	}
 	if h.Page != nil {
-		mux.Handle("GET /{$}", h.Page)
+		mux.Handle("GET /{$}", h.guarded(h.Page))
 	}
 	return mux
 }
 
-func check(f func() error) http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) {
+// check serves a state. Load balancers may ask for it by any name.
+func (h Health) check(f func() error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.Header().Set("Cache-Control", "no-store")
 		if err := f(); err != nil {
 			w.WriteHeader(http.StatusServiceUnavailable)
-			fmt.Fprintln(w, err)
+			if h.knows(r) {
+				fmt.Fprintln(w, err)
+			}
 			return
 		}
 		fmt.Fprintln(w, "ok")

@@ -46,7 +46,7 @@ func TestHealthPages(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			w := httptest.NewRecorder()
-			tt.health.Handler().ServeHTTP(w, httptest.NewRequest(tt.method, tt.path, nil))
+			tt.health.Handler().ServeHTTP(w, httptest.NewRequest(tt.method, "http://192.0.2.1"+tt.path, nil))
 			if w.Code != tt.code {
 				t.Errorf("code is %d, want %d", w.Code, tt.code)
 			}

@@ -111,7 +111,7 @@ func TestMetricsWithoutALeaseSayNothingOfItsTime(t *testing.T) {
 func TestMetricsAreServed(t *testing.T) {
 	h := flanneld.Health{Alive: fine, Ready: fine, Metrics: metrics(t, api.Status{}).Handler()}
 	w := httptest.NewRecorder()
-	h.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	h.Handler().ServeHTTP(w, httptest.NewRequest("GET", "http://192.0.2.1/metrics", nil))
 	if w.Code != 200 || !strings.Contains(w.Body.String(), "flannel_build_info{") {
 		t.Errorf("/metrics is %d:\n%s", w.Code, w.Body)
 	}

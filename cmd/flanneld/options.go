@@ -50,8 +50,9 @@ type Options struct {
 	IPForward                bool
 	StrictIngress            bool
 
-	HealthzIP   netip.Addr
-	HealthzPort uint16 // 0: no server
+	HealthzIP    netip.Addr
+	HealthzPort  uint16   // 0: no server
+	HealthzHosts []string // host names that requests may have
 
 	ProbePort     uint16 // 0: no probes
 	ProbeInterval time.Duration

@@ -82,6 +82,7 @@ func firewallFlags(fs *flag.FlagSet, o *Options) {
 func healthFlags(fs *flag.FlagSet, o *Options) {
 	fs.Var(listenAddress(&o.HealthzIP), "healthz-ip", "`address` that the health server listens on")
 	fs.Var(port(&o.HealthzPort), "healthz-port", "`port` of the health server, 0: none")
+	fs.Var(list(&o.HealthzHosts), "healthz-hosts", "`names` that the health server may be asked by, beside addresses and the host's name; comma-separated, * at the start stands for anything")
 	fs.Var(port(&o.ProbePort), "probe-port", "UDP `port` inside the tunnel that all hosts answer probes on, 0: no probes")
 	fs.Var(duration(&o.ProbeInterval, leastProbeInterval), "probe-interval", "`time` between two rounds of probes to a few peers")
 	fs.Var(oneOf(&o.LogFormat, logText, logJSON), "log-format", "how log lines are written: `text|json`")

@@ -105,6 +105,9 @@ var everyFlag = []struct {
 	{"strict-ingress", "false", func(o *flanneld.Options) { o.StrictIngress = false }},
 	{"healthz-ip", "::", func(o *flanneld.Options) { o.HealthzIP = netip.MustParseAddr("::") }},
 	{"healthz-port", "65535", func(o *flanneld.Options) { o.HealthzPort = 65535 }},
+	{"healthz-hosts", "node1.example.com, *.example.net", func(o *flanneld.Options) {
+		o.HealthzHosts = []string{"node1.example.com", "*.example.net"}
+	}},
 	{"probe-port", "0", func(o *flanneld.Options) { o.ProbePort = 0 }},
 	{"probe-interval", "1m", func(o *flanneld.Options) { o.ProbeInterval = time.Minute }},
 	{"log-format", "json", func(o *flanneld.Options) { o.LogFormat = "json" }},

@@ -55,7 +55,7 @@ func clusterPage(n int) http.Handler {
 func TestStatusPageIsSafeAndPassive(t *testing.T) {
 	w := httptest.NewRecorder()
 	h := flanneld.Health{Alive: fine, Ready: fine, Page: clusterPage(3)}.Handler()
-	h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	h.ServeHTTP(w, httptest.NewRequest("GET", "http://192.0.2.1/", nil))
 	text := w.Body.String()
 	if w.Code != 200 || !strings.Contains(text, "10.5.1.0/24") {
 		t.Fatalf("/ is %d:\n%s", w.Code, text)
@@ -68,7 +68,7 @@ func TestStatusPageIsSafeAndPassive(t *testing.T) {
 	}
 	for method, path := range map[string]string{"POST": "/", "GET": "/other"} {
 		w := httptest.NewRecorder()
-		if h.ServeHTTP(w, httptest.NewRequest(method, path, nil)); w.Code == 200 {
+		if h.ServeHTTP(w, httptest.NewRequest(method, "http://192.0.2.1"+path, nil)); w.Code == 200 {
 			t.Errorf("%s %s is answered", method, path)
 		}
 	}
