@@ -142,6 +142,9 @@ func Parse(args, environ []string, output io.Writer) (Options, error) {
 	if plain := o.unencrypted(); len(plain) > 0 {
 		log.Warn("certificates for etcd are given, but not used with these endpoints: want https://", "endpoints", plain)
 	}
+	if had := o.dropUsers(); len(had) > 0 {
+		log.Warn("user names and passwords in the URLs of etcd are ignored: use -etcd-username and FLANNELD_ETCD_PASSWORD", "endpoints", had)
+	}
 	return o, errors.Join(errs...)
 }
 

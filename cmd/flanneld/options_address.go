@@ -91,6 +91,13 @@ func endpoints(p *[]string) value[[]string] {
 	}}
 }
 
+// server is a URL, whose user and password are not shown.
+func server(p *string) value[string] {
+	v := text(p)
+	v.show = withoutUser
+	return v
+}
+
 // isEndpoint reports whether etcd's client could connect to the endpoint: a URL of one of its schemes, or HOST:PORT.
 func isEndpoint(s string) bool {
 	scheme, rest, ok := strings.Cut(s, "://")
@@ -113,17 +120,32 @@ func isEndpoint(s string) bool {
 	return err == nil && n > 0
 }
 
+// withoutUser returns a URL to be shown.
 func withoutUser(endpoint string) string {
-	scheme, rest, ok := strings.Cut(endpoint, "://")
-	if !ok {
-		scheme, rest = "", endpoint
-	}
-	at := strings.LastIndexByte(rest, '@')
-	if at < 0 {
+	scheme, user, rest := splitUser(endpoint)
+	if user == "" {
 		return endpoint
 	}
-	if ok {
-		scheme += "://"
+	return scheme + redacted + "@" + rest
+}
+
+// splitUser takes a URL apart; user ends with the last at sign of the URL, because a password may have one.
+func splitUser(endpoint string) (scheme, user, rest string) {
+	if before, after, ok := strings.Cut(endpoint, "://"); ok {
+		scheme, endpoint = before+"://", after
 	}
-	return scheme + redacted + rest[at:]
+	if at := strings.LastIndexByte(endpoint, '@'); at >= 0 && !strings.HasPrefix(scheme, "unix") {
+		return scheme, endpoint[:at+1], endpoint[at+1:]
+	}
+	return scheme, "", endpoint
+}
+
+// dropUsers removes users and passwords from the URLs, which etcd does not look at, and returns those URLs as they may be shown.
+func (o *Options) dropUsers() (had []string) {
+	for i, e := range o.EtcdEndpoints {
+		if scheme, user, rest := splitUser(e); user != "" {
+			o.EtcdEndpoints[i], had = scheme+rest, append(had, scheme+redacted+"@"+rest)
+		}
+	}
+	return had
 }

@@ -92,7 +92,7 @@ func healthFlags(fs *flag.FlagSet, o *Options) {
 
 func kubeFlags(fs *flag.FlagSet, o *Options) {
 	fs.Var(toggle(&o.KubeSubnetMgr), "kube-subnet-mgr", "take the Kubernetes API as the store instead of etcd: the subnets are the pod CIDRs of the node")
-	fs.Var(text(&o.KubeAPIURL), "kube-api-url", "`URL` of the API server; neither this nor -kubeconfig-file: the service account of the pod")
+	fs.Var(server(&o.KubeAPIURL), "kube-api-url", "`URL` of the API server; neither this nor -kubeconfig-file: the service account of the pod")
 	fs.Var(text(&o.KubeAnnotationPrefix), "kube-annotation-prefix", "`prefix` of the names of the node annotations")
 	fs.Var(text(&o.KubeconfigFile), "kubeconfig-file", "`file` with the credentials for the API server")
 	fs.Var(toggle(&o.SetNodeNetworkUnavailable), "set-node-network-unavailable", "set the condition NetworkUnavailable of the node to False once packets flow")

@@ -329,7 +329,9 @@ func TestWarnings(t *testing.T) {
 		{"flags of the old logging library", []string{"-logtostderr", "-vmodule=x=1", "--stderrthreshold", "INFO", "-alsologtostderr=false"}, []string{"FLANNELD_LOG_DIR=/x"},
 			[]string{"[-logtostderr -vmodule -stderrthreshold -alsologtostderr -log_dir]"}},
 		{"certificates for an endpoint in plain text", []string{"-etcd-cafile=/ca.pem", "-etcd-endpoints=http://u:p@192.0.2.1:2379"}, nil,
-			[]string{"http://REDACTED@192.0.2.1:2379"}},
+			[]string{"want https://", "http://REDACTED@192.0.2.1:2379"}},
+		{"users in URLs", []string{"-etcd-endpoints=https://u:p@ss@192.0.2.1:2379,u:p@192.0.2.2:2379,unix:///run/a@b"}, nil,
+			[]string{"[https://REDACTED@192.0.2.1:2379 REDACTED@192.0.2.2:2379]"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -352,11 +354,14 @@ func TestWarnings(t *testing.T) {
 
 func TestSecretsAreNeverShown(t *testing.T) {
 	const password = "s3same"
-	o, err := flanneld.Parse([]string{"-etcd-password=" + password, "-etcd-endpoints=http://u:" + password + "@192.0.2.1:2379",
+	o, err := flanneld.Parse([]string{"-etcd-password=" + password, "-etcd-endpoints=http://u:" + password + "@192.0.2.1:2379", "-kube-api-url=https://u:" + password + "@192.0.2.1",
 		`-network-config={"Network": "10.5.0.0/16", "Backend": {"Type": "wireguard", "PSK": "` + password + `"}}`},
 		[]string{"FLANNELD_ETCD_USERNAME=" + password}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if want := []string{"http://192.0.2.1:2379"}; !cmp.Equal(o.EtcdEndpoints, want) {
+		t.Errorf("endpoints are %q, want %q", o.EtcdEndpoints, want)
 	}
 	var out bytes.Buffer
 	slog.New(slog.NewTextHandler(&out, nil)).Info("text", "options", o, "password", o.EtcdPassword)
