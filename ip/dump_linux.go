@@ -201,6 +201,7 @@ func (k *LinuxKernel) interfaces() ([]Interface, error) {
 			Name: l.Name, Index: int(l.index), MTU: l.MTU, MAC: l.MAC, Up: l.Up,
 			Addrs: addrs[l.index], Deprecated: deprecatedAddrs[l.index],
 			Running: l.flags&unix.IFF_RUNNING != 0, Loopback: l.flags&unix.IFF_LOOPBACK != 0,
+			NoNeighbours: l.flags&(unix.IFF_POINTOPOINT|unix.IFF_NOARP) != 0,
 		}
 	}
 	slices.SortFunc(out, func(a, b Interface) int { return a.Index - b.Index })

@@ -46,6 +46,8 @@ type Underlay struct {
 	Addrs       []netip.Addr // own addresses, one for each family that it has
 	PublicAddrs []netip.Addr // what peers are told, one for each family
 	Reason      string       // why this interface
+	// NoNeighbours is that of the interface.
+	NoNeighbours bool
 	// Next are the own addresses that are to follow Addrs, one for each family, while peers are told of them; nil: none are.
 	Next []netip.Addr
 }

@@ -81,6 +81,9 @@ type Interface struct {
 	Up       bool // administratively up
 	Running  bool // has a carrier
 	Loopback bool
+	// NoNeighbours says that there are none to ask for: the link is point to point, or without ARP, as that of a VPN is. Packets to a host
+	// on it reach that host only if its own address is their destination.
+	NoNeighbours bool
 	// Addrs are in the kernel's order, link-local ones among them, without IPv6 ones that are tentative or temporary. Deprecated are
 	// those IPv6 addresses that still work and are about to go.
 	Addrs, Deprecated []netip.Prefix

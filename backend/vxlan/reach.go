@@ -15,24 +15,25 @@ type reach struct {
 	link     atomic.Pointer[string] // of the underlay
 	stale    atomic.Bool            // written by any goroutine
 
-	known map[netip.Addr]bool // of the goroutine that makes the passes
+	known map[netip.Addr]bool // of the goroutine that makes the passes, like all below
+	alone bool                // the underlay has no neighbours
 }
 
-// start begins a pass on an underlay, and returns the function that decides for one address, and whether its answers may be others than
-// those of the last pass.
-func (r *reach) start(k ip.Kernel, link string) (direct func(netip.Addr) bool, moved bool) {
+// start begins a pass on an underlay. Where that has no neighbours, nobody is on the link: a VPN would drop packets to pods, whose addresses it does
+// not know. It returns the function that decides for one address, and whether its answers may be others than those of the last pass.
+func (r *reach) start(k ip.Kernel, u ip.Underlay) (direct func(netip.Addr) bool, moved bool) {
 	if !r.on {
 		return func(netip.Addr) bool { return false }, false
 	}
-	before := r.link.Swap(&link)
-	if r.stale.Swap(false) || before == nil || *before != link {
-		r.known, moved = map[netip.Addr]bool{}, true
+	before := r.link.Swap(&u.Link)
+	if r.stale.Swap(false) || before == nil || *before != u.Link || r.alone != u.NoNeighbours {
+		r.known, r.alone, moved = map[netip.Addr]bool{}, u.NoNeighbours, true
 	}
 	return func(a netip.Addr) bool {
 		direct, ok := r.known[a]
 		if !ok {
 			hop, err := k.RouteTo(a)
-			direct = err == nil && hop.Link == link && !hop.Via.IsValid()
+			direct = err == nil && hop.Link == u.Link && !hop.Via.IsValid() && !u.NoNeighbours
 			r.known[a] = direct
 		}
 		return direct

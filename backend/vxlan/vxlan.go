@@ -109,7 +109,7 @@ func (b *Backend) Set(self []subnet.Lease, peers subnet.Peers) error {
 	for _, l := range self {
 		own = append(own, b.host.OwnRoutes(l.Subnet)...)
 	}
-	direct, moved := b.reach.start(b.host.Kernel, u.Link)
+	direct, moved := b.reach.start(b.host.Kernel, u)
 	moved = b.Begin(self, peers) || moved
 	if d := b.desired; moved || d == nil || d.link != u.Link || !slices.Equal(d.own, own) {
 		b.desired = &desired{

@@ -227,6 +227,18 @@ func TestDirectRoutesFollowTheRoutesOfTheHost(t *testing.T) {
 	}
 }
 
+func TestAPeerOnALinkWithoutNeighboursIsReachedThroughTheTunnel(t *testing.T) {
+	r := newRig(t, iptest.Faults{})
+	b := r.backend(direct)
+	for _, alone := range []bool{false, true, false} {
+		r.underlay.NoNeighbours = alone
+		set(t, b, own("10.5.34.0/24"), lease("10.5.35.0/24", "192.0.2.2", 2))
+		if got := strings.Contains(r.kernel.State().String(), "route 10.5.35.0/24 via 192.0.2.2 dev eth0"); got == alone {
+			t.Errorf("no neighbours %t, a direct route %t", alone, got)
+		}
+	}
+}
+
 func TestLeftoversGoInTheFirstPassAndNothingElse(t *testing.T) {
 	r := newRig(t, iptest.Faults{})
 	foreign := []ip.Object{

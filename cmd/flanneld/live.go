@@ -90,5 +90,5 @@ func (l *liveUnderlay) refresh() bool {
 }
 
 func sameUnderlay(a, b ip.Underlay) bool {
-	return a.Link == b.Link && a.MTU == b.MTU && slices.Equal(a.Addrs, b.Addrs) && slices.Equal(a.Next, b.Next) && slices.Equal(a.PublicAddrs, b.PublicAddrs)
+	return a.Link == b.Link && a.MTU == b.MTU && a.NoNeighbours == b.NoNeighbours && slices.Equal(a.Addrs, b.Addrs) && slices.Equal(a.Next, b.Next) && slices.Equal(a.PublicAddrs, b.PublicAddrs)
 }

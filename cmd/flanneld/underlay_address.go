@@ -24,7 +24,7 @@ func (c chooser) underlay(cand candidate) (ip.Underlay, error) {
 		return ip.Underlay{}, fmt.Errorf("%s: %s is down", cand.reason, link.Name)
 	}
 	var next []netip.Addr
-	u := ip.Underlay{Link: link.Name, MTU: link.MTU, MAC: link.MAC, Reason: cand.reason}
+	u := ip.Underlay{Link: link.Name, MTU: link.MTU, MAC: link.MAC, NoNeighbours: link.NoNeighbours, Reason: cand.reason}
 	for _, fam := range []struct {
 		wanted, is4 bool
 		public      netip.Addr
