@@ -92,7 +92,8 @@ type desired struct {
 
 	peers   subnet.Peers
 	state   *ip.Desired           // of own and peers
-	doubled map[netip.Prefix]peer // left out, because their MAC is that of another one before them, or our own
+	doubled map[netip.Prefix]peer // left out, because their MAC is that of an older one, or our own
+	small   []string              // why a family of the network is not carried
 }
 
 // half is what concerns one family.
@@ -103,14 +104,54 @@ type half struct {
 	peers  *sorted.Set[peer] // by the tunnel
 }
 
-// peer is a lease with the hardware address in its data. A MAC can lead to one host only: the first by subnet.
+// peer is a peer with the hardware address in its data. A MAC can lead to one host only: that with the oldest record. A younger one is a
+// copy of it, or of its machine.
 type peer struct {
 	mac ip.MAC
-	*subnet.Lease
+	subnet.Peer
 }
 
 func byMAC(a, b peer) int {
-	return cmp.Or(bytes.Compare(a.mac[:], b.mac[:]), a.Subnet.Addr().Compare(b.Subnet.Addr()), cmp.Compare(a.Subnet.Bits(), b.Subnet.Bits()))
+	if c := bytes.Compare(a.mac[:], b.mac[:]); c != 0 {
+		return c
+	}
+	if !a.Valid() || !b.Valid() { // before all with its MAC
+		return cmp.Compare(bit(a.Valid()), bit(b.Valid()))
+	}
+	first, second := a.Lease().Subnet, b.Lease().Subnet
+	return cmp.Or(a.CompareAge(b.Peer), first.Addr().Compare(second.Addr()), cmp.Compare(first.Bits(), second.Bits()))
+}
+
+func bit(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// tooSmall says why the family of a network cannot be carried; empty: it can.
+func (o Options) tooSmall(u ip.Underlay, network netip.Prefix) string {
+	mtu, overhead := o.underlayMTU(u), o.device(network).overhead
+	if network.Addr().Is4() || mtu-overhead >= ip.MinMTU6 {
+		return ""
+	}
+	of := "the interface " + u.Link
+	if mtu == o.MTU {
+		of = "the option MTU"
+	}
+	return fmt.Sprintf("IPv6 is not carried: it needs an MTU of %d, and that of %s is %d", ip.MinMTU6+overhead, of, mtu)
+}
+
+// carried returns those of our leases whose family can be carried, and why the others cannot.
+func (o Options) carried(u ip.Underlay, self []subnet.Lease) (carried []subnet.Lease, small []string) {
+	for _, l := range self {
+		if why := o.tooSmall(u, l.Subnet); why != "" {
+			small = append(small, why)
+			continue
+		}
+		carried = append(carried, l)
+	}
+	return carried, small
 }
 
 // base returns the devices of this host and what stands on them whoever the peers are.
@@ -128,11 +169,11 @@ func (o Options) base(u ip.Underlay, macs map[string]ip.MAC, self []subnet.Lease
 
 // follow returns the state for these peers.
 func (d *desired) follow(peers subnet.Peers) ip.Snapshot {
-	for old, now := range subnet.PeerChanges(d.peers, peers) {
-		if old != nil {
+	for old, now := range subnet.Changes(d.peers, peers) {
+		if old.Valid() {
 			d.change(old, false)
 		}
-		if now != nil {
+		if now.Valid() {
 			d.change(now, true)
 		}
 	}
@@ -141,7 +182,8 @@ func (d *desired) follow(peers subnet.Peers) ip.Snapshot {
 }
 
 // change adds a lease or takes it away.
-func (d *desired) change(l *subnet.Lease, add bool) {
+func (d *desired) change(p subnet.Peer, add bool) {
+	l := p.Lease()
 	i := slices.IndexFunc(d.halves, func(h half) bool { return h.bits == l.Subnet.Addr().BitLen() })
 	data, err := parseData(l.BackendData)
 	switch {
@@ -152,7 +194,7 @@ func (d *desired) change(l *subnet.Lease, add bool) {
 	case d.direct(l.PublicIP):
 		d.state.Delete(d.directRoute(l))
 	default:
-		d.changeTunnel(&d.halves[i], peer{data.VtepMAC, l}, add)
+		d.changeTunnel(&d.halves[i], peer{data.VtepMAC, p}, add)
 	}
 }
 
@@ -165,7 +207,7 @@ func (d *desired) changeTunnel(h *half, p peer, add bool) {
 		h.peers.Put(p)
 	} else {
 		h.peers.Delete(p)
-		delete(d.doubled, p.Subnet)
+		delete(d.doubled, p.Lease().Subnet)
 	}
 	first, ok := h.first(p.mac)
 	if ok {
@@ -173,26 +215,44 @@ func (d *desired) changeTunnel(h *half, p peer, add bool) {
 	}
 	for o := range h.with(p.mac) {
 		if ok && o == first {
-			delete(d.doubled, o.Subnet)
+			delete(d.doubled, o.Lease().Subnet)
 		} else {
-			d.doubled[o.Subnet] = o
+			d.doubled[o.Lease().Subnet] = o
 		}
 	}
 }
 
-// reasons says why peers are left out that have the MAC of another one.
-func (d *desired) reasons() map[netip.Prefix]string {
+// leftOut says why peers are left out whose route may lead to them: they have the MAC of another host, or this host does not carry their family.
+func (d *desired) leftOut() map[netip.Prefix]string {
 	out := make(map[netip.Prefix]string, len(d.doubled))
 	for subnet, p := range d.doubled {
-		out[subnet] = fmt.Sprintf("another host has the same VtepMAC %s", p.mac)
+		out[subnet] = d.owner(p)
+	}
+	if len(d.small) == 0 {
+		return out
+	}
+	for l := range d.peers.All() {
+		if l.Subnet.Addr().Is6() {
+			out[l.Subnet] = "IPv6 is not carried by this host"
+		}
 	}
 	return out
 }
 
-// with returns the peers with a MAC, in the order of their subnets.
+// owner says who has the MAC of a peer.
+func (d *desired) owner(p peer) string {
+	for _, h := range d.halves {
+		if first, ok := h.first(p.mac); ok && h.bits == p.Lease().Subnet.Addr().BitLen() {
+			return fmt.Sprintf("its VtepMAC %s is that of %s, whose record is older", p.mac, first.Lease())
+		}
+	}
+	return fmt.Sprintf("its VtepMAC %s is this host's", p.mac)
+}
+
+// with returns the peers with a MAC, the oldest first.
 func (h *half) with(mac ip.MAC) iter.Seq[peer] {
 	return func(yield func(peer) bool) {
-		for p := range h.peers.From(peer{mac, &subnet.Lease{}}) {
+		for p := range h.peers.From(peer{mac: mac}) {
 			if p.mac != mac || !yield(p) {
 				return
 			}
@@ -215,10 +275,10 @@ func (d *desired) directRoute(l *subnet.Lease) ip.Route {
 
 // tunnel is what leads to a peer in the tunnel.
 func (d *desired) tunnel(h *half, p peer) []ip.Object {
-	first, host := p.Subnet.Addr(), ip.Underlay{Link: d.link}.OnLink(p.PublicIP)
+	first, host := p.Lease().Subnet.Addr(), ip.Underlay{Link: d.link}.OnLink(p.Lease().PublicIP)
 	return []ip.Object{
 		ip.FDB{Link: h.device, MAC: p.mac, Dst: host},
 		ip.Neigh{Link: h.device, IP: first, MAC: p.mac},
-		ip.Route{Dst: p.Subnet, Via: first, Link: h.device, Onlink: true, Protocol: ip.Protocol},
+		ip.Route{Dst: p.Lease().Subnet, Via: first, Link: h.device, Onlink: true, Protocol: ip.Protocol},
 	}
 }

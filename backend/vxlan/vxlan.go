@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -84,13 +85,15 @@ func (b *Backend) Attrs(prefix netip.Prefix) subnet.Attrs {
 	return subnet.Attrs{PublicIP: b.host.Underlay().PublicAddr(prefix), BackendType: Type, BackendData: string(text)}
 }
 
-// MTU implements backend.Backend.
+// MTU implements backend.Backend: the largest packet of every family that is carried.
 func (b *Backend) MTU() int {
-	overhead := 0
+	u, overhead := b.host.Underlay(), 0
 	for _, network := range b.config.Networks() {
-		overhead = max(overhead, b.options.device(network).overhead)
+		if b.options.tooSmall(u, network) == "" {
+			overhead = max(overhead, b.options.device(network).overhead)
+		}
 	}
-	return b.options.underlayMTU(b.host.Underlay()) - overhead
+	return b.options.underlayMTU(u) - overhead
 }
 
 // Valid implements backend.Backend.
@@ -105,7 +108,11 @@ func (b *Backend) Valid(l subnet.Lease) error {
 // Set implements backend.Backend.
 func (b *Backend) Set(self []subnet.Lease, peers subnet.Peers) error {
 	u := b.host.Underlay()
-	own, halves := b.options.base(u, b.macs, self)
+	carried, small := b.options.carried(u, self)
+	if len(carried) == 0 && len(small) > 0 {
+		return errors.New(small[0])
+	}
+	own, halves := b.options.base(u, b.macs, carried)
 	for _, l := range self {
 		own = append(own, b.host.OwnRoutes(l.Subnet)...)
 	}
@@ -114,11 +121,11 @@ func (b *Backend) Set(self []subnet.Lease, peers subnet.Peers) error {
 	if d := b.desired; moved || d == nil || d.link != u.Link || !slices.Equal(d.own, own) {
 		b.desired = &desired{
 			link: u.Link, own: own, halves: halves, direct: direct, skip: func(p netip.Prefix) bool { return b.Why(p) != "" },
-			state: b.host.Desired(own...), doubled: map[netip.Prefix]peer{},
+			state: b.host.Desired(own...), doubled: map[netip.Prefix]peer{}, small: small,
 		}
 	}
 	err := b.Reconcile(b.desired.follow(peers))
-	b.End(b.desired.reasons(), b.Conflicts())
+	b.End(b.desired.leftOut(), b.Conflicts(), small...)
 	return err
 }
 

@@ -91,7 +91,12 @@ func (r *rig) wantKernel(b *vxlan.Backend, want string) {
 
 func set(t *testing.T, b *vxlan.Backend, self []subnet.Lease, peers ...subnet.Lease) {
 	t.Helper()
-	if err := b.Set(self, subnet.PeersOf(peers...)); err != nil {
+	setPeers(t, b, self, subnet.PeersOf(peers...))
+}
+
+func setPeers(t *testing.T, b *vxlan.Backend, self []subnet.Lease, peers subnet.Peers) {
+	t.Helper()
+	if err := b.Set(self, peers); err != nil {
 		t.Fatal(err)
 	}
 }
