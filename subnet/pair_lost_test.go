@@ -15,6 +15,10 @@ import (
 
 // takeHalf has a host of flannel, which looks for the key alone, take one subnet of a pair into a pair of its own.
 func takeHalf(s *subnettest.Server, mine, other string) subnet.Entry {
+	return s.Put(halfTaken(mine, other))
+}
+
+func halfTaken(mine, other string) subnet.Record {
 	r := subnet.Record{}
 	for _, text := range []string{mine, other} {
 		p := netip.MustParsePrefix(text)
@@ -25,7 +29,7 @@ func takeHalf(s *subnettest.Server, mine, other string) subnet.Entry {
 		r.Leases = append(r.Leases, subnet.Lease{Subnet: p, Attrs: subnet.Attrs{PublicIP: public, BackendType: "vxlan"}})
 	}
 	slices.SortFunc(r.Leases, func(a, b subnet.Lease) int { return a.Subnet.Addr().Compare(b.Subnet.Addr()) })
-	return s.Put(r)
+	return r
 }
 
 func TestOneHalfThatIsLostIsReplacedAndTheOtherStays(t *testing.T) {
@@ -42,8 +46,7 @@ func TestOneHalfThatIsLostIsReplacedAndTheOtherStays(t *testing.T) {
 						lost, stays := before.Prefixes()[half], before.Prefixes()[1-half]
 						// The record goes, and another host is faster than we with one of our subnets.
 						h.client.Cut(cut)
-						s.Remove(before.Key())
-						thief := takeHalf(s, lost.String(), others)
+						thief := s.Replace(before.Key(), halfTaken(lost.String(), others))
 						h.client.Cut(false)
 						after(5 * time.Second)
 						h.wantLog("subnet lost to another host")
@@ -140,8 +143,7 @@ func TestAnOldRecordOfThisHostThatARestoreBringsBackTakesNothingAway(t *testing.
 		h := newHost(t, s, 1).start()
 		after(time.Second)
 		old, backup := h.manager.View().Own, s.Backup()
-		s.Remove(old.Key())
-		thief := takeHalf(s, old.Leases[1].Subnet.String(), "10.5.99.0/24")
+		thief := s.Replace(old.Key(), halfTaken(old.Leases[1].Subnet.String(), "10.5.99.0/24"))
 		after(5 * time.Second)
 		before := h.key()
 		s.Remove(thief.Key)

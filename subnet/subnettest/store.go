@@ -102,6 +102,14 @@ func (s *Server) Remove(key string) {
 	s.removeLocked(key)
 }
 
+// Replace is the operator deleting a record, and a host of flannel writing its own before anybody else has seen that.
+func (s *Server) Replace(key string, r subnet.Record) subnet.Entry {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.removeLocked(key)
+	return s.putLocked(r, 0)
+}
+
 // Entries returns all records and claims, sorted by key.
 func (s *Server) Entries() []subnet.Entry {
 	s.mu.Lock()
