@@ -97,7 +97,7 @@ func (c *cluster) oneWay(h, deaf *lab.Host, unheard string) {
 		}
 		return nil
 	})
-	if out := c.ctlOK(h, "peers"); !strings.Contains(out, "it reaches us, we do not reach it") {
-		c.t.Errorf("peers does not say so:\n%s", out)
+	if out, code := c.ctl(h, "peers"); code != 3 || !strings.Contains(out, "one way: its probes arrive, ours get no answer") {
+		c.t.Errorf("peers exits with %d and does not say so:\n%s", code, out)
 	}
 }
