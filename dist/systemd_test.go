@@ -3,10 +3,12 @@ package dist_test
 import (
 	"bufio"
 	"bytes"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -65,6 +67,16 @@ func TestEveryUnitIsCleanForSystemd(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	text, err := os.ReadFile("systemd/sysconfig.conf")
+	if err == nil {
+		err = os.Mkdir(filepath.Join(dir, "flanneld.service.d"), 0o755)
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "flanneld.service.d/sysconfig.conf"), program.ReplaceAll(text, []byte("${1}/bin/true")), 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	out, err := exec.Command(analyze, append([]string{"verify", "--man=no", docker}, copies...)...).CombinedOutput()
 	for line := range strings.Lines(string(out)) {
 		if strings.Contains(line, dir) || strings.Contains(line, "flannel") || strings.Contains(line, "docker") {
@@ -107,6 +119,52 @@ func settings(t *testing.T, file string) (lines []string) {
 		}
 	}
 	return lines
+}
+
+// expand does to a command line what systemd does: ${NAME} is put in as it is, $NAME is split into words.
+func expand(line string, env map[string]string) (args []string) {
+	for word := range strings.FieldsSeq(line) {
+		if name, ok := strings.CutPrefix(word, "$"); ok && !strings.HasPrefix(name, "{") {
+			args = append(args, strings.Fields(env[name])...)
+			continue
+		}
+		args = append(args, os.Expand(word, func(name string) string { return env[name] }))
+	}
+	return args
+}
+
+func TestSettingsOfAnRPMOfFlannelAreTakenOver(t *testing.T) {
+	lines := settings(t, "systemd/sysconfig.conf")
+	if !slices.Contains(lines, "EnvironmentFile=/etc/sysconfig/flanneld") || !slices.Contains(lines, "ExecStart=") {
+		t.Fatalf("got %q, want the file to be read and the command line of the unit replaced", lines)
+	}
+	env := map[string]string{}
+	for _, line := range lines {
+		if rest, ok := strings.CutPrefix(line, "Environment="); ok {
+			for pair := range strings.FieldsSeq(rest) {
+				key, value, _ := strings.Cut(pair, "=")
+				env[key] = value
+			}
+		}
+	}
+	command := strings.TrimPrefix(lines[len(lines)-1], "ExecStart=")
+	for _, c := range []struct {
+		name string
+		file map[string]string
+		want string
+	}{
+		{"an empty file", nil, "-etcd-endpoints=http://127.0.0.1:2379 -etcd-prefix=/coreos.com/network"},
+		{"as the rpm brings it", map[string]string{"FLANNEL_ETCD_ENDPOINTS": "http://192.0.2.1:2379,http://192.0.2.2:2379", "FLANNEL_ETCD_PREFIX": "/atomic.io/network"},
+			"-etcd-endpoints=http://192.0.2.1:2379,http://192.0.2.2:2379 -etcd-prefix=/atomic.io/network"},
+		{"with options", map[string]string{"FLANNEL_OPTIONS": "-iface=eth1 --ip-masq"},
+			"-etcd-endpoints=http://127.0.0.1:2379 -etcd-prefix=/coreos.com/network -iface=eth1 --ip-masq"},
+	} {
+		now := maps.Clone(env)
+		maps.Copy(now, c.file)
+		if got := strings.Join(expand(command, now), " "); got != "/usr/bin/flanneld "+c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
+	}
 }
 
 func TestAnInstanceDiffersFromTheServiceInItsNetworkOnly(t *testing.T) {

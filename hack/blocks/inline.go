@@ -19,7 +19,8 @@ var inline = map[string]where{
 	"ip route get ADDRESS-OF-THE-CONTAINER":                         {Host, `ip route get "$POD" | grep -q "dev cni0"`},
 	"mk-docker-opts.sh -6":                                          {Host, ""},
 	"mk-docker-opts.sh -i":                                          {Host, ""},
-	"sysctl net.ipv4.ip_forward=1":                                  {Host, ""},
+	"mk-docker-opts.sh -k DOCKER_NETWORK_OPTIONS -d /run/flannel/docker": {Host, ""},
+	"sysctl net.ipv4.ip_forward=1":                                       {Host, ""},
 
 	"etcd grpc-proxy": {Etcd, forAWhile("etcd grpc-proxy start --endpoints=127.0.0.1:2379 --listen-addr=127.0.0.1:23790")},
 	"etcdctl get /coreos.com/network/config --print-value-only": {Etcd, ""},
@@ -72,6 +73,10 @@ var instead = map[string]string{"make test": "make -n test"}
 
 // exceptions are the commands of Never, with the reason, and what stands in for it.
 var exceptions = map[string]string{
+	"cp /etc/sysconfig/flanneld /root/flanneld.sysconfig\ndnf remove flannel\ndnf install ./flanneld-[0-9]*.rpm\n" +
+		"cp /root/flanneld.sysconfig /etc/sysconfig/flanneld\n" +
+		"install -D -m 644 /usr/share/flannel/systemd/sysconfig.conf /etc/systemd/system/flanneld.service.d/sysconfig.conf\n" +
+		"systemctl daemon-reload\nsystemctl enable --now flanneld": "no system that has dnf is to be had; a test of dist reads the drop-in as systemd does",
 	"dnf install ./flanneld-[0-9]*.rpm":            "no system that has dnf is to be had; dist/machines installs the same package with rpm",
 	"dnf remove flanneld":                          "no system that has dnf is to be had; dist/machines removes the same package with rpm",
 	"FLANNEL_CLEAN=yes rpm --erase flanneld":       "Debian's rpm does not know what Debian's dpkg has installed; dist/machines runs it with the flags that it wants",
