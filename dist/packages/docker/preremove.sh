@@ -1,5 +1,5 @@
 #!/bin/sh
-# Before removal, not before an upgrade. dpkg says "remove", rpm 0. Afterwards docker must start, and not in the subnet.
+# Before removal, not before an upgrade. dpkg says "remove", rpm 0. Afterwards docker must start.
 set -e
 
 case "$1" in
@@ -31,19 +31,12 @@ if [ -f "$file" ] && grep -q /usr/lib/flannel/ "$file"; then
 	fi
 fi
 
-# docker keeps the address of a bridge that it finds, so its next start, before a reboot, takes the bridge away. One that containers
-# are attached to stays.
+# A running docker keeps its containers, and so its bridge. docker remembers the address of the bridge, too.
 address=
 for file in /run/flannel/subnet.env /run/flannel/docker.env; do
 	[ ! -f "$file" ] || address=$(sed -n 's/^FLANNEL_SUBNET=//p' "$file")
 done
 if [ -n "$running" ] && [ -n "$address" ] && ip -o -4 address show dev docker0 2>/dev/null | grep -qF " $address "; then
-	mkdir -p /run/systemd/system/docker.service.d
-	cat >/run/systemd/system/docker.service.d/flannel-removed.conf <<-'END'
-		# Written by the removal of flanneld-docker, gone with the next boot: docker0 still has an address of flannel's network.
-		[Service]
-		ExecStartPre=-/bin/sh -c 'ls /sys/class/net/docker0/brif | grep -q . || ip link delete docker0'
-	END
-	echo "flanneld-docker: docker goes on with the subnet until it is restarted: systemctl restart docker"
+	echo "flanneld-docker: docker0 keeps $address over restarts of docker. For another address start docker once with a \"bip\" of your own, see docker.md"
 fi
 exit 0
