@@ -224,7 +224,7 @@ func TestTheDocumentsNameFilesThatExist(t *testing.T) {
 		"../docs/systemd.md":    {"systemd/flanneld.service", "systemd/flanneld@.service", "network/80-flannel.link", "network/10-flannel.network"},
 		"../docs/docker.md":     {"docker/mk-docker-opts.sh", "docker/flannel-docker-restart.path"},
 		"../docs/coreos.md":     {"cloud/fcos/cluster.bu", "cloud/flatcar/node1.bu", "cloud/files/etcd.service", "cloud/files/docker-flannel.conf"},
-		"../docs/kubernetes.md": {"kubernetes/flannel.yaml"},
+		"../docs/kubernetes.md": {"kubernetes/etcd/flannel.yaml"},
 	} {
 		text, err := os.ReadFile(file)
 		if err != nil {

@@ -19,6 +19,8 @@ type LinuxKernel struct {
 	log         *slog.Logger
 	watchBuffer int // bytes; the kernel doubles it
 
+	fixedSettings bool // /proc/sys is read-only, as in a container that is not privileged
+
 	mu     sync.Mutex // one request at a time
 	sock   *socket
 	handle *netlink.Handle // for changes of links and look-ups
@@ -40,8 +42,12 @@ func NewKernel(log *slog.Logger) (*LinuxKernel, error) {
 		s.close()
 		return nil, fmt.Errorf("open netlink handle: %w", err)
 	}
-	return &LinuxKernel{log: log, watchBuffer: watchBuffer, sock: s, handle: h}, nil
+	return &LinuxKernel{log: log, watchBuffer: watchBuffer, fixedSettings: settingsFixed(), sock: s, handle: h}, nil
 }
+
+// FixedSettings reports whether the settings under /proc/sys cannot be changed from here, as in a container that is not
+// privileged. The kernel's defaults for new devices are in force then (net.ipv6.conf.default of the host).
+func (k *LinuxKernel) FixedSettings() bool { return k.fixedSettings }
 
 // Close closes the sockets.
 func (k *LinuxKernel) Close() {

@@ -39,7 +39,7 @@ func (k *LinuxKernel) linkByIndex(index int) (link, error) {
 }
 
 func (k *LinuxKernel) link(name string, which ...nl.NetlinkRequestData) (l link, err error) {
-	err = k.sock.get(unix.RTM_GETLINK, 0, func(data []byte) { l, _ = decodeLink(data) }, append(which, skipStats)...)
+	err = k.sock.get(unix.RTM_GETLINK, 0, func(data []byte) { l, _ = k.decode(data) }, append(which, skipStats)...)
 	if err != nil {
 		return link{}, fmt.Errorf("find device %s: %w", name, err)
 	}
@@ -50,7 +50,7 @@ func (k *LinuxKernel) link(name string, which ...nl.NetlinkRequestData) (l link,
 func (k *LinuxKernel) dumpLinks() (links []link, all names, err error) {
 	all = names{}
 	err = k.sock.dump(unix.RTM_GETLINK, func(data []byte) {
-		if l, ok := decodeLink(data); ok {
+		if l, ok := k.decode(data); ok {
 			links = append(links, l)
 			all[l.index] = l.Name
 		}
@@ -62,6 +62,16 @@ func (k *LinuxKernel) dumpLinks() (links []link, all names, err error) {
 		return nil, nil, fmt.Errorf("list links: %w", err)
 	}
 	return links, all, nil
+}
+
+// decode reads a struct ifinfomsg. Where settings cannot be changed, accept_ra counts as off, as it is wanted for all
+// devices of ours: nobody could do anything about it, again and again.
+func (k *LinuxKernel) decode(b []byte) (l link, ok bool) {
+	l, ok = decodeLink(b)
+	if k.fixedSettings {
+		l.AcceptRA = false
+	}
+	return l, ok
 }
 
 // decodeLink reads a struct ifinfomsg. The name of the underlay is left to the caller.

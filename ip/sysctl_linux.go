@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Forwarding is what the kernel's settings (Documentation/networking/ip-sysctl.rst) say about packets of pods that are
@@ -77,6 +79,11 @@ func forwardingSettings(networks []netip.Prefix) []string {
 
 // linkSetting is the path of an IPv6 setting of one link. A dot in the name of a link stands there as it is.
 func linkSetting(link, name string) string { return "net/ipv6/conf/" + link + "/" + name }
+
+// settingsFixed reports whether settings are on a read-only file system.
+func settingsFixed() bool {
+	return unix.Access("/proc/sys/net/ipv4/ip_forward", unix.W_OK) == unix.EROFS
+}
 
 func readSysctl(name string) (string, error) {
 	text, err := os.ReadFile(filepath.Join("/proc/sys", name))

@@ -74,6 +74,10 @@ func run(ctx context.Context, o Options, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	if kernel.FixedSettings() {
+		log.Info("kernel settings cannot be changed from here: /proc/sys is read-only, as in a container that is not privileged",
+			"consequence", "the host's own settings hold for router advertisements on the network's devices, and for forwarding")
+	}
 	d.kernel = countedKernel{kernel, d.metrics}
 	d.observe(kernel)
 	d.wall = newWall(o, log)

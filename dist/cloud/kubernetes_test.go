@@ -28,7 +28,7 @@ type manifests struct {
 func readManifests(t *testing.T) manifests {
 	t.Helper()
 	var m manifests
-	readInto(t, "flannel.yaml", map[string]any{
+	readInto(t, "etcd/flannel.yaml", map[string]any{
 		"v1 Namespace": &m.namespace, "v1 ServiceAccount": &m.account, "v1 ConfigMap": &m.config, "apps/v1 DaemonSet": &m.daemon,
 	})
 	return m
@@ -91,6 +91,8 @@ func TestTheManifestTakesOverFromKubeFlannel(t *testing.T) {
 		"the list is cbr0":     strings.Contains(m.config.Data["cni-conf.json"], `"name": "cbr0"`),
 		"it is mounted": slices.ContainsFunc(c.VolumeMounts, func(v core.VolumeMount) bool { return v.MountPath == "/etc/kube-flannel" }) &&
 			mounted(pod.Spec, "/run/flannel") == "/run/flannel" && mounted(pod.Spec, "/host/etc/cni/net.d") == "/etc/cni/net.d",
+		"two capabilities and no more": c.SecurityContext.Privileged == nil && fmt.Sprint(c.SecurityContext.Capabilities.Drop) == "[ALL]" &&
+			fmt.Sprint(c.SecurityContext.Capabilities.Add) == "[NET_ADMIN NET_RAW]",
 		"probes ask where the daemon is told to": probed(c),
 		"every node":                             pod.Spec.HostNetwork && pod.Spec.Tolerations[0].Operator == core.TolerationOpExists && pod.Spec.PriorityClassName == "system-node-critical",
 	} {

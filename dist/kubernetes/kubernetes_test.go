@@ -40,22 +40,41 @@ type story struct {
 	nodes []*node
 	image string // archive
 	pods  map[string]netip.Addr
+
+	nftables bool // the mode of kube-proxy
+}
+
+// step is a part of a story.
+type step struct {
+	name string
+	do   func(*testing.T)
 }
 
 func TestTheManifestOnACluster(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Minute)
-	defer cancel()
-	s := &story{whole: t, ctx: ctx, pods: map[string]netip.Addr{}}
-	s.build(t)
-	for _, step := range []struct {
-		name string
-		do   func(*testing.T)
-	}{
+	s := newStory(t, "")
+	s.run(t, []step{
 		{"nodes join, and are not ready without a network", s.join},
 		{"the manifest is applied as the documentation says, and all nodes are ready", s.apply},
 		{"pods on all nodes reach one another", s.connect},
 		{"an update under traffic loses nothing", s.update},
-	} {
+	})
+}
+
+// newStory makes the programs, and a cluster without hosts. Its controllers give each node a podCIDR of the given range, if one is given.
+func newStory(t *testing.T, cidr string) *story {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Minute)
+	t.Cleanup(cancel)
+	s := &story{whole: t, ctx: ctx, pods: map[string]netip.Addr{}}
+	s.build(t)
+	s.plane.cidr = cidr
+	return s
+}
+
+// run does the steps of the story, up to the first that fails.
+func (s *story) run(t *testing.T, steps []step) {
+	t.Helper()
+	for _, step := range steps {
 		start := time.Now()
 		ok := t.Run(step.name, func(t *testing.T) {
 			s.plane.t = t
@@ -149,13 +168,13 @@ func (s *story) join(t *testing.T) {
 // apply does what docs/kubernetes.md says.
 func (s *story) apply(t *testing.T) {
 	p := s.plane
-	text, err := os.ReadFile("flannel.yaml")
+	text, err := os.ReadFile("etcd/flannel.yaml")
 	p.ok(err)
 	endpoints := regexp.MustCompile(`https://192\.0\.2\.11:2379,\S+`)
 	if len(endpoints.FindAll(text, -1)) != 1 {
 		t.Fatal("the manifest does not name the endpoints once")
 	}
-	file := filepath.Join(p.Dir(), "dist/kubernetes/flannel.yaml")
+	file := filepath.Join(p.Dir(), "dist/kubernetes/etcd/flannel.yaml")
 	p.ok(os.MkdirAll(filepath.Dir(file), 0o755))
 	p.ok(os.WriteFile(file, endpoints.ReplaceAll(text, []byte(s.store.TLSURL())), 0o644))
 	for from, to := range map[string]string{"ca.crt": "ca.crt", "etcd-client.crt": "tls.crt", "etcd-client.key": "tls.key"} {
@@ -229,6 +248,13 @@ func (s *story) connect(t *testing.T) {
 	if len(s.pods) != len(s.nodes) {
 		t.Fatalf("pods: %s, want one on each node", out)
 	}
+	s.reach(t)
+}
+
+// reach checks that each pod reaches each.
+func (s *story) reach(t *testing.T) {
+	t.Helper()
+	p := s.plane
 	for from := range s.pods {
 		for to, addr := range s.pods {
 			if _, err := p.kubectl("exec", from, "--", "/bin/busybox", "ping", "-c", "1", "-w", "10", addr.String()); err != nil {
@@ -243,6 +269,29 @@ var lossless = regexp.MustCompile(`\d+ packets transmitted, \d+ packets received
 // update replaces the pods of flanneld, one after the other, while a pod pings another.
 func (s *story) update(t *testing.T) {
 	p := s.plane
+	before := p.must("--namespace=kube-flannel", "get", "pods", "--output=name")
+	s.loseNothing(t, func() {
+		s.documented(t, true)
+		s.rolledOut("kube-flannel", "flannel")
+	})
+	s.replaced(t, before)
+}
+
+// replaced checks that none of the given pods of flanneld is left.
+func (s *story) replaced(t *testing.T, before string) {
+	t.Helper()
+	after := s.plane.must("--namespace=kube-flannel", "get", "pods", "--output=name")
+	for pod := range strings.Lines(before) {
+		if strings.Contains(after, pod) {
+			t.Errorf("%s was not replaced", pod)
+		}
+	}
+}
+
+// loseNothing does something while a pod pings another, ten times a second, and checks that each ping was answered.
+func (s *story) loseNothing(t *testing.T, do func()) {
+	t.Helper()
+	p := s.plane
 	var from string
 	var to netip.Addr
 	for name, addr := range s.pods {
@@ -252,29 +301,21 @@ func (s *story) update(t *testing.T) {
 			to = addr
 		}
 	}
-	before := p.must("--namespace=kube-flannel", "get", "pods", "--output=name")
 	done := make(chan string, 1)
 	go func() {
-		out, err := p.kubectl("exec", from, "--", "/bin/busybox", "sh", "-c",
-			"busybox ping -i 0.1 "+to.String()+" & while ! test -e /tmp/stop; do echo >/tmp/started; busybox sleep 0.1; done; kill -INT $!; wait $!")
+		out, err := p.kubectl("exec", from, "--", "/bin/busybox", "sh", "-c", "busybox rm -f /tmp/stop;"+
+			"busybox ping -i 0.1 "+to.String()+" & while ! test -e /tmp/stop; do echo >/tmp/started; busybox sleep 0.1; done; kill -INT $!; wait $!; busybox rm -f /tmp/started")
 		done <- fmt.Sprint(out, err)
 	}()
 	p.await(func() error {
 		_, err := p.kubectl("exec", from, "--", "/bin/busybox", "test", "-e", "/tmp/started")
 		return err
 	})
-	s.documented(t, true)
-	s.rolledOut("kube-flannel", "flannel")
+	do()
 	p.must("exec", from, "--", "/bin/busybox", "touch", "/tmp/stop")
 	out := <-done
 	if !lossless.MatchString(out) {
-		t.Errorf("pings over the update: %s", out)
+		t.Errorf("pings from %s to %s: %s", from, to, out)
 	}
 	t.Log(lossless.FindString(out))
-	after := p.must("--namespace=kube-flannel", "get", "pods", "--output=name")
-	for pod := range strings.Lines(before) {
-		if strings.Contains(after, pod) {
-			t.Errorf("%s was not replaced", pod)
-		}
-	}
 }

@@ -16,7 +16,14 @@ import (
 // node is a host with containerd and a kubelet, which see folders of their own where a host has its only ones.
 type node struct {
 	*lab.Host
-	name string
+	name    string
+	runtime *lab.Containerd
+	kubelet *lab.Process
+}
+
+// inside returns a command that runs args among the node's own files.
+func (n *node) inside(args ...string) []string {
+	return append([]string{"nsenter", "--target", fmt.Sprint(n.runtime.Pid()), "--mount"}, args...)
 }
 
 // nodeSetup gives a node folders of its own, with what its administrator has installed: the reference plugins of CNI. The kubelet sets
@@ -57,22 +64,39 @@ func (s *story) node(name string) *node {
 	h, err := s.lab.Host(name)
 	p.ok(err)
 	n := &node{Host: h, name: name}
-	runtime, err := h.Containerd(s.ctx, lab.ContainerdOptions{
+	n.runtime, err = h.Containerd(s.ctx, lab.ContainerdOptions{
 		Plugins: "/opt/cni/bin", Networks: "/etc/cni/net.d", Setup: strings.ReplaceAll(nodeSetup, "PLUGINS", plugintest.Reference(p.t)),
 	})
 	p.ok(err)
-	p.ok(runtime.Import(s.ctx, s.image, image, "--index-name", image))
+	p.ok(n.runtime.Import(s.ctx, s.image, image, "--index-name", image))
 	p.ok(p.authority.Issue(name+"-server", pkix.Name{CommonName: name}, h.Addr))
-	config := strings.NewReplacer("SOCKET", runtime.Socket(), "CERTS", p.certs, "NAME", name).Replace(kubeletConfig)
+	config := strings.NewReplacer("SOCKET", n.runtime.Socket(), "CERTS", p.certs, "NAME", name).Replace(kubeletConfig)
 	file := filepath.Join(h.Dir(), "kubelet.yaml")
 	p.ok(os.WriteFile(file, []byte(config), 0o644))
-	kubelet, err := h.Start("kubelet", "nsenter", "--target", fmt.Sprint(runtime.Pid()), "--mount", filepath.Join(p.bin, "kubelet"),
-		"--config="+file, "--kubeconfig="+p.config(name, "system:node:"+name, "system:nodes"), "--hostname-override="+name, "--node-ip="+h.Addr.String())
+	n.kubelet, err = h.Start("kubelet", n.inside(filepath.Join(p.bin, "kubelet"),
+		"--config="+file, "--kubeconfig="+p.config(name, "system:node:"+name, "system:nodes"), "--hostname-override="+name, "--node-ip="+h.Addr.String())...)
 	p.ok(err)
+	s.proxy(n)
 	s.whole.Cleanup(func() {
-		kubelet.Kill() // it would make its pods again
-		tell(s.whole, name+" kubelet", kubelet)
-		tell(s.whole, name+" containerd", runtime.Process)
+		n.kubelet.Kill() // it would make its pods again
+		tell(s.whole, name+" kubelet", n.kubelet)
+		tell(s.whole, name+" containerd", n.runtime.Process)
 	})
 	return n
+}
+
+// proxy starts kube-proxy on a node: by it pods and the daemon reach the API server at the address of its Service. The limits of the
+// connection tracking are the whole machine's, and left alone.
+func (s *story) proxy(n *node) {
+	p := s.plane
+	p.t.Helper()
+	mode := "iptables"
+	if s.nftables {
+		mode = "nftables"
+	}
+	process, err := n.Start("kube-proxy", n.inside(filepath.Join(p.bin, "kube-proxy"), "--kubeconfig="+p.config(n.name+"-proxy", "system:kube-proxy", ""),
+		"--hostname-override="+n.name, "--proxy-mode="+mode, "--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0",
+		"--conntrack-tcp-timeout-close-wait=0", "--healthz-bind-address=", "--metrics-bind-address=127.0.0.1:10249")...)
+	p.ok(err)
+	s.whole.Cleanup(func() { tell(s.whole, n.name+" kube-proxy", process) })
 }

@@ -19,7 +19,7 @@ import (
 const version = "v1.34.4"
 
 // components are the programs of Kubernetes.
-var components = []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl"}
+var components = []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl"}
 
 // buildComponents returns the folder with the programs of Kubernetes. The first build takes minutes, the next ones link only.
 func buildComponents(ctx context.Context, dir string) (string, error) {
@@ -49,6 +49,7 @@ type plane struct {
 	bin       string // programs
 	certs     string // certificates, and the files that name them
 	authority *lab.Authority
+	cidr      string // what the controllers give the nodes' podCIDRs from; empty: nodes get none
 }
 
 const services = "10.96.0.0/16"
@@ -75,6 +76,9 @@ func (p *plane) start(store *lab.Etcd) {
 		args := []string{"--kubeconfig=" + p.config(name, "system:"+name, ""), "--leader-elect=false", "--secure-port=0"}
 		if name == "kube-controller-manager" {
 			args = append(args, "--service-account-private-key-file="+file("accounts.key"), "--root-ca-file="+file("ca.crt"), "--use-service-account-credentials")
+			if p.cidr != "" {
+				args = append(args, "--allocate-node-cidrs=true", "--cluster-cidr="+p.cidr)
+			}
 		}
 		p.run(name, args...)
 	}

@@ -35,9 +35,10 @@ type ClientOptions struct {
 // Client speaks with the API server about nodes and, once, about this daemon's own pod: a REST client that knows the
 // types of core/v1 alone and takes them as protobuf. Its requests end after requestTime; it does not retry.
 type Client struct {
-	rest rest.Interface
-	host string // of the API server, for messages
-	log  *slog.Logger
+	rest    rest.Interface
+	host    string // of the API server, for messages
+	service bool   // host is the address of a Service
+	log     *slog.Logger
 }
 
 // requestTime bounds one request that is no watch.
@@ -62,7 +63,9 @@ func NewClient(o ClientOptions) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configure the client of the API server %s: %w", config.Host, err)
 	}
-	return &Client{rest: client, host: config.Host, log: o.Log}, nil
+	return &Client{
+		rest: client, host: config.Host, service: o.APIURL == "" && o.Kubeconfig == "", log: o.Log,
+	}, nil
 }
 
 func restConfig(o ClientOptions) (*rest.Config, error) {
@@ -147,6 +150,10 @@ func (c *Client) explain(verb, resource string, err error) error {
 		return fmt.Errorf("the service account may not %s %s: add this rule to its ClusterRole: %w", verb, resource, err)
 	case apierrors.IsUnauthorized(err):
 		return fmt.Errorf("the API server %s does not accept the credentials: %w", c.host, err)
+	case c.service && errors.As(err, new(*url.Error)):
+		// The address of a Service, which kube-proxy makes work.
+		return fmt.Errorf("the API server is not reached at the address of its Service %s; does kube-proxy run on this node? "+
+			"(-kube-api-url names an address that needs none): %w", c.host, err)
 	}
 	return fmt.Errorf("%s %s: %w", verb, resource, err)
 }
