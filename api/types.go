@@ -171,6 +171,8 @@ type Event struct {
 
 // Store is how to reach the store. Whoever gets it must not show it.
 type Store struct {
+	Kubernetes bool `json:"kubernetes,omitempty"` // it is the Kubernetes API; all else is empty
+
 	Endpoints []string `json:"endpoints"`
 	Prefix    string   `json:"prefix"`
 	CAFile    string   `json:"ca_file,omitempty"`

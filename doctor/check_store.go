@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -12,6 +13,12 @@ import (
 )
 
 func checkStore(f *Facts) Finding {
+	if errors.Is(f.StoreErr, ErrKubernetes) {
+		if s := f.Status; s.StoreSince != nil {
+			return fail("kubectl get --raw=/readyz", "the API server is away since %s: %s", s.StoreSince.Format(time.RFC3339), s.StoreReason)
+		}
+		return pass("the Kubernetes API, as the daemon sees it")
+	}
 	if f.StoreErr != nil {
 		return fail("ETCDCTL_API=3 etcdctl --endpoints="+strings.Join(f.Store.Endpoints, ",")+" endpoint health",
 			"%v (endpoints from %s)", f.StoreErr, orNone(f.Store.From))
@@ -49,12 +56,13 @@ func checkClock(f *Facts) Finding {
 }
 
 func checkConfig(f *Facts) Finding {
+	if d := f.Status.Daemon; d != nil && d.ConfigFile != "" {
+		return pass("from the file %s", d.ConfigFile)
+	}
 	if r, ok := f.noStore(); ok {
 		return r
 	}
 	switch {
-	case f.Status.Daemon != nil && f.Status.Daemon.ConfigFile != "":
-		return pass("from the file %s", f.Status.Daemon.ConfigFile)
 	case f.Snapshot.Config == nil:
 		return fail(`flannelctl network set '{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}}'`,
 			"%s/config does not exist", f.Store.Prefix)

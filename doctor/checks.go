@@ -1,5 +1,7 @@
 package doctor
 
+import "errors"
+
 // check looks at one thing.
 type check struct {
 	name string
@@ -50,10 +52,17 @@ func (f *Facts) noDaemon() (Finding, bool) {
 	return skip("no daemon runs"), true
 }
 
+// ErrKubernetes says that the records are in the Kubernetes API, where a diagnosis does not look itself: it goes by what
+// the daemon remembers of the peers.
+var ErrKubernetes = errors.New("the store is the Kubernetes API")
+
 // noStore is the finding of a check that needs the records of the store, if they are not known.
 func (f *Facts) noStore() (Finding, bool) {
 	if f.StoreErr == nil {
 		return Finding{}, false
+	}
+	if errors.Is(f.StoreErr, ErrKubernetes) {
+		return skip("the store is the Kubernetes API: kubectl get nodes"), true
 	}
 	return skip("the store is not reachable"), true
 }

@@ -36,6 +36,9 @@ func (f *Facts) Derive() {
 	if f.StoreErr != nil || f.ConfigErr != nil {
 		f.Config, _ = subnet.ParseConfig([]byte(f.State.Config)) // an empty one, where there is none
 	}
+	if errors.Is(f.StoreErr, ErrKubernetes) {
+		f.Config = f.Config.Assigned() // a podCIDR may have any length
+	}
 	f.Peers, f.Records = nil, map[netip.Prefix]subnet.Record{}
 	for _, r := range f.records() {
 		if r.Identity != "" && r.Identity == f.State.Identity {

@@ -143,6 +143,9 @@ func (a *app) open(ctx context.Context) (*etcdv3.Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.Kubernetes {
+		return nil, errors.New("the store of this network is the Kubernetes API, not etcd: use kubectl (get nodes, edit configmap), or flannelctl peers")
+	}
 	return etcdv3.New(etcdv3.Options{
 		Endpoints: s.Endpoints, Prefix: s.Prefix, CertFile: s.CertFile, KeyFile: s.KeyFile, CAFile: s.CAFile,
 		Username: s.Username, Password: s.Password, Log: slog.New(slog.DiscardHandler),

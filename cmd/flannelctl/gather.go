@@ -45,6 +45,9 @@ func gather(ctx context.Context, a *app) *doctor.Facts {
 func (a *app) gatherStore(ctx context.Context, f *doctor.Facts) {
 	access, err := a.access(ctx)
 	f.Store = doctor.Store{Endpoints: access.Endpoints, Prefix: access.Prefix, From: a.storeFrom}
+	if err == nil && access.Kubernetes {
+		err = doctor.ErrKubernetes
+	}
 	if f.StoreErr = err; err != nil {
 		return
 	}

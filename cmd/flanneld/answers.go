@@ -104,6 +104,9 @@ func (d *process) socket() Socket {
 }
 
 func (d *process) storeAccess() api.Store {
+	if d.o.KubeSubnetMgr {
+		return api.Store{Kubernetes: true}
+	}
 	return api.Store{
 		Endpoints: d.o.EtcdEndpoints, Prefix: d.o.EtcdPrefix, CAFile: d.o.EtcdCAFile, CertFile: d.o.EtcdCertfile, KeyFile: d.o.EtcdKeyfile,
 		Username: string(d.o.EtcdUsername), Password: string(d.o.EtcdPassword),

@@ -24,6 +24,7 @@ func TestTheKubeFlannelManifestOnACluster(t *testing.T) {
 		{"kube-flannel.yml is applied, and all nodes are ready", s.applyKubeFlannel},
 		{"each node has its podCIDR, and tells it to the others", s.published},
 		{"pods on all nodes reach one another", s.connect},
+		{"flannelctl works in the pods", s.flannelctl},
 		{"an update under traffic loses nothing", s.updateKubeFlannel},
 		{"nodes go to the released flannel and back, and nothing is lost", s.swap},
 		{"a node that is removed is no peer any more", s.leave},
@@ -89,6 +90,38 @@ func (s *story) on(n *node, args ...string) string {
 	out, err := n.Exec(s.ctx, n.inside(args...)...)
 	s.plane.ok(err)
 	return out
+}
+
+// flannelctl is run as docs/kubernetes.md says. The kernel's settings belong to the machine that the test runs on, so that the doctor may
+// find fault with some; it must not look for etcd.
+func (s *story) flannelctl(t *testing.T) {
+	p := s.plane
+	in := func(args ...string) (string, error) {
+		return p.kubectl(append([]string{"--namespace=kube-flannel", "exec", "daemonset/kube-flannel-ds", "--container=kube-flannel", "--", "flannelctl"}, args...)...)
+	}
+	p.await(func() error { // probes of peers need a round
+		out, err := in("status")
+		if err != nil {
+			return fmt.Errorf("flannelctl status: %w\n%s", err, out)
+		}
+		return nil
+	})
+	out, err := in("peers", "--json")
+	var peers []struct{ Programmed bool }
+	if err == nil {
+		err = json.Unmarshal([]byte(out), &peers)
+	}
+	if err != nil || len(peers) != len(s.nodes)-1 {
+		t.Errorf("peers: %v\n%s", err, out)
+	}
+	out, _ = in("doctor")
+	if !strings.Contains(out, "the Kubernetes API") || strings.Contains(out, "etcdctl") {
+		t.Errorf("doctor:\n%s", out)
+	}
+	t.Log(out)
+	if out, err = in("leases"); err == nil || !strings.Contains(err.Error()+out, "kubectl") {
+		t.Errorf("leases: %v, want an error that names kubectl\n%s", err, out)
+	}
 }
 
 func (s *story) updateKubeFlannel(t *testing.T) {
