@@ -186,6 +186,18 @@ func TestAnInstanceDiffersFromTheServiceInItsNetworkOnly(t *testing.T) {
 	}
 }
 
+// The default of flannel begins with a port at which nothing listens on the hosts of today, so that any user can.
+func TestTheUnitsNameThePortOfEtcd(t *testing.T) {
+	for _, file := range []string{"systemd/flanneld.service", "systemd/flanneld@.service"} {
+		lines := settings(t, file)
+		at := slices.Index(lines, "Environment=FLANNELD_ETCD_ENDPOINTS=http://127.0.0.1:2379")
+		after := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, "EnvironmentFile=") })
+		if at < 0 || after < at {
+			t.Errorf("%s does not set the endpoint before it reads the administrator's file", file)
+		}
+	}
+}
+
 // Others that look after the network of a host must not look after our devices.
 func TestNetworkServicesLeaveOurDevicesAlone(t *testing.T) {
 	for file, want := range map[string][]string{

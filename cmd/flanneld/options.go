@@ -127,10 +127,9 @@ func Parse(args, environ []string, output io.Writer) (Options, error) {
 	if i := slices.IndexFunc(fs.Args(), func(arg string) bool { return arg != "" }); i >= 0 {
 		errs = append(errs, fmt.Errorf("unexpected argument %q: every flag starts with a dash, and a switch takes its value as in -ip-masq=true", fs.Arg(i)))
 	}
+	onLine := given(fs)
 	unknown := readEnviron(fs, environ)
-	given := map[string]bool{}
-	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
-	o.settle(given)
+	o.settle(onLine, given(fs))
 	errs = append(errs, o.Validate())
 	log := slog.New(slog.NewTextHandler(output, nil))
 	for _, name := range unknown {
@@ -162,9 +161,17 @@ func parseFlags(fs *flag.FlagSet, args []string) error {
 	}
 }
 
-// settle fills in what depends on whether other flags were given.
-func (o *Options) settle(given map[string]bool) {
-	if o.EtcdEmbedded && !given["etcd-endpoints"] {
+// given returns the names of the flags that were set so far.
+func given(fs *flag.FlagSet) map[string]bool {
+	names := map[string]bool{}
+	fs.Visit(func(f *flag.Flag) { names[f.Name] = true })
+	return names
+}
+
+// settle fills in what depends on whether other flags were given, on the command line or at all. The packaged units
+// name an endpoint of etcd in the environment, which is not meant for a host with the embedded one.
+func (o *Options) settle(onLine, given map[string]bool) {
+	if o.EtcdEmbedded && !onLine["etcd-endpoints"] {
 		o.EtcdEndpoints = []string{"http://" + reachable(o.EtcdEmbeddedListen).String()}
 	}
 	if o.KubeSubnetMgr && o.NetConfigPath == "" {

@@ -188,8 +188,14 @@ func TestParse(t *testing.T) {
 				o.EtcdEmbedded, o.EtcdEmbeddedListen = true, netip.MustParseAddrPort("[::]:2400")
 				o.EtcdEndpoints = []string{"http://[::1]:2400"}
 			}},
-		{"given endpoints stand beside an embedded etcd", []string{"-etcd-embedded"}, []string{"FLANNELD_ETCD_ENDPOINTS=http://192.0.2.1:2379"},
+		{"endpoints that flags name stand beside an embedded etcd", []string{"-etcd-embedded", "-etcd-endpoints=http://192.0.2.1:2379"}, nil,
 			func(o *flanneld.Options) { o.EtcdEmbedded, o.EtcdEndpoints = true, []string{"http://192.0.2.1:2379"} }},
+		{"the endpoint of the unit is not meant for an embedded etcd", []string{"-etcd-embedded-listen=192.0.2.1:2379"},
+			[]string{"FLANNELD_ETCD_ENDPOINTS=http://127.0.0.1:2379", "FLANNELD_ETCD_EMBEDDED=true"},
+			func(o *flanneld.Options) {
+				o.EtcdEmbedded, o.EtcdEmbeddedListen = true, netip.MustParseAddrPort("192.0.2.1:2379")
+				o.EtcdEndpoints = []string{"http://192.0.2.1:2379"}
+			}},
 		{"a network configuration comes from a file", []string{"-network-config=@" + file}, nil,
 			func(o *flanneld.Options) { o.NetworkConfig = `{"Network": "10.6.0.0/16"}` }},
 		{"user and password are read", nil, []string{"FLANNELD_ETCD_USERNAME=u", "FLANNELD_ETCD_PASSWORD=p=w"},

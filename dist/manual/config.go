@@ -10,6 +10,7 @@ const configHead = `# Configuration of flanneld on this host, read by flanneld.s
 #
 # Every flag of flanneld has a line. Those that begin with "#FLANNELD_" show the default: remove the "#" to change it, and run
 # "systemctl restart flanneld" afterwards, which does not disturb the traffic. Values may stand in double quotes; nothing is expanded.
+# One default is another here: the units set FLANNELD_ETCD_ENDPOINTS=http://127.0.0.1:2379.
 # A wrong value ends the daemon with a message that names it: see "systemctl status flanneld".
 #
 # This file may be read by all. Passwords belong into a drop-in with an EnvironmentFile of mode 0600, or into certificates.
