@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"flanneld/subnet"
+	"flanneld/subnet/etcdv3/member"
 )
 
 // version is set by the linker.
@@ -32,6 +33,9 @@ const (
 const gcPercent = 50
 
 func main() {
+	if member.IsChild(os.Args) {
+		os.Exit(member.Main(os.Args))
+	}
 	EndByAbort()
 	os.Exit(realMain(os.Args[1:], os.Environ()))
 }

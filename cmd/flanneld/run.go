@@ -7,10 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -23,7 +21,6 @@ import (
 	"flanneld/ip"
 	"flanneld/subnet"
 	"flanneld/subnet/etcdv3"
-	"flanneld/subnet/etcdv3/member"
 	"flanneld/subnet/kube"
 )
 
@@ -95,44 +92,11 @@ func run(ctx context.Context, o Options, log *slog.Logger) error {
 	return nil
 }
 
-// startMember starts the embedded etcd, if there is to be one. It stops with ctx.
-func (d *process) startMember(ctx context.Context) (stop func(), err error) {
-	if !d.o.EtcdEmbedded {
-		return func() {}, nil
-	}
-	d.status.waiting("starting the embedded etcd")
-	o := member.Options{Dir: filepath.Join(d.o.StateDir, "etcd"), Listen: d.o.EtcdEmbeddedListen, Log: d.log}
-	for said := false; ; said = true {
-		m, err := member.Start(ctx, o)
-		if err == nil {
-			return m.Close, nil
-		}
-		if !errors.Is(err, syscall.EADDRNOTAVAIL) {
-			return nil, err
-		}
-		// While a host boots the address may be missing, or an IPv6 one may still be checked for duplicates.
-		if !said {
-			d.log.Warn("waiting for the address of the embedded etcd", "address", o.Listen.String(), "reason", err)
-		}
-		d.status.waiting("waiting for the address of the embedded etcd: %v", err)
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(offerPause):
-		}
-	}
-}
-
 // serve opens the store and runs until ctx ends. A host whose identity turns out to be another's starts anew with one of its own.
 func (d *process) serve(ctx context.Context) error {
 	if d.o.KubeSubnetMgr {
 		return d.joinAnew(ctx)
 	}
-	stop, err := d.startMember(ctx)
-	if err != nil {
-		return err
-	}
-	defer stop()
 	store, err := etcdv3.New(etcdv3.Options{
 		Endpoints: d.o.EtcdEndpoints, Prefix: d.o.EtcdPrefix,
 		CertFile: d.o.EtcdCertfile, KeyFile: d.o.EtcdKeyfile, CAFile: d.o.EtcdCAFile,
@@ -144,7 +108,11 @@ func (d *process) serve(ctx context.Context) error {
 	defer store.Close()
 	d.store.Store(store)
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return d.offerConfig(ctx) })
+	if d.o.EtcdEmbedded {
+		d.runMember(ctx, g)
+	} else {
+		g.Go(func() error { return d.offerConfig(ctx) })
+	}
 	g.Go(func() error { return d.joinAnew(ctx) })
 	return g.Wait()
 }

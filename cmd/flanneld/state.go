@@ -23,6 +23,7 @@ type condition struct {
 	kept     int                  // peers that the store has lost
 	pass     string               // error of the last pass
 	files    map[string]string    // errors of files that this host keeps, by what is in them
+	embedded string               // why the embedded etcd does not serve
 	firewall []string             // what stands in the way of packets
 	changed  map[string]time.Time // kinds of objects that others keep changing
 	routes   []string             // what is left out and concerns no single peer
@@ -38,6 +39,9 @@ func (c condition) judge() (state string, reasons []string) {
 	}
 	if c.pass != "" {
 		add("%s", c.pass)
+	}
+	if c.embedded != "" {
+		add("%s", c.embedded)
 	}
 	if !c.lease.StoreSince.IsZero() {
 		add("store unreachable since %s: %s", c.lease.StoreSince.UTC().Format(time.RFC3339), c.lease.StoreError)

@@ -31,6 +31,7 @@ func TestTheThreeStatesAreToldApart(t *testing.T) {
 		{"all is well", condition{ready: true}, api.StateReady, []string{}},
 		{"the store is away", condition{ready: true, lease: subnet.Status{StoreSince: since, StoreError: "refused"}}, api.StateDegraded,
 			[]string{"store unreachable since 2026-01-02T03:04:05Z: refused"}},
+		{"the embedded etcd does not run", condition{ready: true, embedded: "move its data away"}, api.StateDegraded, []string{"move its data away"}},
 		{"the lease is not in the store", condition{ready: true, lease: subnet.Status{Waiting: "another host has it"}}, api.StateDegraded, []string{"another host has it"}},
 		{"the store was wiped", condition{ready: true, kept: 3}, api.StateDegraded, []string{"the store has lost 3 peers, which are kept for a while"}},
 		{"a file cannot be written", condition{ready: true, files: map[string]string{"the subnet file": "no space"}}, api.StateDegraded,

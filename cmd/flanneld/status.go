@@ -48,6 +48,7 @@ type status struct {
 	began    time.Time // of the pass that is under way
 	failing  failing
 	files    map[string]string // errors of files that this host keeps, by what is in them
+	embedded string            // why the embedded etcd does not serve
 	drift    recurring
 	ready    bool
 	drained  bool
@@ -111,6 +112,17 @@ func (s *status) file(what string, err error) {
 	if err != nil {
 		s.files[what] = err.Error()
 	}
+}
+
+// member takes in why the embedded etcd does not serve; nil: it does.
+func (s *status) member(err error) {
+	s.mu.Lock()
+	s.embedded = ""
+	if err != nil {
+		s.embedded = err.Error()
+	}
+	s.mu.Unlock()
+	s.tell()
 }
 
 // pass takes in the outcome of a pass.
@@ -223,7 +235,7 @@ func (s *status) leaseLocked() subnet.Status {
 func (s *status) conditionLocked(l subnet.Status, findings map[netip.Prefix]probe.Finding) condition {
 	c := condition{
 		ready: s.ready, waiting: s.where, lease: l, kept: s.view.Status.Ghosts, pass: s.passes.LastErr, files: s.files,
-		changed: s.drift.kinds(time.Now()),
+		embedded: s.embedded, changed: s.drift.kinds(time.Now()),
 	}
 	wall, _ := s.firewall()
 	c.firewall = wall.Problems

@@ -69,7 +69,7 @@ func Start(ctx context.Context, o Options) (*Member, error) {
 	select {
 	case <-e.Server.ReadyNotify():
 		logs.Store(int32(zapcore.WarnLevel))
-		o.Log.Info("embedded etcd serves", "address", o.Listen.String(), "dir", o.Dir)
+		o.Log.Info(serves, "address", o.Listen.String(), "dir", o.Dir)
 		return m, nil
 	case err := <-e.Err():
 		m.Close()

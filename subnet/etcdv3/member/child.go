@@ -1,0 +1,211 @@
+package member
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// The member runs in a process of its own. etcd ends its process where it cannot go on (a full disk, damaged data), and the
+// daemon must not end with it: packets flow without a store.
+//
+//	Run ── starts ──▶ this program again, named childName
+//	 │                   stdin: its end ends the child     stdout, stderr: log lines, JSON, or a panic
+//	 └── the child has ended ──▶ tells why, waits, starts it again
+
+// childName is the name by which the program knows that it is to be the member.
+const childName = "flanneld-etcd"
+
+const (
+	firstPause = time.Second
+	maxPause   = 15 * time.Second
+	stopWait   = 20 * time.Second // for the child to end, before it is killed
+	serves     = "embedded etcd serves"
+	maxReason  = 500
+)
+
+// IsChild reports whether a command line is that of the member. Then Main is all that the process does.
+func IsChild(args []string) bool { return len(args) == 3 && args[0] == childName }
+
+// Main is the child: it runs the member until its standard input ends, and returns the exit code.
+func Main(args []string) int {
+	_ = os.WriteFile("/proc/self/comm", []byte(childName), 0) // a name for ps, instead of "exe"
+	// Service managers and terminals signal the parent, too, and it is the parent who decides.
+	signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)
+	log := slog.New(slog.NewJSONHandler(os.Stdout, nil))
+	listen, err := netip.ParseAddrPort(args[2])
+	if err != nil {
+		log.Error(err.Error())
+		return 1
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		cancel()
+	}()
+	m, err := Start(ctx, Options{Dir: args[1], Listen: listen, Log: log})
+	if ctx.Err() != nil {
+		return 0
+	}
+	if err != nil {
+		log.Error(err.Error())
+		return 1
+	}
+	select {
+	case <-ctx.Done():
+		m.Close()
+		return 0
+	case err := <-m.etcd.Err():
+		log.Error("etcd ended", "error", fmt.Sprint(err))
+		return 1
+	}
+}
+
+// Run keeps a member running until ctx ends. It tells nil whenever the member begins to serve, and an error that says what
+// to do whenever it does not any more, or not yet.
+func Run(ctx context.Context, o Options, tell func(error)) {
+	pause := firstPause
+	for ctx.Err() == nil {
+		served := false
+		err := once(ctx, o, func() {
+			served = true
+			tell(nil)
+		})
+		if ctx.Err() != nil {
+			return
+		}
+		if served {
+			pause = firstPause
+		}
+		tell(explain(err, o))
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, maxPause)
+	}
+}
+
+// explain adds what to do.
+func explain(err error, o Options) error {
+	switch text := err.Error(); {
+	case strings.Contains(text, syscall.EADDRNOTAVAIL.Error()):
+		return fmt.Errorf("waiting for the address of the embedded etcd, %s: %w", o.Listen, err)
+	case strings.Contains(text, syscall.EADDRINUSE.Error()):
+		return fmt.Errorf("the embedded etcd does not run: %w: stop the program that listens on %s", err, o.Listen)
+	case strings.Contains(text, syscall.ENOSPC.Error()):
+		return fmt.Errorf("the embedded etcd does not run, its disk is full: %w: free space on the file system of %s, it is started again by itself", err, o.Dir)
+	}
+	return fmt.Errorf("the embedded etcd does not run: %w: it is started again by itself; if its data are damaged, move %s away, "+
+		"and all hosts write their records again (see docs/embedded-etcd.md)", err, o.Dir)
+}
+
+// once runs the child until it ends, and returns why.
+func once(ctx context.Context, o Options, served func()) error {
+	c := exec.Command("/proc/self/exe")
+	c.Args = []string{childName, o.Dir, o.Listen.String()}
+	stdin, err := c.StdinPipe()
+	if err != nil {
+		return err
+	}
+	out, err := c.StdoutPipe()
+	if err != nil {
+		return errors.Join(err, stdin.Close())
+	}
+	c.Stderr = c.Stdout
+	if err := c.Start(); err != nil {
+		return fmt.Errorf("start etcd: %w", err)
+	}
+	ended := make(chan struct{})
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			_ = stdin.Close()
+			select {
+			case <-ended:
+			case <-time.After(stopWait):
+				_ = c.Process.Kill()
+			}
+		}
+	}()
+	reason := o.follow(out, served)
+	err = c.Wait()
+	close(ended)
+	<-stopped
+	switch {
+	case reason != "":
+		return errors.New(reason)
+	case err != nil:
+		return fmt.Errorf("etcd ended: %w", err)
+	}
+	return errors.New("etcd ended")
+}
+
+// follow reads what the child says until it ends, passes warnings on while it serves, and returns why it ended; empty: it did not say.
+func (o Options) follow(out io.Reader, served func()) (reason string) {
+	serving, panicked := false, false
+	for r := bufio.NewReaderSize(out, 64<<10); ; {
+		line, more, err := r.ReadLine()
+		if err != nil {
+			return reason
+		}
+		for rest := more; rest && err == nil; { // the end of a long line
+			_, rest, err = r.ReadLine()
+		}
+		var entry map[string]any
+		if json.Unmarshal(line, &entry) != nil {
+			if text, ok := panicOf(string(line)); ok && !panicked && !strings.HasPrefix(reason, text) {
+				reason, panicked = brief(text), true // else it was logged, with more about it
+			}
+			continue
+		}
+		text := fmt.Sprint(entry["msg"])
+		switch {
+		case text == serves:
+			serving = true
+			o.Log.Info(serves, "address", o.Listen.String(), "dir", o.Dir)
+			served()
+		case entry["level"] == slog.LevelError.String():
+			reason = text
+			if why, ok := entry["error"]; ok {
+				reason += ": " + fmt.Sprint(why)
+			}
+			reason = brief(reason)
+			o.Log.Error("embedded etcd", "reason", reason)
+		case serving && entry["level"] == slog.LevelWarn.String():
+			delete(entry, "time")
+			delete(entry, "level")
+			detail, _ := json.Marshal(entry)
+			o.Log.Warn("embedded etcd", "reason", brief(string(detail)))
+		}
+	}
+}
+
+// panicOf returns what a line of the Go runtime says of the end of the process.
+func panicOf(line string) (text string, ok bool) {
+	if text, ok = strings.CutPrefix(line, "panic: "); ok {
+		return text, true
+	}
+	return line, strings.HasPrefix(line, "fatal error: ")
+}
+
+func brief(text string) string {
+	if len(text) > maxReason {
+		text = strings.ToValidUTF8(text[:maxReason], "") + " …"
+	}
+	return text
+}
