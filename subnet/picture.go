@@ -124,15 +124,27 @@ func (p *picture) restate(subnet netip.Prefix) {
 }
 
 // judge says why a lease, looked at by itself, is not that of a peer. One that does not count is no mistake either: its host has both
-// families, or had them, this network one.
+// families, or had them, this network one, or has not taken its reservation yet.
 func (p *picture) judge(r ref) (why error, counts bool) {
 	if _, ok := p.config.Pool(r.lease().Subnet); !ok && (len(r.from.Leases) > 1 || r.ghost) {
 		return nil, false
 	}
-	if err := validate(p.config, *r.lease(), p.self); err != nil {
-		return err, true
+	if why = validate(p.config, *r.lease(), p.self); why == nil {
+		why = p.valid(*r.lease())
 	}
-	return p.valid(*r.lease()), true
+	if why != nil && p.awaited(r) {
+		return nil, false
+	}
+	return why, true
+}
+
+// awaited reports whether a lease is a reservation that its host has not taken yet: the operator writes no data of a backend, and often not even
+// its name. Packets to it would have no destination.
+func (p *picture) awaited(r ref) bool {
+	l := r.lease()
+	pool, ok := p.config.Pool(l.Subnet)
+	return ok && pool.Holds(l.Subnet) && r.from.LeaseID == 0 && l.BackendData == "" &&
+		!slices.ContainsFunc(p.self, func(own Lease) bool { return own.Subnet.Overlaps(l.Subnet) })
 }
 
 // reasons brings skipped up to date, and returns the keys whose reason is another one now, sorted.

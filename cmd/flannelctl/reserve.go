@@ -129,7 +129,8 @@ func recordFor(entries []*subnet.Entry, host string, prefixes []netip.Prefix) (o
 		for i, p := range prefixes {
 			if i < len(e.Leases) {
 				l := e.Leases[i]
-				l.Subnet = p
+				// Without the data of the backend, which the host has at its present subnet: two peers must not share them.
+				l.Subnet, l.BackendData = p, ""
 				r.Leases = append(r.Leases, l)
 			}
 		}
