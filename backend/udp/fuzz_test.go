@@ -109,3 +109,14 @@ func unnumbered(p []byte) []byte {
 	clear(p[10:12])
 	return p
 }
+
+// FuzzOptions reads the object "Backend" of the network configuration.
+func FuzzOptions(f *testing.F) {
+	f.Add([]byte(`{"Type":"udp","Port":8285,"MTU":1400,"Offload":false}`))
+	f.Add([]byte(`{"Port":-1}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if o, err := udp.ParseOptions(raw); err == nil && (o.Port == 0 || o.MTU < 0 || o.MTU >= 1<<16) {
+			t.Errorf("got %+v", o)
+		}
+	})
+}
