@@ -88,6 +88,7 @@ func tamperingIsHealed(s *site) {
 	s.connected()
 	before := s.look(s.hosts[0])
 	s.eachFamily(func(family string, fill func(string) string) {
+		s := s.in(s.t.(*testing.T))    // waits of their own: the other family may have taken all the time
 		s.ok(s.daemons[0].Stop(s.ctx)) // a daemon holds back what it says too often
 		s.daemons[0] = s.flanneld(s.hosts[0], s.store)
 		for _, tt := range tamperings {
