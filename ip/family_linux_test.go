@@ -194,6 +194,17 @@ func TestForwarding(t *testing.T) {
 	if f := look(both); f.TakesRA || len(f.Off) > 0 {
 		t.Errorf("at last: %+v", f)
 	}
+	links := []string{"eth0", "port0", "gone0"}
+	if off := ip.NotForwarding(links); len(off) > 0 {
+		t.Errorf("with forwarding on: %v", off)
+	}
+	set("ipv4/conf/port0/forwarding", "0")
+	if off := ip.NotForwarding(links); !slices.Equal(off, []string{"port0"}) {
+		t.Errorf("with forwarding off on port0: %v", off)
+	}
+	if err := ip.TurnOnLinkForwarding("port0"); err != nil || get("ipv4/conf/port0/forwarding") != "1" {
+		t.Errorf("forwarding not turned on on port0: %v", err)
+	}
 	// A router that does not obey advertisements keeps not obeying them.
 	set("ipv6/conf/eth0/accept_ra", "1")
 	if f := look(both); f.TakesRA {

@@ -63,6 +63,25 @@ func TurnOnForwarding(networks []netip.Prefix) error {
 	return nil
 }
 
+// NotForwarding returns those of the links that IPv4 packets are dropped on when they arrive there and are for others, although the host as a
+// whole forwards. Links that are not there are left out. IPv6 has the setting of the whole host alone.
+func NotForwarding(links []string) (off []string) {
+	if value, err := readSysctl("net/ipv4/ip_forward"); err != nil || value == "0" {
+		return nil
+	}
+	for _, link := range links {
+		if value, err := readSysctl(linkForwarding(link)); err == nil && value == "0" {
+			off = append(off, link)
+		}
+	}
+	return off
+}
+
+// TurnOnLinkForwarding lets IPv4 packets for others arrive on a link.
+func TurnOnLinkForwarding(link string) error { return writeSysctl(linkForwarding(link), "1") }
+
+func linkForwarding(link string) string { return "net/ipv4/conf/" + link + "/forwarding" }
+
 func forwardingSettings(networks []netip.Prefix) []string {
 	var out []string
 	for _, n := range networks {

@@ -145,3 +145,11 @@ func leftOutOf(b backend.Backend) leftOut {
 	l, _ := b.(leftOut)
 	return l
 }
+
+// skippedLocked returns the peers that the last pass has left out, by subnet, and why.
+func (s *status) skippedLocked() map[netip.Prefix]string {
+	if s.from.skipped == nil {
+		return nil
+	}
+	return s.from.skipped.Skipped()
+}

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"flanneld/ip"
@@ -22,6 +24,58 @@ type forwarding struct {
 	link   string // that was looked at
 	looked time.Time
 	said   string // last complaint
+
+	mu       sync.Mutex // guards all below
+	problems []string
+}
+
+// Problems says which links drop packets of pods. Any goroutine may call it.
+func (f *forwarding) Problems() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.problems
+}
+
+// onLinks looks at the links that IPv4 packets of pods arrive on: at the network's own devices, where forwarding is turned on, and at others,
+// whose settings are the administrator's. The kernel gives a new device the setting net.ipv4.conf.default.forwarding.
+func (f *forwarding) onLinks(own, others []string) {
+	var problems []string
+	if slices.ContainsFunc(f.networks, func(n netip.Prefix) bool { return n.Addr().Is4() }) {
+		for _, link := range ip.NotForwarding(own) {
+			if err := ip.TurnOnLinkForwarding(link); err != nil {
+				problems = append(problems, fmt.Sprintf("%s; turning it on: %v", linkProblem(link), err))
+				continue
+			}
+			f.log.Info("forwarding turned on", "settings", fmt.Sprintf("net/ipv4/conf/%s/forwarding = 1", link))
+		}
+		for _, link := range ip.NotForwarding(others) {
+			problems = append(problems, linkProblem(link))
+		}
+	}
+	before := f.Problems()
+	for _, p := range problems {
+		if !slices.Contains(before, p) {
+			f.log.Warn("packets of pods are dropped", "reason", p)
+		}
+	}
+	f.mu.Lock()
+	f.problems = problems
+	f.mu.Unlock()
+}
+
+func linkProblem(link string) string {
+	return fmt.Sprintf("forwarding is off on %[1]s, so packets of containers that arrive there are dropped: sysctl -w net/ipv4/conf/%[1]s/forwarding=1", link)
+}
+
+// bridges returns the links with an address in the subnets of this host: those that its pods are on.
+func (c *connected) bridges(subnets []netip.Prefix) []string {
+	var out []string
+	for _, one := range c.now() {
+		if one.Link != "" && !slices.Contains(out, one.Link) && slices.ContainsFunc(subnets, func(s netip.Prefix) bool { return s.Contains(one.Prefix.Addr()) }) {
+			out = append(out, one.Link)
+		}
+	}
+	return out
 }
 
 // check looks at the settings from time to time, and at once when the underlay is another link.

@@ -194,7 +194,7 @@ func (d *process) join(ctx context.Context) error {
 	}
 	loop := backend.NewLoop(m, b, d.log)
 	loop.Resync = resyncPeriod
-	settings := forwarding{turnOn: d.o.IPForward, networks: config.Networks(), log: d.log}
+	settings := &forwarding{turnOn: d.o.IPForward, networks: config.Networks(), log: d.log}
 	loop.Before = func() {
 		d.status.begin()
 		before := d.underlay.now().Addrs
@@ -208,8 +208,13 @@ func (d *process) join(ctx context.Context) error {
 		settings.check(d.underlay.now().Link)
 	}
 	d.underlay.poke = loop.Poke
-	loop.After = p.after
-	d.status.join(sources{alive: loop.Alive, manager: m, backend: b, datapath: path, skipped: skipped})
+	loop.After = func(v subnet.View, err error) error {
+		if own := v.Own.Prefixes(); len(own) > 0 {
+			settings.onLinks(b.Scope().Links, append(d.connected.bridges(own), d.underlay.now().Link))
+		}
+		return p.after(v, err)
+	}
+	d.status.join(sources{alive: loop.Alive, manager: m, backend: b, datapath: path, skipped: skipped, forwarding: settings.Problems})
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return m.Run(ctx) })

@@ -26,7 +26,7 @@ type condition struct {
 	embedded string               // why the embedded etcd does not serve
 	firewall []string             // what stands in the way of packets
 	changed  map[string]time.Time // kinds of objects that others keep changing
-	routes   []string             // what is left out and concerns no single peer
+	routes   []string             // what is left out, or dropped by this host, and concerns no single peer
 	peers    []string             // sentences about peers with a problem
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,6 +28,8 @@ type sources struct {
 	backend  backend.Backend
 	datapath ownDatapath // in user space
 	skipped  leftOut     // by the backend
+	// forwarding says which links drop packets of pods.
+	forwarding func() []string
 }
 
 // status is what the daemon tells about itself. Any goroutine may use it.
@@ -245,19 +248,14 @@ func (s *status) conditionLocked(l subnet.Status, findings map[netip.Prefix]prob
 	if s.from.skipped != nil {
 		c.routes = s.from.skipped.Problems()
 	}
+	if s.from.forwarding != nil {
+		c.routes = slices.Concat(c.routes, s.from.forwarding())
+	}
 	c.peers = peerProblems(s.view.Peers, s.skippedLocked(), s.failing, findings, s.from.backend.MTU())
 	if len(s.failing.single) > 0 {
 		c.pass = "" // the peers are named
 	}
 	return c
-}
-
-// skippedLocked returns the peers that the last pass has left out, by subnet, and why.
-func (s *status) skippedLocked() map[netip.Prefix]string {
-	if s.from.skipped == nil {
-		return nil
-	}
-	return s.from.skipped.Skipped()
 }
 
 // report collects the facts, those included that the kernel is asked for.
