@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"flanneld/backend/skip"
 	"flanneld/ip"
@@ -44,7 +45,10 @@ func (b *Backend) Attrs(prefix netip.Prefix) subnet.Attrs {
 }
 
 // MTU implements backend.Backend.
-func (b *Backend) MTU() int { return b.options.mtu(b.host.Underlay(), b.networks) }
+func (b *Backend) MTU() int {
+	mtu, _ := b.options.mtu(b.host.Underlay(), b.networks)
+	return mtu
+}
 
 // Valid implements backend.Backend.
 func (b *Backend) Valid(l subnet.Lease) error {
@@ -60,9 +64,17 @@ func (b *Backend) Valid(l subnet.Lease) error {
 // Set implements backend.Backend.
 func (b *Backend) Set(self []subnet.Lease, peers subnet.Peers) error {
 	u := b.host.Underlay()
+	mtu, small := b.options.mtu(u, b.networks)
+	carried := self
+	if small != "" {
+		carried = slices.DeleteFunc(slices.Clone(self), func(l subnet.Lease) bool { return l.Subnet.Addr().Is6() })
+		if len(carried) == 0 && len(self) > 0 {
+			return errors.New(small)
+		}
+	}
 	b.datapath.table.Store(b.tables.next(self, u.Addrs, peers))
 	s := spec{port: b.options.Port, offload: b.options.Offload}
-	for _, l := range self {
+	for _, l := range carried {
 		s.locals[familyOf(l.Subnet.Addr())] = u.OnLink(u.Receiving(l.Subnet))
 	}
 	opened := b.datapath.ensure(s)
@@ -74,14 +86,31 @@ func (b *Backend) Set(self []subnet.Lease, peers subnet.Peers) error {
 		opened = b.datapath.ensure(s)
 	}
 	b.Begin(self, peers)
-	networks, covered := b.routed()
-	want := b.host.Desired(desired(networks, self, b.MTU())...)
+	networks, problems := b.routed()
+	if small != "" {
+		problems = append(problems, small)
+	}
+	want := b.host.Desired(desired(networks, carried, mtu)...)
 	for _, l := range self {
 		want.Put(b.host.OwnRoutes(l.Subnet)...)
 	}
 	err := b.Reconcile(want.Snapshot())
-	b.End(nil, b.Conflicts(), covered...)
+	b.End(b.leftOut(small, peers), b.Conflicts(), problems...)
 	return errors.Join(opened, err)
+}
+
+// leftOut says why peers are left out when a family is not carried.
+func (b *Backend) leftOut(small string, peers subnet.Peers) map[netip.Prefix]string {
+	if small == "" {
+		return nil
+	}
+	out := map[netip.Prefix]string{}
+	for l := range peers.All() {
+		if l.Subnet.Addr().Is6() {
+			out[l.Subnet] = "IPv6 is not carried by this host"
+		}
+	}
+	return out
 }
 
 // routed returns the networks whose routes may lead to the device, and what is wrong with the others.

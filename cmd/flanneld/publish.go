@@ -114,11 +114,13 @@ func (p *publisher) tell(peers subnet.Peers) {
 	p.told = peers
 }
 
+// writeEnv names the families that links of the MTU can have: a container runtime that gives a container an IPv6 address in spite of it
+// fails, and the container does not start.
 func (p *publisher) writeEnv(v subnet.View) error {
-	e := subnet.Env{Networks: v.Config.Networks(), MTU: p.backend.MTU(), IPMasq: p.o.IPMasq}
-	for _, l := range v.Self {
-		e.Subnets = append(e.Subnets, l.Subnet)
-	}
+	e := subnet.Env{MTU: p.backend.MTU(), IPMasq: p.o.IPMasq}
+	tooSmall := func(n netip.Prefix) bool { return n.Addr().Is6() && e.MTU < ip.MinMTU6 }
+	e.Networks = slices.DeleteFunc(slices.Clone(v.Config.Networks()), tooSmall)
+	e.Subnets = slices.DeleteFunc(subnet.Record{Leases: v.Self}.Prefixes(), tooSmall)
 	return subnet.WriteEnv(p.o.SubnetFile, e)
 }
 
