@@ -14,6 +14,8 @@ type Host struct {
 	Underlay func() Underlay
 	// Leftovers is what earlier runs may have left behind, to be cleaned up in the first pass.
 	Leftovers Scope
+	// Devices are the names of the backend's own devices, where it has a choice; none: its first one.
+	Devices []string
 	// Connected returns what this host reaches otherwise of the network's ranges; nil: nothing. Any goroutine may call it.
 	Connected func() []Connected
 	// Identity is the random name of the host, that hardware addresses are derived from.

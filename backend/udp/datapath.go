@@ -39,6 +39,7 @@ type spec struct {
 //	ensure: something is missing ──▶ session (the new whole) ──▶ Run: old workers end, what they alone used
 //	                                                             is closed, new workers start
 type datapath struct {
+	name     string // of the device
 	log      *slog.Logger
 	keeper   Keeper
 	workers  int
@@ -56,10 +57,10 @@ type datapath struct {
 // maxWorkers bounds the workers: each needs memory for its packets, about 2 MiB.
 const maxWorkers = 8
 
-func newDatapath(log *slog.Logger, k Keeper) *datapath {
+func newDatapath(name string, log *slog.Logger, k Keeper) *datapath {
 	n := min(runtime.GOMAXPROCS(0), maxWorkers)
 	d := &datapath{
-		log: log, keeper: k, workers: n, counters: make([]counters, n), sessions: make(chan *session, 1),
+		name: name, log: log, keeper: k, workers: n, counters: make([]counters, n), sessions: make(chan *session, 1),
 		errors: rate.NewLimiter(errorsPerSecond, errorsBurst),
 	}
 	d.table.Store(&table{})
@@ -73,7 +74,7 @@ func (d *datapath) ensure(s spec) error {
 	var old []interface{ close() }
 	changed := false
 	if d.device == nil || d.spec.offload != s.offload || !d.device.attached() {
-		fresh, err := openDevice(deviceName, d.workers, s.offload, d.keeper.Take(keptDevice))
+		fresh, err := openDevice(d.name, d.workers, s.offload, d.keeper.Take(keptDevice))
 		if err != nil {
 			return err
 		}

@@ -16,7 +16,7 @@ import (
 
 // Desired is the pure function from leases to the kernel's state.
 func Desired(networks []netip.Prefix, self []subnet.Lease, mtu int) ip.State {
-	s := ip.NewDesired(desired(networks, self, mtu)...).Snapshot()
+	s := ip.NewDesired(desired("flannel0", networks, self, mtu)...).Snapshot()
 	return ip.State{Links: slices.Collect(s.Links.All()), Addrs: slices.Collect(s.Addrs.All()), Routes: slices.Collect(s.Routes.All())}
 }
 

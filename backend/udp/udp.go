@@ -23,6 +23,7 @@ type Backend struct {
 	host     ip.Host
 	options  Options
 	networks []netip.Prefix
+	device   string // name
 	datapath *datapath
 	tables   *tables
 }
@@ -33,9 +34,14 @@ func New(c subnet.Config, h ip.Host, k Keeper) (*Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	own := ip.Scope{Links: []string{deviceName}, Networks: c.Networks()}
+	device := Devices()[0]
+	if len(h.Devices) > 0 {
+		device = h.Devices[0]
+	}
+	own := ip.Scope{Links: []string{device}, Networks: c.Networks()}
 	return &Backend{
-		Managed: ip.NewManaged(h, own), Filter: skip.New(h, c.Networks()), host: h, options: o, networks: c.Networks(), datapath: newDatapath(h.Log, k), tables: newTables(c.Networks()),
+		Managed: ip.NewManaged(h, own), Filter: skip.New(h, c.Networks()), host: h, options: o, networks: c.Networks(), device: device,
+		datapath: newDatapath(device, h.Log, k), tables: newTables(c.Networks()),
 	}, nil
 }
 
@@ -90,7 +96,7 @@ func (b *Backend) Set(self []subnet.Lease, peers subnet.Peers) error {
 	if small != "" {
 		problems = append(problems, small)
 	}
-	want := b.host.Desired(desired(networks, carried, mtu)...)
+	want := b.host.Desired(desired(b.device, networks, carried, mtu)...)
 	for _, l := range self {
 		want.Put(b.host.OwnRoutes(l.Subnet)...)
 	}

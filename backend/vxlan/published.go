@@ -20,3 +20,16 @@ func Published(c subnet.Config, r subnet.Record) map[string]ip.MAC {
 	}
 	return out
 }
+
+// Devices returns the names of the devices that a network needs.
+func Devices(c subnet.Config) []string {
+	o, err := ParseOptions(c.Backend)
+	if err != nil {
+		return nil
+	}
+	var out []string
+	for _, network := range c.Networks() {
+		out = append(out, o.device(network).name)
+	}
+	return out
+}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -179,8 +180,16 @@ func (d *process) join(ctx context.Context) error {
 	if d.underlay, err = d.waitUnderlay(ctx, config); err != nil {
 		return err
 	}
+	locks := NewDeviceLocks(deviceFolder, fmt.Sprintf("pid %d, network %s, subnet file %s", os.Getpid(), d.network(), d.o.SubnetFile))
+	defer locks.Release()
+	devices, err := d.waitDevices(ctx, locks, config)
+	if err != nil {
+		return err
+	}
 	d.connected = newConnected(d.kernel, config.Networks(), d.o.EtcdEndpoints, d.log)
-	if b, err = newBackend(config, d.host(), d.files); err != nil {
+	host := d.host()
+	host.Devices, host.Leftovers.Links = devices, locks.unused(host.Leftovers.Links, devices)
+	if b, err = newBackend(config, host, d.files); err != nil {
 		return err
 	}
 	path, skipped := datapathOf(b), leftOutOf(b)

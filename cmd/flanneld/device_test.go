@@ -1,0 +1,34 @@
+package main_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	main "flanneld/cmd/flanneld"
+)
+
+func TestADeviceIsForOneDaemon(t *testing.T) {
+	folder := t.TempDir()
+	first, second := main.NewDeviceLocks(folder, "pid 7, network /red"), main.NewDeviceLocks(folder, "pid 8, network /blue")
+	if err := first.Lock("flannel0"); err != nil {
+		t.Fatal(err)
+	}
+	taken := (*main.TakenError)(nil)
+	if err := second.Lock("flannel0"); !errors.As(err, &taken) || !strings.Contains(err.Error(), "flannel0 is in use by another flanneld (pid 7, network /red)") {
+		t.Errorf("the second daemon gets %v", err)
+	}
+	if name, err := second.First("flannel0", "flannel1"); err != nil || name != "flannel1" {
+		t.Errorf("the second daemon gets %q, %v", name, err)
+	}
+	if _, err := first.First("flannel0", "flannel1"); !errors.As(err, &taken) || !strings.Contains(err.Error(), "network /blue") {
+		t.Errorf("none is left: %v", err)
+	}
+	first.Release()
+	if err := second.Lock("flannel0"); err != nil {
+		t.Errorf("the device that the first daemon has given back: %v", err)
+	}
+	if err := main.NewDeviceLocks("/proc/none", "").Lock("flannel0"); err == nil || errors.As(err, &taken) {
+		t.Errorf("where no lock can be made: %v", err)
+	}
+}
