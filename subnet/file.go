@@ -120,10 +120,10 @@ func removeLeftovers(path string) {
 	}
 }
 
-// openLock opens a lock file, and creates it. It is never a symbolic link: whoever may put one into the folder could have its target
+// openLock opens a lock file with os.O_RDWR and os.O_CREATE or os.O_RDONLY. It is never a symbolic link: whoever may put one into the folder could have its target
 // overwritten.
-func openLock(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+func openLock(path string, how int) (*os.File, error) {
+	f, err := os.OpenFile(path, how|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 	if errors.Is(err, syscall.ELOOP) {
 		err = pathError("open", path, errors.New("is a symbolic link, not a regular file: remove it"))
 	}

@@ -39,24 +39,37 @@ type State struct {
 // StateDir is this host's state on disk, locked for as long as the daemon runs: two daemons with one
 // identity would share one subnet.
 type StateDir struct {
-	path string
-	lock *os.File
+	path       string
+	lock       *os.File // nil: the folder can neither be written nor has it a lock
+	unwritable error
 }
 
 // maxStateSize bounds what is read of a state file, in bytes.
 const maxStateSize = 64 << 20
 
-// OpenState locks the state that belongs to a subnet file, and creates the folder. The error says who
-// holds the lock.
+// OpenState locks the state that belongs to a subnet file, and creates the folder. The error says who holds the lock. A folder
+// that cannot be written (read-only, full, without the rights) is no error, because the network works without it: see Unwritable.
 func OpenState(dir, subnetFile string) (*StateDir, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	s := &StateDir{path: statePath(dir, subnetFile)}
+	err := os.MkdirAll(dir, 0o700)
+	if isUnwritable(err) {
+		s.unwritable = fmt.Errorf("create state folder: %w", err)
+		return s, nil
+	}
+	if err != nil {
 		return nil, fmt.Errorf("create state folder: %w", err)
 	}
 	if err := checkPrivate(dir); err != nil {
 		return nil, fmt.Errorf("state folder: %w", err)
 	}
-	s := &StateDir{path: statePath(dir, subnetFile)}
-	lock, err := openLock(s.path + ".lock")
+	lock, err := openLock(s.path+".lock", os.O_RDWR|os.O_CREATE)
+	if isUnwritable(err) {
+		s.unwritable = fmt.Errorf("open state lock: %w", err)
+		// The lock of an earlier run keeps a second daemon away all the same.
+		if lock, err = openLock(s.path+".lock", os.O_RDONLY); err != nil {
+			return s, nil
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open state lock: %w", err)
 	}
@@ -74,8 +87,26 @@ func OpenState(dir, subnetFile string) (*StateDir, error) {
 	return s, nil
 }
 
+// isUnwritable reports whether an error says that a folder cannot be written, as opposed to one of a wrong path.
+func isUnwritable(err error) bool {
+	for _, target := range []error{syscall.EROFS, syscall.EACCES, syscall.EPERM, syscall.ENOSPC, syscall.EDQUOT, syscall.EIO} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
+}
+
+// Unwritable says why the state could not be locked for writing when it was opened; nil: it could.
+func (s *StateDir) Unwritable() error { return s.unwritable }
+
 // Close releases the lock.
-func (s *StateDir) Close() error { return s.lock.Close() }
+func (s *StateDir) Close() error {
+	if s.lock == nil {
+		return nil
+	}
+	return s.lock.Close()
+}
 
 // Load reads the state. It always returns one with an identity, a new one if there is none to be read; the
 // error says what could not be used.

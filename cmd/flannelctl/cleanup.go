@@ -91,7 +91,7 @@ func (c *cleanup) stopped(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.Close()
+	return errors.Join(s.Unwritable(), s.Close())
 }
 
 // scope says what is ours, from the state and the subnet file of the daemon that ran.

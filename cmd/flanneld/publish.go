@@ -21,6 +21,9 @@ const (
 	peersPeriod = 30 * time.Second
 )
 
+// stateFile is how messages name the state file.
+const stateFile = "the state file"
+
 // publisher tells the rest of the host about the network: subnet.env, the state folder, readiness and status.
 type publisher struct {
 	*process
@@ -54,7 +57,7 @@ func (p *publisher) after(v subnet.View, err error) error {
 	}
 	p.file("the subnet file", envErr)
 	stateErr := p.save(v)
-	p.file("the state file", stateErr)
+	p.file(stateFile, stateErr)
 	// Containers may start as long as the file names the subnets of this host.
 	ready := slices.Equal(p.written, v.Own.Prefixes()) && !v.Status.Lost
 	p.status.pass(v, p.underlay.now(), err, ready)

@@ -68,6 +68,10 @@ func run(ctx context.Context, o Options, log *slog.Logger) error {
 	if d.state, err = stateDir.Load(); err != nil {
 		log.Warn("remembered state not used", "reason", err)
 	}
+	if err := stateDir.Unwritable(); err != nil {
+		log.Warn("state folder cannot be written, going on without: after a restart this host may be taken for a new one", "reason", err)
+		d.status.file(stateFile, err)
+	}
 	kernel, err := ip.NewKernel(log)
 	if err != nil {
 		return err
@@ -152,22 +156,19 @@ func (d *process) joinAnew(ctx context.Context) error {
 		if !errors.Is(err, subnet.ErrCloned) {
 			return err
 		}
-		if err := d.renew(); err != nil {
-			return err
-		}
+		d.renew()
 	}
 }
 
 // renew gives the host a new identity, and forgets what it had under the old one.
-func (d *process) renew() error {
+func (d *process) renew() {
 	d.state.Identity = rand.Text()
 	d.state.Own, d.state.MACs, d.state.Peers = subnet.Record{}, nil, nil
-	if err := d.stateDir.Save(d.state); err != nil {
-		return err
-	}
 	d.status.identify(d.state.Identity)
 	d.log.Warn("starting anew with a new identity", "identity", d.state.Identity)
-	return nil
+	if err := d.stateDir.Save(d.state); err != nil {
+		d.log.Error("new identity not saved: the next start is with the old one", "error", err)
+	}
 }
 
 // join takes part in the network with one identity and one configuration, until ctx ends.
