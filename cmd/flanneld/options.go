@@ -141,6 +141,10 @@ func Parse(args, environ []string, output io.Writer) (Options, error) {
 	if plain := o.unencrypted(); len(plain) > 0 {
 		log.Warn("certificates for etcd are given, but not used with these endpoints: want https://", "endpoints", plain)
 	}
+	if o.ignoresConfigInEtcd(given(fs)) {
+		log.Warn("the network configuration is that of -net-config-path, and the one in etcd is not used: all hosts must have the same file",
+			"file", o.NetConfigPath, "ignored", o.EtcdPrefix+"/config")
+	}
 	if had := o.dropUsers(); len(had) > 0 {
 		log.Warn("user names and passwords in the URLs of etcd are ignored: use -etcd-username and FLANNELD_ETCD_PASSWORD", "endpoints", had)
 	}

@@ -336,6 +336,9 @@ func TestWarnings(t *testing.T) {
 			[]string{"[-logtostderr -vmodule -stderrthreshold -alsologtostderr -log_dir]"}},
 		{"certificates for an endpoint in plain text", []string{"-etcd-cafile=/ca.pem", "-etcd-endpoints=http://u:p@192.0.2.1:2379"}, nil,
 			[]string{"want https://", "http://REDACTED@192.0.2.1:2379"}},
+		{"a network configuration beside etcd", []string{"-net-config-path=/etc/kube-flannel/net-conf.json"}, []string{"FLANNELD_ETCD_PREFIX=/p"},
+			[]string{"file=/etc/kube-flannel/net-conf.json ignored=/p/config"}},
+		{"a network configuration and nothing about etcd", []string{"-ip-masq=false", "-net-config-path=/n"}, []string{"FLANNELD_LOG_DIR=/x"}, []string{"-log_dir"}},
 		{"users in URLs", []string{"-etcd-endpoints=https://u:p@ss@192.0.2.1:2379,u:p@192.0.2.2:2379,unix:///run/a@b"}, nil,
 			[]string{"[https://REDACTED@192.0.2.1:2379 REDACTED@192.0.2.2:2379]"}},
 	}

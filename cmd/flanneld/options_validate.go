@@ -96,4 +96,18 @@ func (o Options) unencrypted() []string {
 	return plain
 }
 
+// ignoresConfigInEtcd reports whether the network configuration comes from a file although etcd is given. flannel reads that file
+// with -kube-subnet-mgr only, and unit files have the flag beside those of etcd.
+func (o Options) ignoresConfigInEtcd(given map[string]bool) bool {
+	if o.KubeSubnetMgr || !given["net-config-path"] {
+		return false
+	}
+	for name := range given {
+		if strings.HasPrefix(name, "etcd-") {
+			return true
+		}
+	}
+	return false
+}
+
 func flagAndEnv(name string) string { return fmt.Sprintf("-%s (%s)", name, envName(name)) }
