@@ -169,6 +169,9 @@ func (m *Manager) View() View {
 	}
 	m.said = p.skipped
 	v.Peers, v.Status.Skipped, v.Status.Ghosts = Peers{p.peers.Freeze()}, len(p.skipped), m.table.kept
+	if m.position == (Position{}) {
+		v.Status.Ghosts = 0 // remembered, and the store has not been asked yet
+	}
 	return v
 }
 
