@@ -56,8 +56,12 @@ type process struct {
 
 // run brings the network up and keeps it up until ctx ends, and returns nil then. The data plane stays.
 func run(ctx context.Context, o Options, log *slog.Logger) error {
-	stateDir, err := subnet.OpenState(o.StateDir, o.SubnetFile)
-	if err != nil {
+	var stateDir *subnet.StateDir
+	err := Patiently(ctx, log, func() (err error) {
+		stateDir, err = subnet.OpenState(o.StateDir, o.SubnetFile)
+		return err
+	})
+	if err != nil || stateDir == nil {
 		return err
 	}
 	defer stateDir.Close()
@@ -72,8 +76,12 @@ func run(ctx context.Context, o Options, log *slog.Logger) error {
 		log.Warn("state folder cannot be written, going on without: after a restart this host may be taken for a new one", "reason", err)
 		d.status.file(stateFile, err)
 	}
-	kernel, err := ip.NewKernel(log)
-	if err != nil {
+	var kernel *ip.LinuxKernel
+	err = Patiently(ctx, log, func() (err error) {
+		kernel, err = ip.NewKernel(log)
+		return err
+	})
+	if err != nil || kernel == nil {
 		return err
 	}
 	if kernel.FixedSettings() {
@@ -89,8 +97,8 @@ func run(ctx context.Context, o Options, log *slog.Logger) error {
 	g.Go(func() error { return notifier.Run(ctx, func() bool { return d.status.Alive() == nil }) })
 	g.Go(func() error { return d.health().Run(ctx) })
 	g.Go(func() error { return d.status.prober.Run(ctx) })
-	g.Go(func() error { return d.wall.run(ctx) })
-	g.Go(func() error { return d.serve(ctx) })
+	g.Go(func() error { return Patiently(ctx, log, func() error { return d.wall.run(ctx) }) })
+	g.Go(func() error { return Patiently(ctx, log, func() error { return d.serve(ctx) }) })
 	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
@@ -145,7 +153,14 @@ func (d *process) offerConfig(ctx context.Context) error {
 // joinAnew joins the network, again with a new identity whenever the old one turns out to be another host's.
 func (d *process) joinAnew(ctx context.Context) error {
 	for {
-		err := d.join(ctx)
+		joined := false
+		err := Patiently(ctx, d.log, func() error {
+			if joined {
+				d.remember()
+			}
+			joined = true
+			return d.join(ctx)
+		})
 		if req := (*drainRequest)(nil); errors.As(err, &req) {
 			if d.leave(ctx, req) {
 				<-ctx.Done()
@@ -157,6 +172,13 @@ func (d *process) joinAnew(ctx context.Context) error {
 			return err
 		}
 		d.renew()
+	}
+}
+
+// remember takes in what the last join has saved.
+func (d *process) remember() {
+	if st, err := d.stateDir.Load(); err == nil && st.Identity == d.state.Identity {
+		d.state = st
 	}
 }
 
