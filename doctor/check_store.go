@@ -69,7 +69,7 @@ func checkConfig(f *Facts) Finding {
 	case f.ConfigErr != nil:
 		return fail("flannelctl network edit", "%s/config: %s", f.Store.Prefix, oneLine(f.ConfigErr))
 	}
-	return pass("%s", bytes.Join(bytes.Fields(f.Snapshot.Config), []byte(" ")))
+	return pass("%s", bytes.Join(bytes.Fields(subnet.WithoutSecrets(f.Snapshot.Config)), []byte(" ")))
 }
 
 // ownEntry returns this host's record in the store.

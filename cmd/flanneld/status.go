@@ -284,7 +284,7 @@ func (s *status) reportLocked(findings map[netip.Prefix]probe.Finding) api.Statu
 	r.Reason = strings.Join(r.Reasons, "; ")
 	r.Network, r.Backend = s.view.Config.Networks(), s.view.Config.BackendType
 	if json.Valid([]byte(s.view.Text)) {
-		r.Config = json.RawMessage(s.view.Text)
+		r.Config = subnet.WithoutSecrets([]byte(s.view.Text))
 	}
 	r.Interface, r.Chosen, r.Addresses, r.PublicIPs = s.underlay.Link, s.underlay.Reason, s.underlay.Addrs, s.underlay.PublicAddrs
 	r.Subnets = s.view.Own.Prefixes()
