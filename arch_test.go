@@ -33,7 +33,7 @@ var rules = map[string]rule{
 	"cmd/flanneld": {all: true},
 	"doctor":       {ours: []string{"api", "ip", "probe", "subnet"}},
 	"cmd/flannelctl": {
-		ours:   []string{"api", "backend/alloc", "backend/hostgw", "backend/udp", "backend/vxlan", "doctor", "ip", "ip/masq", "probe", "subnet", "subnet/etcdv3"},
+		ours:   []string{"api", "backend/alloc", "backend/hostgw", "backend/udp", "backend/vxlan", "backend/wireguard/options", "doctor", "ip", "ip/masq", "probe", "subnet", "subnet/etcdv3"},
 		others: []string{"github.com/spf13/", "sigs.k8s.io/yaml"},
 	},
 	"probe":             {others: []string{"golang.org/x/time/rate"}},
@@ -48,17 +48,21 @@ var rules = map[string]rule{
 	"backend/hostgw":    {ours: []string{"backend/skip", "subnet", "ip"}},
 	"backend/alloc":     {ours: []string{"subnet", "ip"}},
 	"backend/udp":       {ours: []string{"backend/skip", "sorted", "subnet", "ip"}, others: []string{"golang.org/x/sys/", "golang.org/x/time/rate", "github.com/coreos/go-systemd/"}},
-	"ip":                {ours: []string{"sorted"}, others: []string{"github.com/vishvananda/netlink", "golang.org/x/sys/"}},
-	"ip/masq":           {ours: []string{"ip", "sorted"}, others: []string{"github.com/google/nftables", "github.com/mdlayher/netlink", "golang.org/x/sys/"}},
-	"ip/iptest":         {ours: []string{"ip"}, others: []string{"golang.org/x/sys/"}},
-	"cni-plugin":        {ours: []string{"subnet", "cni-plugin"}, others: []string{"github.com/containernetworking/cni"}},
-	"lab":               {all: true},
-	"dist":              {all: true},
-	"hack":              {all: true},
+	"backend/wireguard": {
+		ours:   []string{"backend/skip", "subnet", "ip"},
+		others: []string{"golang.org/x/sys/", "golang.zx2c4.com/wireguard/"},
+	},
+	"ip":         {ours: []string{"sorted"}, others: []string{"github.com/vishvananda/netlink", "golang.org/x/sys/"}},
+	"ip/masq":    {ours: []string{"ip", "sorted"}, others: []string{"github.com/google/nftables", "github.com/mdlayher/netlink", "golang.org/x/sys/"}},
+	"ip/iptest":  {ours: []string{"ip"}, others: []string{"golang.org/x/sys/"}},
+	"cni-plugin": {ours: []string{"subnet", "cni-plugin"}, others: []string{"github.com/containernetworking/cni"}},
+	"lab":        {all: true},
+	"dist":       {all: true},
+	"hack":       {all: true},
 }
 
 // kernelCallers are the folders whose files may make system calls that reach the kernel's network.
-var kernelCallers = []string{"ip", "backend/udp", "lab", "cmd/flannelctl", "hack"}
+var kernelCallers = []string{"ip", "backend/udp", "backend/wireguard", "lab", "cmd/flannelctl", "hack"}
 
 // source is one parsed file.
 type source struct {
@@ -209,7 +213,7 @@ func TestSystemCallsOfTheNetworkStayAtTheEdge(t *testing.T) {
 		for _, name := range imports(s.file) {
 			// x/sys/cpu asks the processor, not the kernel.
 			if strings.HasPrefix(name, "golang.org/x/sys/") && name != "golang.org/x/sys/cpu" {
-				t.Errorf("%s imports %s: kernel calls live in files named _linux.go of ip and of the udp backend", s.path, name)
+				t.Errorf("%s imports %s: kernel calls live in files named _linux.go of ip and of the backends udp and wireguard", s.path, name)
 			}
 		}
 	}

@@ -34,20 +34,10 @@ func (k *LinuxKernel) applyLink(want Link, del bool) error {
 }
 
 func (k *LinuxKernel) createLink(want Link) error {
-	if want.Type != "vxlan" {
-		return fmt.Errorf("create device %s: a device of type %s is made by its datapath: %w",
-			want.Name, want.Type, unix.ENODEV)
-	}
-	underlay, err := k.linkByName(want.VXLAN.Underlay)
+	device, err := k.newDevice(want)
 	if err != nil {
 		return err
 	}
-	v := want.VXLAN
-	device := &netlink.Vxlan{
-		LinkAttrs: netlink.NewLinkAttrs(), VxlanId: int(v.VNI), VtepDevIndex: int(underlay.index),
-		SrcAddr: v.Local.AsSlice(), Port: int(v.Port), Learning: v.Learning, GBP: v.GBP,
-	}
-	device.Name, device.MTU, device.HardwareAddr = want.Name, want.MTU, want.MAC[:]
 	if err := k.handle.LinkAdd(device); err != nil {
 		return fmt.Errorf("create device: %w", explain(Op{Object: want}, err))
 	}
@@ -56,6 +46,29 @@ func (k *LinuxKernel) createLink(want Link) error {
 		return err
 	}
 	return errors.Join(enableIPv6(want), k.noLinkLocal(have), k.changeLink(have, want))
+}
+
+// newDevice says to the library what to create.
+func (k *LinuxKernel) newDevice(want Link) (netlink.Link, error) {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MTU = want.Name, want.MTU
+	switch want.Type {
+	case "vxlan":
+		underlay, err := k.linkByName(want.VXLAN.Underlay)
+		if err != nil {
+			return nil, err
+		}
+		v := want.VXLAN
+		attrs.HardwareAddr = want.MAC[:]
+		return &netlink.Vxlan{
+			LinkAttrs: attrs, VxlanId: int(v.VNI), VtepDevIndex: int(underlay.index),
+			SrcAddr: v.Local.AsSlice(), Port: int(v.Port), Learning: v.Learning, GBP: v.GBP,
+		}, nil
+	case "wireguard":
+		return &netlink.Wireguard{LinkAttrs: attrs}, nil
+	}
+	return nil, fmt.Errorf("create device %s: a device of type %s is made by its datapath: %w",
+		want.Name, want.Type, unix.ENODEV)
 }
 
 // enableIPv6 does so on a device for an IPv6 underlay where the host turns IPv6 off on every new device

@@ -10,15 +10,17 @@ import (
 	"flanneld/backend/hostgw"
 	"flanneld/backend/udp"
 	"flanneld/backend/vxlan"
+	wireguard "flanneld/backend/wireguard/options"
 	"flanneld/subnet"
 )
 
 // backends are the types of a network, each with the check of its options.
 var backends = map[string]func(options []byte) error{
-	vxlan.Type:  checkOptions(vxlan.ParseOptions),
-	udp.Type:    checkOptions(udp.ParseOptions),
-	hostgw.Type: func([]byte) error { return nil },
-	alloc.Type:  func([]byte) error { return nil },
+	wireguard.Type: checkOptions(wireguard.Parse),
+	vxlan.Type:     checkOptions(vxlan.ParseOptions),
+	udp.Type:       checkOptions(udp.ParseOptions),
+	hostgw.Type:    func([]byte) error { return nil },
+	alloc.Type:     func([]byte) error { return nil },
 }
 
 func checkOptions[T any](parse func([]byte) (T, error)) func([]byte) error {

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"flanneld/api"
+	wireguard "flanneld/backend/wireguard/options"
 	"flanneld/doctor"
 	"flanneld/ip"
 	"flanneld/subnet"
@@ -148,6 +149,9 @@ func (c *cleanup) objects(scope ip.Scope) error {
 // files removes what the daemon writes, and the folders if nothing else is in them.
 func (c *cleanup) files() error {
 	paths := append([]string{c.subnetFile, api.SocketPath(c.subnetFile)}, subnet.StateFiles(c.stateDir, c.subnetFile)...)
+	if os.Getenv("WIREGUARD_KEY_FILE") == "" {
+		paths = append(paths, wireguard.FindKeyFiles(c.stateDir, c.subnetFile)...)
+	}
 	var errs []error
 	for _, p := range paths {
 		if _, err := os.Lstat(p); err != nil {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -76,11 +77,15 @@ func (s *FDStore) Keep(name string, fds []int) {
 	}
 }
 
-// Drop closes and forgets what was kept and nobody has taken.
-func (s *FDStore) Drop() {
+// Drop closes and forgets what was kept for other backends: all whose name does not begin with that of this one.
+func (s *FDStore) Drop(backend string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for name, fds := range s.kept {
+		if strings.HasPrefix(name, backend+"-") {
+			continue
+		}
+		delete(s.kept, name)
 		for _, fd := range fds {
 			_ = syscall.Close(fd)
 		}
@@ -88,7 +93,6 @@ func (s *FDStore) Drop() {
 			s.log.Warn("files of an earlier run not dropped", "name", name, "error", err)
 		}
 	}
-	clear(s.kept)
 }
 
 // sendFDs sends a notification with descriptors.

@@ -19,6 +19,8 @@ import (
 	"flanneld/backend/hostgw"
 	"flanneld/backend/udp"
 	"flanneld/backend/vxlan"
+	"flanneld/backend/wireguard"
+	"flanneld/backend/wireguard/options"
 	"flanneld/ip"
 	"flanneld/subnet"
 	"flanneld/subnet/etcdv3"
@@ -212,7 +214,7 @@ func (d *process) join(ctx context.Context) error {
 	d.connected = newConnected(d.kernel, config.Networks(), d.o.EtcdEndpoints, d.log)
 	host := d.host()
 	host.Devices, host.Leftovers.Links = devices, locks.unused(host.Leftovers.Links, devices)
-	if b, err = newBackend(config, host, d.files); err != nil {
+	if b, err = newBackend(config, host, d.files, options.FindKeyFiles(d.o.StateDir, d.o.SubnetFile)); err != nil {
 		return err
 	}
 	path, skipped := datapathOf(b), leftOutOf(b)
@@ -310,10 +312,8 @@ func (d *process) waitUnderlay(ctx context.Context, c subnet.Config) (*liveUnder
 }
 
 // newBackend makes the backend that the network configuration names.
-func newBackend(c subnet.Config, h ip.Host, files *FDStore) (backend.Backend, error) {
-	if c.BackendType != udp.Type {
-		files.Drop() // of an earlier run with that backend
-	}
+func newBackend(c subnet.Config, h ip.Host, files *FDStore, keys options.KeyFiles) (backend.Backend, error) {
+	files.Drop(c.BackendType) // of an earlier run with another backend
 	switch c.BackendType {
 	case vxlan.Type:
 		return vxlan.New(c, h)
@@ -321,6 +321,8 @@ func newBackend(c subnet.Config, h ip.Host, files *FDStore) (backend.Backend, er
 		return hostgw.New(c, h)
 	case udp.Type:
 		return udp.New(c, h, files)
+	case wireguard.Type:
+		return wireguard.New(c, h, keys, files)
 	case alloc.Type:
 		return alloc.New(c, h), nil
 	}
@@ -336,8 +338,11 @@ func checkBackend(c subnet.Config) error {
 	case udp.Type:
 		_, err := udp.ParseOptions(c.Backend)
 		return err
+	case wireguard.Type:
+		_, err := options.Parse(c.Backend)
+		return err
 	case hostgw.Type, alloc.Type:
 		return nil
 	}
-	return fmt.Errorf("backend %q is not available: want udp, vxlan, host-gw or alloc", c.BackendType)
+	return fmt.Errorf("backend %q is not available: want vxlan, wireguard, host-gw, udp or alloc", c.BackendType)
 }

@@ -1,0 +1,104 @@
+package wireguard
+
+import (
+	"log/slog"
+
+	"golang.zx2c4.com/wireguard/conn"
+	"golang.zx2c4.com/wireguard/device"
+	"golang.zx2c4.com/wireguard/tun/tuntest"
+	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
+
+	"flanneld/backend/wireguard/options"
+	"flanneld/ip"
+	"flanneld/subnet"
+)
+
+// Tunnel is a WireGuard device that a test may use as others would.
+type Tunnel interface {
+	Device() (*wgtypes.Device, error)
+	Configure(wgtypes.Config) error
+}
+
+// Tunnels is an engine with devices of the WireGuard library on TUN devices in memory. Fail is asked before each change.
+type Tunnels struct {
+	Open    map[string]*TestTunnel
+	Changes map[string][]wgtypes.Config
+	Greeted []wgtypes.Key
+	Fail    func() error
+}
+
+// TestTunnel is one of them. See changes what it says of its peers.
+type TestTunnel struct {
+	inner processTunnel
+	all   *Tunnels
+	See   func(*wgtypes.Peer)
+}
+
+// NewTunnels returns an engine without devices.
+func NewTunnels() *Tunnels {
+	return &Tunnels{Open: map[string]*TestTunnel{}, Changes: map[string][]wgtypes.Config{}, Fail: func() error { return nil }}
+}
+
+func (e *Tunnels) kind() string { return "wireguard" }
+
+func (e *Tunnels) open(name string, _ int) (tunnel, error) {
+	if e.Open[name] == nil {
+		dev := device.NewDevice(tuntest.NewChannelTUN().TUN(), conn.NewDefaultBind(), device.NewLogger(device.LogLevelSilent, ""))
+		e.Open[name] = &TestTunnel{inner: processTunnel{name: name, dev: dev, up: true}, all: e, See: func(*wgtypes.Peer) {}}
+	}
+	return e.Open[name], nil
+}
+
+func (e *Tunnels) close() {
+	for _, t := range e.Open {
+		t.inner.dev.Close()
+	}
+}
+
+// Device implements tunnel.
+func (t *TestTunnel) Device() (*wgtypes.Device, error) {
+	d, err := t.inner.Device()
+	if err == nil {
+		for i := range d.Peers {
+			t.See(&d.Peers[i])
+		}
+	}
+	return d, err
+}
+
+// Configure implements tunnel.
+func (t *TestTunnel) Configure(c wgtypes.Config) error {
+	if err := t.all.Fail(); err != nil {
+		return err
+	}
+	t.all.Changes[t.inner.name] = append(t.all.Changes[t.inner.name], c)
+	return t.inner.Configure(c)
+}
+
+func (t *TestTunnel) greet(keys []wgtypes.Key) { t.all.Greeted = append(t.all.Greeted, keys...) }
+
+// NewWith returns a backend with some engine and key.
+func NewWith(c subnet.Config, h ip.Host, private wgtypes.Key, e *Tunnels) (*Backend, error) {
+	o, err := options.Parse(c.Backend)
+	if err != nil {
+		return nil, err
+	}
+	return newBackend(c, config{o}, h, private, e), nil
+}
+
+// Look has the backend look at its devices, as it does all the time while it runs.
+func (b *Backend) Look() { b.look() }
+
+// Close ends the devices.
+func (b *Backend) Close() { b.close() }
+
+// LoadKey reads or makes the private key.
+func LoadKey(files options.KeyFiles, log *slog.Logger) (wgtypes.Key, error) {
+	return loadKey(files, log)
+}
+
+// ParseData reads what a lease carries.
+func ParseData(text string) (wgtypes.Key, uint16, error) {
+	d, err := parseData(text)
+	return d.PublicKey, d.Port, err
+}

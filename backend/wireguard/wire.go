@@ -1,0 +1,92 @@
+package wireguard
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
+)
+
+// wire is one device and what was last set of it. One goroutine at a time may use it.
+type wire struct {
+	name   string
+	tunnel tunnel
+
+	last  *settings      // as it was left; nil: not known
+	seen  []wgtypes.Peer // as of the last look
+	roam  roamers
+	given map[wgtypes.Key]netip.AddrPort // endpoints that were set last
+}
+
+func newWire(name string, t tunnel) *wire {
+	return &wire{name: name, tunnel: t, roam: roamers{}, given: map[wgtypes.Key]netip.AddrPort{}}
+}
+
+// sync makes the device be as wanted. look says that others may have changed it; what they have is returned. After an
+// error the next call looks.
+func (w *wire) sync(want settings, look bool, now time.Time) (drift []string, err error) {
+	var have settings
+	if last := w.last; look || last == nil {
+		if have, err = w.look(want, now); err != nil {
+			w.last = nil
+			return nil, err
+		}
+		if last != nil {
+			drift = differences(have, *last)
+		}
+	} else {
+		have = *last
+	}
+	w.last = nil
+	if c, ok := change(have, want); ok {
+		if err := w.tunnel.Configure(c); err != nil {
+			return drift, fmt.Errorf("configure device %s: %w", w.name, err)
+		}
+		w.note(c)
+	}
+	w.last = &want
+	return drift, nil
+}
+
+// look reads the device. Endpoints of peers that roam are returned as they are wanted.
+func (w *wire) look(want settings, now time.Time) (settings, error) {
+	d, err := w.tunnel.Device()
+	if err != nil {
+		return settings{}, fmt.Errorf("read device %s: %w", w.name, err)
+	}
+	w.seen = d.Peers
+	have := read(d)
+	for _, p := range d.Peers {
+		wanted, ok := want.peers[p.PublicKey]
+		is := have.peers[p.PublicKey]
+		if !ok || is.endpoint == wanted.endpoint {
+			delete(w.roam, p.PublicKey)
+			continue
+		}
+		if given, ok := w.given[p.PublicKey]; ok && given != wanted.endpoint {
+			continue // the lease has changed
+		}
+		if w.roam.excuse(p, now) {
+			is.endpoint = wanted.endpoint
+			have.peers[p.PublicKey] = is
+		}
+	}
+	return have, nil
+}
+
+// note remembers what was set, and greets the peers that are new or have moved.
+func (w *wire) note(c wgtypes.Config) {
+	var moved []wgtypes.Key
+	for _, p := range c.Peers {
+		switch {
+		case p.Remove:
+			delete(w.given, p.PublicKey)
+			delete(w.roam, p.PublicKey)
+		case p.Endpoint != nil:
+			w.given[p.PublicKey] = addrPort(p.Endpoint)
+			moved = append(moved, p.PublicKey)
+		}
+	}
+	w.tunnel.greet(moved)
+}

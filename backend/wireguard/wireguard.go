@@ -1,0 +1,281 @@
+package wireguard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
+
+	"flanneld/backend/skip"
+	"flanneld/backend/wireguard/options"
+	"flanneld/ip"
+	"flanneld/subnet"
+)
+
+// Type is the name of the backend in the network configuration and in records.
+const Type = options.Type
+
+// lookPeriod is how often the devices are read: the kernel does not tell who changes their peers.
+const lookPeriod = 5 * time.Second
+
+// Backend satisfies the interface of package backend.
+type Backend struct {
+	*ip.Managed
+	*skip.Filter
+
+	host     ip.Host
+	options  config
+	networks []netip.Prefix
+	devices  []string
+	private  wgtypes.Key
+	doubt    atomic.Bool // a device may have been changed or made anew
+
+	mu     sync.Mutex // guards all below
+	engine engine
+	closed bool
+	wires  map[string]*wire
+	peers  subnet.Peers // of the last plan
+	from   ip.Underlay  // of the last plan
+	plan   plan
+	healed uint64 // settings of devices and peers that others had changed
+	sent   map[netip.Addr]int64
+}
+
+// New reads the options and the private key, which it makes if there is none. It opens no device before Set.
+func New(c subnet.Config, h ip.Host, keys options.KeyFiles, k Keeper) (*Backend, error) {
+	o, err := options.Parse(c.Backend)
+	if err != nil {
+		return nil, err
+	}
+	private, err := loadKey(keys, h.Log)
+	if err != nil {
+		return nil, err
+	}
+	e, err := newEngine(h, k)
+	if err != nil {
+		return nil, err
+	}
+	return newBackend(c, config{o}, h, private, e), nil
+}
+
+func newBackend(c subnet.Config, o config, h ip.Host, private wgtypes.Key, e engine) *Backend {
+	own := ip.Scope{Links: o.devices(c.Networks()), Networks: c.Networks()}
+	return &Backend{
+		Managed: ip.NewManaged(h, own), Filter: skip.New(h, c.Networks()), host: h, options: o, networks: c.Networks(),
+		devices: own.Links, private: private, engine: e, wires: map[string]*wire{}, sent: map[netip.Addr]int64{},
+	}
+}
+
+// Attrs implements backend.Backend.
+func (b *Backend) Attrs(prefix netip.Prefix) subnet.Attrs {
+	d := data{b.private.PublicKey(), b.options.port(b.options.device(prefix))}
+	return subnet.Attrs{PublicIP: b.host.Underlay().PublicAddr(prefix), BackendType: Type, BackendData: d.String()}
+}
+
+// MTU implements backend.Backend.
+func (b *Backend) MTU() int { return b.options.mtu(b.host.Underlay()) }
+
+// Valid implements backend.Backend.
+func (b *Backend) Valid(l subnet.Lease) error {
+	if slices.ContainsFunc(b.networks, func(n netip.Prefix) bool { return n.Contains(l.PublicIP) }) {
+		return fmt.Errorf("its public IP %s is inside the network: packets to it would go into the tunnel again", l.PublicIP)
+	}
+	_, err := parseData(l.BackendData)
+	return err
+}
+
+// Set implements backend.Backend.
+func (b *Backend) Set(self []subnet.Lease, peers subnet.Peers) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return errors.New("the backend has ended")
+	}
+	look := b.doubt.Swap(false)
+	h := host{b.private, b.networks, b.host.Underlay()}
+	opened := b.openLocked(h)
+	if errors.Is(opened, errDevice) {
+		// Whatever has the name goes; a second try makes our own.
+		if err := b.Clear(); err != nil {
+			return errors.Join(opened, err)
+		}
+		opened = b.openLocked(h)
+	}
+	b.Begin(self, peers)
+	networks, covered := b.routed()
+	want := b.host.Desired(b.options.objects(b.engine.kind(), h, self, networks)...)
+	for _, l := range self {
+		want.Put(b.host.OwnRoutes(l.Subnet)...)
+	}
+	err := b.Reconcile(want.Snapshot())
+	b.followLocked(h, peers)
+	b.End(b.plan.skipped, b.Conflicts(), covered...)
+	return errors.Join(opened, err, b.syncLocked(look))
+}
+
+// routed returns the networks whose routes may lead to the devices, and what is wrong with the others.
+func (b *Backend) routed() (networks []netip.Prefix, problems []string) {
+	for _, n := range b.networks {
+		if why := b.Covers(n); why != "" {
+			problems = append(problems, fmt.Sprintf("the route of the network %s is missing: %s", n, why))
+			continue
+		}
+		networks = append(networks, n)
+	}
+	return networks, problems
+}
+
+// openLocked makes all devices be open.
+func (b *Backend) openLocked(h host) error {
+	var errs []error
+	for _, name := range b.devices {
+		t, err := b.engine.open(name, b.options.mtu(h.underlay))
+		if err != nil {
+			errs = append(errs, err)
+			delete(b.wires, name)
+			continue
+		}
+		if w := b.wires[name]; w == nil || w.tunnel != t {
+			b.wires[name] = newWire(name, t)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// followLocked computes the plan, if what it depends on has changed.
+func (b *Backend) followLocked(h host, peers subnet.Peers) {
+	if b.plan.devices != nil && peers.Same(b.peers) && slices.Equal(h.underlay.Addrs, b.from.Addrs) && h.underlay.Link == b.from.Link {
+		return
+	}
+	b.plan, b.peers, b.from = b.options.desired(h, peers), peers, h.underlay
+}
+
+// syncLocked sets all devices as planned.
+func (b *Backend) syncLocked(look bool) error {
+	var errs []error
+	for _, name := range b.devices {
+		w := b.wires[name]
+		if w == nil {
+			continue
+		}
+		drift, err := w.sync(b.plan.devices[name], look, time.Now())
+		if len(drift) > 0 {
+			b.healed += uint64(len(drift))
+			b.host.Log.Warn("drift found", "kind", "wireguard", "object", name, "found", drift[0], "count", len(drift))
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// Observe implements backend.Backend.
+func (b *Backend) Observe(ev ip.Event) bool {
+	drifted := b.Managed.Observe(ev)
+	if l, ok := ev.Object.(ip.Link); ev.Object == nil || ok && slices.Contains(b.devices, l.Name) && (drifted || ev.Deleted) {
+		b.doubt.Store(true)
+	}
+	return drifted
+}
+
+// MACs implements backend.Backend.
+func (b *Backend) MACs() map[string]ip.MAC { return nil }
+
+// Run implements backend.Backend: it looks whether others have changed the devices.
+func (b *Backend) Run(ctx context.Context) error {
+	t := time.NewTicker(lookPeriod)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			b.close()
+			return nil
+		case <-t.C:
+			b.look()
+		}
+	}
+}
+
+func (b *Backend) look() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.plan.devices == nil {
+		return
+	}
+	if err := b.syncLocked(true); err != nil {
+		b.host.Log.Debug("devices not looked at", "error", err) // the next pass says it, or the next look heals it
+	}
+}
+
+func (b *Backend) close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	b.engine.close()
+}
+
+// Counters returns what has been counted since the start, by name.
+func (b *Backend) Counters() map[string]uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return map[string]uint64{"repaired: device settings": b.healed}
+}
+
+// Session is what a device knows of one peer.
+type Session struct {
+	Handshake      time.Time // of the last one; zero: none since the device stands
+	Endpoint       netip.AddrPort
+	Received, Sent int64 // bytes
+}
+
+// Sessions returns those of all peers, by subnet, as of the last look at the devices.
+func (b *Backend) Sessions() map[netip.Prefix]Session {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out := map[netip.Prefix]Session{}
+	for name, w := range b.wires {
+		planned := b.plan.devices[name].peers
+		for _, p := range w.seen {
+			for _, subnet := range planned[p.PublicKey].allowed {
+				out[subnet] = Session{p.LastHandshakeTime, addrPort(p.Endpoint), p.ReceiveBytes, p.TransmitBytes}
+			}
+		}
+	}
+	return out
+}
+
+// Used returns the hosts that packets were sent to since it was called last.
+func (b *Backend) Used() map[netip.Addr]bool {
+	sessions := b.Sessions()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out, sent := map[netip.Addr]bool{}, map[netip.Addr]int64{}
+	for l := range b.peers.All() {
+		sent[l.PublicIP] += sessions[l.Subnet].Sent
+	}
+	for a, n := range sent {
+		out[a] = n > b.sent[a]
+	}
+	b.sent = sent
+	return out
+}
+
+// newEngine chooses the devices: the kernel's if it has WireGuard, else those of this process.
+func newEngine(h ip.Host, k Keeper) (engine, error) {
+	has, err := ip.HasWireGuard()
+	if has {
+		h.Log.Info("WireGuard of the kernel is used")
+		return newKernelEngine()
+	}
+	reason := "the kernel has no WireGuard"
+	if err != nil {
+		reason = err.Error()
+	}
+	h.Log.Info("WireGuard runs in this process, which costs more processor time", "reason", reason)
+	return newProcessEngine(h.Log, k), nil
+}
