@@ -6,6 +6,7 @@ import (
 
 	"flanneld/backend/wireguard/options"
 	"flanneld/ip"
+	"flanneld/subnet"
 )
 
 // config are the options, and what follows from them.
@@ -54,4 +55,13 @@ func (o config) devices(networks []netip.Prefix) []string {
 		}
 	}
 	return out
+}
+
+// Devices returns the names of the devices that a network needs.
+func Devices(c subnet.Config) []string {
+	o, err := options.Parse(c.Backend)
+	if err != nil {
+		return nil
+	}
+	return config{o}.devices(c.Networks())
 }

@@ -13,6 +13,7 @@ import (
 
 	"flanneld/backend/udp"
 	"flanneld/backend/vxlan"
+	"flanneld/backend/wireguard"
 	"flanneld/subnet"
 )
 
@@ -111,6 +112,10 @@ func devicesOf(c subnet.Config, last []string) [][]string {
 	switch c.BackendType {
 	case vxlan.Type:
 		for _, name := range vxlan.Devices(c) {
+			out = append(out, []string{name})
+		}
+	case wireguard.Type:
+		for _, name := range wireguard.Devices(c) {
 			out = append(out, []string{name})
 		}
 	case udp.Type:
