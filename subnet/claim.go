@@ -23,7 +23,8 @@ type claim struct {
 
 const (
 	claimWait = 3 * time.Second
-	// claimWaitSame is the wait for a record that names this host and its address. A live daemon answers within milliseconds.
+	// claimWaitSame is the wait for a record with our host name and our address. A live daemon answers within milliseconds, unless
+	// its store is slow; but no second host has both, while the identity alone is also that of a clone.
 	claimWaitSame = 500 * time.Millisecond
 	claimTTL      = 30 * time.Second
 	claimAgain    = time.Minute
@@ -128,7 +129,7 @@ func (m *Manager) ask(ctx context.Context, e Entry) (time.Time, error) {
 		m.setWaitingAt(slog.LevelInfo, m.question(e))
 	}
 	wait := claimWait
-	if m.sameMachine(e.Record) {
+	if m.hasOurAddress(e.Record) && e.Host == m.o.Host { // not by the identity: a cloned disk has it, too
 		wait = claimWaitSame
 	}
 	c := &claim{target: e.Revision, asked: asked, expiry: start.Add(claimTTL), until: time.Now().Add(wait)}
