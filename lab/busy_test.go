@@ -136,13 +136,13 @@ func TestPeersAreLoggedOneByOneAtDebug(t *testing.T) {
 	hosts := c.hosts(2)
 	loud, quiet := c.start(hosts[0], e, "-v", "1"), c.start(hosts[1], e)
 	c.ok(lab.Ready(c.ctx, loud, quiet))
-	const key, first = "subnets/10.5.34.0-24", `{"PublicIP":"198.18.0.77","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"02:00:00:00:00:77"}}`
+	const key, first = "subnets/10.5.234.0-24", `{"PublicIP":"198.18.0.77","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"02:00:00:00:00:77"}}`
 	c.ok(e.Put(c.ctx, key, first))
-	c.logsLine(loud, `level=DEBUG msg=peer subnet=10.5.34.0/24 public=198.18.0.77 data=.*02:00:00:00:00:77.* new=true`)
+	c.logsLine(loud, `level=DEBUG msg=peer subnet=10.5.234.0/24 public=198.18.0.77 data=.*02:00:00:00:00:77.* new=true`)
 	c.ok(e.Put(c.ctx, key, strings.ReplaceAll(first, "77", "78")))
-	c.logsLine(loud, `level=DEBUG msg=peer subnet=10.5.34.0/24 public=198.18.0.78 data=.*02:00:00:00:00:78.* new=false`)
+	c.logsLine(loud, `level=DEBUG msg=peer subnet=10.5.234.0/24 public=198.18.0.78 data=.*02:00:00:00:00:78.* new=false`)
 	c.ok(e.Delete(c.ctx, key))
-	c.logsLine(loud, `level=DEBUG msg="peer gone" subnet=10.5.34.0/24 public=198.18.0.78`)
+	c.logsLine(loud, `level=DEBUG msg="peer gone" subnet=10.5.234.0/24 public=198.18.0.78`)
 	if strings.Contains(quiet.Log(), "DEBUG") {
 		t.Errorf("details without -v:\n%s", quiet.Log())
 	}
