@@ -21,8 +21,8 @@ type conflicts map[Object]*Conflict
 
 // take splits the error of an Apply into conflicts with routes that are not in the scope, which are remembered, and the rest.
 func (c conflicts) take(scope Scope, err error) error {
-	failed, ok := err.(OpErrors)
-	if !ok {
+	var failed OpErrors
+	if !errors.As(err, &failed) {
 		return err // the outcome is not known
 	}
 	var rest OpErrors

@@ -38,7 +38,7 @@ func parseNetwork(text []byte) (subnet.Config, error) {
 	}
 	check, ok := backends[c.BackendType]
 	if !ok {
-		return c, fmt.Errorf("Backend: the type %q is not available, want %s", c.BackendType,
+		return c, fmt.Errorf("the backend type %q is not available, want %s", c.BackendType,
 			strings.Join(slices.Sorted(maps.Keys(backends)), ", "))
 	}
 	return c, check(c.Backend)

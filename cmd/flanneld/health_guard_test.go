@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -51,7 +52,7 @@ func TestTheHealthPortIsReadByKnownNamesOnly(t *testing.T) {
 // ended reports whether the other side has closed a connection. It blocks until it does if it is to.
 func ended(c net.Conn) bool {
 	_, err := c.Read(make([]byte, 1))
-	return err == io.EOF
+	return errors.Is(err, io.EOF)
 }
 
 func TestHeldConnectionsKeepNobodyOut(t *testing.T) {

@@ -35,7 +35,7 @@ func TestAShortageIsWaitedOut(t *testing.T) {
 					calls++
 					return tt.errs[calls-1]
 				})
-				if err != tt.want || calls != len(tt.errs) {
+				if !errors.Is(err, tt.want) || calls != len(tt.errs) {
 					t.Errorf("got %v after %d calls, want %v after %d", err, calls, tt.want, len(tt.errs))
 				}
 			})

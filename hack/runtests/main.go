@@ -106,7 +106,8 @@ func runSuite(ctx context.Context, r *report, suite, tmp string) error {
 	r.read(out)
 	_, _ = io.Copy(io.Discard, out)
 	err = cmd.Wait()
-	if exit, isExit := err.(*exec.ExitError); isExit && exit.ExitCode() == 1 && !r.passed() {
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == 1 && !r.passed() {
 		return nil
 	}
 	return err

@@ -124,9 +124,8 @@ func compact(text string) (string, error) {
 	return b.String(), nil
 }
 
-// wanted returns the annotations that a node with these leases must have; "": it must not have that one. What the
-// operator has written in the node's annotations counts.
-func (n Names) wanted(o node, leases []subnet.Lease) map[string]string {
+// wanted returns the annotations that a node with these leases must have; "": it must not have that one.
+func (n Names) wanted(leases []subnet.Lease) map[string]string {
 	want := map[string]string{n.managed: "true"}
 	for family := range 2 {
 		for _, name := range []string{n.backendData[family], n.publicIP[family], n.underlay[family]} {

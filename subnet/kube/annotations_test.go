@@ -89,7 +89,7 @@ func TestPublishedLeasesAreReadBack(t *testing.T) {
 			PublicIP: netip.MustParseAddr("2001:db8::1"), BackendType: "udp", BackendData: `{"a":1}`}},
 	}
 	own := node{name: "a", uid: "u", podCIDRs: []string{"10.5.34.0/24", "fd00:5::/64"}, annotations: map[string]string{}}
-	for name, text := range n.wanted(own, leases) {
+	for name, text := range n.wanted(leases) {
 		if text != "" {
 			own.annotations[name] = text
 		}
@@ -103,7 +103,7 @@ func TestPublishedLeasesAreReadBack(t *testing.T) {
 			t.Errorf("got %+v, want %+v", r.Leases[i], l)
 		}
 	}
-	if d := differing(own.annotations, n.wanted(own, leases)); len(d) > 0 {
+	if d := differing(own.annotations, n.wanted(leases)); len(d) > 0 {
 		t.Errorf("%v differ from what was written", d)
 	}
 }

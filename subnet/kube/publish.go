@@ -61,7 +61,7 @@ func (s *Source) missing() (p patch, what []string) {
 	}
 	s.setSelfLocked(prefixesOf(s.self))
 	p.Metadata.UID = s.own.uid
-	p.Metadata.Annotations = differing(s.own.annotations, s.o.Names.wanted(*s.own, s.self))
+	p.Metadata.Annotations = differing(s.own.annotations, s.o.Names.wanted(s.self))
 	what = slices.Sorted(maps.Keys(p.Metadata.Annotations))
 	s.status.Held = len(what) == 0
 	if s.o.Condition && s.ready && !available(s.own.unavailable) {
