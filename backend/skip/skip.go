@@ -3,7 +3,6 @@
 package skip
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -68,7 +67,7 @@ func (f *Filter) reserved(self []subnet.Lease) []ip.Connected {
 // count adds to how many peers have an address, and reports whether it has come or gone.
 func (f *Filter) count(a netip.Addr, n int) (changed bool) {
 	a = a.WithZone("")
-	if !slices.ContainsFunc(f.networks, func(p netip.Prefix) bool { return p.Contains(a) }) {
+	if !f.inside(a) {
 		return false
 	}
 	before := f.counts[a]
@@ -97,14 +96,31 @@ func (f *Filter) Why(p netip.Prefix) string {
 	return ""
 }
 
-// Covers says why the route of a whole network may not be there: the host is connected to just that. It may be wider than such a range.
-func (f *Filter) Covers(network netip.Prefix) string {
-	for _, c := range f.connected {
-		if c.Prefix.Masked() == network {
-			return fmt.Sprintf("%s is connected to the same network", c.Link)
+// Routed returns the networks that one route each may lead to, and what is wrong with the others: the host is connected to just that range. A
+// route may be wider than such a range.
+func (f *Filter) Routed() (networks []netip.Prefix, problems []string) {
+	for _, n := range f.networks {
+		i := slices.IndexFunc(f.connected, func(c ip.Connected) bool { return c.Prefix.Masked() == n })
+		if i >= 0 {
+			problems = append(problems, fmt.Sprintf("the route of the network %s is missing: %s is connected to the same network", n, f.connected[i].Link))
+			continue
 		}
+		networks = append(networks, n)
 	}
-	return ""
+	return networks, problems
+}
+
+// Outside returns an error if the host of a lease is inside the network: where one route leads to a whole network, it takes the tunnel's own
+// packets along. Any goroutine may call it.
+func (f *Filter) Outside(l subnet.Lease) error {
+	if f.inside(l.PublicIP) {
+		return fmt.Errorf("its public IP %s is inside the network: packets to it would go into the tunnel again", l.PublicIP)
+	}
+	return nil
+}
+
+func (f *Filter) inside(a netip.Addr) bool {
+	return slices.ContainsFunc(f.networks, func(n netip.Prefix) bool { return n.Contains(a) })
 }
 
 // End ends a pass. more are the peers that the backend leaves out for its own reasons; conflicts are the routes that are missing.
@@ -157,9 +173,7 @@ func (f *Filter) say(before, now map[netip.Prefix]string) {
 }
 
 func sortedKeys(m map[netip.Prefix]string) []netip.Prefix {
-	return slices.SortedFunc(maps.Keys(m), func(a, b netip.Prefix) int {
-		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
-	})
+	return slices.SortedFunc(maps.Keys(m), netip.Prefix.Compare)
 }
 
 // Skipped returns the peers that the last pass has left out, by subnet, and why. Nobody may change it.

@@ -3,7 +3,6 @@ package udp
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 
@@ -61,10 +60,7 @@ func (b *Backend) Valid(l subnet.Lease) error {
 	if l.PublicIP.BitLen() != l.Subnet.Addr().BitLen() {
 		return errors.New("its public IP is not of the subnet's family")
 	}
-	if contains(b.networks, l.PublicIP) {
-		return fmt.Errorf("its public IP %s is inside the network: packets to it would go into the tunnel again", l.PublicIP)
-	}
-	return nil
+	return b.Outside(l)
 }
 
 // Set implements backend.Backend.
@@ -92,7 +88,7 @@ func (b *Backend) Set(self []subnet.Lease, peers subnet.Peers) error {
 		opened = b.datapath.ensure(s)
 	}
 	b.Begin(self, peers)
-	networks, problems := b.routed()
+	networks, problems := b.Routed()
 	if small != "" {
 		problems = append(problems, small)
 	}
@@ -117,18 +113,6 @@ func (b *Backend) leftOut(small string, peers subnet.Peers) map[netip.Prefix]str
 		}
 	}
 	return out
-}
-
-// routed returns the networks whose routes may lead to the device, and what is wrong with the others.
-func (b *Backend) routed() (networks []netip.Prefix, problems []string) {
-	for _, n := range b.networks {
-		if why := b.Covers(n); why != "" {
-			problems = append(problems, fmt.Sprintf("the route of the network %s is missing: %s", n, why))
-			continue
-		}
-		networks = append(networks, n)
-	}
-	return networks, problems
 }
 
 // MACs implements backend.Backend.

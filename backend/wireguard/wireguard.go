@@ -3,7 +3,6 @@ package wireguard
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
@@ -83,8 +82,8 @@ func (b *Backend) MTU() int { return b.options.mtu(b.host.Underlay()) }
 
 // Valid implements backend.Backend.
 func (b *Backend) Valid(l subnet.Lease) error {
-	if slices.ContainsFunc(b.networks, func(n netip.Prefix) bool { return n.Contains(l.PublicIP) }) {
-		return fmt.Errorf("its public IP %s is inside the network: packets to it would go into the tunnel again", l.PublicIP)
+	if err := b.Outside(l); err != nil {
+		return err
 	}
 	_, err := parseData(l.BackendData)
 	return err
@@ -108,7 +107,7 @@ func (b *Backend) Set(self []subnet.Lease, peers subnet.Peers) error {
 		opened = b.openLocked(h)
 	}
 	b.Begin(self, peers)
-	networks, covered := b.routed()
+	networks, covered := b.Routed()
 	want := b.host.Desired(b.options.objects(b.engine.kind(), h, self, networks)...)
 	for _, l := range self {
 		want.Put(b.host.OwnRoutes(l.Subnet)...)
@@ -117,18 +116,6 @@ func (b *Backend) Set(self []subnet.Lease, peers subnet.Peers) error {
 	b.followLocked(h, peers)
 	b.End(b.plan.skipped, b.Conflicts(), covered...)
 	return errors.Join(opened, err, b.syncLocked(look))
-}
-
-// routed returns the networks whose routes may lead to the devices, and what is wrong with the others.
-func (b *Backend) routed() (networks []netip.Prefix, problems []string) {
-	for _, n := range b.networks {
-		if why := b.Covers(n); why != "" {
-			problems = append(problems, fmt.Sprintf("the route of the network %s is missing: %s", n, why))
-			continue
-		}
-		networks = append(networks, n)
-	}
-	return networks, problems
 }
 
 // openLocked makes all devices be open.
