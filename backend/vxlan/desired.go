@@ -118,8 +118,7 @@ func byMAC(a, b peer) int {
 	if !a.Valid() || !b.Valid() { // before all with its MAC
 		return cmp.Compare(bit(a.Valid()), bit(b.Valid()))
 	}
-	first, second := a.Lease().Subnet, b.Lease().Subnet
-	return cmp.Or(a.CompareAge(b.Peer), first.Addr().Compare(second.Addr()), cmp.Compare(first.Bits(), second.Bits()))
+	return cmp.Or(a.CompareAge(b.Peer), a.Lease().Subnet.Compare(b.Lease().Subnet))
 }
 
 func bit(b bool) int {

@@ -71,7 +71,7 @@ func (o config) desired(h host, peers subnet.Peers) plan {
 func (o config) add(p peer, subnet netip.Prefix, endpoint netip.AddrPort) peer {
 	p.psk, p.keepalive, p.endpoint = o.PSK.Key(), o.Keepalive, endpoint
 	p.allowed = append(p.allowed, subnet)
-	slices.SortFunc(p.allowed, comparePrefix)
+	slices.SortFunc(p.allowed, netip.Prefix.Compare)
 	return p
 }
 

@@ -1,7 +1,6 @@
 package wireguard
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"net"
@@ -49,7 +48,7 @@ func read(d *wgtypes.Device) settings {
 		for _, n := range p.AllowedIPs {
 			have.allowed = append(have.allowed, prefixOf(n))
 		}
-		slices.SortFunc(have.allowed, comparePrefix)
+		slices.SortFunc(have.allowed, netip.Prefix.Compare)
 		s.peers[p.PublicKey] = have
 	}
 	return s
@@ -100,7 +99,7 @@ func changePeer(key wgtypes.Key, have, want peer) wgtypes.PeerConfig {
 	c.ReplaceAllowedIPs = slices.ContainsFunc(have.allowed, func(p netip.Prefix) bool { return !slices.Contains(want.allowed, p) })
 	for _, p := range want.allowed {
 		if c.ReplaceAllowedIPs || !slices.Contains(have.allowed, p) {
-			c.AllowedIPs = append(c.AllowedIPs, net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())})
+			c.AllowedIPs = append(c.AllowedIPs, ipNet(p))
 		}
 	}
 	return c
@@ -158,6 +157,7 @@ func prefixOf(n net.IPNet) netip.Prefix {
 	return netip.PrefixFrom(a, bits)
 }
 
-func comparePrefix(a, b netip.Prefix) int {
-	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+// ipNet is the inverse of prefixOf.
+func ipNet(p netip.Prefix) net.IPNet {
+	return net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }

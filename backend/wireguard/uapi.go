@@ -114,7 +114,7 @@ func decodePeerLine(p *wgtypes.Peer, key, value string) (err error) {
 	case "allowed_ip":
 		var n netip.Prefix
 		n, err = netip.ParsePrefix(value)
-		p.AllowedIPs = append(p.AllowedIPs, net.IPNet{IP: n.Addr().AsSlice(), Mask: net.CIDRMask(n.Bits(), n.Addr().BitLen())})
+		p.AllowedIPs = append(p.AllowedIPs, ipNet(n))
 	}
 	return err
 }
