@@ -20,12 +20,3 @@ func HasWireGuard() (bool, error) {
 	}
 	return true, nil
 }
-
-// NoLinkLocal keeps the kernel from giving a device an IPv6 address of its own making. Without IPv6 there is nothing to do.
-func NoLinkLocal(link string) error {
-	err := writeSysctl(linkSetting(link, "addr_gen_mode"), "1")
-	if err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("turn off link-local addresses of device %s: %w", link, err)
-	}
-	return nil
-}

@@ -1,12 +1,12 @@
 package udp
 
 import (
-	"errors"
 	"fmt"
-	"os"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"flanneld/ip"
 )
 
 // device is a TUN device that this process has open, by one descriptor for each queue. It stays, with what stands on it, when the
@@ -23,9 +23,6 @@ const (
 	offloadUDP  = unix.TUN_F_USO4 | unix.TUN_F_USO6
 )
 
-// errDevice says that a device of that name stands there that is not ours to open as it is.
-var errDevice = errors.New("a device of another kind has the name")
-
 // openDevice opens the device, which it makes if there is none. kept are descriptors of an earlier run.
 func openDevice(name string, queues int, offload bool, kept []int) (*device, error) {
 	d := &device{name: name, queues: kept}
@@ -34,7 +31,7 @@ func openDevice(name string, queues int, offload bool, kept []int) (*device, err
 		d.queues = nil
 	}
 	for len(d.queues) < queues {
-		fd, err := openQueue(name)
+		fd, err := ip.OpenTUN(name, deviceFlags)
 		if err != nil {
 			d.close()
 			return nil, err
@@ -47,27 +44,7 @@ func openDevice(name string, queues int, offload bool, kept []int) (*device, err
 			return nil, err
 		}
 	}
-	return d, noLinkLocal(name)
-}
-
-func openQueue(name string) (int, error) {
-	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return 0, fmt.Errorf("open /dev/net/tun: %w", err)
-	}
-	r, err := unix.NewIfreq(name)
-	if err == nil {
-		r.SetUint16(deviceFlags)
-		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, r)
-	}
-	if err != nil {
-		_ = unix.Close(fd)
-		if errors.Is(err, unix.EINVAL) {
-			err = errDevice
-		}
-		return 0, fmt.Errorf("open device %s: %w", name, err)
-	}
-	return fd, nil
+	return d, ip.NoLinkLocal(name)
 }
 
 // setUp makes the device outlive the process and turns on as many offloads as the kernel knows.
@@ -95,20 +72,10 @@ func (d *device) setUp(fd int, offload bool) error {
 	return fmt.Errorf("set offloads of device %s: %w", d.name, err)
 }
 
-// noLinkLocal keeps the kernel from giving the device an IPv6 address of its own making.
-func noLinkLocal(name string) error {
-	err := os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/addr_gen_mode", []byte("1"), 0)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("turn off link-local addresses of device %s: %w", name, err)
-	}
-	return nil
-}
-
 // attached reports whether all descriptors still lead to the device of this name.
 func (d *device) attached() bool {
 	for _, fd := range d.queues {
-		r, err := unix.NewIfreq("")
-		if err != nil || unix.IoctlIfreq(fd, unix.TUNGETIFF, r) != nil || r.Name() != d.name || r.Uint16()&deviceFlags != deviceFlags {
+		if !ip.IsTUN(fd, d.name, deviceFlags) {
 			return false
 		}
 	}

@@ -80,7 +80,7 @@ func (b *Backend) Set(self []subnet.Lease, peers subnet.Peers) error {
 		s.locals[familyOf(l.Subnet.Addr())] = u.OnLink(u.Receiving(l.Subnet))
 	}
 	opened := b.datapath.ensure(s)
-	if errors.Is(opened, errDevice) {
+	if errors.Is(opened, ip.ErrOtherDevice) {
 		// Whatever has the name goes; a second try makes our own.
 		if err := b.Clear(); err != nil {
 			return errors.Join(opened, err)

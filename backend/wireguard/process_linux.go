@@ -1,7 +1,6 @@
 package wireguard
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -14,9 +13,6 @@ import (
 
 	"flanneld/ip"
 )
-
-// errDevice says that a device of that name stands there that is not ours to open as it is.
-var errDevice = errors.New("a device of another kind has the name")
 
 // processEngine has devices of this process, each on a TUN device that outlives it.
 type processEngine struct {
@@ -93,7 +89,7 @@ func (t *processTunnel) alive() bool {
 	case <-t.dev.Wait():
 		return false
 	default:
-		return attached(t.fd, t.name)
+		return ip.IsTUN(t.fd, t.name, tunFlags)
 	}
 }
 
@@ -156,28 +152,17 @@ func (s *steadyTUN) Events() <-chan tun.Event { return s.events }
 
 // openTUN opens a TUN device, which it makes if there is none. kept are descriptors of an earlier run.
 func openTUN(name string, kept []int) (int, error) {
-	if len(kept) == 1 && attached(kept[0], name) {
+	if len(kept) == 1 && ip.IsTUN(kept[0], name, tunFlags) {
 		return kept[0], unix.SetNonblock(kept[0], true)
 	}
 	for _, fd := range kept {
 		_ = unix.Close(fd)
 	}
-	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	fd, err := ip.OpenTUN(name, tunFlags)
 	if err != nil {
-		return 0, fmt.Errorf("open /dev/net/tun: %w", err)
+		return 0, err
 	}
-	r, err := unix.NewIfreq(name)
-	if err == nil {
-		r.SetUint16(tunFlags)
-		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, r)
-	}
-	if errors.Is(err, unix.EINVAL) {
-		err = errDevice
-	}
-	if err == nil {
-		err = unix.IoctlSetInt(fd, unix.TUNSETPERSIST, 1)
-	}
-	if err == nil {
+	if err = unix.IoctlSetInt(fd, unix.TUNSETPERSIST, 1); err == nil {
 		err = ip.NoLinkLocal(name)
 	}
 	if err != nil {
@@ -188,9 +173,3 @@ func openTUN(name string, kept []int) (int, error) {
 }
 
 const tunFlags = unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR
-
-// attached reports whether a descriptor leads to the device of this name.
-func attached(fd int, name string) bool {
-	r, err := unix.NewIfreq("")
-	return err == nil && unix.IoctlIfreq(fd, unix.TUNGETIFF, r) == nil && r.Name() == name && r.Uint16()&tunFlags == tunFlags
-}

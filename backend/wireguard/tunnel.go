@@ -8,7 +8,7 @@ type engine interface {
 	kind() string
 
 	// open returns the tunnel of a device. It is cheap if the device stands, and the tunnel the same one then. A device of
-	// the kernel is made by the reconciler, and may not be there yet. errDevice: a device of another kind has the name.
+	// the kernel is made by the reconciler, and may not be there yet. ip.ErrOtherDevice: a device of another kind has the name.
 	open(name string, mtu int) (tunnel, error)
 
 	// close ends the tunnels of this process. The devices stay.

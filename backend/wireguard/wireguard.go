@@ -99,7 +99,7 @@ func (b *Backend) Set(self []subnet.Lease, peers subnet.Peers) error {
 	look := b.doubt.Swap(false)
 	h := host{b.private, b.networks, b.host.Underlay()}
 	opened := b.openLocked(h)
-	if errors.Is(opened, errDevice) {
+	if errors.Is(opened, ip.ErrOtherDevice) {
 		// Whatever has the name goes; a second try makes our own.
 		if err := b.Clear(); err != nil {
 			return errors.Join(opened, err)
