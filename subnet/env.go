@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// maxEnvSize bounds what is read of a subnet.env, in bytes; a real one has some two hundred. Others may have appended to it.
-const maxEnvSize = 1 << 20
+// MaxEnvSize bounds what is read of a subnet.env, in bytes; a real one has some two hundred. Others may have appended to it.
+const MaxEnvSize = 1 << 20
 
 // Env is the content of subnet.env, the file that tells the container runtime which addresses this host has.
 type Env struct {
@@ -113,14 +113,14 @@ func WriteEnv(path string, e Env) error {
 	if err != nil {
 		return err
 	}
-	old, err := ReadFile(path, maxEnvSize)
+	old, err := ReadFile(path, MaxEnvSize)
 	if err == nil {
 		if sameEnv(old, text) {
 			return nil
 		}
 		text = append(text, foreignLines(old)...)
 	}
-	err = writeFile(path, 0o644, func(w io.Writer) error {
+	err = WriteFile(path, 0o644, func(w io.Writer) error {
 		_, err := w.Write(text)
 		return err
 	})
@@ -154,7 +154,7 @@ func foreignLines(text []byte) []byte {
 
 // ReadEnv reads subnet.env; the error wraps fs.ErrNotExist if there is none.
 func ReadEnv(path string) (Env, error) {
-	text, err := ReadFile(path, maxEnvSize)
+	text, err := ReadFile(path, MaxEnvSize)
 	if err != nil {
 		return Env{}, fmt.Errorf("read subnet file: %w", err)
 	}

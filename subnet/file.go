@@ -67,10 +67,10 @@ func pathError(op, path string, err error) error {
 	return &fs.PathError{Op: op, Path: path, Err: err}
 }
 
-// writeFile replaces a file whole or not at all: a reader never sees half of it, and neither does a host that
+// WriteFile replaces a file whole or not at all: a reader never sees half of it, and neither does a host that
 // lost power. The folder is created. What is not a regular file, such as a device, is not replaced: it is not ours. A symbolic link
 // is replaced, not followed.
-func writeFile(path string, mode os.FileMode, write func(io.Writer) error) (err error) {
+func WriteFile(path string, mode os.FileMode, write func(io.Writer) error) (err error) {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("create folder: %w", err)
@@ -120,9 +120,9 @@ func removeLeftovers(path string) {
 	}
 }
 
-// openLock opens a lock file with os.O_RDWR and os.O_CREATE or os.O_RDONLY. It is never a symbolic link: whoever may put one into the folder could have its target
+// OpenLock opens a lock file with os.O_RDWR and os.O_CREATE or os.O_RDONLY. It is never a symbolic link: whoever may put one into the folder could have its target
 // overwritten.
-func openLock(path string, how int) (*os.File, error) {
+func OpenLock(path string, how int) (*os.File, error) {
 	f, err := os.OpenFile(path, how|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 	if errors.Is(err, syscall.ELOOP) {
 		err = pathError("open", path, errors.New("is a symbolic link, not a regular file: remove it"))

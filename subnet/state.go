@@ -62,11 +62,11 @@ func OpenState(dir, subnetFile string) (*StateDir, error) {
 	if err := checkPrivate(dir); err != nil {
 		return nil, fmt.Errorf("state folder: %w", err)
 	}
-	lock, err := openLock(s.path+".lock", os.O_RDWR|os.O_CREATE)
+	lock, err := OpenLock(s.path+".lock", os.O_RDWR|os.O_CREATE)
 	if isUnwritable(err) {
 		s.unwritable = fmt.Errorf("open state lock: %w", err)
 		// The lock of an earlier run keeps a second daemon away all the same.
-		if lock, err = openLock(s.path+".lock", os.O_RDONLY); err != nil {
+		if lock, err = OpenLock(s.path+".lock", os.O_RDONLY); err != nil {
 			return s, nil
 		}
 	}
@@ -136,7 +136,7 @@ func (s *StateDir) load() (State, error) {
 
 // Save writes all but the peers.
 func (s *StateDir) Save(st State) error {
-	err := writeFile(s.path+".json", 0o600, func(w io.Writer) error {
+	err := WriteFile(s.path+".json", 0o600, func(w io.Writer) error {
 		e := json.NewEncoder(w)
 		e.SetIndent("", "  ")
 		return e.Encode(st)
@@ -151,7 +151,7 @@ func (s *StateDir) Save(st State) error {
 // is read is left out, and the error says so.
 func (s *StateDir) SavePeers(at Position, peers []Record) error {
 	size, kept := 0, 0
-	err := writeFile(s.path+".peers", 0o600, func(w io.Writer) error {
+	err := WriteFile(s.path+".peers", 0o600, func(w io.Writer) error {
 		b := bufio.NewWriter(w)
 		add := func(v any) error {
 			line, err := json.Marshal(v)

@@ -3,15 +3,16 @@ package wireguard
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 
 	"flanneld/backend/wireguard/options"
+	"flanneld/subnet"
 )
 
 // loadKey returns the private key, which it makes if there is none.
@@ -74,21 +75,11 @@ func readKey(path string) (wgtypes.Key, error) {
 
 // writeKey replaces the file whole.
 func writeKey(path string, key wgtypes.Key) error {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("write private key: %w", err)
-	}
-	f, err := os.CreateTemp(dir, ".wgkey.*") // mode 0600
+	err := subnet.WriteFile(path, 0o400, func(w io.Writer) error {
+		_, err := io.WriteString(w, key.String()+"\n")
+		return err
+	})
 	if err != nil {
-		return fmt.Errorf("write private key: %w", err)
-	}
-	_, err = f.WriteString(key.String() + "\n")
-	err = errors.Join(err, f.Chmod(0o400), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
 		return fmt.Errorf("write private key %s: %w", path, err)
 	}
 	return nil

@@ -20,9 +20,6 @@ import (
 	"flanneld/subnet"
 )
 
-// maxSubnetFile bounds what is taken of a subnet file, in bytes.
-const maxSubnetFile = 1 << 20
-
 // bundled are commands whose output tells about the host. None of them shows secrets of ours.
 var bundled = []string{
 	"uname -a", "ip -d -s link show", "ip addr show", "ip route show table all", "ip -6 route show table all",
@@ -85,7 +82,7 @@ func (a *app) bundleFiles(ctx context.Context) map[string][]byte {
 	err = writePage(&table, func(w page) { writeFindings(w, findings) })
 	out["doctor.txt"] = orError(table.Bytes(), err)
 	out["version.txt"] = []byte("flannelctl " + version + "\n")
-	if text, err := subnet.ReadFile(a.subnetFile, maxSubnetFile); !errors.Is(err, os.ErrNotExist) {
+	if text, err := subnet.ReadFile(a.subnetFile, subnet.MaxEnvSize); !errors.Is(err, os.ErrNotExist) {
 		out["subnet.env"] = orError(text, err)
 	}
 	for _, command := range bundled {

@@ -51,7 +51,7 @@ func (l *DeviceLocks) Lock(device string) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+	f, err := subnet.OpenLock(path, os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return fmt.Errorf("lock device: %w", err)
 	}
@@ -108,23 +108,23 @@ func (l *DeviceLocks) First(devices ...string) (string, error) {
 
 // devicesOf returns the devices that a network needs, the names that each may have in their order. last are those of the last run.
 func devicesOf(c subnet.Config, last []string) [][]string {
-	var out [][]string
+	var fixed []string
 	switch c.BackendType {
 	case vxlan.Type:
-		for _, name := range vxlan.Devices(c) {
-			out = append(out, []string{name})
-		}
+		fixed = vxlan.Devices(c)
 	case wireguard.Type:
-		for _, name := range wireguard.Devices(c) {
-			out = append(out, []string{name})
-		}
+		fixed = wireguard.Devices(c)
 	case udp.Type:
 		names := udp.Devices()
 		used := slices.IndexFunc(names, func(name string) bool { return slices.Contains(last, name) })
 		if used > 0 {
 			names = slices.Concat(names[used:used+1], names[:used], names[used+1:])
 		}
-		out = append(out, names)
+		return [][]string{names}
+	}
+	var out [][]string
+	for _, name := range fixed {
+		out = append(out, []string{name})
 	}
 	return out
 }

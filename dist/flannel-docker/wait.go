@@ -18,10 +18,7 @@ import (
 	"flanneld/subnet"
 )
 
-const (
-	pollPeriod = 500 * time.Millisecond
-	maxEnvSize = 1 << 20 // bytes that are read of a subnet file
-)
+const pollPeriod = 500 * time.Millisecond
 
 // wait returns when the subnet file names a subnet for docker. Until then the service manager and the journal are told what is
 // missing, each reason once.
@@ -88,7 +85,7 @@ func explain(ctx context.Context, err error) string {
 
 // remember keeps a copy of the subnet file, to be compared by changed.
 func remember(o options) error {
-	text, err := subnet.ReadFile(o.subnetFile, maxEnvSize)
+	text, err := subnet.ReadFile(o.subnetFile, subnet.MaxEnvSize)
 	if err != nil {
 		return err
 	}
@@ -97,11 +94,11 @@ func remember(o options) error {
 
 // changed returns nil if docker was started with another subnet than that of the subnet file.
 func changed(_ context.Context, o options) error {
-	old, err := subnet.ReadFile(o.stamp, maxEnvSize)
+	old, err := subnet.ReadFile(o.stamp, subnet.MaxEnvSize)
 	if err != nil {
 		return fmt.Errorf("docker was not started by flannel-docker: %w", err)
 	}
-	now, err := subnet.ReadFile(o.subnetFile, maxEnvSize)
+	now, err := subnet.ReadFile(o.subnetFile, subnet.MaxEnvSize)
 	if err != nil {
 		return err
 	}

@@ -23,12 +23,9 @@ var mandatory = [][]string{
 // container's name and not by its range, but wants one that is valid; rules of masquerading are looked for.
 var unknownEnv = subnet.Env{Subnets: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, MTU: 1500}
 
-// maxEnvSize bounds what is read of a subnet file, in bytes.
-const maxEnvSize = 1 << 20
-
 // readEnv reads the subnet file and sees that it is whole.
 func readEnv(path string) (subnet.Env, error) {
-	text, err := subnet.ReadFile(path, maxEnvSize)
+	text, err := subnet.ReadFile(path, subnet.MaxEnvSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return subnet.Env{}, fmt.Errorf("the subnet file %s does not exist", path)
 	}
