@@ -10,6 +10,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"flanneld/api"
+	"flanneld/subnet"
 )
 
 const (
@@ -90,10 +91,7 @@ func (j *Journal) keep(r slog.Record) {
 		writeAttr(&b, a)
 		return true
 	})
-	detail := strings.TrimSpace(b.String())
-	if len(detail) > journalDetail {
-		detail = strings.ToValidUTF8(detail[:journalDetail], "") + " …"
-	}
+	detail := subnet.Brief(strings.TrimSpace(b.String()), journalDetail)
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if len(j.events) == journalEvents {

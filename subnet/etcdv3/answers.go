@@ -6,12 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
+
+	"flanneld/subnet"
 )
 
 // errNonsense is the error of a call whose answer breaks what the API promises.
@@ -43,7 +44,7 @@ func unary(
 // brief shortens what a server says of an error. The status that it had is kept.
 func brief(err error) error {
 	if st, ok := status.FromError(err); ok && len(st.Message()) > maxReason {
-		return status.Error(st.Code(), strings.ToValidUTF8(st.Message()[:maxReason], "")+" …")
+		return status.Error(st.Code(), subnet.Brief(st.Message(), maxReason))
 	}
 	return err
 }

@@ -105,7 +105,7 @@ func (s *Store) entry(kv *mvccpb.KeyValue) (subnet.Entry, error) {
 // bad tells of a record that makes no sense, in few words: key and value may have a megabyte each.
 func (s *Store) bad(kv *mvccpb.KeyValue, err error) subnet.BadRecord {
 	if text := err.Error(); len(text) > maxReason {
-		err = errors.New(strings.ToValidUTF8(text[:maxReason], "") + " …")
+		err = errors.New(subnet.Brief(text, maxReason))
 	}
 	return subnet.BadRecord{Key: s.name(kv.Key), Revision: kv.ModRevision, LeaseID: subnet.LeaseID(kv.Lease), Err: err}
 }

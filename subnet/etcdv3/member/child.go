@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"flanneld/subnet"
 )
 
 // The member runs in a process of its own. etcd ends its process where it cannot go on (a full disk, damaged data), and the
@@ -169,7 +171,7 @@ func (o Options) follow(out io.Reader, served func()) (reason string) {
 		var entry map[string]any
 		if json.Unmarshal(line, &entry) != nil {
 			if text, ok := panicOf(string(line)); ok && !panicked && !strings.HasPrefix(reason, text) {
-				reason, panicked = brief(text), true // else it was logged, with more about it
+				reason, panicked = subnet.Brief(text, maxReason), true // else it was logged, with more about it
 			}
 			continue
 		}
@@ -184,13 +186,13 @@ func (o Options) follow(out io.Reader, served func()) (reason string) {
 			if why, ok := entry["error"]; ok {
 				reason += ": " + fmt.Sprint(why)
 			}
-			reason = brief(reason)
+			reason = subnet.Brief(reason, maxReason)
 			o.Log.Error("embedded etcd", "reason", reason)
 		case serving && entry["level"] == slog.LevelWarn.String():
 			delete(entry, "time")
 			delete(entry, "level")
 			detail, _ := json.Marshal(entry)
-			o.Log.Warn("embedded etcd", "reason", brief(string(detail)))
+			o.Log.Warn("embedded etcd", "reason", subnet.Brief(string(detail), maxReason))
 		}
 	}
 }
@@ -201,11 +203,4 @@ func panicOf(line string) (text string, ok bool) {
 		return text, true
 	}
 	return line, strings.HasPrefix(line, "fatal error: ")
-}
-
-func brief(text string) string {
-	if len(text) > maxReason {
-		text = strings.ToValidUTF8(text[:maxReason], "") + " …"
-	}
-	return text
 }
