@@ -203,16 +203,25 @@ func (s *StateDir) loadPeers() (at Position, peers []Record, err error) {
 	return at, peers, nil
 }
 
-// Usable says why the data plane that the state describes must not be brought up without asking the store, or
-// nil: it is of another network, too old, or has no lease. The identity is always usable.
-func (st State) Usable(network string, now time.Time) error {
+// Current says why the state is not that of the network now, or nil: it is of another network, or its lease has ended.
+func (st State) Current(network string, now time.Time) error {
 	switch {
-	case len(st.Own.Leases) == 0:
-		return errors.New("it holds no lease")
 	case st.Network != network:
 		return fmt.Errorf("it is of the network %s, not %s", st.Network, network)
 	case !st.Until.IsZero() && now.After(st.Until):
 		return fmt.Errorf("its lease has ended at %s", st.Until.Format(time.RFC3339))
+	}
+	return nil
+}
+
+// Usable says why the data plane that the state describes must not be brought up without asking the store, or
+// nil: it is of another network, too old, or has no lease. The identity is always usable.
+func (st State) Usable(network string, now time.Time) error {
+	if len(st.Own.Leases) == 0 {
+		return errors.New("it holds no lease")
+	}
+	if err := st.Current(network, now); err != nil {
+		return err
 	}
 	c, err := ParseConfig([]byte(st.Config))
 	if err != nil {

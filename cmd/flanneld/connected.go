@@ -100,5 +100,16 @@ func (c *connected) prefixesOf(which func(ip.Connected) bool) []netip.Prefix {
 	return out
 }
 
+// bridges returns the links with an address in the subnets of this host: those that its pods are on.
+func (c *connected) bridges(subnets []netip.Prefix) []string {
+	var out []string
+	for _, one := range c.now() {
+		if one.Link != "" && !slices.Contains(out, one.Link) && slices.ContainsFunc(subnets, func(s netip.Prefix) bool { return s.Contains(one.Prefix.Addr()) }) {
+			out = append(out, one.Link)
+		}
+	}
+	return out
+}
+
 // ofNetwork reports whether a device is one of the network's own.
 func ofNetwork(link string) bool { return isOverlay(link) && strings.HasPrefix(link, "flannel") }

@@ -67,17 +67,6 @@ func linkProblem(link string) string {
 	return fmt.Sprintf("forwarding is off on %[1]s, so packets of containers that arrive there are dropped: sysctl -w net/ipv4/conf/%[1]s/forwarding=1", link)
 }
 
-// bridges returns the links with an address in the subnets of this host: those that its pods are on.
-func (c *connected) bridges(subnets []netip.Prefix) []string {
-	var out []string
-	for _, one := range c.now() {
-		if one.Link != "" && !slices.Contains(out, one.Link) && slices.ContainsFunc(subnets, func(s netip.Prefix) bool { return s.Contains(one.Prefix.Addr()) }) {
-			out = append(out, one.Link)
-		}
-	}
-	return out
-}
-
 // check looks at the settings from time to time, and at once when the underlay is another link.
 func (f *forwarding) check(link string) {
 	if link == f.link && time.Since(f.looked) < forwardingPeriod {

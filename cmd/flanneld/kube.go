@@ -55,9 +55,7 @@ func (d *process) kubeSource(ctx context.Context, b *backend.Backend) (leaseSour
 	options := kube.Options{
 		Node: own.Name, Names: names, Config: config, Text: string(text), PeerGrace: d.o.PeerGrace,
 		Peers: config.BackendType != alloc.Type, Condition: d.o.SetNodeNetworkUnavailable,
-		Attrs: func(p netip.Prefix) subnet.Attrs { return withUnderlay((*b).Attrs(p), d.underlay.now().Addr(p)) },
-		Valid: func(l subnet.Lease) error { return (*b).Valid(l) },
-		Log:   d.log,
+		Attrs: d.attrs(b), Valid: valid(b), Log: d.log,
 	}
 	if usable == nil && d.state.Own.Host == own.Name {
 		options.State = d.state
@@ -67,13 +65,11 @@ func (d *process) kubeSource(ctx context.Context, b *backend.Backend) (leaseSour
 
 // usableWith says why the state of the last run must not be used before the API server has answered; nil: it may.
 func usableWith(st subnet.State, network string, c subnet.Config) error {
-	switch {
-	case st.Network != network:
-		return fmt.Errorf("it is of the network %s, not %s", st.Network, network)
-	case len(st.Own.Leases) != len(c.Pools):
+	if err := st.Current(network, time.Now()); err != nil {
+		return err
+	}
+	if len(st.Own.Leases) != len(c.Pools) {
 		return fmt.Errorf("it has %d subnets, the network wants %d", len(st.Own.Leases), len(c.Pools))
-	case !st.Until.IsZero() && time.Now().After(st.Until):
-		return fmt.Errorf("its lease has ended at %s", st.Until.Format(time.RFC3339))
 	}
 	for i, l := range st.Own.Leases {
 		if !c.Pools[i].Holds(l.Subnet) || l.BackendType != c.BackendType {

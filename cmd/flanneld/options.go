@@ -129,7 +129,8 @@ func Parse(args, environ []string, output io.Writer) (Options, error) {
 	}
 	onLine := given(fs)
 	unknown := readEnviron(fs, environ)
-	o.settle(onLine, given(fs))
+	set := given(fs)
+	o.settle(onLine, set)
 	errs = append(errs, o.Validate())
 	log := slog.New(slog.NewTextHandler(output, nil))
 	for _, name := range unknown {
@@ -141,7 +142,7 @@ func Parse(args, environ []string, output io.Writer) (Options, error) {
 	if plain := o.unencrypted(); len(plain) > 0 {
 		log.Warn("certificates for etcd are given, but not used with these endpoints: want https://", "endpoints", plain)
 	}
-	if o.ignoresConfigInEtcd(given(fs)) {
+	if o.ignoresConfigInEtcd(set) {
 		log.Warn("the network configuration is that of -net-config-path, and the one in etcd is not used: all hosts must have the same file",
 			"file", o.NetConfigPath, "ignored", o.EtcdPrefix+"/config")
 	}

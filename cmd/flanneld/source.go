@@ -54,9 +54,7 @@ func (d *process) manager(b *backend.Backend) *subnet.Manager {
 	o := subnet.Options{
 		Identity: d.state.Identity, Host: host, Prefix: d.o.EtcdPrefix,
 		TTL: d.o.SubnetLeaseTTL, RenewMargin: d.o.SubnetLeaseRenewMargin, PeerGrace: d.o.PeerGrace, OnLost: d.o.OnLostSubnet,
-		Check:    checkBackend,
-		Attrs:    func(p netip.Prefix) subnet.Attrs { return withUnderlay((*b).Attrs(p), d.underlay.now().Addr(p)) },
-		Valid:    func(l subnet.Lease) error { return (*b).Valid(l) },
+		Check: checkBackend, Attrs: d.attrs(b), Valid: valid(b),
 		Avoid:    func() []netip.Prefix { return d.connected.prefixes() },
 		Reserved: func() []netip.Prefix { return d.connected.reserved(d.underlay.now().Link) },
 		Log:      d.log,
@@ -74,6 +72,16 @@ func (d *process) manager(b *backend.Backend) *subnet.Manager {
 		d.log.Warn("subnet file not used", "reason", err)
 	}
 	return subnet.NewManager(countedStore{d.store.Load(), d.metrics}, o)
+}
+
+// attrs returns what a lease of this host tells others; b is filled in before it is called.
+func (d *process) attrs(b *backend.Backend) func(netip.Prefix) subnet.Attrs {
+	return func(p netip.Prefix) subnet.Attrs { return withUnderlay((*b).Attrs(p), d.underlay.now().Addr(p)) }
+}
+
+// valid returns what says why a lease of another host is of no use; b is filled in before it is called.
+func valid(b *backend.Backend) func(subnet.Lease) error {
+	return func(l subnet.Lease) error { return (*b).Valid(l) }
 }
 
 // config returns the network configuration: that of the file, if one is given, else the store's, which gets the given one
