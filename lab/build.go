@@ -26,6 +26,16 @@ func Build(ctx context.Context, dir string) (Binaries, error) {
 	return b, nil
 }
 
+// BuildFlannel builds the released flannel. module is the path of lab/flannel, which pins its version.
+func BuildFlannel(ctx context.Context, out, module string) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", out, "github.com/flannel-io/flannel")
+	cmd.Dir, cmd.Env = module, append(os.Environ(), "CGO_ENABLED=1") // its udp backend is written in C
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build flannel: %w\n%s", err, text)
+	}
+	return nil
+}
+
 // GoBuild builds one package without cgo.
 func GoBuild(ctx context.Context, out, pkg string) error {
 	cmd := exec.CommandContext(ctx, "go", "build", "-ldflags", "-X main.version=lab", "-o", out, pkg)

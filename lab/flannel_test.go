@@ -10,8 +10,6 @@ import (
 	"maps"
 	"net"
 	"net/netip"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -27,12 +25,7 @@ import (
 // flannelProgram builds the released flannel, once for all tests.
 var flannelProgram = sync.OnceValues(func() (string, error) {
 	program := filepath.Join(filepath.Dir(binaries.Flanneld), "former-flannel")
-	cmd := exec.Command("go", "build", "-o", program, "github.com/flannel-io/flannel")
-	cmd.Dir, cmd.Env = "flannel", append(os.Environ(), "CGO_ENABLED=1") // its udp backend is written in C
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build flannel: %w\n%s", err, out)
-	}
-	return program, nil
+	return program, lab.BuildFlannel(context.Background(), program, "flannel")
 })
 
 // migration is a cluster whose hosts run either flannel or flanneld.

@@ -3,11 +3,9 @@
 package kubernetes_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -142,7 +140,7 @@ const mark = "example.com/flanneld"
 func (s *story) swap(t *testing.T) {
 	p := s.plane
 	program := filepath.Join(filepath.Dir(s.plane.bin), "former-flannel")
-	p.ok(buildFlannel(s.ctx, program))
+	p.ok(lab.BuildFlannel(s.ctx, program, "../../lab/flannel"))
 	p.must("label", "node", "--all", mark+"=yes")
 	p.must("--namespace=kube-flannel", "patch", "daemonset", "kube-flannel-ds", "--patch",
 		`{"spec": {"template": {"spec": {"nodeSelector": {"`+mark+`": "yes"}}}}}`)
@@ -162,16 +160,6 @@ func (s *story) swap(t *testing.T) {
 			s.reach(t)
 		}
 	})
-}
-
-// buildFlannel builds the released flannel.
-func buildFlannel(ctx context.Context, program string) error {
-	c := exec.CommandContext(ctx, "go", "build", "-o", program, "github.com/flannel-io/flannel")
-	c.Dir, c.Env = "../../lab/flannel", append(os.Environ(), "CGO_ENABLED=1") // its udp backend is written in C
-	if out, err := c.CombinedOutput(); err != nil {
-		return fmt.Errorf("build flannel: %w\n%s", err, out)
-	}
-	return nil
 }
 
 // flannel starts the released flannel on a node, with the arguments of its manifest, and waits until it says that its backend runs.

@@ -109,7 +109,7 @@ func checkRange(q *pb.RangeRequest, r *pb.RangeResponse, revision int64) error {
 		}
 		switch {
 		case kv.ModRevision > revision:
-			return fmt.Errorf("%w: a key of revision %d at revision %d", errNonsense, kv.ModRevision, revision)
+			return fmt.Errorf("%w: a key that was changed at revision %d, read at revision %d", errNonsense, kv.ModRevision, revision)
 		case !inRange(kv.Key, q.GetKey(), q.GetRangeEnd()):
 			return fmt.Errorf("%w: a key that was not asked for: %.100q", errNonsense, kv.Key)
 		case i > 0 && bytes.Compare(last, kv.Key) >= 0:
@@ -172,7 +172,7 @@ func checkOp(op *pb.RequestOp, a *pb.ResponseOp, revision int64) error {
 		answered = a.GetResponseDeleteRange() != nil
 	}
 	if !answered {
-		return fmt.Errorf("%w: it has the answer to another one", errNonsense)
+		return fmt.Errorf("%w: it is of another kind of operation", errNonsense)
 	}
 	return nil
 }
