@@ -8,6 +8,7 @@ import (
 
 	"flanneld/subnet"
 	"flanneld/subnet/etcdv3"
+	"flanneld/systemd"
 )
 
 // cloned returns the process of a host that has the identity of another one.
@@ -20,7 +21,7 @@ func cloned(t *testing.T) *process {
 	}
 	t.Cleanup(func() { _ = dir.Close() })
 	log := slog.New(slog.DiscardHandler)
-	d := &process{log: log, stateDir: dir, status: newStatus(NewNotifier(log), log)}
+	d := &process{log: log, stateDir: dir, status: newStatus(systemd.NewNotifier(log), log)}
 	d.state.Identity = "that of another host"
 	d.status.identify(d.state.Identity)
 	return d

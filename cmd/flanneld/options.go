@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"flanneld/subnet"
+	"flanneld/underlay"
 )
 
 // Options are the effective values of all flags. The table of flags is in options_flags.go.
@@ -204,8 +205,8 @@ func (o Options) Healthz() (addr netip.AddrPort, ok bool) {
 }
 
 // Underlay returns the flags that choose the interface.
-func (o Options) Underlay() UnderlayOptions {
-	return UnderlayOptions{
+func (o Options) Underlay() underlay.Options {
+	return underlay.Options{
 		Ifaces: o.Iface, Regexes: o.IfaceRegex, CanReach: o.IfaceCanReach,
 		PublicIPv4: o.PublicIP, PublicIPv6: o.PublicIPv6,
 	}

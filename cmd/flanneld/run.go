@@ -25,14 +25,12 @@ import (
 	"flanneld/subnet"
 	"flanneld/subnet/etcdv3"
 	"flanneld/subnet/kube"
+	"flanneld/systemd"
+	"flanneld/underlay"
 )
 
 // resyncPeriod is how often the whole state is read from the kernel although nothing has happened.
 const resyncPeriod = time.Minute
-
-// routersTime is how long an interface that has only a link-local IPv6 address is waited for: longer than it takes to ask for
-// routers (RFC 4861, section 10: three times with four seconds in between).
-const routersTime = 15 * time.Second
 
 // offerPause is how long to wait before the network configuration is offered to the store again.
 const offerPause = time.Second
@@ -49,10 +47,10 @@ type process struct {
 	state    subnet.State
 	status   *status
 	metrics  *Metrics
-	underlay *liveUnderlay
+	underlay *underlay.Live
 	// connected is what the host reaches otherwise of the network's ranges.
-	connected *connected
-	files     *FDStore
+	connected *underlay.Connected
+	files     *systemd.FDStore
 	wall      *wall
 }
 
@@ -69,8 +67,8 @@ func run(ctx context.Context, o Options, log *slog.Logger) error {
 	defer stateDir.Close()
 	journal := NewJournal(log.Handler())
 	log = slog.New(journal)
-	notifier := NewNotifier(log)
-	d := &process{o: o, log: log, journal: journal, drains: make(chan *drainRequest), stateDir: stateDir, status: newStatus(notifier, log), metrics: NewMetrics(), files: OpenFDStore(log)}
+	notifier := systemd.NewNotifier(log)
+	d := &process{o: o, log: log, journal: journal, drains: make(chan *drainRequest), stateDir: stateDir, status: newStatus(notifier, log), metrics: NewMetrics(), files: systemd.OpenFDStore(log)}
 	if d.state, err = stateDir.Load(); err != nil {
 		log.Warn("remembered state not used", "reason", err)
 	}
@@ -202,7 +200,7 @@ func (d *process) join(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if d.underlay, err = d.waitUnderlay(ctx, config); err != nil {
+	if d.underlay, err = d.followUnderlay(ctx, config); err != nil {
 		return err
 	}
 	locks := NewDeviceLocks(deviceFolder, fmt.Sprintf("pid %d, network %s, subnet file %s", os.Getpid(), d.network(), d.o.SubnetFile))
@@ -211,14 +209,14 @@ func (d *process) join(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.connected = newConnected(d.kernel, config.Networks(), d.o.EtcdEndpoints, d.log)
+	d.connected = underlay.NewConnected(d.kernel, config.Networks(), d.o.EtcdEndpoints, d.log)
 	host := d.host()
 	host.Devices, host.Leftovers.Links = devices, locks.unused(host.Leftovers.Links, devices)
 	if b, err = newBackend(config, host, d.files, options.FindKeyFiles(d.o.StateDir, d.o.SubnetFile)); err != nil {
 		return err
 	}
 	path, skipped := datapathOf(b), leftOutOf(b)
-	b = d.wall.guard(b, config, d.underlay.now)
+	b = d.wall.guard(b, config, d.underlay.Now)
 	p := &publisher{process: d, manager: m, backend: b, unwritten: map[string]string{}, ready: func() {}}
 	switch m := m.(type) {
 	case *kube.Source:
@@ -231,20 +229,20 @@ func (d *process) join(ctx context.Context) error {
 	settings := &forwarding{turnOn: d.o.IPForward, networks: config.Networks(), log: d.log}
 	loop.Before = func() {
 		d.status.begin()
-		before := d.underlay.now().Addrs
-		if d.underlay.refresh() {
+		before := d.underlay.Now().Addrs
+		if d.underlay.Refresh() {
 			b.Observe(ip.Event{})
 			m.Refresh()
 		}
-		if store := d.store.Load(); store != nil && !slices.Equal(before, d.underlay.now().Addrs) {
+		if store := d.store.Load(); store != nil && !slices.Equal(before, d.underlay.Now().Addrs) {
 			store.Redial()
 		}
-		settings.check(d.underlay.now().Link)
+		settings.check(d.underlay.Now().Link)
 	}
-	d.underlay.poke = loop.Poke
+	d.underlay.OnMove(loop.Poke)
 	loop.After = func(v subnet.View, err error) error {
 		if own := v.Own.Prefixes(); len(own) > 0 {
-			settings.onLinks(b.Scope().Links, append(d.connected.bridges(own), d.underlay.now().Link))
+			settings.onLinks(b.Scope().Links, append(d.connected.Bridges(own), d.underlay.Now().Link))
 		}
 		return p.after(v, err)
 	}
@@ -258,7 +256,7 @@ func (d *process) join(ctx context.Context) error {
 	g.Go(func() error { return d.awaitDrain(ctx, b) })
 	g.Go(func() error {
 		return d.kernel.Watch(ctx, func(ev ip.Event) {
-			if concerned := slices.Contains([]bool{d.underlay.observe(ev), d.connected.observe(ev), b.Observe(ev)}, true); concerned {
+			if concerned := slices.Contains([]bool{d.underlay.Observe(ev), d.connected.Observe(ev), b.Observe(ev)}, true); concerned {
 				loop.Poke()
 			}
 		})
@@ -278,41 +276,34 @@ func (d *process) host() ip.Host {
 		macs[name] = m
 	}
 	return ip.Host{
-		Kernel: d.kernel, Log: d.log, Underlay: d.underlay.now, Connected: d.connected.now, Identity: d.state.Identity, MACs: macs,
+		Kernel: d.kernel, Log: d.log, Underlay: d.underlay.Now, Connected: d.connected.Now, Identity: d.state.Identity, MACs: macs,
 		Leftovers: ip.Scope{Links: slices.Clone(d.state.Links), Networks: slices.Clone(d.state.Networks)},
 		Blackhole: d.o.IPBlackholeRoute,
 	}
 }
 
-// waitUnderlay returns the interface to use once there is one, with an address of each family of the network.
-func (d *process) waitUnderlay(ctx context.Context, c subnet.Config) (*liveUnderlay, error) {
-	families, start, home := FamiliesOf(c.Networks()), time.Now(), publicIPs(d.state.Own)
-	choose := func(last ip.Underlay, moved bool) (ip.Underlay, error) {
-		o := d.o.Underlay()
-		o.Last, o.Moved, o.Home = last, moved, home
-		o.LinkLocal = last.Link == "" && time.Since(start) > routersTime || slices.ContainsFunc(last.Addrs, netip.Addr.IsLinkLocalUnicast)
-		return Choose(d.kernel, o, families)
-	}
-	u, err := WaitUnderlay(ctx, d.kernel, func() (ip.Underlay, error) { return choose(ip.Underlay{}, false) }, func(reason error) {
-		d.log.Warn("waiting for an interface", "reason", reason)
-		d.status.waiting("waiting for an interface: %v", reason)
+// followUnderlay returns the interface to use once there is one, with an address of each family of the network.
+func (d *process) followUnderlay(ctx context.Context, c subnet.Config) (*underlay.Live, error) {
+	u, err := underlay.Follow(ctx, d.kernel, underlay.FollowOptions{
+		Flags: d.o.Underlay(), Families: underlay.FamiliesOf(c.Networks()), Home: publicIPs(d.state.Own), Log: d.log,
+		Waiting: func(reason error) { d.status.waiting("waiting for an interface: %v", reason) },
 	})
-	if err != nil {
-		return nil, err
+	if err == nil {
+		d.status.waiting("waiting for a subnet")
 	}
-	if links, err := d.kernel.Interfaces(); err == nil {
-		home = HomeAfter(home, u, links)
+	return u, err
+}
+
+// publicIPs returns the addresses that a record tells peers.
+func publicIPs(r subnet.Record) (out []netip.Addr) {
+	for _, l := range r.Leases {
+		out = append(out, l.PublicIP)
 	}
-	d.log.Info("underlay chosen", "interface", u.Link, "addresses", u.Addrs, "public", u.PublicAddrs, "mtu", u.MTU, "reason", u.Reason)
-	if slices.ContainsFunc(u.PublicAddrs, func(a netip.Addr) bool { return a.Is6() && a.IsLinkLocalUnicast() }) {
-		d.log.Warn("the underlay has a link-local IPv6 address only: all hosts must be on this link", "interface", u.Link)
-	}
-	d.status.waiting("waiting for a subnet")
-	return &liveUnderlay{choose: choose, log: d.log, current: u}, nil
+	return out
 }
 
 // newBackend makes the backend that the network configuration names.
-func newBackend(c subnet.Config, h ip.Host, files *FDStore, keys options.KeyFiles) (backend.Backend, error) {
+func newBackend(c subnet.Config, h ip.Host, files *systemd.FDStore, keys options.KeyFiles) (backend.Backend, error) {
 	files.Drop(c.BackendType) // of an earlier run with another backend
 	switch c.BackendType {
 	case vxlan.Type:

@@ -55,8 +55,8 @@ func (d *process) manager(b *backend.Backend) *subnet.Manager {
 		Identity: d.state.Identity, Host: host, Prefix: d.o.EtcdPrefix,
 		TTL: d.o.SubnetLeaseTTL, RenewMargin: d.o.SubnetLeaseRenewMargin, PeerGrace: d.o.PeerGrace, OnLost: d.o.OnLostSubnet,
 		Check: checkBackend, Attrs: d.attrs(b), Valid: valid(b),
-		Avoid:    func() []netip.Prefix { return d.connected.prefixes() },
-		Reserved: func() []netip.Prefix { return d.connected.reserved(d.underlay.now().Link) },
+		Avoid:    func() []netip.Prefix { return d.connected.Prefixes() },
+		Reserved: func() []netip.Prefix { return d.connected.Reserved(d.underlay.Now().Link) },
 		Log:      d.log,
 	}
 	if len(d.state.Own.Leases) > 0 {
@@ -76,7 +76,7 @@ func (d *process) manager(b *backend.Backend) *subnet.Manager {
 
 // attrs returns what a lease of this host tells others; b is filled in before it is called.
 func (d *process) attrs(b *backend.Backend) func(netip.Prefix) subnet.Attrs {
-	return func(p netip.Prefix) subnet.Attrs { return withUnderlay((*b).Attrs(p), d.underlay.now().Addr(p)) }
+	return func(p netip.Prefix) subnet.Attrs { return withUnderlay((*b).Attrs(p), d.underlay.Now().Addr(p)) }
 }
 
 // valid returns what says why a lease of another host is of no use; b is filled in before it is called.

@@ -16,6 +16,7 @@ import (
 	"flanneld/ip"
 	"flanneld/probe"
 	"flanneld/subnet"
+	"flanneld/systemd"
 )
 
 func TestTheThreeStatesAreToldApart(t *testing.T) {
@@ -128,7 +129,7 @@ func (quietBackend) Drift() [ip.Kinds]int { return [ip.Kinds]int{} }
 
 func TestChangesOfTheStateAreLogged(t *testing.T) {
 	j := NewJournal(slog.DiscardHandler)
-	s := newStatus(NewNotifier(slog.New(slog.DiscardHandler)), slog.New(&captured{j}))
+	s := newStatus(systemd.NewNotifier(slog.New(slog.DiscardHandler)), slog.New(&captured{j}))
 	s.join(sources{backend: quietBackend{}})
 	v := subnet.View{Self: []subnet.Lease{{Subnet: netip.MustParsePrefix("10.5.1.0/24")}}, Own: subnet.Record{Leases: []subnet.Lease{{Subnet: netip.MustParsePrefix("10.5.1.0/24")}}}}
 	s.waiting("waiting for a subnet")

@@ -19,6 +19,7 @@ import (
 	"flanneld/ip"
 	"flanneld/probe"
 	"flanneld/subnet"
+	"flanneld/systemd"
 )
 
 // sources are where the facts come from; what is nil says nothing yet.
@@ -34,7 +35,7 @@ type sources struct {
 
 // status is what the daemon tells about itself. Any goroutine may use it.
 type status struct {
-	notifier *Notifier
+	notifier *systemd.Notifier
 	errors   func() []api.Event
 	prober   *probe.Prober
 	log      *slog.Logger
@@ -58,7 +59,7 @@ type status struct {
 	state    string // that was logged last
 }
 
-func newStatus(n *Notifier, log *slog.Logger) *status {
+func newStatus(n *systemd.Notifier, log *slog.Logger) *status {
 	return &status{
 		notifier: n, log: log, where: "starting", files: map[string]string{}, errors: func() []api.Event { return []api.Event{} },
 		prober: probe.New(probe.Options{}), observe: func(time.Duration, error) {},

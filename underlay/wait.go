@@ -1,4 +1,4 @@
-package main
+package underlay
 
 import (
 	"context"
@@ -15,14 +15,14 @@ const (
 	underlayPause = 100 * time.Millisecond
 )
 
-// Watching is what WaitUnderlay asks of ip.Kernel.
+// Watching is what Wait asks of ip.Kernel.
 type Watching interface {
 	Watch(ctx context.Context, f func(ip.Event)) error
 }
 
-// WaitUnderlay calls choose until it succeeds, at each change in the kernel and from time to time. It calls waiting
+// Wait calls choose until it succeeds, at each change in the kernel and from time to time. It calls waiting
 // with the reason whenever that is another one than before. It returns an error only when ctx ends.
-func WaitUnderlay(ctx context.Context, k Watching, choose func() (ip.Underlay, error), waiting func(reason error)) (ip.Underlay, error) {
+func Wait(ctx context.Context, k Watching, choose func() (ip.Underlay, error), waiting func(reason error)) (ip.Underlay, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var watch sync.WaitGroup
 	defer watch.Wait()

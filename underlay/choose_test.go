@@ -1,4 +1,4 @@
-package main_test
+package underlay_test
 
 import (
 	"context"
@@ -14,8 +14,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	flanneld "flanneld/cmd/flanneld"
 	"flanneld/ip"
+	"flanneld/underlay"
 )
 
 // host is what the kernel says of its interfaces and routes.
@@ -102,17 +102,17 @@ func site() host {
 }
 
 var (
-	only4 = flanneld.Families{IPv4: true}
-	only6 = flanneld.Families{IPv6: true}
-	dual  = flanneld.Families{IPv4: true, IPv6: true}
+	only4 = underlay.Families{IPv4: true}
+	only6 = underlay.Families{IPv6: true}
+	dual  = underlay.Families{IPv4: true, IPv6: true}
 )
 
 func TestChoose(t *testing.T) {
 	tests := []struct {
 		name     string
 		change   func(*host)
-		options  flanneld.UnderlayOptions
-		families flanneld.Families
+		options  underlay.Options
+		families underlay.Families
 		link     string
 		addrs    []netip.Addr
 		public   []netip.Addr // nil: as addrs
@@ -131,51 +131,51 @@ func TestChoose(t *testing.T) {
 		{name: "the source address of the default route is kept", families: only4,
 			change: func(h *host) { h.default4.Src = netip.MustParseAddr("192.0.2.6") },
 			link:   "eth0", addrs: addrs("192.0.2.6"), reason: "default route via 192.0.2.1 dev eth0"},
-		{name: "-iface names the interface", families: only4, options: flanneld.UnderlayOptions{Ifaces: []string{"eth1"}},
+		{name: "-iface names the interface", families: only4, options: underlay.Options{Ifaces: []string{"eth1"}},
 			link: "eth1", addrs: addrs("10.1.0.5"), reason: "-iface eth1"},
-		{name: "-iface names an address, which is used", families: only4, options: flanneld.UnderlayOptions{Ifaces: []string{"192.0.2.6"}},
+		{name: "-iface names an address, which is used", families: only4, options: underlay.Options{Ifaces: []string{"192.0.2.6"}},
 			link: "eth0", addrs: addrs("192.0.2.6"), reason: "-iface 192.0.2.6, which eth0 has"},
-		{name: "-iface with an IPv4 address leaves the IPv6 address to the interface", families: dual, options: flanneld.UnderlayOptions{Ifaces: []string{"192.0.2.6"}},
+		{name: "-iface with an IPv4 address leaves the IPv6 address to the interface", families: dual, options: underlay.Options{Ifaces: []string{"192.0.2.6"}},
 			link: "eth0", addrs: addrs("192.0.2.6", "2001:db8::5"), reason: "-iface 192.0.2.6, which eth0 has"},
-		{name: "the first -iface that exists wins", families: only4, options: flanneld.UnderlayOptions{Ifaces: []string{"ens3", "192.0.2.99", "eth1", "eth0"}},
+		{name: "the first -iface that exists wins", families: only4, options: underlay.Options{Ifaces: []string{"ens3", "192.0.2.99", "eth1", "eth0"}},
 			link: "eth1", addrs: addrs("10.1.0.5"), reason: "-iface eth1"},
-		{name: "an -iface without an address is passed over", families: dual, options: flanneld.UnderlayOptions{Ifaces: []string{"eth1", "eth0"}},
+		{name: "an -iface without an address is passed over", families: dual, options: underlay.Options{Ifaces: []string{"eth1", "eth0"}},
 			link: "eth0", addrs: addrs("192.0.2.5", "2001:db8::5"), reason: "-iface eth0"},
-		{name: "an -iface that is down is passed over", families: only4, options: flanneld.UnderlayOptions{Ifaces: []string{"eth1", "eth0"}},
+		{name: "an -iface that is down is passed over", families: only4, options: underlay.Options{Ifaces: []string{"eth1", "eth0"}},
 			change: func(h *host) { h.links[2] = down(h.links[2]) },
 			link:   "eth0", addrs: addrs("192.0.2.5"), reason: "-iface eth0"},
-		{name: "an explicit -iface may be the loopback with a routed address", families: only4, options: flanneld.UnderlayOptions{Ifaces: []string{"lo"}},
+		{name: "an explicit -iface may be the loopback with a routed address", families: only4, options: underlay.Options{Ifaces: []string{"lo"}},
 			change: func(h *host) { h.links[0] = link("lo", "127.0.0.1/8", "203.0.113.7/32") },
 			link:   "lo", addrs: addrs("203.0.113.7"), reason: "-iface lo"},
-		{name: "-iface comes before -iface-regex", families: only4, options: flanneld.UnderlayOptions{Ifaces: []string{"eth1"}, Regexes: patterns("eth0")},
+		{name: "-iface comes before -iface-regex", families: only4, options: underlay.Options{Ifaces: []string{"eth1"}, Regexes: patterns("eth0")},
 			link: "eth1", addrs: addrs("10.1.0.5"), reason: "-iface eth1"},
-		{name: "-iface-regex serves when no -iface matches", families: only4, options: flanneld.UnderlayOptions{Ifaces: []string{"ens3"}, Regexes: patterns("^eth1$")},
+		{name: "-iface-regex serves when no -iface matches", families: only4, options: underlay.Options{Ifaces: []string{"ens3"}, Regexes: patterns("^eth1$")},
 			link: "eth1", addrs: addrs("10.1.0.5"), reason: "-iface-regex ^eth1$, which eth1 matches"},
-		{name: "-iface-regex finds any address of an interface, and it is used", families: only4, options: flanneld.UnderlayOptions{Regexes: patterns(`\.6$`)},
+		{name: "-iface-regex finds any address of an interface, and it is used", families: only4, options: underlay.Options{Regexes: patterns(`\.6$`)},
 			link: "eth0", addrs: addrs("192.0.2.6"), reason: `-iface-regex \.6$, which 192.0.2.6 on eth0 matches`},
-		{name: "-iface-regex prefers an address to a name", families: only4, options: flanneld.UnderlayOptions{Regexes: patterns(`^eth0$|^10\.1\.`)},
+		{name: "-iface-regex prefers an address to a name", families: only4, options: underlay.Options{Regexes: patterns(`^eth0$|^10\.1\.`)},
 			link: "eth1", addrs: addrs("10.1.0.5"), reason: `-iface-regex ^eth0$|^10\.1\., which 10.1.0.5 on eth1 matches`},
-		{name: "the second -iface-regex serves when the first matches nothing", families: only4, options: flanneld.UnderlayOptions{Regexes: patterns(`^172\.`, "eth")},
+		{name: "the second -iface-regex serves when the first matches nothing", families: only4, options: underlay.Options{Regexes: patterns(`^172\.`, "eth")},
 			link: "eth0", addrs: addrs("192.0.2.5"), reason: "-iface-regex eth, which eth0 matches"},
-		{name: "no pattern leads to our own device or to the bridge of the pods", families: only4, options: flanneld.UnderlayOptions{Regexes: patterns(`^10\.|flannel|cni`)},
+		{name: "no pattern leads to our own device or to the bridge of the pods", families: only4, options: underlay.Options{Regexes: patterns(`^10\.|flannel|cni`)},
 			link: "eth1", addrs: addrs("10.1.0.5"), reason: `-iface-regex ^10\.|flannel|cni, which 10.1.0.5 on eth1 matches`},
-		{name: "a pattern that matches everything passes over the loopback", families: only4, options: flanneld.UnderlayOptions{Regexes: patterns(".*")},
+		{name: "a pattern that matches everything passes over the loopback", families: only4, options: underlay.Options{Regexes: patterns(".*")},
 			link: "eth0", addrs: addrs("192.0.2.5"), reason: "-iface-regex .*, which 192.0.2.5 on eth0 matches"},
-		{name: "-iface-can-reach asks the kernel", families: only4, options: flanneld.UnderlayOptions{CanReach: netip.MustParseAddr("10.1.0.9")},
+		{name: "-iface-can-reach asks the kernel", families: only4, options: underlay.Options{CanReach: netip.MustParseAddr("10.1.0.9")},
 			link: "eth1", addrs: addrs("10.1.0.5"), reason: "-iface-can-reach 10.1.0.9: route dev eth1"},
 		{name: "-iface-can-reach serves when the others match nothing", families: only4,
-			options: flanneld.UnderlayOptions{Ifaces: []string{"ens3"}, Regexes: patterns("ens"), CanReach: netip.MustParseAddr("10.1.0.9")},
+			options: underlay.Options{Ifaces: []string{"ens3"}, Regexes: patterns("ens"), CanReach: netip.MustParseAddr("10.1.0.9")},
 			link:    "eth1", addrs: addrs("10.1.0.5"), reason: "-iface-can-reach 10.1.0.9: route dev eth1"},
-		{name: "-public-ip alone leads to the interface that has it", families: only4, options: flanneld.UnderlayOptions{PublicIPv4: netip.MustParseAddr("10.1.0.5")},
+		{name: "-public-ip alone leads to the interface that has it", families: only4, options: underlay.Options{PublicIPv4: netip.MustParseAddr("10.1.0.5")},
 			link: "eth1", addrs: addrs("10.1.0.5"), reason: "it has the public IP 10.1.0.5"},
-		{name: "-public-ip behind a NAT is told to the peers", families: dual, options: flanneld.UnderlayOptions{PublicIPv4: netip.MustParseAddr("203.0.113.9")},
+		{name: "-public-ip behind a NAT is told to the peers", families: dual, options: underlay.Options{PublicIPv4: netip.MustParseAddr("203.0.113.9")},
 			link: "eth0", addrs: addrs("192.0.2.5", "2001:db8::5"), public: addrs("203.0.113.9", "2001:db8::5"), reason: "default route via 192.0.2.1 dev eth0"},
 		{name: "-public-ip does not move an interface that was chosen", families: only4,
-			options: flanneld.UnderlayOptions{Ifaces: []string{"eth0"}, PublicIPv4: netip.MustParseAddr("10.1.0.5")},
+			options: underlay.Options{Ifaces: []string{"eth0"}, PublicIPv4: netip.MustParseAddr("10.1.0.5")},
 			link:    "eth0", addrs: addrs("192.0.2.5"), public: addrs("10.1.0.5"), reason: "-iface eth0"},
-		{name: "-public-ipv6 is told to the peers", families: only6, options: flanneld.UnderlayOptions{PublicIPv6: netip.MustParseAddr("2001:db8:9::9")},
+		{name: "-public-ipv6 is told to the peers", families: only6, options: underlay.Options{PublicIPv6: netip.MustParseAddr("2001:db8:9::9")},
 			link: "eth0", addrs: addrs("2001:db8::5"), public: addrs("2001:db8:9::9"), reason: "default route via fe80::1 dev eth0"},
-		{name: "an IPv4 link-local address serves when there is no other", families: only4, options: flanneld.UnderlayOptions{Ifaces: []string{"eth1"}},
+		{name: "an IPv4 link-local address serves when there is no other", families: only4, options: underlay.Options{Ifaces: []string{"eth1"}},
 			change: func(h *host) { h.links[2] = link("eth1", "169.254.7.7/16") },
 			link:   "eth1", addrs: addrs("169.254.7.7"), reason: "-iface eth1"},
 		{name: "a virtual IPv6 address that was added does not come first", families: only6,
@@ -191,39 +191,39 @@ func TestChoose(t *testing.T) {
 			},
 			link: "eth0", addrs: addrs("2001:db8::9"), reason: "default route via fe80::1 dev eth0"},
 		{name: "the address in use is given up when it is deprecated and there is another, which peers are told first", families: only6,
-			options: flanneld.UnderlayOptions{Last: ip.Underlay{Link: "eth0", Addrs: addrs("2001:db8::9")}},
+			options: underlay.Options{Last: ip.Underlay{Link: "eth0", Addrs: addrs("2001:db8::9")}},
 			change:  func(h *host) { h.links[1].Deprecated = prefixes("2001:db8::9/64") },
 			link:    "eth0", addrs: addrs("2001:db8::9"), public: addrs("2001:db8::5"), next: addrs("2001:db8::5"), reason: "default route via fe80::1 dev eth0"},
 		{name: "the new address is used when peers know it", families: only6,
-			options: flanneld.UnderlayOptions{Moved: true, Last: ip.Underlay{Link: "eth0", Addrs: addrs("2001:db8::9"), Next: addrs("2001:db8::5")}},
+			options: underlay.Options{Moved: true, Last: ip.Underlay{Link: "eth0", Addrs: addrs("2001:db8::9"), Next: addrs("2001:db8::5")}},
 			change:  func(h *host) { h.links[1].Deprecated = prefixes("2001:db8::9/64") },
 			link:    "eth0", addrs: addrs("2001:db8::5"), reason: "default route via fe80::1 dev eth0"},
-		{name: "-iface may name a link-local IPv6 address", families: only6, options: flanneld.UnderlayOptions{Ifaces: []string{"fe80::6"}},
+		{name: "-iface may name a link-local IPv6 address", families: only6, options: underlay.Options{Ifaces: []string{"fe80::6"}},
 			link: "eth1", addrs: addrs("fe80::6"), reason: "-iface fe80::6, which eth1 has"},
-		{name: "a link-local IPv6 address serves where it is allowed", families: only6, options: flanneld.UnderlayOptions{Ifaces: []string{"eth1"}, LinkLocal: true},
+		{name: "a link-local IPv6 address serves where it is allowed", families: only6, options: underlay.Options{Ifaces: []string{"eth1"}, LinkLocal: true},
 			link: "eth1", addrs: addrs("fe80::6"), reason: "-iface eth1"},
 		{name: "a link-local IPv6 address in use is given up for any other", families: only6,
-			options: flanneld.UnderlayOptions{LinkLocal: true, Last: ip.Underlay{Link: "eth0", Addrs: addrs("fe80::5")}},
+			options: underlay.Options{LinkLocal: true, Last: ip.Underlay{Link: "eth0", Addrs: addrs("fe80::5")}},
 			link:    "eth0", addrs: addrs("fe80::5"), public: addrs("2001:db8::5"), next: addrs("2001:db8::5"), reason: "default route via fe80::1 dev eth0"},
 		{name: "a temporary address that the kernel prefers is not used", families: only6,
-			options: flanneld.UnderlayOptions{CanReach: netip.MustParseAddr("2001:db8:9::9")},
+			options: underlay.Options{CanReach: netip.MustParseAddr("2001:db8:9::9")},
 			change: func(h *host) {
 				h.routes["2001:db8:9::9"] = ip.Hop{Link: "eth0", Via: netip.MustParseAddr("fe80::1"), Src: netip.MustParseAddr("2001:db8::aaaa")}
 			},
 			link: "eth0", addrs: addrs("2001:db8::5"), reason: "-iface-can-reach 2001:db8:9::9: route via fe80::1 dev eth0"},
 		{name: "-iface-can-reach takes the IPv6 source address of the route", families: only6,
-			options: flanneld.UnderlayOptions{CanReach: netip.MustParseAddr("2001:db8:9::9")},
+			options: underlay.Options{CanReach: netip.MustParseAddr("2001:db8:9::9")},
 			change: func(h *host) {
 				h.links[1] = link("eth0", "2001:db8::7/64", "2001:db8::5/64")
 				h.routes["2001:db8:9::9"] = ip.Hop{Link: "eth0", Src: netip.MustParseAddr("2001:db8::5")}
 			},
 			link: "eth0", addrs: addrs("2001:db8::5"), reason: "-iface-can-reach 2001:db8:9::9: route dev eth0"},
 		{name: "the address in use is kept when others are added", families: only6,
-			options: flanneld.UnderlayOptions{Last: ip.Underlay{Link: "eth0", Addrs: addrs("2001:db8::5")}},
+			options: underlay.Options{Last: ip.Underlay{Link: "eth0", Addrs: addrs("2001:db8::5")}},
 			change:  func(h *host) { h.links[1] = link("eth0", "2001:db8::77/64", "2001:db8::5/64") },
 			link:    "eth0", addrs: addrs("2001:db8::5"), reason: "default route via fe80::1 dev eth0"},
 		{name: "the address in use is given up when it is gone", families: only4,
-			options: flanneld.UnderlayOptions{Last: ip.Underlay{Link: "eth0", Addrs: addrs("192.0.2.200")}},
+			options: underlay.Options{Last: ip.Underlay{Link: "eth0", Addrs: addrs("192.0.2.200")}},
 			link:    "eth0", addrs: addrs("192.0.2.5"), reason: "default route via 192.0.2.1 dev eth0"},
 	}
 	for _, tt := range tests {
@@ -232,7 +232,7 @@ func TestChoose(t *testing.T) {
 			if tt.change != nil {
 				tt.change(&h)
 			}
-			got, err := flanneld.Choose(h, tt.options, tt.families)
+			got, err := underlay.Choose(h, tt.options, tt.families)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -251,32 +251,32 @@ func TestChooseSaysWhatIsMissing(t *testing.T) {
 	tests := []struct {
 		name     string
 		change   func(*host)
-		options  flanneld.UnderlayOptions
-		families flanneld.Families
+		options  underlay.Options
+		families underlay.Families
 		want     []string // parts of the error
 	}{
-		{name: "an interface that does not exist, and those that do", families: only4, options: flanneld.UnderlayOptions{Ifaces: []string{"eth9"}},
+		{name: "an interface that does not exist, and those that do", families: only4, options: underlay.Options{Ifaces: []string{"eth9"}},
 			want: []string{"-iface eth9: no such interface", "eth0 192.0.2.5 192.0.2.6 2001:db8::5, eth1 10.1.0.5)"}},
-		{name: "an address that nobody has", families: only4, options: flanneld.UnderlayOptions{Ifaces: []string{"192.0.2.99"}},
+		{name: "an address that nobody has", families: only4, options: underlay.Options{Ifaces: []string{"192.0.2.99"}},
 			want: []string{"-iface 192.0.2.99: no interface has this address"}},
-		{name: "an interface without an address", families: dual, options: flanneld.UnderlayOptions{Ifaces: []string{"eth1"}},
+		{name: "an interface without an address", families: dual, options: underlay.Options{Ifaces: []string{"eth1"}},
 			want: []string{"-iface eth1: eth1 has no IPv6 address but the link-local fe80::6"}},
-		{name: "an interface that is down", families: only4, options: flanneld.UnderlayOptions{Ifaces: []string{"eth1"}},
+		{name: "an interface that is down", families: only4, options: underlay.Options{Ifaces: []string{"eth1"}},
 			change: func(h *host) { h.links[2] = down(h.links[2]) },
 			want:   []string{"-iface eth1: eth1 is down", "eth1 10.1.0.5 down"}},
-		{name: "a pattern that matches nothing", families: only4, options: flanneld.UnderlayOptions{Regexes: patterns("^ens")},
+		{name: "a pattern that matches nothing", families: only4, options: underlay.Options{Regexes: patterns("^ens")},
 			want: []string{"-iface-regex ^ens matches nothing"}},
-		{name: "a destination without a route", families: only4, options: flanneld.UnderlayOptions{CanReach: netip.MustParseAddr("8.8.8.8")},
+		{name: "a destination without a route", families: only4, options: underlay.Options{CanReach: netip.MustParseAddr("8.8.8.8")},
 			want: []string{"-iface-can-reach 8.8.8.8: network is unreachable"}},
-		{name: "a destination that is the host itself", families: only4, options: flanneld.UnderlayOptions{CanReach: netip.MustParseAddr("192.0.2.5")},
+		{name: "a destination that is the host itself", families: only4, options: underlay.Options{CanReach: netip.MustParseAddr("192.0.2.5")},
 			want: []string{"route dev lo: leads to this host itself"}},
-		{name: "a destination among the pods", families: only4, options: flanneld.UnderlayOptions{CanReach: netip.MustParseAddr("10.5.9.9")},
+		{name: "a destination among the pods", families: only4, options: underlay.Options{CanReach: netip.MustParseAddr("10.5.9.9")},
 			want: []string{"route dev flannel.1: leads into a network of pods"}},
 		{name: "a missing default route", families: dual, change: func(h *host) { h.default4, h.default6 = ip.Hop{}, ip.Hop{} },
 			want: []string{"there is no IPv4 default route", "there is no IPv6 default route"}},
 		{name: "a default route into our own network", families: only4, change: func(h *host) { h.default4 = ip.Hop{Link: "flannel0"} },
 			want: []string{"default route dev flannel0: no such interface"}},
-		{name: "all that was tried", families: only4, options: flanneld.UnderlayOptions{Ifaces: []string{"a", "b"}, Regexes: patterns("^ens")},
+		{name: "all that was tried", families: only4, options: underlay.Options{Ifaces: []string{"a", "b"}, Regexes: patterns("^ens")},
 			want: []string{"-iface a: no such interface; -iface b: no such interface; -iface-regex ^ens matches nothing"}},
 		{name: "a host without any interface", families: only4, change: func(h *host) { *h = host{} },
 			want: []string{"no IPv4 default route", "(interfaces with addresses: none)"}},
@@ -289,7 +289,7 @@ func TestChooseSaysWhatIsMissing(t *testing.T) {
 			if tt.change != nil {
 				tt.change(&h)
 			}
-			got, err := flanneld.Choose(h, tt.options, tt.families)
+			got, err := underlay.Choose(h, tt.options, tt.families)
 			if err == nil {
 				t.Fatalf("got %v, want an error", got)
 			}
@@ -307,7 +307,7 @@ func TestMessagesNameFewInterfaces(t *testing.T) {
 	for range 20 {
 		h.links = append(h.links, link("eth", "192.0.2.5/24"), link("veth", "fe80::1/64"))
 	}
-	_, err := flanneld.Choose(h, flanneld.UnderlayOptions{}, only4)
+	_, err := underlay.Choose(h, underlay.Options{}, only4)
 	if err == nil || strings.Count(err.Error(), "eth 192") != 8 || strings.Contains(err.Error(), "veth") {
 		t.Errorf("error is %v, want one with 8 interfaces", err)
 	}
@@ -315,8 +315,8 @@ func TestMessagesNameFewInterfaces(t *testing.T) {
 
 func TestFamiliesOf(t *testing.T) {
 	v4, v6 := netip.MustParsePrefix("10.5.0.0/16"), netip.MustParsePrefix("fd00:5::/48")
-	for want, networks := range map[flanneld.Families][]netip.Prefix{only4: {v4}, only6: {v6}, dual: {v4, v6}} {
-		if got := flanneld.FamiliesOf(networks); got != want {
+	for want, networks := range map[underlay.Families][]netip.Prefix{only4: {v4}, only6: {v6}, dual: {v4, v6}} {
+		if got := underlay.FamiliesOf(networks); got != want {
 			t.Errorf("FamiliesOf(%v) = %v, want %v", networks, got, want)
 		}
 	}
@@ -338,8 +338,8 @@ func (w watch) Watch(ctx context.Context, f func(ip.Event)) error {
 }
 
 func TestWaitUnderlay(t *testing.T) {
-	// waits runs WaitUnderlay on a choice that fails with these errors, one after the other, and then succeeds.
-	waits := func(t *testing.T, ctx context.Context, k flanneld.Watching, errs ...error) (said []string, err error) {
+	// waits runs Wait on a choice that fails with these errors, one after the other, and then succeeds.
+	waits := func(t *testing.T, ctx context.Context, k underlay.Watching, errs ...error) (said []string, err error) {
 		t.Helper()
 		choose := func() (ip.Underlay, error) {
 			if len(errs) == 0 {
@@ -349,7 +349,7 @@ func TestWaitUnderlay(t *testing.T) {
 			errs = errs[1:]
 			return ip.Underlay{}, err
 		}
-		u, err := flanneld.WaitUnderlay(ctx, k, choose, func(reason error) { said = append(said, reason.Error()) })
+		u, err := underlay.Wait(ctx, k, choose, func(reason error) { said = append(said, reason.Error()) })
 		if err == nil && u.Link != "eth0" {
 			t.Errorf("underlay is %q, want eth0", u.Link)
 		}

@@ -1,4 +1,4 @@
-package main
+package underlay
 
 import (
 	"fmt"
@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"flanneld/ip"
-	"flanneld/subnet"
 )
 
 // overlays are the names of devices that carry pods' packets, ours and the bridges behind them: no pattern and no route may lead to
@@ -95,14 +94,6 @@ func (c chooser) athome(link ip.Interface, a netip.Addr) bool {
 // single reports whether an interface has an address without a network around it.
 func single(link ip.Interface, a netip.Addr) bool {
 	return slices.Contains(link.Addrs, netip.PrefixFrom(a, a.BitLen()))
-}
-
-// publicIPs returns the addresses that a record tells peers.
-func publicIPs(r subnet.Record) (out []netip.Addr) {
-	for _, l := range r.Leases {
-		out = append(out, l.PublicIP)
-	}
-	return out
 }
 
 // HomeAfter returns the addresses to return to once u is chosen: for each family the one in use. Those of an earlier run are

@@ -1,4 +1,4 @@
-package main
+package underlay
 
 import (
 	"log/slog"
@@ -12,9 +12,9 @@ import (
 	"flanneld/ip"
 )
 
-// connected knows what this host reaches of the network's ranges otherwise than through the network. Any goroutine may use it.
-type connected struct {
-	kernel   ip.Kernel
+// Connected knows what this host reaches of the network's ranges otherwise than through the network. Any goroutine may use it.
+type Connected struct {
+	kernel   Routing
 	networks []netip.Prefix
 	store    []netip.Addr // addresses of the store inside the networks
 	log      *slog.Logger
@@ -24,9 +24,9 @@ type connected struct {
 	all []ip.Connected
 }
 
-// newConnected returns what is known before anything has happened. The endpoints are those of the store: names are not looked up.
-func newConnected(k ip.Kernel, networks []netip.Prefix, endpoints []string, log *slog.Logger) *connected {
-	c := &connected{kernel: k, networks: networks, log: log}
+// NewConnected returns what is known before anything has happened. The endpoints are those of the store: names are not looked up.
+func NewConnected(k Routing, networks []netip.Prefix, endpoints []string, log *slog.Logger) *Connected {
+	c := &Connected{kernel: k, networks: networks, log: log}
 	for _, e := range endpoints {
 		u, err := url.Parse(e)
 		if err != nil {
@@ -40,12 +40,12 @@ func newConnected(k ip.Kernel, networks []netip.Prefix, endpoints []string, log 
 	return c
 }
 
-func (c *connected) inside(a netip.Addr) bool {
+func (c *Connected) inside(a netip.Addr) bool {
 	return slices.ContainsFunc(c.networks, func(n netip.Prefix) bool { return n.Contains(a) })
 }
 
-// observe reports whether an event changes what the host is connected to.
-func (c *connected) observe(ev ip.Event) bool {
+// Observe reports whether an event changes what the host is connected to.
+func (c *Connected) Observe(ev ip.Event) bool {
 	switch o := ev.Object.(type) {
 	case nil:
 	case ip.Addr:
@@ -59,8 +59,8 @@ func (c *connected) observe(ev ip.Event) bool {
 	return true
 }
 
-// now returns what the host is connected to.
-func (c *connected) now() []ip.Connected {
+// Now returns what the host is connected to.
+func (c *Connected) Now() []ip.Connected {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.stale.Swap(false) {
@@ -80,19 +80,19 @@ func (c *connected) now() []ip.Connected {
 	return c.all
 }
 
-// prefixes returns the ranges of now.
-func (c *connected) prefixes() []netip.Prefix {
+// Prefixes returns the ranges of Now.
+func (c *Connected) Prefixes() []netip.Prefix {
 	return c.prefixesOf(func(ip.Connected) bool { return true })
 }
 
-// reserved returns the ranges that this host needs to reach its peers and the store: no subnet of its own may be there, not even one that it has.
-func (c *connected) reserved(underlay string) []netip.Prefix {
+// Reserved returns the ranges that this host needs to reach its peers and the store: no subnet of its own may be there, not even one that it has.
+func (c *Connected) Reserved(underlay string) []netip.Prefix {
 	return c.prefixesOf(func(one ip.Connected) bool { return one.Link == "" || one.Link == underlay })
 }
 
-func (c *connected) prefixesOf(which func(ip.Connected) bool) []netip.Prefix {
+func (c *Connected) prefixesOf(which func(ip.Connected) bool) []netip.Prefix {
 	var out []netip.Prefix
-	for _, one := range c.now() {
+	for _, one := range c.Now() {
 		if which(one) {
 			out = append(out, one.Prefix.Masked())
 		}
@@ -100,10 +100,10 @@ func (c *connected) prefixesOf(which func(ip.Connected) bool) []netip.Prefix {
 	return out
 }
 
-// bridges returns the links with an address in the subnets of this host: those that its pods are on.
-func (c *connected) bridges(subnets []netip.Prefix) []string {
+// Bridges returns the links with an address in the subnets of this host: those that its pods are on.
+func (c *Connected) Bridges(subnets []netip.Prefix) []string {
 	var out []string
-	for _, one := range c.now() {
+	for _, one := range c.Now() {
 		if one.Link != "" && !slices.Contains(out, one.Link) && slices.ContainsFunc(subnets, func(s netip.Prefix) bool { return s.Contains(one.Prefix.Addr()) }) {
 			out = append(out, one.Link)
 		}

@@ -1,4 +1,4 @@
-package main
+package underlay
 
 import (
 	"errors"
@@ -25,8 +25,8 @@ func FamiliesOf(networks []netip.Prefix) Families {
 	return f
 }
 
-// UnderlayOptions are the flags that choose the interface and the addresses.
-type UnderlayOptions struct {
+// Options are the flags that choose the interface and the addresses.
+type Options struct {
 	Ifaces     []string         // -iface: names or addresses
 	Regexes    []*regexp.Regexp // -iface-regex
 	CanReach   netip.Addr       // -iface-can-reach
@@ -57,7 +57,7 @@ type Routing interface {
 //	-iface ─▶ -iface-regex ─▶ -iface-can-reach ─▶ none of them given: owner of -public-ip, default route
 //
 // An error names all that was tried. It is never final: links, addresses and routes come and go.
-func Choose(k Routing, o UnderlayOptions, f Families) (ip.Underlay, error) {
+func Choose(k Routing, o Options, f Families) (ip.Underlay, error) {
 	links, err := k.Interfaces()
 	if err != nil {
 		return ip.Underlay{}, fmt.Errorf("list interfaces: %w", err)
@@ -80,7 +80,7 @@ func Choose(k Routing, o UnderlayOptions, f Families) (ip.Underlay, error) {
 type chooser struct {
 	kernel   Routing
 	links    []ip.Interface
-	o        UnderlayOptions
+	o        Options
 	families Families
 }
 

@@ -1,4 +1,4 @@
-package main_test
+package underlay_test
 
 import (
 	"log/slog"
@@ -9,9 +9,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	flanneld "flanneld/cmd/flanneld"
 	"flanneld/ip"
 	"flanneld/ip/iptest"
+	"flanneld/underlay"
 )
 
 func TestChooseOnKernel(t *testing.T) {
@@ -21,7 +21,7 @@ func TestChooseOnKernel(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer k.Close()
-	if _, err := flanneld.Choose(k, flanneld.UnderlayOptions{}, only4); err == nil || !strings.Contains(err.Error(), "there is no IPv4 default route") {
+	if _, err := underlay.Choose(k, underlay.Options{}, only4); err == nil || !strings.Contains(err.Error(), "there is no IPv4 default route") {
 		t.Errorf("in an empty namespace the error is %v, want that the default route is missing", err)
 	}
 	iptest.Run(t, `
@@ -46,25 +46,25 @@ func TestChooseOnKernel(t *testing.T) {
 		ip route add 10.5.0.0/16 dev flannel.1`)
 	tests := []struct {
 		name     string
-		options  flanneld.UnderlayOptions
-		families flanneld.Families
+		options  underlay.Options
+		families underlay.Families
 		want     ip.Underlay // without MAC; no link: an error
 	}{
-		{"the default route with the lowest metric decides, and its source is used", flanneld.UnderlayOptions{}, only4,
+		{"the default route with the lowest metric decides, and its source is used", underlay.Options{}, only4,
 			ip.Underlay{Link: "eth0", MTU: 1400, Addrs: addrs("192.0.2.6"), Reason: "default route via 192.0.2.1 dev eth0"}},
-		{"of the IPv6 addresses the deprecated and the single one do not come first", flanneld.UnderlayOptions{}, only6,
+		{"of the IPv6 addresses the deprecated and the single one do not come first", underlay.Options{}, only6,
 			ip.Underlay{Link: "eth0", MTU: 1400, Addrs: addrs("2001:db8::5"), Reason: "default route via fe80::1 dev eth0"}},
-		{"both families come from one interface", flanneld.UnderlayOptions{Ifaces: []string{"eth0"}}, dual,
+		{"both families come from one interface", underlay.Options{Ifaces: []string{"eth0"}}, dual,
 			ip.Underlay{Link: "eth0", MTU: 1400, Addrs: addrs("192.0.2.5", "2001:db8::5"), Reason: "-iface eth0"}},
-		{"the kernel is asked for the way", flanneld.UnderlayOptions{CanReach: netip.MustParseAddr("10.1.2.3")}, only4,
+		{"the kernel is asked for the way", underlay.Options{CanReach: netip.MustParseAddr("10.1.2.3")}, only4,
 			ip.Underlay{Link: "eth1", MTU: 1500, Addrs: addrs("10.1.0.5"), Reason: "-iface-can-reach 10.1.2.3: route dev eth1"}},
-		{"the way to a pod is no underlay", flanneld.UnderlayOptions{CanReach: netip.MustParseAddr("10.5.9.9")}, only4, ip.Underlay{}},
-		{"the way to the host itself is no underlay", flanneld.UnderlayOptions{CanReach: netip.MustParseAddr("10.1.0.5")}, only4, ip.Underlay{}},
-		{"a pattern finds the address of the other interface, not that of the overlay", flanneld.UnderlayOptions{Regexes: patterns(`^10\.`)}, only4,
+		{"the way to a pod is no underlay", underlay.Options{CanReach: netip.MustParseAddr("10.5.9.9")}, only4, ip.Underlay{}},
+		{"the way to the host itself is no underlay", underlay.Options{CanReach: netip.MustParseAddr("10.1.0.5")}, only4, ip.Underlay{}},
+		{"a pattern finds the address of the other interface, not that of the overlay", underlay.Options{Regexes: patterns(`^10\.`)}, only4,
 			ip.Underlay{Link: "eth1", MTU: 1500, Addrs: addrs("10.1.0.5"), Reason: `-iface-regex ^10\., which 10.1.0.5 on eth1 matches`}},
 	}
 	for _, tt := range tests { // no subtests: they would run on threads outside the namespace
-		got, err := flanneld.Choose(k, tt.options, tt.families)
+		got, err := underlay.Choose(k, tt.options, tt.families)
 		if (err == nil) != (tt.want.Link != "") {
 			t.Errorf("%s: got %v, %v", tt.name, got, err)
 			continue

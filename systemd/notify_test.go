@@ -1,4 +1,4 @@
-package main_test
+package systemd_test
 
 import (
 	"bytes"
@@ -17,7 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	flanneld "flanneld/cmd/flanneld"
+	"flanneld/systemd"
 )
 
 // manager is the socket of a service manager. It is read without blocking, so that it can stand in a synctest bubble.
@@ -55,11 +55,11 @@ func (m manager) received(t *testing.T) []string {
 }
 
 // notifies runs a Notifier in a bubble for the length of the test.
-func notifies(t *testing.T, test func(t *testing.T, n *flanneld.Notifier, m manager, alive *atomic.Bool)) {
+func notifies(t *testing.T, test func(t *testing.T, n *systemd.Notifier, m manager, alive *atomic.Bool)) {
 	m := listenNotify(t)
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		n := flanneld.NewNotifier(slog.New(slog.DiscardHandler))
+		n := systemd.NewNotifier(slog.New(slog.DiscardHandler))
 		var alive atomic.Bool
 		alive.Store(true)
 		done := make(chan error, 1)
@@ -82,7 +82,7 @@ func expect(t *testing.T, m manager, want ...string) {
 }
 
 func TestReadyIsToldOnce(t *testing.T) {
-	notifies(t, func(t *testing.T, n *flanneld.Notifier, m manager, _ *atomic.Bool) {
+	notifies(t, func(t *testing.T, n *systemd.Notifier, m manager, _ *atomic.Bool) {
 		expect(t, m)
 		n.Ready()
 		expect(t, m, "READY=1\n")
@@ -93,7 +93,7 @@ func TestReadyIsToldOnce(t *testing.T) {
 }
 
 func TestReadyDoesNotWaitForTheStatusPause(t *testing.T) {
-	notifies(t, func(t *testing.T, n *flanneld.Notifier, m manager, _ *atomic.Bool) {
+	notifies(t, func(t *testing.T, n *systemd.Notifier, m manager, _ *atomic.Bool) {
 		n.Status("waiting for etcd")
 		expect(t, m, "STATUS=waiting for etcd\n")
 		n.Status("3 peers")
@@ -103,7 +103,7 @@ func TestReadyDoesNotWaitForTheStatusPause(t *testing.T) {
 }
 
 func TestStatusIsToldOnChangeOnceASecond(t *testing.T) {
-	notifies(t, func(t *testing.T, n *flanneld.Notifier, m manager, _ *atomic.Bool) {
+	notifies(t, func(t *testing.T, n *systemd.Notifier, m manager, _ *atomic.Bool) {
 		n.Status("0 peers")
 		expect(t, m, "STATUS=0 peers\n")
 		for i := range 500 {
@@ -120,7 +120,7 @@ func TestStatusIsToldOnChangeOnceASecond(t *testing.T) {
 }
 
 func TestStatusIsOneLine(t *testing.T) {
-	notifies(t, func(t *testing.T, n *flanneld.Notifier, m manager, _ *atomic.Bool) {
+	notifies(t, func(t *testing.T, n *systemd.Notifier, m manager, _ *atomic.Bool) {
 		n.Status("waiting\nWATCHDOG=trigger")
 		expect(t, m, "STATUS=waiting WATCHDOG=trigger\n")
 	})
@@ -129,7 +129,7 @@ func TestStatusIsOneLine(t *testing.T) {
 func TestWatchdogIsServedAtHalfItsPeriodWhileAlive(t *testing.T) {
 	t.Setenv("WATCHDOG_USEC", "20000000")
 	t.Setenv("WATCHDOG_PID", fmt.Sprint(os.Getpid()))
-	notifies(t, func(t *testing.T, _ *flanneld.Notifier, m manager, alive *atomic.Bool) {
+	notifies(t, func(t *testing.T, _ *systemd.Notifier, m manager, alive *atomic.Bool) {
 		time.Sleep(35 * time.Second)
 		expect(t, m, "WATCHDOG=1", "WATCHDOG=1", "WATCHDOG=1")
 		alive.Store(false)
@@ -144,7 +144,7 @@ func TestWatchdogIsServedAtHalfItsPeriodWhileAlive(t *testing.T) {
 func TestWatchdogOfAnotherProcessIsNotServed(t *testing.T) {
 	t.Setenv("WATCHDOG_USEC", "20000000")
 	t.Setenv("WATCHDOG_PID", "1")
-	notifies(t, func(t *testing.T, _ *flanneld.Notifier, m manager, _ *atomic.Bool) {
+	notifies(t, func(t *testing.T, _ *systemd.Notifier, m manager, _ *atomic.Bool) {
 		time.Sleep(time.Minute)
 		expect(t, m)
 	})
@@ -158,7 +158,7 @@ func TestNotifierRetriesUntilToldAndLogsOnce(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
-		n := flanneld.NewNotifier(slog.New(slog.NewTextHandler(&log, nil)))
+		n := systemd.NewNotifier(slog.New(slog.NewTextHandler(&log, nil)))
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- n.Run(ctx, func() bool { return true }) }()
@@ -182,7 +182,7 @@ func TestWithoutServiceManagerNothingHappens(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", "")
 	t.Setenv("WATCHDOG_USEC", "")
 	var log bytes.Buffer
-	n := flanneld.NewNotifier(slog.New(slog.NewTextHandler(&log, nil)))
+	n := systemd.NewNotifier(slog.New(slog.NewTextHandler(&log, nil)))
 	ctx, cancel := context.WithCancel(t.Context())
 	n.Ready()
 	n.Status("3 peers")

@@ -1,4 +1,4 @@
-package main_test
+package underlay_test
 
 import (
 	"net/netip"
@@ -7,8 +7,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	flanneld "flanneld/cmd/flanneld"
 	"flanneld/ip"
+	"flanneld/underlay"
 )
 
 // keepalived and kube-vip add a virtual address to the interface and remove it; a DHCP client may take the host's own address away for a
@@ -19,7 +19,7 @@ func TestAVirtualAddressIsNotPreferred(t *testing.T) {
 	tests := []struct {
 		name    string
 		eth0    []string // addresses as the kernel lists them
-		options flanneld.UnderlayOptions
+		options underlay.Options
 		src     string // that the kernel takes towards reach
 		want    string // address that peers are told
 	}{
@@ -27,23 +27,23 @@ func TestAVirtualAddressIsNotPreferred(t *testing.T) {
 		{name: "a /32 beside a link-local address", eth0: []string{"169.254.1.1/16", "192.0.2.100/32"}, want: "192.0.2.100"},
 		{name: "a /32 that is the only address", eth0: []string{"192.0.2.5/32"}, want: "192.0.2.5"},
 		{name: "a /32 in use is kept when a network is added", eth0: []string{"192.0.2.5/32", "10.9.0.1/24"},
-			options: flanneld.UnderlayOptions{Last: using("192.0.2.5"), Home: addrs("192.0.2.5")}, want: "192.0.2.5"},
+			options: underlay.Options{Last: using("192.0.2.5"), Home: addrs("192.0.2.5")}, want: "192.0.2.5"},
 		{name: "the own address was away, and a /32 is used", eth0: []string{"192.0.2.100/32"},
-			options: flanneld.UnderlayOptions{Last: using("192.0.2.5"), Home: addrs("192.0.2.5")}, want: "192.0.2.100"},
+			options: underlay.Options{Last: using("192.0.2.5"), Home: addrs("192.0.2.5")}, want: "192.0.2.100"},
 		{name: "the own address is back", eth0: []string{"192.0.2.100/32", "192.0.2.5/24"},
-			options: flanneld.UnderlayOptions{Last: using("192.0.2.100"), Home: addrs("192.0.2.5")}, want: "192.0.2.5"},
+			options: underlay.Options{Last: using("192.0.2.100"), Home: addrs("192.0.2.5")}, want: "192.0.2.5"},
 		{name: "the own address is back as a secondary one", eth0: []string{"192.0.2.100/24", "192.0.2.5/24"},
-			options: flanneld.UnderlayOptions{Last: using("192.0.2.100"), Home: addrs("192.0.2.5")}, want: "192.0.2.5"},
+			options: underlay.Options{Last: using("192.0.2.100"), Home: addrs("192.0.2.5")}, want: "192.0.2.5"},
 		{name: "another address in use is kept while the own one is away", eth0: []string{"10.9.0.1/24", "192.0.2.6/24"},
-			options: flanneld.UnderlayOptions{Last: using("192.0.2.6"), Home: addrs("192.0.2.5")}, want: "192.0.2.6"},
+			options: underlay.Options{Last: using("192.0.2.6"), Home: addrs("192.0.2.5")}, want: "192.0.2.6"},
 		{name: "a pattern that both match", eth0: []string{"192.0.2.100/24", "192.0.2.5/24"},
-			options: flanneld.UnderlayOptions{Regexes: patterns("^192"), Last: using("192.0.2.5"), Home: addrs("192.0.2.5")}, want: "192.0.2.5"},
+			options: underlay.Options{Regexes: patterns("^192"), Last: using("192.0.2.5"), Home: addrs("192.0.2.5")}, want: "192.0.2.5"},
 		{name: "a /32 that the kernel takes towards others", eth0: []string{"192.0.2.100/32", "192.0.2.5/24"}, src: "192.0.2.100",
-			options: flanneld.UnderlayOptions{CanReach: reach}, want: "192.0.2.5"},
+			options: underlay.Options{CanReach: reach}, want: "192.0.2.5"},
 		{name: "a promoted address that the kernel takes towards others", eth0: []string{"192.0.2.100/24", "192.0.2.5/24"}, src: "192.0.2.100",
-			options: flanneld.UnderlayOptions{CanReach: reach, Last: using("192.0.2.100"), Home: addrs("192.0.2.5")}, want: "192.0.2.5"},
+			options: underlay.Options{CanReach: reach, Last: using("192.0.2.100"), Home: addrs("192.0.2.5")}, want: "192.0.2.5"},
 		{name: "the route's own source address at the first start", eth0: []string{"192.0.2.5/24", "10.9.0.1/24"}, src: "10.9.0.1",
-			options: flanneld.UnderlayOptions{CanReach: reach, Home: addrs("192.0.2.5")}, want: "10.9.0.1"},
+			options: underlay.Options{CanReach: reach, Home: addrs("192.0.2.5")}, want: "10.9.0.1"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -52,7 +52,7 @@ func TestAVirtualAddressIsNotPreferred(t *testing.T) {
 			if tt.src != "" {
 				h.routes[reach.String()] = ip.Hop{Link: "eth0", Src: netip.MustParseAddr(tt.src)}
 			}
-			u, err := flanneld.Choose(h, tt.options, only4)
+			u, err := underlay.Choose(h, tt.options, only4)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -77,7 +77,7 @@ func TestTheAddressesToReturnTo(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got := flanneld.HomeAfter(tt.home, ip.Underlay{Link: "eth0", Addrs: tt.used}, []ip.Interface{eth0})
+			got := underlay.HomeAfter(tt.home, ip.Underlay{Link: "eth0", Addrs: tt.used}, []ip.Interface{eth0})
 			if diff := cmp.Diff(tt.want, got, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 				t.Errorf("addresses (-want +got):\n%s", diff)
 			}
