@@ -33,7 +33,7 @@ var rules = map[string]rule{
 	"cmd/flanneld": {all: true},
 	"doctor":       {ours: []string{"api", "ip", "probe", "subnet"}},
 	"cmd/flannelctl": {
-		ours:   []string{"api", "backend/alloc", "backend/hostgw", "backend/udp", "backend/vxlan", "backend/wireguard/options", "doctor", "ip", "ip/masq", "probe", "subnet", "subnet/etcdv3"},
+		ours:   []string{"api", "backend/check", "backend/wireguard/options", "doctor", "ip", "ip/masq", "probe", "subnet", "subnet/etcdv3"},
 		others: []string{"github.com/spf13/", "sigs.k8s.io/yaml"},
 	},
 	"probe":             {others: []string{"golang.org/x/time/rate"}},
@@ -45,11 +45,14 @@ var rules = map[string]rule{
 	"subnet/kube":       {ours: []string{"subnet"}, others: []string{"k8s.io/", "github.com/go-logr/logr", "golang.org/x/time/rate"}},
 	"subnet/subnettest": {ours: []string{"subnet"}},
 	"backend":           {ours: []string{"subnet", "ip"}, others: []string{"golang.org/x/time/rate"}},
-	"backend/skip":      {ours: []string{"subnet", "ip"}},
-	"backend/vxlan":     {ours: []string{"backend/skip", "sorted", "subnet", "ip"}},
-	"backend/hostgw":    {ours: []string{"backend/skip", "subnet", "ip"}},
-	"backend/alloc":     {ours: []string{"subnet", "ip"}},
-	"backend/udp":       {ours: []string{"backend/skip", "sorted", "subnet", "ip"}, others: []string{"golang.org/x/sys/", "golang.org/x/time/rate", "github.com/coreos/go-systemd/"}},
+	"backend/check": {
+		ours: []string{"backend/alloc", "backend/hostgw", "backend/udp", "backend/vxlan", "backend/wireguard/options", "subnet"},
+	},
+	"backend/skip":   {ours: []string{"subnet", "ip"}},
+	"backend/vxlan":  {ours: []string{"backend/skip", "sorted", "subnet", "ip"}},
+	"backend/hostgw": {ours: []string{"backend/skip", "subnet", "ip"}},
+	"backend/alloc":  {ours: []string{"subnet", "ip"}},
+	"backend/udp":    {ours: []string{"backend/skip", "sorted", "subnet", "ip"}, others: []string{"golang.org/x/sys/", "golang.org/x/time/rate", "github.com/coreos/go-systemd/"}},
 	"backend/wireguard": {
 		ours:   []string{"backend/skip", "subnet", "ip"},
 		others: []string{"golang.org/x/sys/", "golang.zx2c4.com/wireguard/"},

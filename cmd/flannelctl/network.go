@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"flanneld/api"
+	"flanneld/backend/check"
 	"flanneld/doctor"
 	"flanneld/subnet"
 	"flanneld/subnet/etcdv3"
@@ -105,7 +106,7 @@ func indented(text []byte) string {
 
 // validate checks all rules, and has the daemon check them too if one runs: it may be of another version.
 func (a *app) validate(ctx context.Context, text []byte) (subnet.Config, error) {
-	c, err := parseNetwork(text)
+	c, err := check.Network(text)
 	if err != nil {
 		return c, fmt.Errorf("invalid network configuration:\n%w", err)
 	}

@@ -9,9 +9,9 @@ import (
 
 	"flanneld/api"
 	"flanneld/backend"
+	"flanneld/backend/check"
 	"flanneld/ip"
 	"flanneld/probe"
-	"flanneld/subnet"
 )
 
 // fixed returns what the status says of the process itself.
@@ -115,11 +115,8 @@ func (d *process) storeAccess() api.Store {
 
 // validateConfig says what is wrong with a network configuration, its backend included.
 func validateConfig(text []byte) error {
-	c, err := subnet.ParseConfig(text)
-	if err != nil {
-		return err
-	}
-	return checkBackend(c)
+	_, err := check.Network(text)
+	return err
 }
 
 // ownDatapath is what a backend whose datapath is in user space tells of it.

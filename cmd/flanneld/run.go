@@ -16,6 +16,7 @@ import (
 
 	"flanneld/backend"
 	"flanneld/backend/alloc"
+	"flanneld/backend/check"
 	"flanneld/backend/hostgw"
 	"flanneld/backend/udp"
 	"flanneld/backend/vxlan"
@@ -317,23 +318,5 @@ func newBackend(c subnet.Config, h ip.Host, files *systemd.FDStore, keys options
 	case alloc.Type:
 		return alloc.New(c, h), nil
 	}
-	return nil, checkBackend(c)
-}
-
-// checkBackend says what is wrong with the backend that the network configuration names.
-func checkBackend(c subnet.Config) error {
-	switch c.BackendType {
-	case vxlan.Type:
-		_, err := vxlan.ParseOptions(c.Backend)
-		return err
-	case udp.Type:
-		_, err := udp.ParseOptions(c.Backend)
-		return err
-	case wireguard.Type:
-		_, err := options.Parse(c.Backend)
-		return err
-	case hostgw.Type, alloc.Type:
-		return nil
-	}
-	return fmt.Errorf("backend %q is not available: want vxlan, wireguard, host-gw, udp or alloc", c.BackendType)
+	return nil, check.Config(c)
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"flanneld/backend"
+	"flanneld/backend/check"
 	"flanneld/subnet"
 )
 
@@ -54,7 +55,7 @@ func (d *process) manager(b *backend.Backend) *subnet.Manager {
 	o := subnet.Options{
 		Identity: d.state.Identity, Host: host, Prefix: d.o.EtcdPrefix,
 		TTL: d.o.SubnetLeaseTTL, RenewMargin: d.o.SubnetLeaseRenewMargin, PeerGrace: d.o.PeerGrace, OnLost: d.o.OnLostSubnet,
-		Check: checkBackend, Attrs: d.attrs(b), Valid: valid(b),
+		Check: check.Config, Attrs: d.attrs(b), Valid: valid(b),
 		Avoid:    func() []netip.Prefix { return d.connected.Prefixes() },
 		Reserved: func() []netip.Prefix { return d.connected.Reserved(d.underlay.Now().Link) },
 		Log:      d.log,
@@ -110,10 +111,7 @@ func readConfigFile(path string) (subnet.Config, []byte, error) {
 	if err != nil {
 		return subnet.Config{}, nil, fmt.Errorf("read -net-config-path: %w", err)
 	}
-	c, err := subnet.ParseConfig(text)
-	if err == nil {
-		err = checkBackend(c)
-	}
+	c, err := check.Network(text)
 	if err != nil {
 		return subnet.Config{}, nil, fmt.Errorf("network configuration %s: %w", path, err)
 	}

@@ -1,0 +1,70 @@
+// Package check reads the options of every backend without starting one: whether a network configuration can be used is the same for
+// the daemon and for flannelctl.
+package check
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"flanneld/backend/alloc"
+	"flanneld/backend/hostgw"
+	"flanneld/backend/udp"
+	"flanneld/backend/vxlan"
+	wireguard "flanneld/backend/wireguard/options"
+	"flanneld/subnet"
+)
+
+// options has the types of backends, each with the check of its options.
+var options = map[string]func(raw []byte) error{
+	vxlan.Type:     parses(vxlan.ParseOptions),
+	udp.Type:       parses(udp.ParseOptions),
+	wireguard.Type: parses(wireguard.Parse),
+	hostgw.Type:    none,
+	alloc.Type:     none,
+}
+
+// replacements are the types that only flannel has or had, each with what to use instead.
+var replacements = map[string]string{
+	"ipsec":       `use "wireguard", which also encrypts`,
+	"aws-vpc":     cloud,
+	"ali-vpc":     cloud,
+	"gce":         cloud,
+	"tencent-vpc": cloud,
+}
+
+const cloud = `it wrote routes into the cloud's route table; use "vxlan", which needs no rights in the cloud, or "wireguard", which also encrypts`
+
+func parses[T any](parse func([]byte) (T, error)) func([]byte) error {
+	return func(raw []byte) error {
+		_, err := parse(raw)
+		return err
+	}
+}
+
+func none([]byte) error { return nil }
+
+// Config says what is wrong with the backend that a network configuration names.
+func Config(c subnet.Config) error {
+	check, ok := options[c.BackendType]
+	if ok {
+		return check(c.Backend)
+	}
+	if instead, ok := replacements[c.BackendType]; ok {
+		return fmt.Errorf("backend %q is not available: %s", c.BackendType, instead)
+	}
+	return fmt.Errorf("backend %q is not available: want one of %s", c.BackendType, strings.Join(Types(), ", "))
+}
+
+// Types returns the types of backends, sorted.
+func Types() []string { return slices.Sorted(maps.Keys(options)) }
+
+// Network reads a network configuration, the options of its backend included.
+func Network(text []byte) (subnet.Config, error) {
+	c, err := subnet.ParseConfig(text)
+	if err != nil {
+		return c, err
+	}
+	return c, Config(c)
+}
