@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"flanneld/redact"
 	"flanneld/subnet"
 )
 
@@ -69,7 +70,7 @@ func checkConfig(f *Facts) Finding {
 	case f.ConfigErr != nil:
 		return fail("flannelctl network edit", "%s/config: %s", f.Store.Prefix, oneLine(f.ConfigErr))
 	}
-	return pass("%s", bytes.Join(bytes.Fields(subnet.WithoutSecrets(f.Snapshot.Config)), []byte(" ")))
+	return pass("%s", bytes.Join(bytes.Fields(redact.Text(f.Snapshot.Config)), []byte(" ")))
 }
 
 // ownEntry returns this host's record in the store.

@@ -8,21 +8,19 @@ import (
 	"slices"
 	"strings"
 
-	"flanneld/backend/alloc"
-	"flanneld/backend/hostgw"
 	"flanneld/backend/udp"
 	"flanneld/backend/vxlan"
 	wireguard "flanneld/backend/wireguard/options"
 	"flanneld/subnet"
 )
 
-// options has the types of backends, each with the check of its options.
+// options has the types of backends, each with the check of its options. Packages without options are not linked for their name.
 var options = map[string]func(raw []byte) error{
 	vxlan.Type:     parses(vxlan.ParseOptions),
 	udp.Type:       parses(udp.ParseOptions),
 	wireguard.Type: parses(wireguard.Parse),
-	hostgw.Type:    none,
-	alloc.Type:     none,
+	"host-gw":      none,
+	"alloc":        none,
 }
 
 // replacements are the types that only flannel has or had, each with what to use instead.

@@ -1,10 +1,16 @@
 package check_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
+	"flanneld/backend/alloc"
 	"flanneld/backend/check"
+	"flanneld/backend/hostgw"
+	"flanneld/backend/udp"
+	"flanneld/backend/vxlan"
+	"flanneld/backend/wireguard"
 )
 
 func TestANetworkIsRefusedWithTheReasonAndTheWayOut(t *testing.T) {
@@ -26,6 +32,14 @@ func TestANetworkIsRefusedWithTheReasonAndTheWayOut(t *testing.T) {
 		}
 		if err != nil && strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: the error shows a secret: %v", tt.backend, err)
+		}
+	}
+}
+
+func TestEveryBackendHasItsName(t *testing.T) {
+	for _, name := range []string{alloc.Type, hostgw.Type, udp.Type, vxlan.Type, wireguard.Type} {
+		if !slices.Contains(check.Types(), name) {
+			t.Errorf("%s is not among %q", name, check.Types())
 		}
 	}
 }

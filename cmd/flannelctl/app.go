@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"flanneld/api"
+	"flanneld/options"
 	"flanneld/subnet/etcdv3"
 )
 
@@ -36,13 +37,6 @@ type app struct {
 
 func newApp(out io.Writer) *app { return &app{out: out} }
 
-// envPrefix is what the daemon's variables begin with.
-const envPrefix = "FLANNELD_"
-
-func envName(flag string) string {
-	return envPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
-}
-
 // inherited are the flags that the daemon has too. A flag that is not given has the daemon's value: from its
 // variables, else from its environment file.
 func (a *app) inherited() map[string]*string {
@@ -57,16 +51,17 @@ func (a *app) inherited() map[string]*string {
 
 func (a *app) flags(fs *pflag.FlagSet) {
 	a.flagS = fs
-	fs.StringVar(&a.subnetFile, "subnet-file", usualSubnetFile, "`file` of the network's daemon: its -subnet-file")
-	fs.StringVar(&a.stateDir, "state-dir", "/var/lib/flannel",
+	daemon := options.Defaults()
+	fs.StringVar(&a.subnetFile, "subnet-file", daemon.SubnetFile, "`file` of the network's daemon: its -subnet-file")
+	fs.StringVar(&a.stateDir, "state-dir", daemon.StateDir,
 		"`folder` of the daemon's state: its -state-dir; used while no daemon runs")
 	fs.StringVar(&a.confDir, "config-dir", "/etc/flannel",
 		"`folder` of the daemon's environment files; used while no daemon runs")
 	fs.BoolVar(&a.json, "json", false, "print JSON, the same as -o json")
 	fs.StringVarP(&a.output, "output", "o", "table", "output `format`: table, json or yaml")
-	fs.StringVar(&a.endpoints, "etcd-endpoints", "http://127.0.0.1:4001,http://127.0.0.1:2379",
+	fs.StringVar(&a.endpoints, "etcd-endpoints", strings.Join(daemon.EtcdEndpoints, ","),
 		"comma-separated `URLs` of etcd; used while no daemon runs")
-	fs.StringVar(&a.store.Prefix, "etcd-prefix", usualNetwork, "`key` of the network in etcd")
+	fs.StringVar(&a.store.Prefix, "etcd-prefix", daemon.EtcdPrefix, "`key` of the network in etcd")
 	fs.StringVar(&a.store.CAFile, "etcd-cafile", "", "`file` with the certificates of etcd's authority")
 	fs.StringVar(&a.store.CertFile, "etcd-certfile", "", "`file` with the client certificate for etcd")
 	fs.StringVar(&a.store.KeyFile, "etcd-keyfile", "", "`file` with the key of the client certificate")
@@ -86,7 +81,7 @@ func (a *app) check() error {
 	a.flagS.VisitAll(func(f *pflag.Flag) { a.storeSet = a.storeSet || f.Changed && strings.HasPrefix(f.Name, "etcd-") })
 	a.inherit()
 	if a.subnetFile == "" {
-		return usageError{errors.New("--subnet-file is empty, want a path such as " + usualSubnetFile)}
+		return usageError{errors.New("--subnet-file is empty, want a path such as " + options.Defaults().SubnetFile)}
 	}
 	a.store.Endpoints = splitComma(a.endpoints)
 	return nil
@@ -95,7 +90,7 @@ func (a *app) check() error {
 // inherit gives flags that were not given the daemon's values.
 func (a *app) inherit() {
 	given := func(name string) bool { f := a.flagS.Lookup(name); return f != nil && f.Changed }
-	file := os.Getenv(envName("subnet-file"))
+	file := os.Getenv(options.Variable("subnet-file"))
 	if given("subnet-file") {
 		file = a.subnetFile
 	}
@@ -105,12 +100,12 @@ func (a *app) inherit() {
 		a.storeFrom = path
 	}
 	for name, value := range a.inherited() {
-		if v := cmp.Or(os.Getenv(envName(name)), conf[name]); v != "" && !given(name) {
+		if v := cmp.Or(os.Getenv(options.Variable(name)), conf[name]); v != "" && !given(name) {
 			*value = v
 		}
 	}
-	if os.Getenv(envName("etcd-endpoints")) != "" {
-		a.storeFrom = "$" + envName("etcd-endpoints")
+	if os.Getenv(options.Variable("etcd-endpoints")) != "" {
+		a.storeFrom = "$" + options.Variable("etcd-endpoints")
 	}
 }
 

@@ -10,13 +10,13 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"regexp"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"flanneld/api"
+	"flanneld/redact"
 	"flanneld/subnet"
 )
 
@@ -94,7 +94,7 @@ func (a *app) bundleFiles(ctx context.Context) map[string][]byte {
 		out["host/"+strings.NewReplacer(" ", "_", "/", "_").Replace(command)+".txt"] = text
 	}
 	for name, text := range out {
-		out[name] = withoutSecrets(text)
+		out[name] = redact.Text(text)
 	}
 	return out
 }
@@ -102,25 +102,6 @@ func (a *app) bundleFiles(ctx context.Context) map[string][]byte {
 func orError(text []byte, err error) []byte {
 	if err != nil {
 		return []byte(err.Error() + "\n")
-	}
-	return text
-}
-
-// secrets are values that follow a word for a secret, users in URLs, and keys of WireGuard.
-var secrets = []*regexp.Regexp{
-	regexp.MustCompile(`(?i)((?:password|passwd|username|secret|token|psk|privatekey|private_key|presharedkey)` +
-		`"?\s*[=:]\s*"?)[^\s"',}]+`),
-	regexp.MustCompile(`(?i)(-etcd-(?:password|username)[= ])\S+`),
-	regexp.MustCompile(`(://)[^/\s@"]+@`),
-}
-
-func withoutSecrets(text []byte) []byte {
-	for i, r := range secrets {
-		with := "${1}REDACTED"
-		if i == len(secrets)-1 {
-			with += "@"
-		}
-		text = r.ReplaceAll(text, []byte(with))
 	}
 	return text
 }

@@ -16,6 +16,7 @@ import (
 	wireguard "flanneld/backend/wireguard/options"
 	"flanneld/doctor"
 	"flanneld/ip"
+	"flanneld/options"
 	"flanneld/subnet"
 )
 
@@ -103,7 +104,7 @@ func (c *cleanup) scope() (ip.Scope, error) {
 		c.done = append(c.done, fmt.Sprintf("state ignored: %v", err))
 	}
 	s.Links, s.Networks = st.Links, st.Networks
-	c.network = cmp.Or(st.Network, usualNetwork)
+	c.network = cmp.Or(st.Network, options.Defaults().EtcdPrefix)
 	if e, err := subnet.ReadEnv(c.subnetFile); err == nil {
 		for _, n := range e.Networks {
 			if !slices.Contains(s.Networks, n) {

@@ -5,13 +5,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"flanneld/options"
 )
 
 // settings are values of the daemon's flags, by the name of the flag.
 type settings map[string]string
-
-// usualSubnetFile is the daemon's default for -subnet-file.
-const usualSubnetFile = "/run/flannel/subnet.env"
 
 // readConf returns the settings of the daemon that writes a subnet file, and the environment file that holds them.
 // The packaged units read flanneld.conf for the host's first network and NAME.conf for another one; without a subnet
@@ -26,11 +25,11 @@ func readConf(folder, subnetFile string) (settings, string) {
 			continue
 		}
 		s := parseConf(string(text))
-		of := usualSubnetFile
+		of := options.Defaults().SubnetFile
 		if file != first {
 			name := strings.TrimSuffix(filepath.Base(file), ".conf")
 			of = "/run/flannel/networks/" + name + ".env"
-			s.setDefault("etcd-prefix", usualNetwork+"/"+name)
+			s.setDefault("etcd-prefix", options.Defaults().EtcdPrefix+"/"+name)
 		}
 		s.setDefault("subnet-file", of)
 		if s["subnet-file"] == subnetFile || subnetFile == "" && file == first {
@@ -50,7 +49,7 @@ func (s settings) setDefault(name, value string) {
 // they do for the daemon.
 func parseConf(text string) settings {
 	s := settings{}
-	var options string
+	var flags string
 	text = strings.ReplaceAll(text, "\\\n", " ")
 	for line := range strings.Lines(text) {
 		name, value, ok := strings.Cut(strings.TrimSpace(line), "=")
@@ -59,13 +58,13 @@ func parseConf(text string) settings {
 		}
 		name, value = strings.TrimSpace(name), unquoted(strings.TrimSpace(value))
 		if name == "FLANNEL_OPTIONS" {
-			options = value
+			flags = value
 		}
-		if flag, ok := strings.CutPrefix(name, envPrefix); ok && value != "" {
+		if flag, ok := strings.CutPrefix(name, options.EnvPrefix); ok && value != "" {
 			s[strings.ToLower(strings.ReplaceAll(flag, "_", "-"))] = value
 		}
 	}
-	s.parseFlags(words(options))
+	s.parseFlags(words(flags))
 	return s
 }
 

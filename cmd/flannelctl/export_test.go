@@ -13,17 +13,16 @@ import (
 
 // What tests look at.
 var (
-	WithoutSecrets = withoutSecrets
-	Words          = words
-	FlannelRules   = flannelRules
-	SNMP           = snmp
-	ParseSubnets   = parseSubnets
-	Clean          = clean
-	RemarkOn       = remarkOn
-	StateError     = func(s api.Status) int { return exitCode(stateError(stateOf(s))) }
-	Unreached      = unreached
-	CleanText      = cleanText
-	ParseConf      = parseConf
+	Words        = words
+	FlannelRules = flannelRules
+	SNMP         = snmp
+	ParseSubnets = parseSubnets
+	Clean        = clean
+	RemarkOn     = remarkOn
+	StateError   = func(s api.Status) int { return exitCode(stateError(stateOf(s))) }
+	Unreached    = unreached
+	CleanText    = cleanText
+	ParseConf    = parseConf
 )
 
 // Render prints two rows with a value, and an object with it as JSON.

@@ -10,15 +10,13 @@ import (
 	"strings"
 
 	"flanneld/ip/masq"
+	"flanneld/options"
 )
-
-// usualNetwork is the network whose table has no name of its own.
-const usualNetwork = "/coreos.com/network"
 
 // firewall removes our table and, if asked, the rules of a former flannel.
 func (c *cleanup) firewall(ctx context.Context) error {
 	network := ""
-	if c.network != usualNetwork {
+	if c.network != options.Defaults().EtcdPrefix { // the table of that one has no name of its own
 		network = c.network
 	}
 	ours, err := masq.Remove(ctx, network, c.dryRun)

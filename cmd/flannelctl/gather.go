@@ -9,6 +9,7 @@ import (
 	"flanneld/api"
 	"flanneld/doctor"
 	"flanneld/ip"
+	"flanneld/options"
 	"flanneld/probe"
 	"flanneld/subnet"
 )
@@ -73,14 +74,11 @@ func askRoutes(k ip.Kernel, peers []subnet.Lease) map[netip.Prefix]doctor.Hop {
 	return out
 }
 
-const (
-	mostProbed = 16   // peers that a diagnosis asks
-	probePort  = 8473 // the daemon's default for -probe-port
-)
+const mostProbed = 16 // peers that a diagnosis asks
 
 // askPeers asks peers over the tunnel, from this host's own address in it.
 func askPeers(ctx context.Context, f *doctor.Facts) {
-	port := uint16(probePort)
+	port := options.Defaults().ProbePort
 	if d := f.Status.Daemon; d != nil {
 		port = d.ProbePort
 	}

@@ -1,17 +1,17 @@
 package main
 
 import (
-	"encoding/json"
 	"net/netip"
 	"os"
-	"regexp"
 	"time"
 
 	"flanneld/api"
 	"flanneld/backend"
 	"flanneld/backend/check"
 	"flanneld/ip"
+	"flanneld/options"
 	"flanneld/probe"
+	"flanneld/redact"
 )
 
 // fixed returns what the status says of the process itself.
@@ -26,7 +26,7 @@ func (d *process) fixed() api.Status {
 		},
 	}
 	for _, e := range d.o.EtcdEndpoints {
-		s.Daemon.Endpoints = append(s.Daemon.Endpoints, withoutUser(e))
+		s.Daemon.Endpoints = append(s.Daemon.Endpoints, options.WithoutUser(e))
 	}
 	if addr, ok := d.o.Healthz(); ok {
 		s.Daemon.Healthz = addr.String()
@@ -56,37 +56,8 @@ func (d *process) health() Health {
 // publicStatus is the status for whoever may reach the health server: without what concerns this host's files and the store.
 func (d *process) publicStatus() api.Status {
 	s := d.status.report()
-	s.Daemon, s.Config = nil, withoutSecrets(s.Config)
+	s.Daemon, s.Config = nil, redact.Config(s.Config)
 	return s
-}
-
-// secretKeys are the names of options of backends that are not for everybody: keys, and commands that may contain some.
-var secretKeys = regexp.MustCompile(`(?i)psk|secret|password|token|private|command`)
-
-// withoutSecrets returns a network configuration for whoever may read it.
-func withoutSecrets(config json.RawMessage) json.RawMessage {
-	var v any
-	if json.Unmarshal(config, &v) != nil {
-		return nil
-	}
-	text, err := json.Marshal(hideSecrets(v))
-	if err != nil {
-		return nil
-	}
-	return text
-}
-
-func hideSecrets(v any) any {
-	object, ok := v.(map[string]any)
-	if !ok {
-		return v
-	}
-	for name, value := range object {
-		if object[name] = hideSecrets(value); secretKeys.MatchString(name) {
-			object[name] = redacted
-		}
-	}
-	return object
 }
 
 // socket returns the server for the operator of this host.

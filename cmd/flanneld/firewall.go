@@ -14,12 +14,13 @@ import (
 	"flanneld/backend/vxlan"
 	"flanneld/ip"
 	"flanneld/ip/masq"
+	"flanneld/options"
 	"flanneld/subnet"
 )
 
 // wall turns flags and leases into the rules of the firewall. Any goroutine may use it.
 type wall struct {
-	o        Options
+	o        options.Options
 	log      *slog.Logger
 	firewall *masq.Firewall
 	resync   time.Duration
@@ -30,9 +31,9 @@ type wall struct {
 	failed string     // last error that was logged
 }
 
-func newWall(o Options, log *slog.Logger) *wall {
+func newWall(o options.Options, log *slog.Logger) *wall {
 	network := ""
-	if o.EtcdPrefix != defaults().EtcdPrefix {
+	if o.EtcdPrefix != options.Defaults().EtcdPrefix {
 		network = o.EtcdPrefix
 	}
 	return &wall{o: o, log: log, firewall: masq.New(network, log), resync: o.IPTablesResync}

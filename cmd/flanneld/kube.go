@@ -11,9 +11,18 @@ import (
 	"flanneld/backend/alloc"
 	"flanneld/backend/vxlan"
 	"flanneld/ip"
+	"flanneld/options"
 	"flanneld/subnet"
 	"flanneld/subnet/kube"
 )
+
+// checkAnnotations says what is wrong with the names of the annotations.
+func checkAnnotations(o options.Options) error {
+	if _, err := kube.NewNames(o.KubeAnnotationPrefix); err != nil {
+		return fmt.Errorf("%s: %w", options.Named("kube-annotation-prefix"), err)
+	}
+	return nil
+}
 
 // kubeSource returns the Kubernetes API as the source of leases, once the own node is known; b is filled in before it
 // runs.
@@ -52,15 +61,15 @@ func (d *process) kubeSource(ctx context.Context, b *backend.Backend) (leaseSour
 		return nil, subnet.Config{}, err
 	}
 	d.takeOver(config, own)
-	options := kube.Options{
+	source := kube.Options{
 		Node: own.Name, Names: names, Config: config, Text: string(text), PeerGrace: d.o.PeerGrace,
 		Peers: config.BackendType != alloc.Type, Condition: d.o.SetNodeNetworkUnavailable,
 		Attrs: d.attrs(b), Valid: valid(b), Log: d.log,
 	}
 	if usable == nil && d.state.Own.Host == own.Name {
-		options.State = d.state
+		source.State = d.state
 	}
-	return kube.New(client, options), config, nil
+	return kube.New(client, source), config, nil
 }
 
 // usableWith says why the state of the last run must not be used before the API server has answered; nil: it may.

@@ -14,6 +14,7 @@ import (
 	"runtime/debug"
 	"syscall"
 
+	"flanneld/options"
 	"flanneld/subnet"
 	"flanneld/subnet/etcdv3/member"
 )
@@ -53,7 +54,7 @@ func Outlive() <-chan os.Signal {
 }
 
 func realMain(args, environ []string) int {
-	o, err := Parse(args, environ, os.Stderr)
+	o, err := options.Parse(args, environ, os.Stderr, checkAnnotations)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return 0
@@ -87,9 +88,9 @@ func realMain(args, environ []string) int {
 	return 0
 }
 
-func newHandler(format logFormat, w io.Writer, level slog.Level) slog.Handler {
+func newHandler(format options.LogFormat, w io.Writer, level slog.Level) slog.Handler {
 	o := &slog.HandlerOptions{Level: level}
-	if format == logJSON {
+	if format == options.LogJSON {
 		return slog.NewJSONHandler(w, o)
 	}
 	return slog.NewTextHandler(w, o)

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	flanneld "flanneld/cmd/flanneld"
+	"flanneld/options"
 )
 
 func TestHangupAndBrokenPipeDoNotEndTheDaemon(t *testing.T) {
@@ -47,22 +48,11 @@ func TestAPanicDoesNotLookLikeAUsageError(t *testing.T) {
 	}
 }
 
-func TestEmptyArgumentsArePassedOver(t *testing.T) {
-	for _, args := range [][]string{
-		{"", "-iface", "", "", "-ip-masq", ""},
-		{"-ip-masq", "--", ""},
-		{"-ip-masq", "", "--", "", ""},
-	} {
-		o, err := flanneld.Parse(args, nil, io.Discard)
-		if err != nil || !o.IPMasq {
-			t.Errorf("%q: got %v, ip-masq %v, want no error and true", args, err, o.IPMasq)
+func TestAPrefixThatIsNoneIsRefused(t *testing.T) {
+	for _, prefix := range []string{"a/b/c", "/"} {
+		_, err := options.Parse([]string{"-kube-annotation-prefix=" + prefix}, nil, io.Discard, flanneld.CheckAnnotations)
+		if err == nil || !strings.Contains(err.Error(), "-kube-annotation-prefix") {
+			t.Errorf("%q: error is %v, want one that names the flag", prefix, err)
 		}
-	}
-}
-
-func TestNoFlagStartsBehindTwoDashes(t *testing.T) {
-	_, err := flanneld.Parse([]string{"--", "", "-ip-masq"}, nil, io.Discard)
-	if err == nil || !strings.Contains(err.Error(), `unexpected argument "-ip-masq"`) {
-		t.Errorf("got %v, want an unexpected argument", err)
 	}
 }

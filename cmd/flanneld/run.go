@@ -21,8 +21,9 @@ import (
 	"flanneld/backend/udp"
 	"flanneld/backend/vxlan"
 	"flanneld/backend/wireguard"
-	"flanneld/backend/wireguard/options"
+	wgoptions "flanneld/backend/wireguard/options"
 	"flanneld/ip"
+	"flanneld/options"
 	"flanneld/subnet"
 	"flanneld/subnet/etcdv3"
 	"flanneld/subnet/kube"
@@ -38,7 +39,7 @@ const offerPause = time.Second
 
 // process is one run: everything that lives as long as the process.
 type process struct {
-	o        Options
+	o        options.Options
 	log      *slog.Logger
 	kernel   ip.Kernel
 	store    atomic.Pointer[etcdv3.Store] // nil until it is open, and with Kubernetes
@@ -56,7 +57,7 @@ type process struct {
 }
 
 // run brings the network up and keeps it up until ctx ends, and returns nil then. The data plane stays.
-func run(ctx context.Context, o Options, log *slog.Logger) error {
+func run(ctx context.Context, o options.Options, log *slog.Logger) error {
 	var stateDir *subnet.StateDir
 	err := Patiently(ctx, log, func() (err error) {
 		stateDir, err = subnet.OpenState(o.StateDir, o.SubnetFile)
@@ -213,7 +214,7 @@ func (d *process) join(ctx context.Context) error {
 	d.connected = underlay.NewConnected(d.kernel, config.Networks(), d.o.EtcdEndpoints, d.log)
 	host := d.host()
 	host.Devices, host.Leftovers.Links = devices, locks.unused(host.Leftovers.Links, devices)
-	if b, err = newBackend(config, host, d.files, options.FindKeyFiles(d.o.StateDir, d.o.SubnetFile)); err != nil {
+	if b, err = newBackend(config, host, d.files, wgoptions.FindKeyFiles(d.o.StateDir, d.o.SubnetFile)); err != nil {
 		return err
 	}
 	path, skipped := datapathOf(b), leftOutOf(b)
@@ -286,13 +287,19 @@ func (d *process) host() ip.Host {
 // followUnderlay returns the interface to use once there is one, with an address of each family of the network.
 func (d *process) followUnderlay(ctx context.Context, c subnet.Config) (*underlay.Live, error) {
 	u, err := underlay.Follow(ctx, d.kernel, underlay.FollowOptions{
-		Flags: d.o.Underlay(), Families: underlay.FamiliesOf(c.Networks()), Home: publicIPs(d.state.Own), Log: d.log,
+		Flags: underlayFlags(d.o), Families: underlay.FamiliesOf(c.Networks()), Home: publicIPs(d.state.Own), Log: d.log,
 		Waiting: func(reason error) { d.status.waiting("waiting for an interface: %v", reason) },
 	})
 	if err == nil {
 		d.status.waiting("waiting for a subnet")
 	}
 	return u, err
+}
+
+func underlayFlags(o options.Options) underlay.Options {
+	return underlay.Options{
+		Ifaces: o.Iface, Regexes: o.IfaceRegex, CanReach: o.IfaceCanReach, PublicIPv4: o.PublicIP, PublicIPv6: o.PublicIPv6,
+	}
 }
 
 // publicIPs returns the addresses that a record tells peers.
@@ -304,7 +311,7 @@ func publicIPs(r subnet.Record) (out []netip.Addr) {
 }
 
 // newBackend makes the backend that the network configuration names.
-func newBackend(c subnet.Config, h ip.Host, files *systemd.FDStore, keys options.KeyFiles) (backend.Backend, error) {
+func newBackend(c subnet.Config, h ip.Host, files *systemd.FDStore, keys wgoptions.KeyFiles) (backend.Backend, error) {
 	files.Drop(c.BackendType) // of an earlier run with another backend
 	switch c.BackendType {
 	case vxlan.Type:

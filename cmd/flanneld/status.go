@@ -18,6 +18,7 @@ import (
 	"flanneld/backend"
 	"flanneld/ip"
 	"flanneld/probe"
+	"flanneld/redact"
 	"flanneld/subnet"
 	"flanneld/systemd"
 )
@@ -285,7 +286,7 @@ func (s *status) reportLocked(findings map[netip.Prefix]probe.Finding) api.Statu
 	r.Reason = strings.Join(r.Reasons, "; ")
 	r.Network, r.Backend = s.view.Config.Networks(), s.view.Config.BackendType
 	if json.Valid([]byte(s.view.Text)) {
-		r.Config = subnet.WithoutSecrets([]byte(s.view.Text))
+		r.Config = redact.Text([]byte(s.view.Text))
 	}
 	r.Interface, r.Chosen, r.Addresses, r.PublicIPs = s.underlay.Link, s.underlay.Reason, s.underlay.Addrs, s.underlay.PublicAddrs
 	r.Subnets = s.view.Own.Prefixes()

@@ -3,21 +3,23 @@ package manual
 import (
 	"fmt"
 	"strings"
+
+	"flanneld/options"
 )
 
 // Bash renders the completion for bash.
-func (u Usage) Bash() string {
+func Bash() string {
 	var flags, values strings.Builder
-	u.each(func(f Flag) {
+	each(func(f options.Flag) {
 		fmt.Fprintf(&flags, " -%s", f.Name)
 		reply := ""
 		switch {
-		case f.isFile():
+		case isFile(f):
 			reply = "compgen -f"
-		case f.isFolder():
+		case isFolder(f):
 			reply = "compgen -d"
-		case f.choices() != nil:
-			reply = fmt.Sprintf("compgen -W '%s'", strings.Join(f.choices(), " "))
+		case f.Choices != nil:
+			reply = fmt.Sprintf("compgen -W '%s'", strings.Join(f.Choices, " "))
 		case f.Arg == "":
 			return
 		default:
@@ -38,19 +40,19 @@ complete -F _flanneld flanneld
 }
 
 // Zsh renders the completion for zsh.
-func (u Usage) Zsh() string {
+func Zsh() string {
 	var b strings.Builder
 	b.WriteString("#compdef flanneld\n_arguments \\\n")
-	u.each(func(f Flag) {
+	each(func(f options.Flag) {
 		text := strings.NewReplacer("'", `'\''`, "[", `\[`, "]", `\]`, ":", `\:`).Replace(f.Text)
 		action := ""
 		switch {
-		case f.isFile():
+		case isFile(f):
 			action = ":file:_files"
-		case f.isFolder():
+		case isFolder(f):
 			action = ":folder:_files -/"
-		case f.choices() != nil:
-			action = ":value:(" + strings.Join(f.choices(), " ") + ")"
+		case f.Choices != nil:
+			action = ":value:(" + strings.Join(f.Choices, " ") + ")"
 		case f.Arg != "":
 			action = ":" + strings.ReplaceAll(f.Arg, ":", `\:`) + ":"
 		}
@@ -60,18 +62,18 @@ func (u Usage) Zsh() string {
 }
 
 // Fish renders the completion for fish.
-func (u Usage) Fish() string {
+func Fish() string {
 	var b strings.Builder
 	b.WriteString("# fish completion for flanneld\n")
-	u.each(func(f Flag) {
+	each(func(f options.Flag) {
 		value := " -x"
 		switch {
-		case f.isFile():
+		case isFile(f):
 			value = " -r -F"
-		case f.isFolder():
+		case isFolder(f):
 			value = " -x -a '(__fish_complete_directories)'"
-		case f.choices() != nil:
-			value = " -x -a '" + strings.Join(f.choices(), " ") + "'"
+		case f.Choices != nil:
+			value = " -x -a '" + strings.Join(f.Choices, " ") + "'"
 		case f.Arg == "":
 			value = " -f"
 		}

@@ -3,6 +3,8 @@ package manual
 import (
 	"fmt"
 	"strings"
+
+	"flanneld/options"
 )
 
 const configHead = `# Configuration of flanneld on this host, read by flanneld.service. What all hosts share (the range of addresses, the backend) is
@@ -22,10 +24,10 @@ const configTail = `
 `
 
 // Config renders the environment file of the unit: every flag but -version with its default, commented out.
-func (u Usage) Config() string {
+func Config() string {
 	var b strings.Builder
 	b.WriteString(configHead)
-	for _, g := range u.Groups {
+	for _, g := range options.Groups() {
 		fmt.Fprintf(&b, "\n# ---- %s\n", g.Title)
 		for _, f := range g.Flags {
 			if f.Name == "version" {
@@ -35,7 +37,7 @@ func (u Usage) Config() string {
 			if value == "" && f.Arg == "" {
 				value = "false"
 			}
-			fmt.Fprintf(&b, "\n%s#%s=%s\n", wrap(f.sentence(), "# ", 120), f.Variable(), value)
+			fmt.Fprintf(&b, "\n%s#%s=%s\n", wrap(sentence(f), "# ", 120), f.Variable(), value)
 		}
 	}
 	b.WriteString(configTail)

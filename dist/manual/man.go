@@ -3,6 +3,8 @@ package manual
 import (
 	"fmt"
 	"strings"
+
+	"flanneld/options"
 )
 
 const manHead = `.TH FLANNELD 8 "" flanneld "System administration"
@@ -60,17 +62,17 @@ The identity of this host, its lease and its peers. Not to be copied to another 
 `
 
 // Man renders the manual page.
-func (u Usage) Man() string {
+func Man() string {
 	var b strings.Builder
 	b.WriteString(manHead)
-	for _, g := range u.Groups {
+	for _, g := range options.Groups() {
 		fmt.Fprintf(&b, ".SS %s\n", roff(g.Title))
 		for _, f := range g.Flags {
 			fmt.Fprintf(&b, ".TP\n.B \\-%s", roff(f.Name))
 			if f.Arg != "" {
 				fmt.Fprintf(&b, " \\fI%s\\fP", roff(f.Arg))
 			}
-			fmt.Fprintf(&b, "\n%s\n", roff(f.sentence()))
+			fmt.Fprintf(&b, "\n%s\n", roff(sentence(f)))
 			if f.Default != "" {
 				fmt.Fprintf(&b, "Default: %s.\n", roff(f.Default))
 			}

@@ -56,13 +56,12 @@ func (r release) compile(ctx context.Context, arch, source, to string) error {
 // buildManual makes the manual pages, completions and the configuration file, with programs of this machine's architecture.
 func (r release) buildManual(ctx context.Context) (string, error) {
 	dir, tools := filepath.Join(r.out, "stage/manual"), filepath.Join(r.out, "stage/tools")
-	for name, source := range map[string]string{"flanneld": programs["flanneld"], "flannelctl": programs["flannelctl"], "generate": "./dist/manual/generate"} {
+	for name, source := range map[string]string{"flannelctl": programs["flannelctl"], "generate": "./dist/manual/generate"} {
 		if err := r.compile(ctx, "", source, filepath.Join(tools, name)); err != nil {
 			return "", err
 		}
 	}
-	out, err := exec.CommandContext(ctx, filepath.Join(tools, "generate"), "-flanneld", filepath.Join(tools, "flanneld"),
-		"-flannelctl", filepath.Join(tools, "flannelctl"), "-o", dir).CombinedOutput()
+	out, err := exec.CommandContext(ctx, filepath.Join(tools, "generate"), "-flannelctl", filepath.Join(tools, "flannelctl"), "-o", dir).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("generate the manual: %w\n%s", err, out)
 	}

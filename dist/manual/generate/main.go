@@ -12,20 +12,19 @@ import (
 )
 
 // files are the names of what is written, each with its renderer.
-var files = map[string]func(manual.Usage) string{
-	"flanneld.8":    func(u manual.Usage) string { return u.Man() },
-	"flanneld.conf": func(u manual.Usage) string { return u.Config() },
-	"flanneld.bash": func(u manual.Usage) string { return u.Bash() },
-	"_flanneld":     func(u manual.Usage) string { return u.Zsh() },
-	"flanneld.fish": func(u manual.Usage) string { return u.Fish() },
+var files = map[string]func() string{
+	"flanneld.8":    manual.Man,
+	"flanneld.conf": manual.Config,
+	"flanneld.bash": manual.Bash,
+	"_flanneld":     manual.Zsh,
+	"flanneld.fish": manual.Fish,
 }
 
 func main() {
-	program := flag.String("flanneld", "build/flanneld", "`program` whose flags are explained")
 	control := flag.String("flannelctl", "build/flannelctl", "`program` whose commands are explained")
 	out := flag.String("o", "build/manual", "`folder` to write to")
 	flag.Parse()
-	err := run(*program, *out)
+	err := run(*out)
 	if err == nil {
 		err = runControl(*control, *out)
 	}
@@ -35,20 +34,12 @@ func main() {
 	}
 }
 
-func run(program, out string) error {
-	text, err := exec.Command(program, "-help").CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("%s -help: %w", program, err)
-	}
-	u, err := manual.ParseUsage(string(text))
-	if err != nil {
-		return err
-	}
+func run(out string) error {
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return err
 	}
 	for name, render := range files {
-		if err := os.WriteFile(filepath.Join(out, name), []byte(render(u)), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(out, name), []byte(render()), 0o644); err != nil {
 			return err
 		}
 	}

@@ -1,4 +1,4 @@
-package main
+package options
 
 import (
 	"flag"
@@ -6,11 +6,12 @@ import (
 	"strings"
 )
 
-const envPrefix = "FLANNELD_"
+// EnvPrefix begins the names of the daemon's environment variables.
+const EnvPrefix = "FLANNELD_"
 
-// envName returns the environment variable of a flag: FLANNELD_ETCD_ENDPOINTS for etcd-endpoints.
-func envName(flagName string) string {
-	return envPrefix + strings.ToUpper(strings.ReplaceAll(flagName, "-", "_"))
+// Variable returns the environment variable of a flag: FLANNELD_ETCD_ENDPOINTS for etcd-endpoints.
+func Variable(flagName string) string {
+	return EnvPrefix + strings.ToUpper(strings.ReplaceAll(flagName, "-", "_"))
 }
 
 // readEnviron sets the flags that the command line has not set from the environment, where an empty value counts as
@@ -18,15 +19,15 @@ func envName(flagName string) string {
 // images use its name for a variable of their own.
 func readEnviron(fs *flag.FlagSet, environ []string) (unknown []string) {
 	given := map[string]bool{}
-	fs.Visit(func(f *flag.Flag) { given[envName(f.Name)] = true })
+	fs.Visit(func(f *flag.Flag) { given[Variable(f.Name)] = true })
 	names := map[string]string{}
-	fs.VisitAll(func(f *flag.Flag) { names[envName(f.Name)] = f.Name })
-	delete(names, envName("version"))
+	fs.VisitAll(func(f *flag.Flag) { names[Variable(f.Name)] = f.Name })
+	delete(names, Variable("version"))
 	for _, entry := range environ {
 		key, value, _ := strings.Cut(entry, "=")
 		name, known := names[key]
 		switch {
-		case !strings.HasPrefix(key, envPrefix):
+		case !strings.HasPrefix(key, EnvPrefix):
 		case !known:
 			unknown = append(unknown, key)
 		case value != "" && !given[key]:

@@ -1,12 +1,10 @@
-package main
+package options
 
 import (
 	"errors"
 	"flag"
 	"fmt"
 	"strings"
-
-	"flanneld/subnet/kube"
 )
 
 // gathered passes values on and gathers what is wrong with them, so that all of it is reported at once.
@@ -23,9 +21,9 @@ func (g gathered) Set(s string) error {
 		return nil
 	}
 	if h, ok := g.Value.(interface{ isHidden() bool }); ok && h.isHidden() {
-		err = fmt.Errorf("%s is wrong: %w", flagAndEnv(g.name), err)
+		err = fmt.Errorf("%s is wrong: %w", Named(g.name), err)
 	} else {
-		err = fmt.Errorf("%s is %q: %w", flagAndEnv(g.name), s, err)
+		err = fmt.Errorf("%s is %q: %w", Named(g.name), s, err)
 	}
 	*g.errs = append(*g.errs, err)
 	return nil
@@ -61,23 +59,20 @@ func (o Options) Validate() error {
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if o.KubeSubnetMgr && (o.EtcdEmbedded || o.NetworkConfig != "") {
 		fail("%s is true: with the Kubernetes API as the store there is no etcd, want neither -etcd-embedded nor -network-config",
-			flagAndEnv("kube-subnet-mgr"))
-	}
-	if _, err := kube.NewNames(o.KubeAnnotationPrefix); err != nil {
-		fail("%s: %w", flagAndEnv("kube-annotation-prefix"), err)
+			Named("kube-subnet-mgr"))
 	}
 	if (o.EtcdKeyfile == "") != (o.EtcdCertfile == "") {
-		fail("%s is %q and %s is %q: want both or neither", flagAndEnv("etcd-certfile"), o.EtcdCertfile, flagAndEnv("etcd-keyfile"), o.EtcdKeyfile)
+		fail("%s is %q and %s is %q: want both or neither", Named("etcd-certfile"), o.EtcdCertfile, Named("etcd-keyfile"), o.EtcdKeyfile)
 	}
 	if (o.EtcdUsername == "") != (o.EtcdPassword == "") {
-		fail("only one of %s and %s is set: want both or neither", flagAndEnv("etcd-username"), flagAndEnv("etcd-password"))
+		fail("only one of %s and %s is set: want both or neither", Named("etcd-username"), Named("etcd-password"))
 	}
 	if o.SubnetLeaseRenewMargin >= o.SubnetLeaseTTL {
-		fail("%s is %s: want less than %s, which is %s", flagAndEnv("subnet-lease-renew-margin"), showDuration(o.SubnetLeaseRenewMargin),
-			flagAndEnv("subnet-lease-ttl"), showDuration(o.SubnetLeaseTTL))
+		fail("%s is %s: want less than %s, which is %s", Named("subnet-lease-renew-margin"), showDuration(o.SubnetLeaseRenewMargin),
+			Named("subnet-lease-ttl"), showDuration(o.SubnetLeaseTTL))
 	}
 	if o.NetworkConfig != "" && o.NetConfigPath != "" {
-		fail("%s and %s are both set: want the one to fill an empty etcd, or the other to replace what is in it", flagAndEnv("network-config"), flagAndEnv("net-config-path"))
+		fail("%s and %s are both set: want the one to fill an empty etcd, or the other to replace what is in it", Named("network-config"), Named("net-config-path"))
 	}
 	return errors.Join(errs...)
 }
@@ -90,7 +85,7 @@ func (o Options) unencrypted() []string {
 	var plain []string
 	for _, u := range o.EtcdEndpoints {
 		if strings.HasPrefix(u, "http://") || strings.HasPrefix(u, "unix://") {
-			plain = append(plain, withoutUser(u))
+			plain = append(plain, WithoutUser(u))
 		}
 	}
 	return plain
@@ -110,4 +105,5 @@ func (o Options) ignoresConfigInEtcd(given map[string]bool) bool {
 	return false
 }
 
-func flagAndEnv(name string) string { return fmt.Sprintf("-%s (%s)", name, envName(name)) }
+// Named returns how messages name a flag: by its name and its environment variable.
+func Named(name string) string { return fmt.Sprintf("-%s (%s)", name, Variable(name)) }

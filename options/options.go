@@ -1,4 +1,4 @@
-package main
+package options
 
 import (
 	"errors"
@@ -12,10 +12,9 @@ import (
 	"time"
 
 	"flanneld/subnet"
-	"flanneld/underlay"
 )
 
-// Options are the effective values of all flags. The table of flags is in options_flags.go.
+// Options are the effective values of all flags. The table of flags is in flags.go.
 type Options struct {
 	EtcdEndpoints      []string
 	EtcdPrefix         string // without a slash at the end: keys are this + "/" + name
@@ -59,7 +58,7 @@ type Options struct {
 	ProbeInterval time.Duration
 
 	Verbosity int // 0 info, above debug
-	LogFormat logFormat
+	LogFormat LogFormat
 	Version   bool
 
 	KubeSubnetMgr             bool
@@ -69,12 +68,12 @@ type Options struct {
 	SetNodeNetworkUnavailable bool
 }
 
-// logFormat says how log lines are written.
-type logFormat string
+// LogFormat says how log lines are written.
+type LogFormat string
 
 const (
-	logText logFormat = "text"
-	logJSON logFormat = "json"
+	LogText LogFormat = "text"
+	LogJSON LogFormat = "json"
 )
 
 const (
@@ -87,7 +86,8 @@ const (
 // kubeNetConfig is where the network configuration is with Kubernetes as the store unless a flag says otherwise.
 const kubeNetConfig = "/etc/kube-flannel/net-conf.json"
 
-func defaults() Options {
+// Defaults returns the values of all flags when nothing is given.
+func Defaults() Options {
 	return Options{
 		EtcdEndpoints:             []string{"http://127.0.0.1:4001", "http://127.0.0.1:2379"},
 		EtcdPrefix:                "/coreos.com/network",
@@ -104,7 +104,7 @@ func defaults() Options {
 		HealthzIP:                 netip.IPv4Unspecified(),
 		ProbePort:                 8473,
 		ProbeInterval:             10 * time.Second,
-		LogFormat:                 logText,
+		LogFormat:                 LogText,
 		KubeAnnotationPrefix:      "flannel.alpha.coreos.com",
 		SetNodeNetworkUnavailable: true,
 	}
@@ -112,9 +112,9 @@ func defaults() Options {
 
 // Parse reads the flags from the command line and, where it says nothing, from environment variables
 // ("NAME=value", as os.Environ returns them). Usage and warnings go to output. The error joins everything that is
-// wrong; it is flag.ErrHelp if help was asked for. With -version nothing else is looked at.
-func Parse(args, environ []string, output io.Writer) (Options, error) {
-	o := defaults()
+// wrong, also what check says; it is flag.ErrHelp if help was asked for. With -version nothing else is looked at.
+func Parse(args, environ []string, output io.Writer, check ...func(Options) error) (Options, error) {
+	o := Defaults()
 	var errs []error
 	var ignored []string
 	fs := newFlagSet(&o, &ignored, &errs)
@@ -133,6 +133,15 @@ func Parse(args, environ []string, output io.Writer) (Options, error) {
 	set := given(fs)
 	o.settle(onLine, set)
 	errs = append(errs, o.Validate())
+	for _, f := range check {
+		errs = append(errs, f(o))
+	}
+	o.warn(output, set, unknown, ignored)
+	return o, errors.Join(errs...)
+}
+
+// warn says what was given and has no effect. It removes what must not be passed on.
+func (o *Options) warn(output io.Writer, set map[string]bool, unknown, ignored []string) {
 	log := slog.New(slog.NewTextHandler(output, nil))
 	for _, name := range unknown {
 		log.Warn("environment variable ignored: no such flag", "name", name)
@@ -150,7 +159,6 @@ func Parse(args, environ []string, output io.Writer) (Options, error) {
 	if had := o.dropUsers(); len(had) > 0 {
 		log.Warn("user names and passwords in the URLs of etcd are ignored: use -etcd-username and FLANNELD_ETCD_PASSWORD", "endpoints", had)
 	}
-	return o, errors.Join(errs...)
 }
 
 // parseFlags passes over empty arguments where a flag could start: a unit has them from a variable that is empty and
@@ -202,14 +210,6 @@ func reachable(a netip.AddrPort) netip.AddrPort {
 // Healthz returns the address of the health server; ok is false if there is to be none.
 func (o Options) Healthz() (addr netip.AddrPort, ok bool) {
 	return netip.AddrPortFrom(o.HealthzIP, o.HealthzPort), o.HealthzPort != 0
-}
-
-// Underlay returns the flags that choose the interface.
-func (o Options) Underlay() underlay.Options {
-	return underlay.Options{
-		Ifaces: o.Iface, Regexes: o.IfaceRegex, CanReach: o.IfaceCanReach,
-		PublicIPv4: o.PublicIP, PublicIPv6: o.PublicIPv6,
-	}
 }
 
 // LogValue implements slog.LogValuer: the flags by name, without secrets and empty ones.

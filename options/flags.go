@@ -1,4 +1,4 @@
-package main
+package options
 
 import (
 	"flag"
@@ -85,7 +85,7 @@ func healthFlags(fs *flag.FlagSet, o *Options) {
 	fs.Var(list(&o.HealthzHosts), "healthz-hosts", "`names` that the health server may be asked by, beside addresses and the host's name; comma-separated, * at the start stands for anything")
 	fs.Var(port(&o.ProbePort), "probe-port", "UDP `port` inside the tunnel that all hosts answer probes on, 0: no probes")
 	fs.Var(duration(&o.ProbeInterval, leastProbeInterval), "probe-interval", "`time` between two rounds of probes to a few peers")
-	fs.Var(oneOf(&o.LogFormat, logText, logJSON), "log-format", "how log lines are written: `text|json`")
+	fs.Var(oneOf(&o.LogFormat, LogText, LogJSON), "log-format", "how log lines are written: `text|json`")
 	fs.Var(verbosity(&o.Verbosity), "v", "verbosity `level`: 0 is info, 1 and above debug")
 	fs.Var(toggle(&o.Version), "version", "print the version and exit")
 }
@@ -132,24 +132,64 @@ func newFlagSet(o *Options, ignored *[]string, errs *[]error) *flag.FlagSet {
 	return all
 }
 
+// Group is a theme of flags, as it appears in the usage text and the manual page.
+type Group struct {
+	Title string
+	Flags []Flag
+}
+
+// Flag describes one flag to those who read about it.
+type Flag struct {
+	Name    string
+	Arg     string // what the value is; empty for a switch
+	Text    string
+	Default string   // empty: none, or false for a switch
+	Choices []string // the values that it may have; nil: any
+}
+
+// Variable returns the environment variable of the flag.
+func (f Flag) Variable() string { return Variable(f.Name) }
+
+// Groups returns all flags by theme, from their definitions.
+func Groups() []Group {
+	o := Defaults()
+	var out []Group
+	for _, g := range groups {
+		described := Group{Title: g.title}
+		g.flags(&o).VisitAll(func(f *flag.Flag) {
+			d := Flag{Name: f.Name, Default: f.DefValue}
+			d.Arg, d.Text = flag.UnquoteUsage(f)
+			if d.Default == "false" {
+				d.Default = ""
+			}
+			if v, ok := f.Value.(interface{ Choices() []string }); ok {
+				d.Choices = v.Choices()
+			}
+			described.Flags = append(described.Flags, d)
+		})
+		out = append(out, described)
+	}
+	return out
+}
+
 // writeUsage prints all flags by theme, one line each.
 func writeUsage(w io.Writer) {
-	fmt.Fprint(w, "Usage: flanneld [OPTION]...\n\nJoins this host to an overlay network whose leases are kept in etcd or in the Kubernetes API.\n")
-	o := defaults()
-	for _, g := range groups {
-		fmt.Fprintf(w, "\n%s:\n", g.title)
+	fmt.Fprint(w, "Usage: flanneld [OPTION]...\n\n"+
+		"Joins this host to an overlay network whose leases are kept in etcd or in the Kubernetes API.\n")
+	for _, g := range Groups() {
+		fmt.Fprintf(w, "\n%s:\n", g.Title)
 		columns := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-		g.flags(&o).VisitAll(func(f *flag.Flag) {
-			arg, usage := flag.UnquoteUsage(f)
-			if f.DefValue != "" && f.DefValue != "false" {
-				usage += " (default " + f.DefValue + ")"
+		for _, f := range g.Flags {
+			text := f.Text
+			if f.Default != "" {
+				text += " (default " + f.Default + ")"
 			}
-			fmt.Fprintf(columns, "  %s\t%s\n", strings.TrimSpace("-"+f.Name+" "+arg), usage)
-		})
+			fmt.Fprintf(columns, "  %s\t%s\n", strings.TrimSpace("-"+f.Name+" "+f.Arg), text)
+		}
 		_ = columns.Flush() // nothing to do for a reader who has gone
 	}
 	fmt.Fprintf(w, `
 Every flag but -version may also come from the environment: -etcd-endpoints is %s.
 The command line wins. A switch takes its value after an equals sign: -iptables-forward-rules=false.
-`, envName("etcd-endpoints"))
+`, Variable("etcd-endpoints"))
 }

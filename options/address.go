@@ -1,4 +1,4 @@
-package main
+package options
 
 import (
 	"errors"
@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"flanneld/redact"
 )
 
 // address reads an address of either family; the empty text is none.
@@ -72,7 +74,7 @@ func endpoints(p *[]string) value[[]string] {
 	show := func(urls []string) string {
 		shown := make([]string, len(urls))
 		for i, u := range urls {
-			shown[i] = withoutUser(u)
+			shown[i] = WithoutUser(u)
 		}
 		return strings.Join(shown, ",")
 	}
@@ -81,7 +83,7 @@ func endpoints(p *[]string) value[[]string] {
 		var errs []error
 		for _, u := range urls {
 			if !isEndpoint(u) {
-				errs = append(errs, fmt.Errorf("want http://HOST:PORT or https://HOST:PORT, not %q", withoutUser(u)))
+				errs = append(errs, fmt.Errorf("want http://HOST:PORT or https://HOST:PORT, not %q", WithoutUser(u)))
 			}
 		}
 		if len(urls) == 0 {
@@ -94,7 +96,7 @@ func endpoints(p *[]string) value[[]string] {
 // server is a URL, whose user and password are not shown.
 func server(p *string) value[string] {
 	v := text(p)
-	v.show = withoutUser
+	v.show = WithoutUser
 	return v
 }
 
@@ -120,13 +122,13 @@ func isEndpoint(s string) bool {
 	return err == nil && n > 0
 }
 
-// withoutUser returns a URL to be shown.
-func withoutUser(endpoint string) string {
+// WithoutUser returns a URL as it may be shown: without a user and password.
+func WithoutUser(endpoint string) string {
 	scheme, user, rest := splitUser(endpoint)
 	if user == "" {
 		return endpoint
 	}
-	return scheme + redacted + "@" + rest
+	return scheme + redact.Mark + "@" + rest
 }
 
 // splitUser takes a URL apart; user ends with the last at sign of the URL, because a password may have one.
@@ -144,7 +146,7 @@ func splitUser(endpoint string) (scheme, user, rest string) {
 func (o *Options) dropUsers() (had []string) {
 	for i, e := range o.EtcdEndpoints {
 		if scheme, user, rest := splitUser(e); user != "" {
-			o.EtcdEndpoints[i], had = scheme+rest, append(had, scheme+redacted+"@"+rest)
+			o.EtcdEndpoints[i], had = scheme+rest, append(had, scheme+redact.Mark+"@"+rest)
 		}
 	}
 	return had

@@ -1,4 +1,4 @@
-package main_test
+package options_test
 
 import (
 	"bytes"
@@ -18,7 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	flanneld "flanneld/cmd/flanneld"
+	"flanneld/options"
 	"flanneld/subnet"
 )
 
@@ -28,8 +28,8 @@ var equalOptions = cmp.Options{
 }
 
 // builtin are the values that hold when nothing is given: a promise to existing unit files.
-func builtin() flanneld.Options {
-	return flanneld.Options{
+func builtin() options.Options {
+	return options.Options{
 		EtcdEndpoints:             []string{"http://127.0.0.1:4001", "http://127.0.0.1:2379"},
 		EtcdPrefix:                "/coreos.com/network",
 		EtcdEmbeddedListen:        netip.MustParseAddrPort("127.0.0.1:2379"),
@@ -53,7 +53,7 @@ func builtin() flanneld.Options {
 
 func TestWithoutFlagsTheDefaultsHold(t *testing.T) {
 	var out bytes.Buffer
-	got, err := flanneld.Parse(nil, nil, &out)
+	got, err := options.Parse(nil, nil, &out)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,54 +68,54 @@ func TestWithoutFlagsTheDefaultsHold(t *testing.T) {
 // everyFlag has a value for each flag but -version, and what it leads to.
 var everyFlag = []struct {
 	flag, value string
-	set         func(*flanneld.Options)
+	set         func(*options.Options)
 }{
-	{"etcd-endpoints", "https://192.0.2.1:2379, https://[2001:db8::1]:2379/", func(o *flanneld.Options) {
+	{"etcd-endpoints", "https://192.0.2.1:2379, https://[2001:db8::1]:2379/", func(o *options.Options) {
 		o.EtcdEndpoints = []string{"https://192.0.2.1:2379", "https://[2001:db8::1]:2379/"}
 	}},
-	{"etcd-prefix", "/cluster/two/", func(o *flanneld.Options) { o.EtcdPrefix = "/cluster/two" }},
-	{"etcd-cafile", "/ca.pem", func(o *flanneld.Options) { o.EtcdCAFile = "/ca.pem" }},
-	{"etcd-embedded", "true", func(o *flanneld.Options) {
+	{"etcd-prefix", "/cluster/two/", func(o *options.Options) { o.EtcdPrefix = "/cluster/two" }},
+	{"etcd-cafile", "/ca.pem", func(o *options.Options) { o.EtcdCAFile = "/ca.pem" }},
+	{"etcd-embedded", "true", func(o *options.Options) {
 		o.EtcdEmbedded = true
 		o.EtcdEndpoints = []string{"http://127.0.0.1:2379"}
 	}},
-	{"etcd-embedded-listen", "[::]:2400", func(o *flanneld.Options) { o.EtcdEmbeddedListen = netip.MustParseAddrPort("[::]:2400") }},
-	{"network-config", `{"Network": "10.5.0.0/16"}`, func(o *flanneld.Options) { o.NetworkConfig = `{"Network": "10.5.0.0/16"}` }},
-	{"net-config-path", "/etc/kube-flannel/net-conf.json", func(o *flanneld.Options) { o.NetConfigPath = "/etc/kube-flannel/net-conf.json" }},
-	{"iface", "eth1,192.0.2.7", func(o *flanneld.Options) { o.Iface = []string{"eth1", "192.0.2.7"} }},
-	{"iface-regex", `10\.\d{1,3}\.`, func(o *flanneld.Options) { o.IfaceRegex = []*regexp.Regexp{regexp.MustCompile(`10\.\d{1,3}\.`)} }},
-	{"iface-can-reach", "192.0.2.1", func(o *flanneld.Options) { o.IfaceCanReach = netip.MustParseAddr("192.0.2.1") }},
-	{"public-ip", "203.0.113.9", func(o *flanneld.Options) { o.PublicIP = netip.MustParseAddr("203.0.113.9") }},
-	{"public-ipv6", "2001:db8::9", func(o *flanneld.Options) { o.PublicIPv6 = netip.MustParseAddr("2001:db8::9") }},
-	{"subnet-file", "/run/two.env", func(o *flanneld.Options) { o.SubnetFile = "/run/two.env" }},
-	{"state-dir", "/state", func(o *flanneld.Options) { o.StateDir = "/state" }},
-	{"subnet-lease-ttl", "1m", func(o *flanneld.Options) {
+	{"etcd-embedded-listen", "[::]:2400", func(o *options.Options) { o.EtcdEmbeddedListen = netip.MustParseAddrPort("[::]:2400") }},
+	{"network-config", `{"Network": "10.5.0.0/16"}`, func(o *options.Options) { o.NetworkConfig = `{"Network": "10.5.0.0/16"}` }},
+	{"net-config-path", "/etc/kube-flannel/net-conf.json", func(o *options.Options) { o.NetConfigPath = "/etc/kube-flannel/net-conf.json" }},
+	{"iface", "eth1,192.0.2.7", func(o *options.Options) { o.Iface = []string{"eth1", "192.0.2.7"} }},
+	{"iface-regex", `10\.\d{1,3}\.`, func(o *options.Options) { o.IfaceRegex = []*regexp.Regexp{regexp.MustCompile(`10\.\d{1,3}\.`)} }},
+	{"iface-can-reach", "192.0.2.1", func(o *options.Options) { o.IfaceCanReach = netip.MustParseAddr("192.0.2.1") }},
+	{"public-ip", "203.0.113.9", func(o *options.Options) { o.PublicIP = netip.MustParseAddr("203.0.113.9") }},
+	{"public-ipv6", "2001:db8::9", func(o *options.Options) { o.PublicIPv6 = netip.MustParseAddr("2001:db8::9") }},
+	{"subnet-file", "/run/two.env", func(o *options.Options) { o.SubnetFile = "/run/two.env" }},
+	{"state-dir", "/state", func(o *options.Options) { o.StateDir = "/state" }},
+	{"subnet-lease-ttl", "1m", func(o *options.Options) {
 		o.SubnetLeaseTTL = time.Minute
 		o.SubnetLeaseRenewMargin = 30 * time.Second
 	}},
-	{"subnet-lease-renew-margin", "1439", func(o *flanneld.Options) { o.SubnetLeaseRenewMargin = 1439 * time.Minute }},
-	{"on-lost-subnet", "hold", func(o *flanneld.Options) { o.OnLostSubnet = subnet.LostHold }},
-	{"peer-grace", "0s", func(o *flanneld.Options) { o.PeerGrace = 0 }},
-	{"ip-masq", "true", func(o *flanneld.Options) { o.IPMasq = true }},
-	{"ip-masq-fully-random-disable", "true", func(o *flanneld.Options) { o.IPMasqFullyRandomDisable = true }},
-	{"iptables-resync", "60", func(o *flanneld.Options) { o.IPTablesResync = time.Minute }},
-	{"ip-forward", "true", func(o *flanneld.Options) { o.IPForward = true }},
-	{"iptables-forward-rules", "false", func(o *flanneld.Options) { o.IPTablesForwardRules = false }},
-	{"ip-blackhole-route", "1", func(o *flanneld.Options) { o.IPBlackholeRoute = true }},
-	{"strict-ingress", "false", func(o *flanneld.Options) { o.StrictIngress = false }},
-	{"healthz-ip", "::", func(o *flanneld.Options) { o.HealthzIP = netip.MustParseAddr("::") }},
-	{"healthz-port", "65535", func(o *flanneld.Options) { o.HealthzPort = 65535 }},
-	{"healthz-hosts", "node1.example.com, *.example.net", func(o *flanneld.Options) {
+	{"subnet-lease-renew-margin", "1439", func(o *options.Options) { o.SubnetLeaseRenewMargin = 1439 * time.Minute }},
+	{"on-lost-subnet", "hold", func(o *options.Options) { o.OnLostSubnet = subnet.LostHold }},
+	{"peer-grace", "0s", func(o *options.Options) { o.PeerGrace = 0 }},
+	{"ip-masq", "true", func(o *options.Options) { o.IPMasq = true }},
+	{"ip-masq-fully-random-disable", "true", func(o *options.Options) { o.IPMasqFullyRandomDisable = true }},
+	{"iptables-resync", "60", func(o *options.Options) { o.IPTablesResync = time.Minute }},
+	{"ip-forward", "true", func(o *options.Options) { o.IPForward = true }},
+	{"iptables-forward-rules", "false", func(o *options.Options) { o.IPTablesForwardRules = false }},
+	{"ip-blackhole-route", "1", func(o *options.Options) { o.IPBlackholeRoute = true }},
+	{"strict-ingress", "false", func(o *options.Options) { o.StrictIngress = false }},
+	{"healthz-ip", "::", func(o *options.Options) { o.HealthzIP = netip.MustParseAddr("::") }},
+	{"healthz-port", "65535", func(o *options.Options) { o.HealthzPort = 65535 }},
+	{"healthz-hosts", "node1.example.com, *.example.net", func(o *options.Options) {
 		o.HealthzHosts = []string{"node1.example.com", "*.example.net"}
 	}},
-	{"probe-port", "0", func(o *flanneld.Options) { o.ProbePort = 0 }},
-	{"probe-interval", "1m", func(o *flanneld.Options) { o.ProbeInterval = time.Minute }},
-	{"log-format", "json", func(o *flanneld.Options) { o.LogFormat = "json" }},
-	{"v", "10", func(o *flanneld.Options) { o.Verbosity = 10 }},
-	{"kube-api-url", "https://192.0.2.1", func(o *flanneld.Options) { o.KubeAPIURL = "https://192.0.2.1" }},
-	{"kube-annotation-prefix", "example.com", func(o *flanneld.Options) { o.KubeAnnotationPrefix = "example.com" }},
-	{"kubeconfig-file", "/kube", func(o *flanneld.Options) { o.KubeconfigFile = "/kube" }},
-	{"set-node-network-unavailable", "false", func(o *flanneld.Options) { o.SetNodeNetworkUnavailable = false }},
+	{"probe-port", "0", func(o *options.Options) { o.ProbePort = 0 }},
+	{"probe-interval", "1m", func(o *options.Options) { o.ProbeInterval = time.Minute }},
+	{"log-format", "json", func(o *options.Options) { o.LogFormat = "json" }},
+	{"v", "10", func(o *options.Options) { o.Verbosity = 10 }},
+	{"kube-api-url", "https://192.0.2.1", func(o *options.Options) { o.KubeAPIURL = "https://192.0.2.1" }},
+	{"kube-annotation-prefix", "example.com", func(o *options.Options) { o.KubeAnnotationPrefix = "example.com" }},
+	{"kubeconfig-file", "/kube", func(o *options.Options) { o.KubeconfigFile = "/kube" }},
+	{"set-node-network-unavailable", "false", func(o *options.Options) { o.SetNodeNetworkUnavailable = false }},
 }
 
 func TestEveryFlagIsReadFromEverywhere(t *testing.T) {
@@ -131,7 +131,7 @@ func TestEveryFlagIsReadFromEverywhere(t *testing.T) {
 		} {
 			t.Run(tt.flag+" "+way.name, func(t *testing.T) {
 				var out bytes.Buffer
-				got, err := flanneld.Parse(way.args, way.environ, &out)
+				got, err := options.Parse(way.args, way.environ, &out)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -157,55 +157,55 @@ func TestParse(t *testing.T) {
 		name    string
 		args    []string
 		environ []string
-		set     func(*flanneld.Options)
+		set     func(*options.Options)
 	}{
 		{"the command line wins over the environment", []string{"-healthz-port=1"}, []string{"FLANNELD_HEALTHZ_PORT=2"},
-			func(o *flanneld.Options) { o.HealthzPort = 1 }},
+			func(o *options.Options) { o.HealthzPort = 1 }},
 		{"-iface on the command line hides that of the environment", []string{"-iface=eth0"}, []string{"FLANNELD_IFACE=eth1"},
-			func(o *flanneld.Options) { o.Iface = []string{"eth0"} }},
+			func(o *options.Options) { o.Iface = []string{"eth0"} }},
 		{"an empty environment variable is none", nil, []string{"FLANNELD_ETCD_ENDPOINTS=", "FLANNELD_IP_MASQ="},
-			func(*flanneld.Options) {}},
+			func(*options.Options) {}},
 		{"a switch needs no value", []string{"--ip-masq", "-iface", "eth0"}, nil,
-			func(o *flanneld.Options) { o.IPMasq, o.Iface = true, []string{"eth0"} }},
+			func(o *options.Options) { o.IPMasq, o.Iface = true, []string{"eth0"} }},
 		{"repeated interfaces and patterns keep their order", []string{"-iface=b", "-iface-regex=y,z", "-iface=a,c", "-iface-regex=x"}, nil,
-			func(o *flanneld.Options) {
+			func(o *options.Options) {
 				o.Iface = []string{"b", "a", "c"}
 				o.IfaceRegex = []*regexp.Regexp{regexp.MustCompile("y,z"), regexp.MustCompile("x")}
 			}},
 		{"empty interface flags, as unit files with unset variables have, count as none",
 			[]string{"-iface=", "-iface-regex=", "-iface-can-reach=", "-public-ip=", "-public-ipv6=", "-healthz-ip="}, nil,
-			func(*flanneld.Options) {}},
+			func(*options.Options) {}},
 		{"endpoints may lack a scheme or be a socket", []string{"-etcd-endpoints=etcd.example:2379,unix:///run/etcd.sock"}, nil,
-			func(o *flanneld.Options) { o.EtcdEndpoints = []string{"etcd.example:2379", "unix:///run/etcd.sock"} }},
-		{"the prefix / is the root", []string{"-etcd-prefix=/"}, nil, func(o *flanneld.Options) { o.EtcdPrefix = "" }},
+			func(o *options.Options) { o.EtcdEndpoints = []string{"etcd.example:2379", "unix:///run/etcd.sock"} }},
+		{"the prefix / is the root", []string{"-etcd-prefix=/"}, nil, func(o *options.Options) { o.EtcdPrefix = "" }},
 		{"an embedded etcd is called where it listens", []string{"-etcd-embedded", "-etcd-embedded-listen=0.0.0.0:2400"}, nil,
-			func(o *flanneld.Options) {
+			func(o *options.Options) {
 				o.EtcdEmbedded, o.EtcdEmbeddedListen = true, netip.MustParseAddrPort("0.0.0.0:2400")
 				o.EtcdEndpoints = []string{"http://127.0.0.1:2400"}
 			}},
 		{"an embedded etcd on all IPv6 addresses is called on the loopback one", []string{"-etcd-embedded", "-etcd-embedded-listen=[::]:2400"}, nil,
-			func(o *flanneld.Options) {
+			func(o *options.Options) {
 				o.EtcdEmbedded, o.EtcdEmbeddedListen = true, netip.MustParseAddrPort("[::]:2400")
 				o.EtcdEndpoints = []string{"http://[::1]:2400"}
 			}},
 		{"endpoints that flags name stand beside an embedded etcd", []string{"-etcd-embedded", "-etcd-endpoints=http://192.0.2.1:2379"}, nil,
-			func(o *flanneld.Options) { o.EtcdEmbedded, o.EtcdEndpoints = true, []string{"http://192.0.2.1:2379"} }},
+			func(o *options.Options) { o.EtcdEmbedded, o.EtcdEndpoints = true, []string{"http://192.0.2.1:2379"} }},
 		{"the endpoint of the unit is not meant for an embedded etcd", []string{"-etcd-embedded-listen=192.0.2.1:2379"},
 			[]string{"FLANNELD_ETCD_ENDPOINTS=http://127.0.0.1:2379", "FLANNELD_ETCD_EMBEDDED=true"},
-			func(o *flanneld.Options) {
+			func(o *options.Options) {
 				o.EtcdEmbedded, o.EtcdEmbeddedListen = true, netip.MustParseAddrPort("192.0.2.1:2379")
 				o.EtcdEndpoints = []string{"http://192.0.2.1:2379"}
 			}},
 		{"a network configuration comes from a file", []string{"-network-config=@" + file}, nil,
-			func(o *flanneld.Options) { o.NetworkConfig = `{"Network": "10.6.0.0/16"}` }},
+			func(o *options.Options) { o.NetworkConfig = `{"Network": "10.6.0.0/16"}` }},
 		{"user and password are read", nil, []string{"FLANNELD_ETCD_USERNAME=u", "FLANNELD_ETCD_PASSWORD=p=w"},
-			func(o *flanneld.Options) { o.EtcdUsername, o.EtcdPassword = "u", "p=w" }},
+			func(o *options.Options) { o.EtcdUsername, o.EtcdPassword = "u", "p=w" }},
 		{"an IPv4-mapped address is an IPv4 address", []string{"-iface-can-reach=::ffff:192.0.2.1"}, nil,
-			func(o *flanneld.Options) { o.IfaceCanReach = netip.MustParseAddr("192.0.2.1") }},
+			func(o *options.Options) { o.IfaceCanReach = netip.MustParseAddr("192.0.2.1") }},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := flanneld.Parse(tt.args, tt.environ, io.Discard)
+			got, err := options.Parse(tt.args, tt.environ, io.Discard)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -219,11 +219,11 @@ func TestParse(t *testing.T) {
 }
 
 func TestVersionAsksForNothingElse(t *testing.T) {
-	got, err := flanneld.Parse([]string{"--version", "-healthz-port=none"}, nil, io.Discard)
+	got, err := options.Parse([]string{"--version", "-healthz-port=none"}, nil, io.Discard)
 	if err != nil || !got.Version {
 		t.Errorf("Parse = %v, %v, want Version", got.Version, err)
 	}
-	got, err = flanneld.Parse(nil, []string{"FLANNELD_VERSION=v0.26.1"}, io.Discard)
+	got, err = options.Parse(nil, []string{"FLANNELD_VERSION=v0.26.1"}, io.Discard)
 	if err != nil || got.Version {
 		t.Errorf("with FLANNELD_VERSION, which images set: Parse = %v, %v, want neither Version nor an error", got.Version, err)
 	}
@@ -231,7 +231,7 @@ func TestVersionAsksForNothingElse(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	var out bytes.Buffer
-	if _, err := flanneld.Parse([]string{"--help"}, nil, &out); !errors.Is(err, flag.ErrHelp) {
+	if _, err := options.Parse([]string{"--help"}, nil, &out); !errors.Is(err, flag.ErrHelp) {
 		t.Errorf("error is %v, want flag.ErrHelp", err)
 	}
 	names := []string{"etcd-certfile", "etcd-keyfile", "etcd-username", "etcd-password", "kube-subnet-mgr", "version"}
@@ -253,7 +253,7 @@ func TestUsage(t *testing.T) {
 
 func TestUnknownFlagShowsUsage(t *testing.T) {
 	var out bytes.Buffer
-	_, err := flanneld.Parse([]string{"-etcd-endpoint=x"}, nil, &out)
+	_, err := options.Parse([]string{"-etcd-endpoint=x"}, nil, &out)
 	if err == nil || errors.Is(err, flag.ErrHelp) || !strings.Contains(err.Error(), "-etcd-endpoint") {
 		t.Errorf("error is %v, want one that names the flag", err)
 	}
@@ -302,11 +302,10 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		{"the file of a network configuration exists", []string{"-network-config=@/does/not/exist"}, "no such file"},
 		{"there is one network configuration", []string{`-network-config={"Network": "10.5.0.0/16"}`, "-net-config-path=/n"}, "are both set"},
 		{"an etcd beside Kubernetes", []string{"-kube-subnet-mgr", "-etcd-embedded"}, "there is no etcd"},
-		{"a prefix that is none", []string{"-kube-annotation-prefix=a/b/c"}, "-kube-annotation-prefix"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := flanneld.Parse(tt.args, nil, io.Discard)
+			_, err := options.Parse(tt.args, nil, io.Discard)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error is %v, want one with %q", err, tt.want)
 			}
@@ -315,7 +314,7 @@ func TestWrongValuesAreRefused(t *testing.T) {
 }
 
 func TestAllMistakesAreReportedAtOnce(t *testing.T) {
-	_, err := flanneld.Parse([]string{"-healthz-port=x", "-kube-subnet-mgr", "-etcd-embedded"}, []string{"FLANNELD_V=x", "FLANNELD_IP_MASQ=x"}, io.Discard)
+	_, err := options.Parse([]string{"-healthz-port=x", "-kube-subnet-mgr", "-etcd-embedded"}, []string{"FLANNELD_V=x", "FLANNELD_IP_MASQ=x"}, io.Discard)
 	for _, want := range []string{"-healthz-port", "-kube-subnet-mgr", "-v (FLANNELD_V)", "-ip-masq"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error is %v, want one with %q", err, want)
@@ -345,7 +344,7 @@ func TestWarnings(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var out bytes.Buffer
-			if _, err := flanneld.Parse(tt.args, tt.environ, &out); err != nil {
+			if _, err := options.Parse(tt.args, tt.environ, &out); err != nil {
 				t.Fatal(err)
 			}
 			lines := strings.Split(strings.TrimSpace(out.String()), "\n")
@@ -363,7 +362,7 @@ func TestWarnings(t *testing.T) {
 
 func TestSecretsAreNeverShown(t *testing.T) {
 	const password = "s3same"
-	o, err := flanneld.Parse([]string{"-etcd-password=" + password, "-etcd-endpoints=http://u:" + password + "@192.0.2.1:2379", "-kube-api-url=https://u:" + password + "@192.0.2.1",
+	o, err := options.Parse([]string{"-etcd-password=" + password, "-etcd-endpoints=http://u:" + password + "@192.0.2.1:2379", "-kube-api-url=https://u:" + password + "@192.0.2.1",
 		`-network-config={"Network": "10.5.0.0/16", "Backend": {"Type": "wireguard", "PSK": "` + password + `"}}`},
 		[]string{"FLANNELD_ETCD_USERNAME=" + password}, io.Discard)
 	if err != nil {
@@ -378,7 +377,7 @@ func TestSecretsAreNeverShown(t *testing.T) {
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 		fmt.Fprintf(&out, verb+"\n", o.EtcdPassword)
 	}
-	_, err = flanneld.Parse([]string{"-etcd-password=" + password, "-etcd-endpoints=ftp://u:" + password + "@192.0.2.1:2379"}, nil, &out)
+	_, err = options.Parse([]string{"-etcd-password=" + password, "-etcd-endpoints=ftp://u:" + password + "@192.0.2.1:2379"}, nil, &out)
 	fmt.Fprintln(&out, err)
 	if strings.Contains(out.String(), password) || strings.Contains(out.String(), fmt.Sprintf("%x", password)) {
 		t.Errorf("the password is in\n%s", out.String())
@@ -389,7 +388,7 @@ func TestSecretsAreNeverShown(t *testing.T) {
 }
 
 func TestEffectiveValuesAreOneRecord(t *testing.T) {
-	o, err := flanneld.Parse([]string{"-iface=eth0", "-iface=eth1", "-subnet-lease-ttl=30m"}, nil, io.Discard)
+	o, err := options.Parse([]string{"-iface=eth0", "-iface=eth1", "-subnet-lease-ttl=30m"}, nil, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -413,7 +412,7 @@ func FuzzParse(f *testing.F) {
 		if strings.Contains(args+environ, "=@") || strings.Contains(args, "\n@") {
 			t.Skip("reads a file")
 		}
-		o, err := flanneld.Parse(strings.Split(args, "\n"), strings.Split(environ, "\n"), io.Discard)
+		o, err := options.Parse(strings.Split(args, "\n"), strings.Split(environ, "\n"), io.Discard)
 		if err != nil {
 			return
 		}
@@ -422,4 +421,24 @@ func FuzzParse(f *testing.F) {
 		}
 		slog.New(slog.NewTextHandler(io.Discard, nil)).Info("start", "options", o)
 	})
+}
+
+func TestEmptyArgumentsArePassedOver(t *testing.T) {
+	for _, args := range [][]string{
+		{"", "-iface", "", "", "-ip-masq", ""},
+		{"-ip-masq", "--", ""},
+		{"-ip-masq", "", "--", "", ""},
+	} {
+		o, err := options.Parse(args, nil, io.Discard)
+		if err != nil || !o.IPMasq {
+			t.Errorf("%q: got %v, ip-masq %v, want no error and true", args, err, o.IPMasq)
+		}
+	}
+}
+
+func TestNoFlagStartsBehindTwoDashes(t *testing.T) {
+	_, err := options.Parse([]string{"--", "", "-ip-masq"}, nil, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), `unexpected argument "-ip-masq"`) {
+		t.Errorf("got %v, want an unexpected argument", err)
+	}
 }

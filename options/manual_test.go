@@ -1,4 +1,4 @@
-package main_test
+package options_test
 
 import (
 	"bytes"
@@ -9,36 +9,30 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	flanneld "flanneld/cmd/flanneld"
 	"flanneld/dist/manual"
+	"flanneld/options"
 )
 
 var variableLine = regexp.MustCompile(`(?m)^#(FLANNELD_[A-Z0-9_]+=.*)$`)
 
 func TestEveryFlagStandsInTheConfigurationFileWithItsDefault(t *testing.T) {
-	var text bytes.Buffer
-	_, _ = flanneld.Parse([]string{"-help"}, nil, &text) // flag.ErrHelp
-	u, err := manual.ParseUsage(text.String())
-	if err != nil {
-		t.Fatal(err)
-	}
 	flags := 0
-	for _, g := range u.Groups {
+	for _, g := range options.Groups() {
 		flags += len(g.Flags)
 	}
 	var environ []string
-	for _, m := range variableLine.FindAllStringSubmatch(u.Config(), -1) {
+	for _, m := range variableLine.FindAllStringSubmatch(manual.Config(), -1) {
 		environ = append(environ, m[1])
 	}
 	if got, want := len(environ), flags-1; got != want || want < 30 {
 		t.Fatalf("the file has %d variables, want one for each of %d flags", got, want)
 	}
 	var complaints bytes.Buffer
-	got, err := flanneld.Parse(nil, environ, &complaints)
+	got, err := options.Parse(nil, environ, &complaints)
 	if err != nil || complaints.Len() > 0 {
 		t.Fatalf("defaults of the file: %v\n%s", err, &complaints)
 	}
-	want, err := flanneld.Parse(nil, nil, &complaints)
+	want, err := options.Parse(nil, nil, &complaints)
 	if err != nil {
 		t.Fatal(err)
 	}

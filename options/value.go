@@ -1,4 +1,4 @@
-package main
+package options
 
 import (
 	"encoding"
@@ -15,13 +15,12 @@ import (
 	"strings"
 	"time"
 
+	"flanneld/redact"
 	"flanneld/subnet"
 )
 
 // Secret is a text that no log, message or JSON shows. Convert it to string where it is used.
 type Secret string
-
-const redacted = "REDACTED"
 
 var _ encoding.TextMarshaler = Secret("")
 
@@ -32,7 +31,7 @@ func (s Secret) String() string {
 	if s == "" {
 		return ""
 	}
-	return redacted
+	return redact.Mark
 }
 
 // LogValue implements slog.LogValuer.
@@ -43,10 +42,11 @@ func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // value is the flag.Value of a T. The error of parse says what is wanted; show must not reveal secrets.
 type value[T any] struct {
-	p      *T
-	parse  func(string) (T, error)
-	show   func(T) string
-	hidden bool // error messages must not quote what was given
+	p       *T
+	parse   func(string) (T, error)
+	show    func(T) string
+	hidden  bool // error messages must not quote what was given
+	allowed []T  // all values that it may have; nil: any
 }
 
 // Set implements flag.Value.
@@ -65,6 +65,15 @@ func (v value[T]) String() string { return v.show(*v.p) }
 func (v value[T]) IsBoolFlag() bool {
 	_, ok := any(v.p).(*bool)
 	return ok
+}
+
+// Choices returns the texts of all values that it may have; nil: any.
+func (v value[T]) Choices() []string {
+	var out []string
+	for _, t := range v.allowed {
+		out = append(out, v.show(t))
+	}
+	return out
 }
 
 func (v value[T]) isHidden() bool { return v.hidden }
@@ -154,7 +163,7 @@ func showDuration(d time.Duration) string {
 }
 
 func oneOf[T ~string](p *T, allowed ...T) value[T] {
-	return value[T]{p: p, show: func(t T) string { return string(t) }, parse: func(s string) (T, error) {
+	return value[T]{p: p, allowed: allowed, show: func(t T) string { return string(t) }, parse: func(s string) (T, error) {
 		if !slices.Contains(allowed, T(s)) {
 			return "", fmt.Errorf("want one of %q", allowed)
 		}
