@@ -47,6 +47,7 @@ func TestThreeMachines(t *testing.T) {
 		{"without etcd, docker waits and says for what, and the boot goes on", s.waits},
 		{"with etcd, containers on all three reach one another", s.join},
 		{"the daemon is confined", s.confined},
+		{"the daemon comes back, however it ends", s.comesBack},
 		{"the network services leave the device alone", s.unmanaged},
 		{"NetworkManager leaves the device alone", s.networkManager},
 		{"one machine is rebooted", s.rebootOne},
