@@ -4,10 +4,8 @@ import (
 	"encoding"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/netip"
-	"os"
 	"path"
 	"regexp"
 	"slices"
@@ -239,12 +237,7 @@ func networkConfig(p *string) value[string] {
 const maxConfigSize = 1 << 20
 
 func readConfig(file string) (string, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	raw, err := io.ReadAll(io.LimitReader(f, maxConfigSize))
+	raw, err := subnet.ReadFile(file, maxConfigSize)
 	return string(raw), err
 }
 

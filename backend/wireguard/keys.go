@@ -6,7 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"os"
 	"strings"
 
 	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
@@ -60,9 +59,12 @@ func keepKey(files options.KeyFiles, key wgtypes.Key) error {
 	return errors.Join(errs...)
 }
 
+// maxKeyFile bounds a file with a key, in bytes: a key has 44, and blanks and line ends may follow.
+const maxKeyFile = 4096
+
 // readKey never shows what the file holds.
 func readKey(path string) (wgtypes.Key, error) {
-	text, err := os.ReadFile(path)
+	text, err := subnet.ReadFile(path, maxKeyFile)
 	if err != nil {
 		return wgtypes.Key{}, fmt.Errorf("read private key: %w", err)
 	}

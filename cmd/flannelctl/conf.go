@@ -1,16 +1,19 @@
 package main
 
 import (
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"flanneld/options"
+	"flanneld/subnet"
 )
 
 // settings are values of the daemon's flags, by the name of the flag.
 type settings map[string]string
+
+// maxConf bounds an environment file, in bytes.
+const maxConf = 1 << 20
 
 // readConf returns the settings of the daemon that writes a subnet file, and the environment file that holds them.
 // The packaged units read flanneld.conf for the host's first network and NAME.conf for another one; without a subnet
@@ -20,7 +23,7 @@ func readConf(folder, subnetFile string) (settings, string) {
 	files, _ := filepath.Glob(filepath.Join(folder, "*.conf")) // the pattern is well formed
 	slices.Sort(files)
 	for _, file := range append([]string{first}, files...) {
-		text, err := os.ReadFile(file)
+		text, err := subnet.ReadFile(file, maxConf)
 		if err != nil {
 			continue
 		}

@@ -107,7 +107,7 @@ func (d *process) config(ctx context.Context, m *subnet.Manager) (subnet.Config,
 
 // readConfigFile reads the network configuration from a file.
 func readConfigFile(path string) (subnet.Config, []byte, error) {
-	text, err := os.ReadFile(path)
+	text, err := subnet.ReadFile(path, maxConfig)
 	if err != nil {
 		return subnet.Config{}, nil, fmt.Errorf("read -net-config-path: %w", err)
 	}

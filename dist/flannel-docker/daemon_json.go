@@ -12,6 +12,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+
+	"flanneld/subnet"
 )
 
 // entry is one key of a JSON object with its value as it stands in the file.
@@ -58,13 +60,16 @@ func writeDaemonJSON(ctx context.Context, o options) error {
 	return replaceFile(path, text, mode)
 }
 
+// maxConfig bounds docker's configuration file, in bytes.
+const maxConfig = 1 << 20
+
 // readConfig returns the file behind a path, its content and its mode. A file that does not exist is an empty one.
 func readConfig(name string) (path string, text []byte, mode fs.FileMode, err error) {
 	path = name
 	if target, err := filepath.EvalSymlinks(name); err == nil {
 		path = target
 	}
-	text, err = os.ReadFile(path)
+	text, err = subnet.ReadFile(path, maxConfig)
 	if errors.Is(err, fs.ErrNotExist) {
 		return path, nil, 0o644, nil
 	}

@@ -8,11 +8,12 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
-	"os"
 	"strings"
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"flanneld/subnet"
 )
 
 // transport makes the connections to the endpoints: with TLS, or in plain text where the URL of the endpoint says so.
@@ -72,7 +73,7 @@ func hostOf(endpoint string) string {
 func (t *transport) config() (*tls.Config, error) {
 	c := &tls.Config{MinVersion: tls.VersionTLS12}
 	if t.o.CertFile != "" {
-		pair, err := tls.LoadX509KeyPair(t.o.CertFile, t.o.KeyFile)
+		pair, err := readPair(t.o.CertFile, t.o.KeyFile)
 		if err != nil {
 			return nil, fmt.Errorf("etcd client certificate: %w", err)
 		}
@@ -88,8 +89,23 @@ func (t *transport) config() (*tls.Config, error) {
 	return c, nil
 }
 
+// maxPEM bounds a file of certificates, in bytes: the largest bundles of public authorities have some 300 kB.
+const maxPEM = 4 << 20
+
+func readPair(certFile, keyFile string) (tls.Certificate, error) {
+	cert, err := subnet.ReadFile(certFile, maxPEM)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	key, err := subnet.ReadFile(keyFile, maxPEM)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	return tls.X509KeyPair(cert, key)
+}
+
 func readCA(path string) (*x509.CertPool, error) {
-	text, err := os.ReadFile(path)
+	text, err := subnet.ReadFile(path, maxPEM)
 	if err != nil {
 		return nil, fmt.Errorf("etcd certificate authority: %w", err)
 	}

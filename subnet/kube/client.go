@@ -22,6 +22,8 @@ import (
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
+
+	"flanneld/subnet"
 )
 
 // ClientOptions say how the API server is reached.
@@ -43,6 +45,9 @@ type Client struct {
 
 // requestTime bounds one request that is no watch.
 const requestTime = 10 * time.Second
+
+// maxKubeconfig bounds a kubeconfig, in bytes: it may hold certificates.
+const maxKubeconfig = 4 << 20
 
 // NewClient reads how to reach the API server, and asks it nothing yet.
 func NewClient(o ClientOptions) (*Client, error) {
@@ -83,6 +88,11 @@ func restConfig(o ClientOptions) (*rest.Config, error) {
 	if o.APIURL != "" {
 		if u, err := url.Parse(o.APIURL); err != nil || u.Host == "" {
 			return nil, fmt.Errorf("-kube-api-url is %q, want https://HOST:PORT", o.APIURL)
+		}
+	}
+	if o.Kubeconfig != "" { // the library would wait for ever for a FIFO
+		if _, err := subnet.ReadFile(o.Kubeconfig, maxKubeconfig); err != nil {
+			return nil, fmt.Errorf("read -kubeconfig-file: %w", err)
 		}
 	}
 	config, err := clientcmd.BuildConfigFromFlags(o.APIURL, o.Kubeconfig)
