@@ -81,7 +81,10 @@ func New(o Options) (*Store, error) {
 	patience := time.Duration(max(1, o.Patience))
 	config := clientv3.Config{
 		Endpoints: o.Endpoints, Username: o.Username, Password: o.Password,
-		DialKeepAliveTime: patience * keepaliveTime, DialKeepAliveTimeout: patience * keepaliveWait, PermitWithoutStream: true,
+		DialKeepAliveTime: patience * keepaliveTime, DialKeepAliveTimeout: patience * keepaliveWait,
+		// etcd ends a connection that is pinged while nothing is asked on it, as to those members that do not serve the watch, and gRPC
+		// then pings all members more seldom. The first call on an idle connection pings at once.
+		PermitWithoutStream: false,
 		// Retrying is the manager's business: here a call costs what it says. Two tries, so that an
 		// expired token is renewed and a member that has just died is stepped over.
 		MaxUnaryRetries: 2, BackoffWaitBetween: 100 * time.Millisecond,
