@@ -4,6 +4,9 @@ package machines_test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
 	"testing"
 	"time"
 
@@ -20,22 +23,26 @@ const (
 // comesBack ends the daemon in each way that is not its own doing. The runtime treats a SIGSEGV from outside as a panic.
 func (s *story) comesBack(t *testing.T) {
 	m := s.Machines[0]
-	kill := func(signal string) string { return "systemctl kill --kill-whom=main --signal=" + signal + " flanneld" }
-	memory := func(most string) string {
-		return "systemctl set-property --runtime flanneld.service MemorySwapMax=" + most + " MemoryMax=" + most
+	kill := func(signal string) func() {
+		return func() { s.sh(t, m, "systemctl kill --kill-whom=main --signal="+signal+" flanneld") }
 	}
-	for _, end := range []struct{ name, prepare, do, result string }{
+	for _, end := range []struct {
+		name, prepare string
+		do            func()
+		result        string
+	}{
 		{"a panic", "true", kill("SEGV"), "(core-dump|signal)"},
 		{"SIGQUIT", "true", kill("QUIT"), "(core-dump|signal)"},
 		{"SIGKILL", "true", kill("KILL"), "signal"},
 		{"the watchdog", impatient, kill("STOP"), "watchdog"},
-		{"the OOM killer", "true", memory("1M"), "oom-kill"},
+		{"the OOM killer", "true", func() { s.starve(t, m) }, "(oom-kill|signal)"},
 	} {
 		s.sh(t, m, end.prepare)
 		run := s.property(m, "flanneld.service", "InvocationID")
-		s.sh(t, m, end.do)
+		end.do()
 		s.ended(t, m, end.name, run, end.result)
-		s.sh(t, m, "rm -f "+limits+"; systemctl daemon-reload; "+memory("infinity"))
+		s.sh(t, m, "rm -f "+limits+`; systemctl daemon-reload
+			systemctl set-property --runtime flanneld.service MemorySwapMax=infinity MemoryMax=infinity`)
 		if err := s.settled(m, "flanneld.service"); err != nil {
 			t.Errorf("after %s: %v", end.name, err)
 		}
@@ -59,5 +66,50 @@ func (s *story) ended(t *testing.T, m *machines.Machine, name, run, result strin
 	})
 	if err != nil {
 		t.Errorf("after %s: %v", name, err)
+	}
+}
+
+// memory of control groups of version 1: a machine has those of version 2 alone, which lack it where the host uses version 1 for memory.
+const memory = "/sys/fs/cgroup/memory"
+
+// killed is what a group says of the OOM killer's deeds.
+var killed = regexp.MustCompile(`(?m)^oom_kill [1-9]`)
+
+// starve gives the daemon no more memory until the OOM killer has ended it.
+func (s *story) starve(t *testing.T, m *machines.Machine) {
+	t.Helper()
+	write := func(file, text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := os.Stat(memory); err != nil {
+		s.sh(t, m, "systemctl set-property --runtime flanneld.service MemorySwapMax=1M MemoryMax=1M")
+		return
+	}
+	group, err := os.MkdirTemp(memory, "flannel-machines-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.Remove(group)
+	pids, err := m.Processes("flanneld.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(filepath.Join(group, "memory.limit_in_bytes"), "65536")
+	for _, pid := range pids {
+		write(filepath.Join(group, "cgroup.procs"), pid)
+	}
+	err = machines.Await(s.ctx, 60*time.Second, func() error {
+		_, _ = m.Run(s.ctx, "flannelctl", "status") // an answer needs memory
+		text, err := os.ReadFile(filepath.Join(group, "memory.oom_control"))
+		if err == nil && !killed.Match(text) {
+			err = fmt.Errorf("the OOM killer has killed nothing: %s", text)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }

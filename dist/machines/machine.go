@@ -191,6 +191,17 @@ func (m *Machine) Run(ctx context.Context, command ...string) (string, error) {
 	return strings.TrimSpace(text), err
 }
 
+// Processes returns the processes of a unit, as they are numbered outside.
+func (m *Machine) Processes(unit string) (pids []string, err error) {
+	for _, g := range m.groups {
+		text, err := os.ReadFile(filepath.Join(g, m.namespace(), "system.slice", unit, "cgroup.procs"))
+		if err == nil && len(text) > 0 {
+			return strings.Fields(string(text)), nil
+		}
+	}
+	return nil, fmt.Errorf("%s has no processes of %s", m.Name, unit)
+}
+
 // Await calls check until it returns nil, and returns its last error when the time is over.
 func Await(ctx context.Context, most time.Duration, check func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, most)

@@ -73,7 +73,7 @@ func (s *story) waits(t *testing.T) {
 			return err
 		}
 		return machines.Await(s.ctx, 30*time.Second, func() error {
-			for unit, want := range map[string]string{"docker.service": "flanneld.service is activating: not ready: waiting for the network configuration", "flanneld.service": "not ready"} {
+			for unit, want := range map[string]string{"docker.service": "flanneld.service is activating: not ready: store unreachable since ", "flanneld.service": "not ready"} {
 				state, status := s.property(m, unit, "ActiveState"), s.property(m, unit, "StatusText")
 				if state != "activating" || !strings.Contains(status, want) {
 					return fmt.Errorf("%s: %s is %s with status %q; want it activating, and %q", m.Name, unit, state, status, want)
