@@ -17,6 +17,7 @@ import (
 // TestPeersThatPodsTalkToAreProbedFirst has a host with hundreds of peers, of which one answers: that one by chance would be asked in
 // one of a hundred rounds, and is asked in most while a pod talks to it.
 func TestPeersThatPodsTalkToAreProbedFirst(t *testing.T) {
+	t.Parallel()
 	for _, backend := range []string{"vxlan", "host-gw", "udp"} {
 		t.Run(backend, func(t *testing.T) {
 			t.Parallel()
@@ -75,6 +76,7 @@ func (c *cluster) metric(d *lab.Daemon, name string) int {
 }
 
 func TestAHostWithoutProbesIsSilentAndNotFailing(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	e := c.etcd(vxlanConfig)
 	hosts := c.hosts(3)
@@ -108,6 +110,7 @@ func TestAHostWithoutProbesIsSilentAndNotFailing(t *testing.T) {
 }
 
 func TestAHostThatDoesNotForwardSaysSoOnce(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	h := c.host("host1")
 	c.ok(h.Sysctl("net/ipv4/ip_forward", "0"))
@@ -131,6 +134,7 @@ func TestAHostThatDoesNotForwardSaysSoOnce(t *testing.T) {
 }
 
 func TestPeersAreLoggedOneByOneAtDebug(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	e := c.etcd(vxlanConfig)
 	hosts := c.hosts(2)

@@ -16,10 +16,12 @@ import (
 
 // Slow: two containerd start, load an image and start containers.
 func TestContainersOfContainerdReachEachOther(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	flannel := plugintest.Flannel(t, dir)
 	for _, n := range []network{{"vxlan", lab.IPv4}, {"vxlan", lab.IPv6}, {"vxlan", lab.Dual}, {"host-gw", lab.Dual}, {"udp", lab.Dual}} {
 		t.Run(n.String(), func(t *testing.T) {
+			t.Parallel()
 			c := newClusterWith(t, lab.Options{Families: n.families})
 			e := c.etcd(n.config())
 			hosts := c.hosts(2)
@@ -73,6 +75,7 @@ func (c *cluster) says(address, text string) error {
 }
 
 func TestContainerBeforeTheDaemonLearnsWhatTheDaemonWaitsFor(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	h := c.host("host1")
 	path := t.TempDir()

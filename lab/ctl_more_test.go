@@ -34,6 +34,7 @@ func (o *output) String() string {
 }
 
 func TestFlannelctlWatchesAndEdits(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	e := c.etcd(vxlanConfig)
 	h := c.host("host1")
@@ -90,6 +91,7 @@ func (c *cluster) edit(h *lab.Host) {
 }
 
 func TestCleanupTakesAFormerFlannelAway(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	h := c.host("host1")
 	c.ok(h.Run("iptables-nft -P FORWARD ACCEPT", "iptables-nft -t nat -P POSTROUTING ACCEPT", "ip6tables-nft -P FORWARD ACCEPT"))
@@ -122,6 +124,7 @@ COMMIT
 }
 
 func TestLogLinesAreJSONIfAsked(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	d := c.flanneld(c.host("host1"), c.etcd(vxlanConfig), "-log-format", "json", "-v", "1")
 	for line := range strings.Lines(d.Log()) {

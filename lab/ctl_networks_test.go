@@ -11,6 +11,7 @@ import (
 
 // The device of a second network looks like one that a former flannel has left.
 func TestTheToolsLeaveOtherNetworksOfTheHostAlone(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	e := c.etcd(vxlanConfig)
 	h := c.hosts(1)[0]

@@ -16,6 +16,7 @@ func (c *cluster) asNobody(h *lab.Host, args ...string) (string, error) {
 
 // What may not be read must not be taken for missing or corrupt.
 func TestAUserWithoutRightsIsToldToRunFlannelctlAsRoot(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	e := c.etcd(vxlanConfig)
 	h := c.hosts(1)[0]

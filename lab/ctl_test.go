@@ -64,6 +64,7 @@ func (c *cluster) refused(h *lab.Host, code int, says string, args ...string) {
 }
 
 func TestFlannelctlShowsAndChangesAHealthyCluster(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	e := c.etcd(vxlanConfig)
 	hosts := c.hosts(3)
@@ -161,6 +162,7 @@ func (c *cluster) reservations(h, other *lab.Host) {
 }
 
 func TestFlannelctlCompletes(t *testing.T) {
+	t.Parallel()
 	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
 		if out, err := exec.Command(binaries.Flannelctl, "completion", shell).Output(); err != nil || len(out) < 1000 {
 			t.Errorf("no completion for %s: %v", shell, err)
@@ -169,6 +171,7 @@ func TestFlannelctlCompletes(t *testing.T) {
 }
 
 func TestADrainedHostLeavesItsSubnetToOthers(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	e := c.etcd(`{"Network":"10.5.0.0/28","SubnetLen":30,"Backend":{"Type":"vxlan"}}`) // three subnets
 	hosts := c.hosts(4)
@@ -228,8 +231,10 @@ func (c *cluster) picture(h *lab.Host) string {
 }
 
 func TestCleanupLeavesNoTraceOfAnyBackend(t *testing.T) {
+	t.Parallel()
 	for _, backend := range []string{"vxlan", "host-gw", "udp", "alloc"} {
 		t.Run(backend, func(t *testing.T) {
+			t.Parallel()
 			c := newCluster(t)
 			e := c.etcd(network{backend, lab.Dual}.config())
 			hosts := c.hosts(2)

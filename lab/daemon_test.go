@@ -18,6 +18,7 @@ import (
 
 // Slow: the programs are built with the flags of a release.
 func TestTheReleasedProgramIsSmallAndKnowsItsVersion(t *testing.T) {
+	t.Parallel()
 	const most = 44 << 20 // bytes, with the embedded etcd and the client of Kubernetes in it
 	dir := t.TempDir()
 	cmd := exec.Command("make", "-C", "..", "build", "BUILD="+dir, "VERSION=v9.8.7")
@@ -39,6 +40,7 @@ func TestTheReleasedProgramIsSmallAndKnowsItsVersion(t *testing.T) {
 }
 
 func TestWrongFlagsEndTheDaemonWithUsage(t *testing.T) {
+	t.Parallel()
 	for args, want := range map[string]string{
 		"-no-such-flag":                 "Usage: flanneld",
 		"--subnet-lease-renew-margin=0": "subnet-lease-renew-margin",
@@ -74,6 +76,7 @@ func (c *cluster) wantWaiting(d *lab.Daemon, text string) {
 }
 
 func TestTheDaemonWaitsForStoreConfigurationAndInterfaceAndSaysSo(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	e := c.etcd("")
 	h := c.host("host1")
@@ -98,6 +101,7 @@ func TestTheDaemonWaitsForStoreConfigurationAndInterfaceAndSaysSo(t *testing.T) 
 }
 
 func TestAnInterfaceWithoutAnAddressIsWaitedFor(t *testing.T) {
+	t.Parallel()
 	inEachFamily(t, interfaceWithoutAnAddressIsWaitedFor)
 }
 
@@ -124,6 +128,7 @@ func interfaceWithoutAnAddressIsWaitedFor(t *testing.T, n network) {
 }
 
 func TestTheInterfaceIsChosenByEveryRule(t *testing.T) {
+	t.Parallel()
 	inEachFamily(t, interfaceIsChosen)
 }
 
@@ -166,6 +171,7 @@ func interfaceIsChosen(t *testing.T, n network) {
 }
 
 func TestTheMTUFollowsTheUnderlayAndTheOption(t *testing.T) {
+	t.Parallel()
 	inEachFamily(t, mtuFollows)
 }
 
@@ -194,6 +200,7 @@ func mtuFollows(t *testing.T, n network) {
 }
 
 func TestSecretsAreNeverPrinted(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	h := c.host("host1")
 	d := must[*lab.Daemon](t)(h.Flanneld("-etcd-endpoints", "http://198.18.0.1:1", "-etcd-username", "somebody", "-etcd-password", "hunter2", "-v", "1"))
@@ -208,6 +215,7 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 }
 
 func TestAClusterRunsOnTheEmbeddedStore(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	hosts := c.hosts(2)
 	daemons, before := c.embedded(hosts)

@@ -13,6 +13,7 @@ import (
 )
 
 func TestTheDemoProgram(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	program := filepath.Join(t.TempDir(), "demo")
 	c.ok(lab.GoBuild(c.ctx, program, "flanneld/lab/demo"))

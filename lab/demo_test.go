@@ -12,6 +12,7 @@ import (
 )
 
 func TestTheDemoShowsAWorkingNetworkAndLeavesNothing(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t) // for its patience only
 	var out strings.Builder
 	held := false
@@ -30,6 +31,7 @@ func TestTheDemoShowsAWorkingNetworkAndLeavesNothing(t *testing.T) {
 }
 
 func TestTheDemoSaysWhyItFailed(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	script := filepath.Join(t.TempDir(), "flanneld")
 	if err := os.WriteFile(script, []byte("#!/bin/sh\necho disk on fire >&2\nexit 1\n"), 0o755); err != nil {
@@ -45,6 +47,7 @@ func TestTheDemoSaysWhyItFailed(t *testing.T) {
 const orphanVariable = "FLANNELD_LAB_ORPHAN"
 
 func TestWhatAKilledRunHasLeftIsRemovedByTheNext(t *testing.T) {
+	t.Parallel()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), orphanVariable+"="+filepath.Dir(binaries.Etcd))
 	out, _ := cmd.Output() // it kills itself

@@ -24,6 +24,7 @@ import (
 //
 // Slow: the commands of all documents run one after the other.
 func TestCommandsOfTheDocumentsRun(t *testing.T) {
+	t.Parallel()
 	must[bool](t)(etcdPrograms())
 	for _, p := range []struct {
 		place   blocks.Place
@@ -58,6 +59,7 @@ func TestCommandsOfTheDocumentsRun(t *testing.T) {
 
 // Slow: the documents build the programs and run the demo.
 func TestCommandsOfTheSourceTreeRun(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
 	ran := map[string]bool{} // some lines stand in several documents

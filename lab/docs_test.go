@@ -18,6 +18,7 @@ func documents(t *testing.T) []string {
 }
 
 func TestLinksBetweenDocumentsLeadSomewhere(t *testing.T) {
+	t.Parallel()
 	for _, file := range documents(t) {
 		text := string(must[[]byte](t)(os.ReadFile(file)))
 		for _, m := range regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`).FindAllStringSubmatch(text, -1) {
@@ -36,6 +37,7 @@ func TestLinksBetweenDocumentsLeadSomewhere(t *testing.T) {
 
 // TestADaemonWithLeastRights runs with the role that docs/security.md describes.
 func TestADaemonWithLeastRights(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	e := c.etcd(vxlanConfig)
 	c.ok(authorize(c, e, "flannel", map[string]bool{"/": false, "/subnets/": true, "/claims/": true}))

@@ -101,6 +101,7 @@ func commands(n *lab.Namespace, lines ...string) func() error {
 
 // Slow: some thirty faults are made and mended one after the other on one cluster, whose probes have to notice them.
 func TestDoctorFindsEveryFault(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 4*patience) // twenty faults
 	defer cancel()
@@ -160,6 +161,7 @@ func TestDoctorFindsEveryFault(t *testing.T) {
 }
 
 func TestDoctorTellsADeadDaemonFromAFilteredPort(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	e := c.etcd(vxlanConfig)
 	hosts := c.hosts(2)
@@ -170,6 +172,7 @@ func TestDoctorTellsADeadDaemonFromAFilteredPort(t *testing.T) {
 }
 
 func TestDoctorRaisesNothingOnAnyHealthyNetwork(t *testing.T) {
+	t.Parallel()
 	for name, config := range map[string]string{
 		"host-gw":      `{"Network":"10.5.0.0/16","Backend":{"Type":"host-gw"}}`,
 		"udp":          `{"Network":"10.5.0.0/16","Backend":{"Type":"udp"}}`,
@@ -180,6 +183,7 @@ func TestDoctorRaisesNothingOnAnyHealthyNetwork(t *testing.T) {
 		"host-gw IPv6": `{"Network":"10.5.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:5::/48","Backend":{"Type":"host-gw"}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			c := newCluster(t)
 			e := c.etcd(config)
 			hosts := c.hosts(2)

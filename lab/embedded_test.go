@@ -48,6 +48,7 @@ func (c *cluster) moved(hosts []*lab.Host, daemons []*lab.Daemon, before [][]net
 }
 
 func TestAMoveFromTheEmbeddedStoreByConfigurationAloneKeepsEverySubnet(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	hosts := c.hosts(2)
 	daemons, before := c.embedded(hosts)
@@ -55,6 +56,7 @@ func TestAMoveFromTheEmbeddedStoreByConfigurationAloneKeepsEverySubnet(t *testin
 }
 
 func TestAMoveFromTheEmbeddedStoreBySnapshotKeepsEverySubnet(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	hosts := c.hosts(2)
 	daemons, before := c.embedded(hosts)

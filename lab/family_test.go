@@ -98,8 +98,10 @@ var cases = []struct {
 
 // Slow: each network goes through up to twelve cases, and some forty kinds of tampering and leftovers, one after the other on one cluster.
 func TestEveryBackendInEveryFamily(t *testing.T) {
+	t.Parallel()
 	for _, net := range networks() {
 		t.Run(net.String(), func(t *testing.T) {
+			t.Parallel()
 			s := newSite(t, net, 2)
 			for _, c := range cases {
 				if c.backends == "" || strings.Contains(c.backends, net.backend) {

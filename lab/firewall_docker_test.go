@@ -148,8 +148,10 @@ func (d *docker) accepted() error {
 
 // Slow: dockerd is started twice, loads an image and starts containers.
 func TestDockerBesideTheFirewall(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"nft", "legacy"} {
 		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
 			s := newWallSite(t, network{"vxlan", lab.IPv4}, "-ip-masq", "-iptables-resync", "1")
 			h := s.hosts[0]
 			s.ok(h.Run("ip link del cni0"))            // its address is docker's
@@ -201,6 +203,7 @@ func TestDockerBesideTheFirewall(t *testing.T) {
 
 // Slow: two dockerd start, load an image and start containers.
 func TestContainersOfDockerReachEachOtherInBothFamilies(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	n := network{"vxlan", lab.Dual}
 	e := c.etcd(n.config())

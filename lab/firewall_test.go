@@ -138,6 +138,7 @@ func (s *wallSite) status(d *lab.Daemon) api.Status {
 }
 
 func TestTheRightSourceArrives(t *testing.T) {
+	t.Parallel()
 	s := newWallSite(t, network{"vxlan", lab.Dual}, "-ip-masq")
 	for family := range 2 {
 		for _, h := range s.hosts {
@@ -205,6 +206,7 @@ func (s *wallSite) paths(family int, masq bool) []path {
 }
 
 func TestMarkedPacketsAreLeftToKubeProxy(t *testing.T) {
+	t.Parallel()
 	s := newWallSite(t, network{"vxlan", lab.IPv4}, "-ip-masq")
 	h, pod := s.hosts[0], s.pods[0][0]
 	out := arrival{from: pod.Namespace, to: s.outsider.Namespace, at: at(s.outsider.Addr, 9000), within: 5 * time.Second}
@@ -224,8 +226,10 @@ func TestMarkedPacketsAreLeftToKubeProxy(t *testing.T) {
 }
 
 func TestForwardingPassesWhateverThePolicyIs(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"nft", "legacy"} {
 		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
 			s := newWallSite(t, network{"vxlan", lab.Dual})
 			for _, h := range s.hosts {
 				s.ok(h.Run("iptables-"+kind+" -w -P FORWARD DROP", "ip6tables-"+kind+" -w -P FORWARD DROP"))
@@ -280,12 +284,14 @@ func inEachFamily(t *testing.T, f func(t *testing.T, n network)) {
 	for _, families := range []lab.Families{lab.IPv4, lab.IPv6} {
 		n := network{"vxlan", families}
 		t.Run(n.String(), func(t *testing.T) {
+			t.Parallel()
 			f(t, n)
 		})
 	}
 }
 
 func TestAForgedTunnelPacketIsDroppedAndCounted(t *testing.T) {
+	t.Parallel()
 	inEachFamily(t, forgedPacketIsDroppedAndCounted)
 }
 
@@ -324,6 +330,7 @@ func forgedPacketIsDroppedAndCounted(t *testing.T, n network) {
 }
 
 func TestAPeerThatComesIsAdmittedAtOnce(t *testing.T) {
+	t.Parallel()
 	inEachFamily(t, peerThatComesIsAdmittedAtOnce)
 }
 
@@ -343,6 +350,7 @@ func peerThatComesIsAdmittedAtOnce(t *testing.T, n network) {
 }
 
 func TestPublicAddressesThatAreTranslated(t *testing.T) {
+	t.Parallel()
 	inEachFamily(t, publicAddressesAreTranslated)
 }
 
@@ -384,6 +392,7 @@ func publicAddressesAreTranslated(t *testing.T, n network) {
 }
 
 func TestAFlushUnderTrafficIsHealedWithinASecond(t *testing.T) {
+	t.Parallel()
 	inEachFamily(t, flushIsHealed)
 }
 

@@ -29,8 +29,10 @@ func (c *cluster) prints(h *lab.Host, command, text string, not ...string) {
 
 // TestWhatTheHostReachesOtherwiseIsNeverTakenFromIt puts routes and bridges of others in the way of a peer, which come and go.
 func TestWhatTheHostReachesOtherwiseIsNeverTakenFromIt(t *testing.T) {
+	t.Parallel()
 	for _, backend := range []string{"vxlan", "host-gw"} {
 		t.Run(backend, func(t *testing.T) {
+			t.Parallel()
 			c := newCluster(t)
 			e := c.etcd(network{backend, lab.Dual}.config())
 			hosts := c.hosts(2)
@@ -74,8 +76,10 @@ func (c *cluster) foreign(h *lab.Host, d *lab.Daemon, route, come, leave string,
 
 // TestANetworkThatContainsTheUnderlayCutsNobodyOff gives a peer, and then this host, the subnet that the underlay is in.
 func TestANetworkThatContainsTheUnderlayCutsNobodyOff(t *testing.T) {
+	t.Parallel()
 	for _, backend := range []string{"vxlan", "host-gw", "udp"} {
 		t.Run(backend, func(t *testing.T) {
+			t.Parallel()
 			c := newCluster(t)
 			e := c.etcd(fmt.Sprintf(`{"Network":"198.16.0.0/12","SubnetLen":16,"Backend":{"Type":%q}}`, backend))
 			hosts := c.hosts(2)

@@ -17,8 +17,10 @@ import (
 
 // TestANetworkGetsAndLosesIPv6WithoutLosingAnIPv4Packet follows docs/ipv6.md, host by host.
 func TestANetworkGetsAndLosesIPv6WithoutLosingAnIPv4Packet(t *testing.T) {
+	t.Parallel()
 	for _, backend := range []string{"vxlan", "host-gw", "udp"} {
 		t.Run(backend, func(t *testing.T) {
+			t.Parallel()
 			only4, both := network{backend, lab.IPv4}, network{backend, lab.Dual}
 			s := &site{cluster: newCluster(t), network: only4}
 			s.store = s.etcd(only4.config())
@@ -70,6 +72,7 @@ func (s *site) reconfigure(next network, keys4 []string) {
 }
 
 func TestHostsOfOneFamilyAndOfBothArePeersInTheOneTheyShare(t *testing.T) {
+	t.Parallel()
 	// The configuration is one for all; these hosts were configured by a file each.
 	c := newCluster(t)
 	e := c.etcd("")
@@ -105,6 +108,7 @@ func TestHostsOfOneFamilyAndOfBothArePeersInTheOneTheyShare(t *testing.T) {
 }
 
 func TestAHostWithoutIPv4RunsTheEmbeddedStore(t *testing.T) {
+	t.Parallel()
 	c := newClusterWith(t, lab.Options{Families: lab.IPv6})
 	hosts := c.hosts(2)
 	// The address is still checked for duplicates when the daemon starts: it waits, and does not fail.
@@ -135,8 +139,10 @@ func TestAHostWithoutIPv4RunsTheEmbeddedStore(t *testing.T) {
 }
 
 func TestAnUnderlayWithLinkLocalAddressesOnly(t *testing.T) {
+	t.Parallel()
 	for _, backend := range []string{"vxlan", "host-gw", "udp"} {
 		t.Run(backend, func(t *testing.T) {
+			t.Parallel()
 			c := newCluster(t)
 			e := c.etcd(network{backend, lab.IPv6}.config())
 			var hosts []*lab.Host
@@ -191,6 +197,7 @@ func (c *cluster) recordAwaited(e *lab.Etcd, h *lab.Host, address string) {
 
 // TestAHalfOfAPairThatIsLostIsNamedAndTheOtherLosesNoPacket has somebody take the IPv6 subnet of a host into a record of his own.
 func TestAHalfOfAPairThatIsLostIsNamedAndTheOtherLosesNoPacket(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	e := c.etcd(dualConfig)
 	hosts := c.hosts(3)

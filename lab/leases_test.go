@@ -90,6 +90,7 @@ func ownKeyIsTakenAgain(s *site) {
 }
 
 func TestAnOwnKeyThatAnotherHostHasTakenIsNamedAndNotFoughtFor(t *testing.T) {
+	t.Parallel()
 	const thief = `{"PublicIP":"198.18.200.200","PublicIPv6":"fd00:18::c8","BackendType":"vxlan",` +
 		`"BackendData":{"VNI":1,"VtepMAC":"c6:d2:32:6f:8f:44"},"BackendV6Data":{"VNI":1,"VtepMAC":"c6:d2:32:6f:8f:66"},"Host":"thief"}`
 	c := newCluster(t)
@@ -212,6 +213,7 @@ func (s *site) reboot(h *lab.Host) {
 }
 
 func TestAHostThatLosesPowerRightAfterItsStartKnowsItsPeersWithoutAStore(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	e := c.etcd(dualConfig)
 	hosts := c.hosts(2)
@@ -242,6 +244,7 @@ func remembers(h *lab.Host, key string) error {
 
 // Slow: thirty hosts are made and thirty daemons start on two processors.
 func TestManyDaemonsThatStartAtOnceGetDifferentSubnets(t *testing.T) {
+	t.Parallel()
 	const many = 30
 	c := newClusterWith(t, lab.Options{Families: lab.IPv4})
 	e := c.etcd(`{"Network":"10.5.0.0/16","Backend":{"Type":"alloc"}}`)
@@ -257,6 +260,7 @@ func TestManyDaemonsThatStartAtOnceGetDifferentSubnets(t *testing.T) {
 }
 
 func TestAClonedStateEndsWithTwoSubnetsAndALoudLine(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	e := c.etcd(dualConfig)
 	hosts := c.hosts(2)
@@ -297,6 +301,7 @@ func (c *cluster) renameState(from, to *lab.Host) {
 }
 
 func TestASecondDaemonWithTheSameStateRefusesToRun(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	e := c.etcd(dualConfig)
 	h := c.host("host1")
@@ -311,6 +316,7 @@ func TestASecondDaemonWithTheSameStateRefusesToRun(t *testing.T) {
 }
 
 func TestTheAddressOfALivingHostIsRefusedWithItsName(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	e := c.etcd(dualConfig)
 	hosts := c.hosts(2)

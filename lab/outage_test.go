@@ -15,6 +15,7 @@ import (
 //
 // Slow: a connection that has gone silent is given up after 13 s.
 func TestAHostThatIsCutOffFromTheStoreKeepsItsPeersAndCatchesUp(t *testing.T) {
+	t.Parallel()
 	for _, net := range networks() {
 		if !net.carries() {
 			continue
@@ -67,6 +68,7 @@ func (c *cluster) compact(e *lab.Etcd) {
 
 // Slow: etcd elects a leader after each of three restarts.
 func TestThreeMembersAreRestartedOneByOneWithoutALostPacket(t *testing.T) {
+	t.Parallel()
 	for _, net := range networks() {
 		if net.backend != "vxlan" { // the store knows nothing of the backend
 			continue

@@ -24,9 +24,11 @@ func (c *cluster) probes(h *lab.Host) (map[string]api.Probe, error) {
 }
 
 func TestProbesMeasureThePathToEveryPeer(t *testing.T) {
+	t.Parallel()
 	// What the deaf host does not hear: the tunnel, or where there is none the probes themselves.
 	for backend, unheard := range map[string]string{"vxlan": "udp dport 8472", "udp": "udp dport 8285", "host-gw": "udp dport 8473"} {
 		t.Run(backend, func(t *testing.T) {
+			t.Parallel()
 			c := newCluster(t)
 			e := c.etcd(fmt.Sprintf(`{"Network":"10.5.0.0/16","Backend":{"Type":%q}}`, backend))
 			hosts := c.hosts(3)

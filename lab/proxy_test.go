@@ -11,6 +11,7 @@ import (
 // etcd's grpc-proxy makes one watch of many. It leaves the identity of the cluster out of its answers, which must not look like
 // another store.
 func TestHostsWatchThroughEtcdsProxy(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	e := c.etcd(vxlanConfig)
 	p := c.host("proxy")

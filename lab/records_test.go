@@ -10,6 +10,7 @@ import (
 )
 
 func TestTwoDaemonsOnAnEmptyStoreGetDifferentSubnets(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	e := c.etcd(network{"vxlan", lab.Dual}.config())
 	hosts := c.hosts(2)
@@ -69,6 +70,7 @@ var handwritten = []struct {
 }
 
 func TestRecordsAreThoseOfFlannel(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	e := c.etcd(network{"vxlan", lab.Dual}.config())
 	h := c.host("host1")

@@ -130,6 +130,7 @@ func (c *cluster) keepsWhatTheRouterGave(h *lab.Host) {
 }
 
 func TestARouterThatRenumbersTheUnderlayLosesNoPacket(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	e := c.etcd(network{"vxlan", lab.IPv6}.config())
 	r := startRouter(t, c.Underlay())

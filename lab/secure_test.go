@@ -45,6 +45,7 @@ func (c *cluster) demandLogin(e *lab.Etcd, user, password string) {
 }
 
 func TestAStoreWithTLSAndUsersIsFollowedThroughNewCertificatesAndForgottenTokens(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	e := must[*lab.Etcd](t)(c.IdleEtcd("etcd"))
 	dir := t.TempDir()

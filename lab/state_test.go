@@ -48,6 +48,7 @@ func (c *cluster) wantState(d *lab.Daemon, state, reason string) {
 }
 
 func TestTrafficFlowsAndSomethingIsWrong(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	e := c.etcd(vxlanConfig)
 	hosts := c.hosts(3)
@@ -82,6 +83,7 @@ func TestTrafficFlowsAndSomethingIsWrong(t *testing.T) {
 }
 
 func TestAHostThatWaitsIsNotReady(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	d := c.start(c.host("host1"), c.etcd(""))
 	c.wantState(d, api.StateNotReady, "/config is missing")

@@ -196,6 +196,7 @@ func statusOf(t testing.TB, c *cluster, d *lab.Daemon) api.Status {
 // TestANetworkManagerIsNamedAndNotFoughtAtFullSpeed has a process change the same thing again and again. Of addresses the kernel tells who has
 // changed them, of devices it does not.
 func TestANetworkManagerIsNamedAndNotFoughtAtFullSpeed(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name, command string
 		says          []string
@@ -207,6 +208,7 @@ func TestANetworkManagerIsNamedAndNotFoughtAtFullSpeed(t *testing.T) {
 			func(out string) bool { return !strings.Contains(out, "169.254.7.7") }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			c := newCluster(t)
 			e := c.etcd(vxlanConfig)
 			h := c.host("host1")

@@ -122,6 +122,7 @@ func checkPacket(b []byte, version byte) error {
 }
 
 func TestUDPSpeaksWithAPlainPeer(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	e := c.etcd(network{"udp", lab.Dual}.config())
 	ours, plain := c.host("ours"), c.host("plain")

@@ -57,8 +57,10 @@ func (c *cluster) transfer(from, to *lab.Namespace, addr netip.Addr, size int) {
 }
 
 func TestUDPBulkAndSmallPacketsArriveUnderEveryOffload(t *testing.T) {
+	t.Parallel()
 	for _, offload := range []bool{true, false} {
 		t.Run(fmt.Sprint("offload ", offload), func(t *testing.T) {
+			t.Parallel()
 			c := newCluster(t)
 			e := c.etcd(fmt.Sprintf(`{"Network":"10.5.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:5::/48","Backend":{"Type":"udp","Offload":%t}}`, offload))
 			hosts := c.hosts(2)
@@ -82,6 +84,7 @@ func TestUDPBulkAndSmallPacketsArriveUnderEveryOffload(t *testing.T) {
 // TestUDPRestartWithoutAServiceManager restarts a daemon whose files nobody keeps: the device stays, and so do connections; packets
 // are lost only while no process reads.
 func TestUDPRestartWithoutAServiceManager(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, network{"udp", lab.IPv4}, 2)
 	l := must[net.Listener](t)(s.pods[1].Listen("tcp", netip.AddrPortFrom(s.pods[1].Addr(), 7).String()))
 	defer l.Close()
@@ -115,6 +118,7 @@ func TestUDPRestartWithoutAServiceManager(t *testing.T) {
 }
 
 func TestUDPTellsHopsAndUnreachableNetworks(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, network{"udp", lab.IPv4}, 2)
 	s.reaches(s.pods[0].Namespace, s.pods[1], lab.PingOptions{})                                        // both know each other
 	out, _ := s.pods[0].Exec(s.ctx, "ping", "-c", "1", "-W", "2", "-t", "2", s.pods[1].Addr().String()) // it fails, which is wanted
@@ -128,6 +132,7 @@ func TestUDPTellsHopsAndUnreachableNetworks(t *testing.T) {
 }
 
 func TestUDPDropsWhatStrangersSend(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, network{"udp", lab.IPv4}, 2)
 	before := s.datapath(s.daemons[0])
 	stranger := s.host("stranger")
@@ -147,6 +152,7 @@ func TestUDPDropsWhatStrangersSend(t *testing.T) {
 // TestUDPFitsIntoASmallerPath narrows the path between two hosts: who may not be fragmented is told, TCP adapts, the rest is fragmented
 // inside the tunnel.
 func TestUDPFitsIntoASmallerPath(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, network{"udp", lab.Dual}, 2)
 	for i, h := range s.hosts {
 		other := s.hosts[1-i]

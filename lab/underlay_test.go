@@ -34,9 +34,11 @@ func plug(c *cluster, h *lab.Host, link, port string, options ...string) {
 }
 
 func TestDirectRoutesFollowTheUnderlayLive(t *testing.T) {
+	t.Parallel()
 	for _, families := range []lab.Families{lab.IPv4, lab.IPv6, lab.Dual} {
 		n := network{"vxlan", families}
 		t.Run(n.String(), func(t *testing.T) {
+			t.Parallel()
 			underlayIsFollowed(newSiteWith(t, n, strings.Replace(n.config(), `"vxlan"`, `"vxlan","DirectRouting":true`, 1), 2))
 		})
 	}
@@ -132,6 +134,7 @@ func underlayIsFollowed(s *site) {
 }
 
 func TestAMovedDefaultRouteMovesTheUnderlay(t *testing.T) {
+	t.Parallel()
 	inEachFamily(t, defaultRouteMovesTheUnderlay)
 }
 
@@ -160,6 +163,7 @@ func defaultRouteMovesTheUnderlay(t *testing.T, n network) {
 }
 
 func TestDirectRoutesFollowTheRoutes(t *testing.T) {
+	t.Parallel()
 	inEachFamily(t, directRoutesFollowTheRoutes)
 }
 
@@ -187,6 +191,7 @@ func directRoutesFollowTheRoutes(t *testing.T, n network) {
 
 // Slow: twelve restarts of daemons, and after each one all of the kernel is looked at.
 func TestTheBackendIsChangedHostByHostWithoutLeftovers(t *testing.T) {
+	t.Parallel()
 	inEachFamily(t, backendIsChangedHostByHost)
 }
 

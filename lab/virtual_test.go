@@ -9,6 +9,7 @@ import (
 // TestAVirtualAddressIsPublishedForAsLongAsTheOwnOneIsAway does what keepalived and a DHCP client do: a /32 is added, and the own address
 // goes and comes back, which the kernel lists behind the /32 then.
 func TestAVirtualAddressIsPublishedForAsLongAsTheOwnOneIsAway(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, network{"vxlan", lab.IPv4}, 2)
 	h, d := s.hosts[0], s.daemons[0]
 	own := underlayOf(h)
