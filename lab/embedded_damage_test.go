@@ -12,6 +12,7 @@ import (
 
 // A store that cannot run ends nothing: its host starts without it, says what to do, and the store is filled again once that is done.
 func TestADamagedEmbeddedStoreLeavesItsHostDegradedUntilItsDataAreMovedAway(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	hosts := c.hosts(2)
 	daemons, before := c.embedded(hosts)

@@ -11,6 +11,7 @@ import (
 // TestForwardingIsOnWherePacketsOfPodsArrive starts a daemon on a host that forwards nothing on new devices, and turns forwarding off on the
 // underlay.
 func TestForwardingIsOnWherePacketsOfPodsArrive(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	e := c.etcd(vxlanConfig)
 	hosts := c.hosts(2)
@@ -38,8 +39,10 @@ func TestForwardingIsOnWherePacketsOfPodsArrive(t *testing.T) {
 
 // TestDualStackOnAnUnderlayWhoseMTUIsTooSmallForIPv6CarriesIPv4 has the MTU of a VPN or of a cloud on all hosts.
 func TestDualStackOnAnUnderlayWhoseMTUIsTooSmallForIPv6CarriesIPv4(t *testing.T) {
+	t.Parallel()
 	for backend, needs := range map[string]int{"vxlan": 1350, "udp": 1328} {
 		t.Run(backend, func(t *testing.T) {
+			t.Parallel()
 			c := newCluster(t)
 			e := c.etcd(network{backend, lab.Dual}.config())
 			hosts := c.hosts(2)

@@ -43,11 +43,13 @@ func (c *cluster) statusOf(h *lab.Host, env, state, text string) (s api.Status) 
 
 // TestTwoNetworksOfAHostNeverShareADevice starts a second network with the device of the first one, which would destroy both.
 func TestTwoNetworksOfAHostNeverShareADevice(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct{ backend, first, second, device string }{
 		{"vxlan", "flannel.1", `{"Network":"10.6.0.0/16","Backend":{"Type":"vxlan","Port":4789}}`, ""},
 		{"udp", "flannel0", `{"Network":"10.6.0.0/16","Backend":{"Type":"udp","Port":8286}}`, "flannel1"},
 	} {
 		t.Run(tt.backend, func(t *testing.T) {
+			t.Parallel()
 			c := newCluster(t)
 			e := c.etcd(network{tt.backend, lab.IPv4}.config())
 			h := c.hosts(1)[0]

@@ -9,6 +9,7 @@ import (
 )
 
 func TestAHostWithAReadOnlyStateFolderIsDegraded(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	e := c.etcd(vxlanConfig)
 	hosts := c.hosts(2)

@@ -66,6 +66,7 @@ func (c *cluster) attach(h *lab.Host, config []byte) (string, netip.Addr) {
 
 // Slow: dockerd starts, loads an image and starts a container.
 func TestDockerAndCNIShareTheSubnetByHalves(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	e := c.etcd(network{"vxlan", lab.IPv4}.config())
 	hosts := c.hosts(2)

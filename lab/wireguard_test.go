@@ -25,6 +25,7 @@ const psk = "cHNrcHNrcHNrcHNrcHNrcHNrcHNrcHNrcHNrcHNrMTI="
 
 // TestWireGuardCarriesPacketsInEachMode has two hosts exchange packets of the largest size, and looks at the wire.
 func TestWireGuardCarriesPacketsInEachMode(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name     string
 		families lab.Families
@@ -38,6 +39,7 @@ func TestWireGuardCarriesPacketsInEachMode(t *testing.T) {
 		{"ipv6", lab.Dual, `,"Mode":"ipv6","ListenPort":4500`, "4500"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			c := newCluster(t)
 			hosts, e := c.hosts(2), c.etcd(wireguardConfig(tt.families, tt.options))
 			wire := must[*lab.Capture](t)(hosts[0].Capture("eth0"))
@@ -87,6 +89,7 @@ func wantEncrypted(t *testing.T, c *lab.Capture, pods [2]*lab.Pod, ports string)
 
 // TestWireGuardInTheDaemon goes through what can happen to the devices of the daemon's own process, in one cluster.
 func TestWireGuardInTheDaemon(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	hosts, e := c.hosts(3), c.etcd(wireguardConfig(lab.Dual, `,"PSK":"`+psk+`"`))
 	daemons := c.startAll(hosts, e)
