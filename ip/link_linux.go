@@ -3,6 +3,8 @@ package ip
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -108,6 +110,7 @@ func (k *LinuxKernel) changeLink(have link, want Link) error {
 		is, wanted := have.VXLAN, want.VXLAN
 		if have.underlay != underlay.index || is.Local != wanted.Local || is.Learning != wanted.Learning {
 			did("underlay and local address", k.changeVXLAN(have.index, want.VXLAN, underlay.index))
+			did("routes to peers", k.forgetRoutes(have, underlay))
 		}
 		if have.MAC != want.MAC {
 			did("hardware address", k.handle.LinkSetHardwareAddr(device, want.MAC[:]))
@@ -149,6 +152,44 @@ func (k *LinuxKernel) changeVXLAN(index uint32, v VXLAN, underlay uint32) error 
 	}
 	data.AddRtAttr(nl.IFLA_VXLAN_LEARNING, nl.Uint8Attr(learning))
 	return k.sock.get(unix.RTM_NEWLINK, unix.NLM_F_ACK, func([]byte) {}, msg, info)
+}
+
+// forgetRoutes makes a VXLAN device look up again how its packets go to each peer. The kernel keeps a route for each
+// forwarding entry, together with the source address of its packets, and goes on with it when the device gets another
+// local address (vxlan_xmit_one and dst_cache_get_ip4, drivers/net/vxlan/vxlan_core.c and net/core/dst_cache.c). It
+// forgets the route when the destination of the entry is replaced by another one (vxlan_fdb_replace), and to be one of
+// another underlay device is enough; so each entry is replaced twice, and no packet is without one. Entries with
+// link-local destinations name their device always, and their packets have a source that stays.
+func (k *LinuxKernel) forgetRoutes(device, underlay link) error {
+	links := names{device.index: device.Name, underlay.index: underlay.Name}
+	var entries []FDB
+	err := k.sock.dump(unix.RTM_GETNEIGH, func(data []byte) {
+		o, permanent := decodeNeigh(data, links)
+		f, ok := o.(FDB)
+		if ok && permanent && f.Link == device.Name && f.Dst.IsValid() && f.Dst.Zone() == "" && !f.Odd {
+			entries = append(entries, f)
+		}
+	}, &netlink.Ndmsg{Family: unix.AF_BRIDGE, Index: device.index})
+	if err != nil {
+		return fmt.Errorf("list forwarding entries: %w", err)
+	}
+	const messagesEach = 2
+	for chunk := range slices.Chunk(entries, batchSize/messagesEach) {
+		failed, err := k.sock.batch(messagesEach*len(chunk), func(m *messages, i int) {
+			f := chunk[i/messagesEach]
+			m.begin(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE,
+				neighFixed(unix.AF_BRIDGE, device.index, unix.NTF_SELF).Serialize())
+			encodeAttrs(m, Op{Object: f}, nil)
+			if i%messagesEach == 0 {
+				m.u32(unix.NDA_IFINDEX, underlay.index)
+			}
+			m.end()
+		})
+		if err := errors.Join(append(slices.Collect(maps.Values(failed)), err)...); err != nil {
+			return fmt.Errorf("replace forwarding entries: %w", err)
+		}
+	}
+	return nil
 }
 
 func setAcceptRA(want Link) error {

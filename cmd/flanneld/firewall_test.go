@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	main "flanneld/cmd/flanneld"
 	"flanneld/ip"
@@ -50,6 +52,10 @@ func TestTheTunnelIsClosedOnlyWhereSendersAreKnown(t *testing.T) {
 }
 
 func TestPacketsOfAPeerMayComeFromEitherOfItsAddresses(t *testing.T) {
+	synctest.Test(t, eitherAddress)
+}
+
+func eitherAddress(t *testing.T) {
 	var s main.Senders
 	host := underlayOf("192.168.0.1", "203.0.113.1")
 	translated := peerOf("10.5.8.0/24", "203.0.113.2", "192.168.0.2")
@@ -65,6 +71,7 @@ func TestPacketsOfAPeerMayComeFromEitherOfItsAddresses(t *testing.T) {
 		{"the first goes", []subnet.Lease{peerOf("10.5.9.0/24", "192.168.0.3", "192.168.0.3")}, "[192.168.0.3]", false},
 		{"none", nil, "[]", false},
 	} {
+		time.Sleep(time.Minute) // former addresses are forgotten
 		admitted, open := s.Follow(host, subnet.PeersOf(tt.peers...))
 		if got := fmt.Sprint(slices.Collect(admitted.All())); got != tt.want || (open != "") != tt.open {
 			t.Errorf("%s: %s, open %q, want %s", tt.name, got, open, tt.want)
@@ -73,4 +80,29 @@ func TestPacketsOfAPeerMayComeFromEitherOfItsAddresses(t *testing.T) {
 	if _, open := s.Follow(underlayOf("192.168.0.1", "192.168.0.1"), subnet.PeersOf(peerOf("10.5.9.0/24", "203.0.113.3", ""))); open == "" {
 		t.Error("another address of the host changes nothing")
 	}
+}
+
+// The record of a peer changes before its kernel does.
+func TestPacketsOfAPeerMayComeFromItsFormerAddressForAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s main.Senders
+		host := underlayOf("192.168.0.1", "192.168.0.1")
+		want := func(when, want string, peers ...subnet.Lease) {
+			t.Helper()
+			admitted, _ := s.Follow(host, subnet.PeersOf(peers...))
+			if got := fmt.Sprint(slices.Collect(admitted.All())); got != want {
+				t.Errorf("%s: %s, want %s", when, got, want)
+			}
+		}
+		before := peerOf("10.5.8.0/24", "192.168.0.3", "192.168.0.2")
+		after := peerOf("10.5.8.0/24", "192.168.0.3", "192.168.0.3")
+		want("before", "[192.168.0.2 192.168.0.3]", before)
+		want("just changed", "[192.168.0.2 192.168.0.3]", after)
+		host = underlayOf("192.168.0.9", "192.168.0.9")
+		time.Sleep(9 * time.Second)
+		want("when this host's own address has changed, too", "[192.168.0.2 192.168.0.3]", after)
+		time.Sleep(2 * time.Second)
+		want("after ten seconds", "[192.168.0.3]", after)
+		want("the peer has left", "[]")
+	})
 }

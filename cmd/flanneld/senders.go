@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"time"
 
 	"flanneld/ip"
 	"flanneld/ip/masq"
@@ -18,24 +19,40 @@ type Senders struct {
 	peers   subnet.Peers
 	addrs   *masq.AddrSet
 	unknown map[netip.Prefix]string // why it cannot be known where packets of a peer come from; few
+	former  []formerSender          // of peers whose address has changed; few
 }
+
+// formerSender is an address that packets of a peer came from until it changed.
+type formerSender struct {
+	addr  netip.Addr
+	until time.Time
+}
+
+// formerFor is how long packets of a peer are taken from its former address at least: its record changes before its kernel does,
+// and packets are on their way. The first pass after that, within a minute, ends it.
+const formerFor = 10 * time.Second
 
 // Follow returns the addresses for these peers, and why they are not all; empty if they are.
 func (s *Senders) Follow(host ip.Underlay, peers subnet.Peers) (admitted masq.Addrs, open string) {
 	if s.addrs == nil || !slices.Equal(s.host.Addrs, host.Addrs) || !slices.Equal(s.host.PublicAddrs, host.PublicAddrs) || !slices.Equal(s.host.Next, host.Next) {
-		*s = Senders{host: host, addrs: masq.NewAddrSet(), unknown: map[netip.Prefix]string{}}
+		*s = Senders{host: host, addrs: masq.NewAddrSet(), unknown: map[netip.Prefix]string{}, former: s.former}
+		for _, f := range s.former {
+			s.addrs.Add(f.addr)
+		}
 	}
+	s.expire()
 	for old, now := range subnet.PeerChanges(s.peers, peers) {
 		if old != nil {
-			each(old, s.addrs.Remove)
 			delete(s.unknown, old.Subnet)
 		}
-		if now == nil {
-			continue
+		if now != nil {
+			each(now, s.addrs.Add)
+			if why := translated(host, *now); why != "" {
+				s.unknown[now.Subnet] = why
+			}
 		}
-		each(now, s.addrs.Add)
-		if why := translated(host, *now); why != "" {
-			s.unknown[now.Subnet] = why
+		if old != nil {
+			each(old, func(a netip.Addr) { s.drop(a, now) })
 		}
 	}
 	s.peers = peers
@@ -43,6 +60,27 @@ func (s *Senders) Follow(host ip.Underlay, peers subnet.Peers) (admitted masq.Ad
 		open = s.unknown[slices.MinFunc(slices.Collect(maps.Keys(s.unknown)), netip.Prefix.Compare)]
 	}
 	return s.addrs.Snapshot(), open
+}
+
+// drop removes an address of a peer: after a while if the peer has another one now, at once if it has left.
+func (s *Senders) drop(a netip.Addr, now *subnet.Lease) {
+	if now == nil || a == now.PublicIP || a == now.Underlay {
+		s.addrs.Remove(a)
+		return
+	}
+	s.former = append(s.former, formerSender{a, time.Now().Add(formerFor)})
+}
+
+// expire removes former addresses whose time is up.
+func (s *Senders) expire() {
+	now := time.Now()
+	s.former = slices.DeleteFunc(s.former, func(f formerSender) bool {
+		over := now.After(f.until)
+		if over {
+			s.addrs.Remove(f.addr)
+		}
+		return over
+	})
 }
 
 // each calls f with the addresses that packets of a peer may come from.
