@@ -41,6 +41,7 @@ var rules = map[string]rule{
 	},
 	"probe":             {others: []string{"golang.org/x/time/rate"}},
 	"sorted":            {},
+	"serve":             {ours: []string{"api", "ip", "probe", "subnet"}, others: []string{"github.com/prometheus/"}},
 	"options":           {ours: []string{"redact", "subnet"}},
 	"redact":            {},
 	"systemd":           {others: []string{"github.com/coreos/go-systemd/"}},

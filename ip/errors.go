@@ -54,6 +54,22 @@ func (e OpErrors) orNil() error {
 	return e
 }
 
+// FailedOps returns the failed operations that an error joins.
+func FailedOps(err error) []*OpError {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var out []*OpError
+		for _, e := range joined.Unwrap() {
+			out = append(out, FailedOps(e)...)
+		}
+		return out
+	}
+	var op *OpError
+	if errors.As(err, &op) {
+		return []*OpError{op}
+	}
+	return nil
+}
+
 // PeersOnly reports whether an error of Reconcile consists of failed operations on single peers, or is ErrFight: what this
 // host itself needs is in place.
 func PeersOnly(err error) bool {

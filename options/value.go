@@ -233,11 +233,11 @@ func networkConfig(p *string) value[string] {
 	}}
 }
 
-// maxConfigSize bounds a network configuration, in bytes; etcd takes no larger value either.
-const maxConfigSize = 1 << 20
+// MaxConfigSize bounds a network configuration, in bytes; etcd takes no larger value either.
+const MaxConfigSize = 1 << 20
 
 func readConfig(file string) (string, error) {
-	raw, err := subnet.ReadFile(file, maxConfigSize)
+	raw, err := subnet.ReadFile(file, MaxConfigSize)
 	return string(raw), err
 }
 

@@ -12,6 +12,7 @@ import (
 	"flanneld/options"
 	"flanneld/probe"
 	"flanneld/redact"
+	"flanneld/serve"
 )
 
 // fixed returns what the status says of the process itself.
@@ -37,19 +38,19 @@ func (d *process) fixed() api.Status {
 // observe connects the status with those who look at it.
 func (d *process) observe(kernel *ip.LinuxKernel) {
 	site := &probeSite{status: d.status, used: kernel.Used, log: d.log}
-	d.status.fixed, d.status.errors, d.status.observe = d.fixed(), d.journal.Errors, d.metrics.pass
+	d.status.fixed, d.status.errors, d.status.observe = d.fixed(), d.journal.Errors, d.metrics.Pass
 	d.status.prober = probe.New(probe.Options{
-		Port: d.o.ProbePort, Period: d.o.ProbeInterval, Version: version, Site: site.site, Busy: site.busy, Forget: site.forget, Observe: d.metrics.probed, Log: d.log,
+		Port: d.o.ProbePort, Period: d.o.ProbeInterval, Version: version, Site: site.site, Busy: site.busy, Forget: site.forget, Observe: d.metrics.Probed, Log: d.log,
 	})
-	d.metrics.Register(NewStatusCollector(d.status.report, "/proc/net/dev"))
+	d.metrics.Register(serve.NewStatusCollector(d.status.report, "/proc"))
 }
 
 // health returns the server for whoever may reach the health port.
-func (d *process) health() Health {
+func (d *process) health() serve.Health {
 	addr, _ := d.o.Healthz() // without a port: no server
-	return Health{
+	return serve.Health{
 		Addr: addr, Hosts: d.o.HealthzHosts, Alive: d.status.Alive, Ready: d.status.Ready, Status: func() any { return d.publicStatus() },
-		Metrics: d.metrics.Handler(), Page: StatusPage(d.publicStatus, d.status.peers, d.journal.Events), Log: d.log,
+		Metrics: d.metrics.Handler(), Page: serve.StatusPage(d.publicStatus, d.status.peers, d.journal.Events), Log: d.log,
 	}
 }
 
@@ -61,8 +62,8 @@ func (d *process) publicStatus() api.Status {
 }
 
 // socket returns the server for the operator of this host.
-func (d *process) socket() Socket {
-	return Socket{Path: api.SocketPath(d.o.SubnetFile), Log: d.log, Handler: Answers{
+func (d *process) socket() serve.Socket {
+	return serve.Socket{Path: api.SocketPath(d.o.SubnetFile), Log: d.log, Handler: serve.Answers{
 		Ready:    d.status.readiness,
 		Status:   d.status.report,
 		Leases:   d.status.leases,

@@ -30,7 +30,7 @@ func newFailing(peers subnet.Peers, err error) failing {
 		of[l.Subnet.Addr()] = append(of[l.Subnet.Addr()], l.Subnet)
 		of[l.PublicIP] = append(of[l.PublicIP], l.Subnet)
 	}
-	for _, op := range operations(err) {
+	for _, op := range ip.FailedOps(err) {
 		var key netip.Addr
 		switch o := op.Op.Object.(type) {
 		case ip.Route:
@@ -45,22 +45,6 @@ func newFailing(peers subnet.Peers, err error) failing {
 		}
 	}
 	return f
-}
-
-// operations returns the failed operations that an error joins.
-func operations(err error) []*ip.OpError {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		var out []*ip.OpError
-		for _, e := range joined.Unwrap() {
-			out = append(out, operations(e)...)
-		}
-		return out
-	}
-	var op *ip.OpError
-	if errors.As(err, &op) {
-		return []*ip.OpError{op}
-	}
-	return nil
 }
 
 // of says why a peer is not in the kernel; empty: it is.

@@ -24,6 +24,7 @@ import (
 	wgoptions "flanneld/backend/wireguard/options"
 	"flanneld/ip"
 	"flanneld/options"
+	"flanneld/serve"
 	"flanneld/subnet"
 	"flanneld/subnet/etcdv3"
 	"flanneld/subnet/kube"
@@ -48,7 +49,7 @@ type process struct {
 	stateDir *subnet.StateDir
 	state    subnet.State
 	status   *status
-	metrics  *Metrics
+	metrics  *serve.Metrics
 	underlay *underlay.Live
 	// connected is what the host reaches otherwise of the network's ranges.
 	connected *underlay.Connected
@@ -70,7 +71,7 @@ func run(ctx context.Context, o options.Options, log *slog.Logger) error {
 	journal := NewJournal(log.Handler())
 	log = slog.New(journal)
 	notifier := systemd.NewNotifier(log)
-	d := &process{o: o, log: log, journal: journal, drains: make(chan *drainRequest), stateDir: stateDir, status: newStatus(notifier, log), metrics: NewMetrics(), files: systemd.OpenFDStore(log)}
+	d := &process{o: o, log: log, journal: journal, drains: make(chan *drainRequest), stateDir: stateDir, status: newStatus(notifier, log), metrics: serve.NewMetrics(version), files: systemd.OpenFDStore(log)}
 	if d.state, err = stateDir.Load(); err != nil {
 		log.Warn("remembered state not used", "reason", err)
 	}
@@ -90,7 +91,7 @@ func run(ctx context.Context, o options.Options, log *slog.Logger) error {
 		log.Info("kernel settings cannot be changed from here: /proc/sys is read-only, as in a container that is not privileged",
 			"consequence", "the host's own settings hold for router advertisements on the network's devices, and for forwarding")
 	}
-	d.kernel = countedKernel{kernel, d.metrics}
+	d.kernel = d.metrics.Kernel(kernel)
 	d.observe(kernel)
 	d.wall = newWall(o, log)
 	d.status.firewall = d.wall.report

@@ -11,6 +11,7 @@ import (
 
 	"flanneld/backend"
 	"flanneld/backend/check"
+	"flanneld/options"
 	"flanneld/subnet"
 )
 
@@ -72,7 +73,7 @@ func (d *process) manager(b *backend.Backend) *subnet.Manager {
 	} else if !errors.Is(err, os.ErrNotExist) {
 		d.log.Warn("subnet file not used", "reason", err)
 	}
-	return subnet.NewManager(countedStore{d.store.Load(), d.metrics}, o)
+	return subnet.NewManager(d.metrics.Store(d.store.Load()), o)
 }
 
 // attrs returns what a lease of this host tells others; b is filled in before it is called.
@@ -107,7 +108,7 @@ func (d *process) config(ctx context.Context, m *subnet.Manager) (subnet.Config,
 
 // readConfigFile reads the network configuration from a file.
 func readConfigFile(path string) (subnet.Config, []byte, error) {
-	text, err := subnet.ReadFile(path, maxConfig)
+	text, err := subnet.ReadFile(path, options.MaxConfigSize)
 	if err != nil {
 		return subnet.Config{}, nil, fmt.Errorf("read -net-config-path: %w", err)
 	}

@@ -1,4 +1,4 @@
-package main_test
+package serve_test
 
 import (
 	"context"
@@ -14,11 +14,11 @@ import (
 	"time"
 
 	"flanneld/api"
-	flanneld "flanneld/cmd/flanneld"
+	"flanneld/serve"
 )
 
 func answers(ready api.Ready) http.Handler {
-	return flanneld.Answers{
+	return serve.Answers{
 		Ready:  func() api.Ready { return ready },
 		Status: func() api.Status { return api.Status{Version: "1.2"} },
 		Leases: func() api.Leases { return api.Leases{Revision: 7} },
@@ -39,7 +39,7 @@ func answers(ready api.Ready) http.Handler {
 func startSocket(t *testing.T, subnetFile string, ready api.Ready) (*logLines, func()) {
 	t.Helper()
 	l := &logLines{more: make(chan struct{}, 1)}
-	s := flanneld.Socket{Path: api.SocketPath(subnetFile), Handler: answers(ready), Log: slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+	s := serve.Socket{Path: api.SocketPath(subnetFile), Handler: answers(ready), Log: slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()

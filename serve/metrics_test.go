@@ -1,4 +1,4 @@
-package main_test
+package serve_test
 
 import (
 	"errors"
@@ -12,7 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"flanneld/api"
-	flanneld "flanneld/cmd/flanneld"
+	"flanneld/serve"
 )
 
 const procNetDev = `Inter-|   Receive                                                |  Transmit
@@ -21,14 +21,17 @@ const procNetDev = `Inter-|   Receive                                           
 flannel.1: 2000      20    1    2    3     4          0         0     3000      30    5    6    7     0       8          0
 `
 
-func metrics(t *testing.T, s api.Status) *flanneld.Metrics {
+func metrics(t *testing.T, s api.Status) *serve.Metrics {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "dev")
-	if err := os.WriteFile(file, []byte(procNetDev), 0o600); err != nil {
+	proc := t.TempDir()
+	if err := os.Mkdir(filepath.Join(proc, "net"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	m := flanneld.NewMetrics()
-	m.Register(flanneld.NewStatusCollector(func() api.Status { return s }, file))
+	if err := os.WriteFile(filepath.Join(proc, "net/dev"), []byte(procNetDev), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m := serve.NewMetrics("v1.0.0")
+	m.Register(serve.NewStatusCollector(func() api.Status { return s }, proc))
 	return m
 }
 
@@ -109,7 +112,7 @@ func TestMetricsWithoutALeaseSayNothingOfItsTime(t *testing.T) {
 }
 
 func TestMetricsAreServed(t *testing.T) {
-	h := flanneld.Health{Alive: fine, Ready: fine, Metrics: metrics(t, api.Status{}).Handler()}
+	h := serve.Health{Alive: fine, Ready: fine, Metrics: metrics(t, api.Status{}).Handler()}
 	w := httptest.NewRecorder()
 	h.Handler().ServeHTTP(w, httptest.NewRequest("GET", "http://192.0.2.1/metrics", nil))
 	if w.Code != 200 || !strings.Contains(w.Body.String(), "flannel_build_info{") {

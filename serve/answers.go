@@ -1,4 +1,4 @@
-package main
+package serve
 
 import (
 	"context"
@@ -9,7 +9,7 @@ import (
 	"flanneld/api"
 )
 
-// maxConfig bounds a network configuration, in bytes; etcd takes no larger value either.
+// maxConfig bounds a network configuration that is to be checked, in bytes.
 const maxConfig = 1 << 20
 
 // Answers is what the socket serves. The functions are called for each request, by several goroutines at once.

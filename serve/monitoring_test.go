@@ -1,4 +1,4 @@
-package main_test
+package serve_test
 
 import (
 	"os"
@@ -26,7 +26,7 @@ func TestRulesAndDashboardUseMetricsThatExist(t *testing.T) {
 		names = append(names, f.GetName(), f.GetName()+"_bucket")
 	}
 	for _, f := range families {
-		doc, err := os.ReadFile("../../docs/monitoring.md")
+		doc, err := os.ReadFile("../docs/monitoring.md")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -35,7 +35,7 @@ func TestRulesAndDashboardUseMetricsThatExist(t *testing.T) {
 		}
 	}
 	for _, file := range []string{"alerts.yml", "dashboard.json"} {
-		text, err := os.ReadFile("../../dist/monitoring/" + file)
+		text, err := os.ReadFile("../dist/monitoring/" + file)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,24 +1,19 @@
-package main
+package serve
 
 import (
-	"bufio"
-	"bytes"
-	"os"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/procfs"
 
 	"flanneld/api"
 )
 
 // StatusCollector shows the status as metrics.
 type StatusCollector struct {
-	status  func() api.Status
-	devices string // file of the kernel with the counters of all devices
-	gauges  []gauge
+	status func() api.Status
+	proc   string // where the kernel's procfs is mounted
+	gauges []gauge
 }
 
 type gauge struct {
@@ -27,9 +22,9 @@ type gauge struct {
 }
 
 // NewStatusCollector returns a collector that asks for the status at each scrape, and reads the counters of the backend's
-// devices from a file like /proc/net/dev.
-func NewStatusCollector(status func() api.Status, devices string) *StatusCollector {
-	c := &StatusCollector{status: status, devices: devices}
+// devices below proc, which is /proc but for tests.
+func NewStatusCollector(status func() api.Status, proc string) *StatusCollector {
+	c := &StatusCollector{status: status, proc: proc}
 	for _, g := range []struct {
 		name, help string
 		value      func(api.Status) float64
@@ -102,50 +97,40 @@ func (c *StatusCollector) Collect(ch chan<- prometheus.Metric) {
 	if s.Firewall != nil {
 		ch <- prometheus.MustNewConstMetric(strangers, prometheus.CounterValue, float64(s.Firewall.Dropped))
 	}
-	text, err := os.ReadFile(c.devices)
+	c.collectDevices(ch, s.Devices)
+}
+
+// collectDevices shows the counters of the backend's devices. Where they cannot be read, the other metrics are worth showing.
+func (c *StatusCollector) collectDevices(ch chan<- prometheus.Metric, names []string) {
+	fs, err := procfs.NewFS(c.proc)
 	if err != nil {
-		return // the other metrics are worth showing
+		return
 	}
-	for name, v := range deviceCounters(text) {
-		if slices.Contains(s.Devices, name) {
-			collectDevice(ch, name, v)
+	devices, err := fs.NetDev()
+	if err != nil {
+		return
+	}
+	for _, name := range names {
+		if d, ok := devices[name]; ok {
+			collectDevice(ch, d)
 		}
 	}
 }
 
-func collectDevice(ch chan<- prometheus.Metric, name string, v [deviceColumns]float64) {
-	send := func(d *prometheus.Desc, value float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, value, append([]string{name}, labels...)...)
+func collectDevice(ch chan<- prometheus.Metric, d procfs.NetDevLine) {
+	send := func(desc *prometheus.Desc, value uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(value), append([]string{d.Name}, labels...)...)
 	}
-	for i, direction := range []string{"receive", "transmit"} {
-		v := v[i*deviceColumns/2:]
-		send(octets, v[0], direction)
-		send(packets, v[1], direction)
-		send(drops, v[2], direction, "error")
-		send(drops, v[3], direction, "drop")
-		send(drops, v[4], direction, "fifo")
-	}
-	send(drops, v[5], "receive", "frame")
-	send(drops, v[14], "transmit", "carrier")
-}
-
-// deviceColumns of /proc/net/dev: bytes packets errs drop fifo frame compressed multicast, then those of sending: bytes packets
-// errs drop fifo colls carrier compressed.
-const deviceColumns = 16
-
-func deviceCounters(text []byte) map[string][deviceColumns]float64 {
-	out := map[string][deviceColumns]float64{}
-	for lines := bufio.NewScanner(bytes.NewReader(text)); lines.Scan(); {
-		name, rest, ok := strings.Cut(lines.Text(), ":")
-		cells := strings.Fields(rest)
-		if !ok || len(cells) < deviceColumns {
-			continue
-		}
-		var v [deviceColumns]float64
-		for i := range v {
-			v[i], _ = strconv.ParseFloat(cells[i], 64) // the kernel writes numbers
-		}
-		out[strings.TrimSpace(name)] = v
-	}
-	return out
+	send(octets, d.RxBytes, "receive")
+	send(packets, d.RxPackets, "receive")
+	send(drops, d.RxErrors, "receive", "error")
+	send(drops, d.RxDropped, "receive", "drop")
+	send(drops, d.RxFIFO, "receive", "fifo")
+	send(drops, d.RxFrame, "receive", "frame")
+	send(octets, d.TxBytes, "transmit")
+	send(packets, d.TxPackets, "transmit")
+	send(drops, d.TxErrors, "transmit", "error")
+	send(drops, d.TxDropped, "transmit", "drop")
+	send(drops, d.TxFIFO, "transmit", "fifo")
+	send(drops, d.TxCarrier, "transmit", "carrier")
 }

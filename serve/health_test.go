@@ -1,4 +1,4 @@
-package main_test
+package serve_test
 
 import (
 	"bytes"
@@ -16,7 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	flanneld "flanneld/cmd/flanneld"
+	"flanneld/serve"
 )
 
 func fine() error { return nil }
@@ -26,22 +26,22 @@ func TestHealthPages(t *testing.T) {
 	status := func() any { return map[string]int{"peers": 3} }
 	tests := []struct {
 		name   string
-		health flanneld.Health
+		health serve.Health
 		method string
 		path   string
 		code   int
 		body   string
 	}{
-		{"a living daemon is healthy", flanneld.Health{Alive: fine, Ready: waiting}, "GET", "/healthz", 200, "ok\n"},
-		{"a stuck daemon is not healthy", flanneld.Health{Alive: waiting, Ready: fine}, "GET", "/healthz", 503, "waiting for the network configuration\n"},
-		{"a daemon whose data plane is up is ready", flanneld.Health{Alive: fine, Ready: fine}, "GET", "/readyz", 200, "ok\n"},
-		{"a daemon that is not ready says why", flanneld.Health{Alive: fine, Ready: waiting}, "GET", "/readyz", 503, "waiting for the network configuration\n"},
-		{"HEAD is answered", flanneld.Health{Alive: fine, Ready: waiting}, "HEAD", "/readyz", 503, "waiting for the network configuration\n"},
-		{"nothing can be posted", flanneld.Health{Alive: fine, Ready: fine}, "POST", "/healthz", 405, ""},
-		{"the status is JSON", flanneld.Health{Alive: fine, Ready: fine, Status: status}, "GET", "/status", 200, "{\n  \"peers\": 3\n}\n"},
-		{"a status that JSON cannot say is an error", flanneld.Health{Alive: fine, Ready: fine, Status: func() any { return fine }}, "GET", "/status", 500, ""},
-		{"without a status there is no page", flanneld.Health{Alive: fine, Ready: fine}, "GET", "/status", 404, ""},
-		{"there is no other page", flanneld.Health{Alive: fine, Ready: fine, Status: status}, "GET", "/", 404, ""},
+		{"a living daemon is healthy", serve.Health{Alive: fine, Ready: waiting}, "GET", "/healthz", 200, "ok\n"},
+		{"a stuck daemon is not healthy", serve.Health{Alive: waiting, Ready: fine}, "GET", "/healthz", 503, "waiting for the network configuration\n"},
+		{"a daemon whose data plane is up is ready", serve.Health{Alive: fine, Ready: fine}, "GET", "/readyz", 200, "ok\n"},
+		{"a daemon that is not ready says why", serve.Health{Alive: fine, Ready: waiting}, "GET", "/readyz", 503, "waiting for the network configuration\n"},
+		{"HEAD is answered", serve.Health{Alive: fine, Ready: waiting}, "HEAD", "/readyz", 503, "waiting for the network configuration\n"},
+		{"nothing can be posted", serve.Health{Alive: fine, Ready: fine}, "POST", "/healthz", 405, ""},
+		{"the status is JSON", serve.Health{Alive: fine, Ready: fine, Status: status}, "GET", "/status", 200, "{\n  \"peers\": 3\n}\n"},
+		{"a status that JSON cannot say is an error", serve.Health{Alive: fine, Ready: fine, Status: func() any { return fine }}, "GET", "/status", 500, ""},
+		{"without a status there is no page", serve.Health{Alive: fine, Ready: fine}, "GET", "/status", 404, ""},
+		{"there is no other page", serve.Health{Alive: fine, Ready: fine, Status: status}, "GET", "/", 404, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -90,7 +90,7 @@ func (l *logLines) wait(text string) {
 }
 
 // start runs h and returns its log and a function that ends it.
-func start(t *testing.T, h flanneld.Health) (*logLines, func()) {
+func start(t *testing.T, h serve.Health) (*logLines, func()) {
 	t.Helper()
 	l := &logLines{more: make(chan struct{}, 1)}
 	h.Log = slog.New(slog.NewTextHandler(l, nil))
@@ -122,7 +122,7 @@ func TestHealthServesBothFamilies(t *testing.T) {
 	for _, host := range []string{"127.0.0.1", "::1"} {
 		t.Run(host, func(t *testing.T) {
 			addr := freePort(t, host)
-			log, stop := start(t, flanneld.Health{Addr: addr, Alive: fine, Ready: fine})
+			log, stop := start(t, serve.Health{Addr: addr, Alive: fine, Ready: fine})
 			log.wait("health server listens")
 			res, err := http.Get("http://" + addr.String() + "/healthz")
 			if err != nil {
@@ -148,7 +148,7 @@ func TestHealthWaitsForItsPort(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer held.Close()
-	log, _ := start(t, flanneld.Health{Addr: held.Addr().(*net.TCPAddr).AddrPort(), Alive: fine, Ready: fine})
+	log, _ := start(t, serve.Health{Addr: held.Addr().(*net.TCPAddr).AddrPort(), Alive: fine, Ready: fine})
 	log.wait("address already in use")
 	_ = held.Close()
 	log.wait("health server listens")
@@ -168,7 +168,7 @@ func TestHealthSaysOnceThatItCannotListen(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
 		var log bytes.Buffer
-		h := flanneld.Health{Addr: addr, Alive: fine, Ready: fine, Log: slog.New(slog.NewTextHandler(&log, nil))}
+		h := serve.Health{Addr: addr, Alive: fine, Ready: fine, Log: slog.New(slog.NewTextHandler(&log, nil))}
 		if err := h.Run(ctx); err != nil {
 			t.Errorf("Run = %v, want nil", err)
 		}
@@ -179,7 +179,7 @@ func TestHealthSaysOnceThatItCannotListen(t *testing.T) {
 }
 
 func TestHealthIsOffWithoutPort(t *testing.T) {
-	if err := (flanneld.Health{Addr: netip.MustParseAddrPort("0.0.0.0:0")}).Run(t.Context()); err != nil {
+	if err := (serve.Health{Addr: netip.MustParseAddrPort("0.0.0.0:0")}).Run(t.Context()); err != nil {
 		t.Errorf("Run = %v, want nil at once", err)
 	}
 }

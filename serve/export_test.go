@@ -1,4 +1,4 @@
-package main
+package serve
 
 import (
 	"errors"
@@ -10,8 +10,8 @@ import (
 
 // Touch gives every metric a value.
 func (m *Metrics) Touch() {
-	m.pass(time.Second, nil)
-	m.probed(probe.Answered, time.Second)
+	m.Pass(time.Second, nil)
+	m.Probed(probe.Answered, time.Second)
 	m.dumps.WithLabelValues(result(errors.New("x")))
 	m.operations.WithLabelValues(ip.KindRoute.String(), "put", "ok")
 	m.requests.WithLabelValues("list", "ok")

@@ -1,4 +1,4 @@
-package main_test
+package serve_test
 
 import (
 	"errors"
@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	flanneld "flanneld/cmd/flanneld"
+	"flanneld/serve"
 )
 
 func TestTheHealthPortIsReadByKnownNamesOnly(t *testing.T) {
@@ -21,7 +21,7 @@ func TestTheHealthPortIsReadByKnownNamesOnly(t *testing.T) {
 	}
 	secret := func() error { return fmt.Errorf("the reason") }
 	page := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "topology") })
-	h := flanneld.Health{
+	h := serve.Health{
 		Alive: secret, Ready: secret, Status: func() any { return "topology" }, Metrics: page, Page: page,
 		Hosts: []string{"Node1.example.com", "*.example.net"},
 	}
@@ -61,7 +61,7 @@ func TestHeldConnectionsKeepNobodyOut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := flanneld.Bounded(l, most, each)
+	b := serve.Bounded(l, most, each)
 	defer b.Close()
 	var servers []net.Conn
 	open := func(from byte) net.Conn {
@@ -105,7 +105,7 @@ func TestHeldConnectionsKeepNobodyOut(t *testing.T) {
 
 func TestTheHealthServerAnswersBesideManySilentConnections(t *testing.T) {
 	addr := freePort(t, "127.0.0.1")
-	log, _ := start(t, flanneld.Health{Addr: addr, Alive: fine, Ready: fine})
+	log, _ := start(t, serve.Health{Addr: addr, Alive: fine, Ready: fine})
 	log.wait("health server listens")
 	for range 300 {
 		c, err := net.Dial("tcp", addr.String())

@@ -1,4 +1,4 @@
-package main_test
+package serve_test
 
 import (
 	"context"
@@ -16,8 +16,8 @@ import (
 	"time"
 
 	"flanneld/api"
-	flanneld "flanneld/cmd/flanneld"
 	"flanneld/need"
+	"flanneld/serve"
 )
 
 // clusterPage returns the status page of a host with n peers, every fifth of them with a problem.
@@ -47,14 +47,14 @@ func clusterPage(n int) http.Handler {
 		}
 		peers = append(peers, p)
 	}
-	return flanneld.StatusPage(func() api.Status { return status }, func() []api.Peer { return peers }, func() []api.Event {
+	return serve.StatusPage(func() api.Status { return status }, func() []api.Peer { return peers }, func() []api.Event {
 		return []api.Event{{Time: time.Now(), Level: "INFO", Message: "kernel updated", Detail: "put=3 deleted=0"}}
 	})
 }
 
 func TestStatusPageIsSafeAndPassive(t *testing.T) {
 	w := httptest.NewRecorder()
-	h := flanneld.Health{Alive: fine, Ready: fine, Page: clusterPage(3)}.Handler()
+	h := serve.Health{Alive: fine, Ready: fine, Page: clusterPage(3)}.Handler()
 	h.ServeHTTP(w, httptest.NewRequest("GET", "http://192.0.2.1/", nil))
 	text := w.Body.String()
 	if w.Code != 200 || !strings.Contains(text, "10.5.1.0/24") {
