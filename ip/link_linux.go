@@ -66,6 +66,9 @@ func (k *LinuxKernel) newDevice(want Link) (netlink.Link, error) {
 			LinkAttrs: attrs, VxlanId: int(v.VNI), VtepDevIndex: int(underlay.index),
 			SrcAddr: v.Local.AsSlice(), Port: int(v.Port), Learning: v.Learning, GBP: v.GBP,
 		}, nil
+	case "ipip":
+		// Without "path MTU discovery", as flannel makes it: the outer header takes over the inner one's "don't fragment".
+		return &netlink.Iptun{LinkAttrs: attrs, Local: want.IPIP.Local.AsSlice()}, nil
 	case "wireguard":
 		return &netlink.Wireguard{LinkAttrs: attrs}, nil
 	}

@@ -86,7 +86,9 @@ func decodeLink(b []byte) (l link, ok bool) {
 	a := from.Attrs()
 	l = link{index: uint32(a.Index), flags: a.RawFlags}
 	l.Name, l.Type, l.MTU, l.Up = a.Name, from.Type(), a.MTU, a.RawFlags&unix.IFF_UP != 0
-	copy(l.MAC[:], a.HardwareAddr)
+	if len(a.HardwareAddr) == len(l.MAC) { // that of a tunnel is its local address
+		copy(l.MAC[:], a.HardwareAddr)
+	}
 	for kind, data := range attributes(b[unix.SizeofIfInfomsg:]) {
 		if kind == unix.IFLA_AF_SPEC {
 			l.AcceptRA = acceptsRA(data)
@@ -97,12 +99,25 @@ func decodeLink(b []byte) (l link, ok bool) {
 		l.Type = ""
 	case *netlink.Tuntap:
 		l.Type = "tun" // as the kernel calls it
+	case *netlink.Iptun:
+		l.IPIP = ipipOf(d)
 	case *netlink.Vxlan:
 		local, _ := netip.AddrFromSlice(d.SrcAddr)
 		l.VXLAN = VXLAN{VNI: uint32(d.VxlanId), Port: uint16(d.Port), Local: local, Learning: d.Learning, GBP: d.GBP}
 		l.underlay = uint32(d.VtepDevIndex)
 	}
 	return l, true
+}
+
+// protoIPIP is the only protocol in an ipip device that is made without one (IFLA_IPTUN_PROTO).
+const protoIPIP = unix.IPPROTO_IPIP
+
+func ipipOf(d *netlink.Iptun) IPIP {
+	local, _ := netip.AddrFromSlice(d.Local.To4())
+	remote, _ := netip.AddrFromSlice(d.Remote.To4())
+	odd := remote.IsValid() && !remote.IsUnspecified() || d.Link != 0 || d.Ttl != 0 || d.Tos != 0 || d.PMtuDisc != 0 || d.FlowBased || d.EncapType != 0 ||
+		d.Proto != 0 && d.Proto != protoIPIP
+	return IPIP{Local: local, Odd: odd}
 }
 
 // devconfAcceptRA is the place of accept_ra in IFLA_INET6_CONF (enum DEVCONF_*, include/uapi/linux/ipv6.h).

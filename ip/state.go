@@ -55,6 +55,13 @@ type Link struct {
 	Up       bool
 	AcceptRA bool // whether IPv6 router advertisements are obeyed
 	VXLAN    VXLAN
+	IPIP     IPIP
+}
+
+// IPIP are the settings of an ipip device (IFLA_IPTUN_*, include/uapi/linux/if_tunnel.h). It has no hardware address.
+type IPIP struct {
+	Local netip.Addr // source address of the tunnel packets
+	Odd   bool       // has what we never give it: a remote address, a link, a fixed TTL, another protocol
 }
 
 // VXLAN are the settings of a vxlan device (IFLA_VXLAN_*, include/uapi/linux/if_link.h).
@@ -149,6 +156,12 @@ func (l Link) String() string {
 	}
 	if l.AcceptRA {
 		s += " accept_ra"
+	}
+	if l.IPIP.Local.IsValid() {
+		s += " local " + l.IPIP.Local.String()
+	}
+	if l.IPIP.Odd {
+		s += " odd"
 	}
 	if l.VXLAN == (VXLAN{}) {
 		return s

@@ -8,14 +8,20 @@ import (
 	"slices"
 	"strings"
 
+	"flanneld/backend/ipip"
 	"flanneld/backend/udp"
 	"flanneld/backend/vxlan"
 	wireguard "flanneld/backend/wireguard/options"
 	"flanneld/subnet"
 )
 
-// options has the types of backends, each with the check of its options. Packages without options are not linked for their name.
-var options = map[string]func(raw []byte) error{
+// options has the types of backends, each with the check of a configuration that names it. Packages without options are not linked
+// for their name.
+var options = map[string]func(subnet.Config) error{
+	ipip.Type: func(c subnet.Config) error {
+		_, err := ipip.Parse(c)
+		return err
+	},
 	vxlan.Type:     parses(vxlan.ParseOptions),
 	udp.Type:       parses(udp.ParseOptions),
 	wireguard.Type: parses(wireguard.Parse),
@@ -34,20 +40,20 @@ var replacements = map[string]string{
 
 const cloud = `it wrote routes into the cloud's route table; use "vxlan", which needs no rights in the cloud, or "wireguard", which also encrypts`
 
-func parses[T any](parse func([]byte) (T, error)) func([]byte) error {
-	return func(raw []byte) error {
-		_, err := parse(raw)
+func parses[T any](parse func([]byte) (T, error)) func(subnet.Config) error {
+	return func(c subnet.Config) error {
+		_, err := parse(c.Backend)
 		return err
 	}
 }
 
-func none([]byte) error { return nil }
+func none(subnet.Config) error { return nil }
 
 // Config says what is wrong with the backend that a network configuration names.
 func Config(c subnet.Config) error {
 	check, ok := options[c.BackendType]
 	if ok {
-		return check(c.Backend)
+		return check(c)
 	}
 	if instead, ok := replacements[c.BackendType]; ok {
 		return fmt.Errorf("backend %q is not available: %s", c.BackendType, instead)

@@ -18,6 +18,8 @@ func TestANetworkIsRefusedWithTheReasonAndTheWayOut(t *testing.T) {
 		{`{"Type":"vxlan","VNI":7}`, ""},
 		{`{"Type":"vxlan","VNI":-1}`, "VNI"},
 		{`{"Type":"host-gw"}`, ""},
+		{`{"Type":"ipip","DirectRouting":true}`, ""},
+		{`{"Type":"ipip","DirectRouting":1}`, "DirectRouting"},
 		{`{"Type":"wireguard","Mode":"fast"}`, "Mode"},
 		{`{"Type":"ipsec","PSK":"secret"}`, `"wireguard", which also encrypts`},
 		{`{"Type":"aws-vpc"}`, `"vxlan", which needs no rights in the cloud`},

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"flanneld/backend/reach"
 	"flanneld/backend/skip"
 	"flanneld/ip"
 	"flanneld/subnet"
@@ -27,7 +28,7 @@ type Backend struct {
 	config  subnet.Config
 	macs    map[string]ip.MAC
 	desired *desired // of the last pass
-	reach   reach
+	reach   *reach.Reach
 }
 
 // New reads the options and finds the hardware addresses of our devices: the one of an earlier run, else that
@@ -40,7 +41,7 @@ func New(c subnet.Config, h ip.Host) (*Backend, error) {
 	}
 	b := &Backend{
 		host: h, options: o, config: c, macs: map[string]ip.MAC{}, Filter: skip.New(h, c.Networks()),
-		reach: reach{on: o.DirectRouting, networks: c.Networks()},
+		reach: reach.New(o.DirectRouting, c.Networks()),
 	}
 	own := ip.Scope{Networks: c.Networks()}
 	for _, network := range c.Networks() {
@@ -116,7 +117,7 @@ func (b *Backend) Set(self []subnet.Lease, peers subnet.Peers) error {
 	for _, l := range self {
 		own = append(own, b.host.OwnRoutes(l.Subnet)...)
 	}
-	direct, moved := b.reach.start(b.host.Kernel, u)
+	direct, moved := b.reach.Start(b.host.Kernel, u)
 	moved = b.Begin(self, peers) || moved
 	if d := b.desired; moved || d == nil || d.link != u.Link || !slices.Equal(d.own, own) {
 		b.desired = &desired{
@@ -131,7 +132,7 @@ func (b *Backend) Set(self []subnet.Lease, peers subnet.Peers) error {
 
 // Observe implements backend.Backend.
 func (b *Backend) Observe(ev ip.Event) bool {
-	moved, drifted := b.reach.observe(ev), b.Managed.Observe(ev)
+	moved, drifted := b.reach.Observe(ev), b.Managed.Observe(ev)
 	return moved || drifted
 }
 

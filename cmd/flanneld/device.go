@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"flanneld/backend/ipip"
 	"flanneld/backend/udp"
 	"flanneld/backend/vxlan"
 	"flanneld/backend/wireguard"
@@ -114,6 +115,8 @@ func devicesOf(c subnet.Config, last []string) [][]string {
 		fixed = vxlan.Devices(c)
 	case wireguard.Type:
 		fixed = wireguard.Devices(c)
+	case ipip.Type:
+		fixed = []string{ipip.Device}
 	case udp.Type:
 		names := udp.Devices()
 		used := slices.IndexFunc(names, func(name string) bool { return slices.Contains(last, name) })

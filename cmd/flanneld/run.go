@@ -18,6 +18,7 @@ import (
 	"flanneld/backend/alloc"
 	"flanneld/backend/check"
 	"flanneld/backend/hostgw"
+	"flanneld/backend/ipip"
 	"flanneld/backend/udp"
 	"flanneld/backend/vxlan"
 	"flanneld/backend/wireguard"
@@ -319,6 +320,8 @@ func newBackend(c subnet.Config, h ip.Host, files *systemd.FDStore, keys wgoptio
 		return vxlan.New(c, h)
 	case hostgw.Type:
 		return hostgw.New(c, h)
+	case ipip.Type:
+		return ipip.New(c, h)
 	case udp.Type:
 		return udp.New(c, h, files)
 	case wireguard.Type:

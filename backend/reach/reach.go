@@ -1,4 +1,6 @@
-package vxlan
+// Package reach remembers which peers are on the underlay link, so that backends with tunnels can route to them directly. The kernel is
+// asked once for each address, and again after its routes may have changed.
+package reach
 
 import (
 	"net/netip"
@@ -8,8 +10,8 @@ import (
 	"flanneld/ip"
 )
 
-// reach remembers which peers are on the underlay link, as the kernel's routes say, until those may have changed.
-type reach struct {
+// Reach is what the kernel's routes have said of peers. Start is called by the goroutine that makes the passes, Observe by any.
+type Reach struct {
 	on       bool // never changes
 	networks []netip.Prefix
 	link     atomic.Pointer[string] // of the underlay
@@ -19,9 +21,12 @@ type reach struct {
 	alone bool                // the underlay has no neighbours
 }
 
-// start begins a pass on an underlay. Where that has no neighbours, nobody is on the link: a VPN would drop packets to pods, whose addresses it does
+// New returns one; off, it takes no peer to be on the link. networks are those of the pods.
+func New(on bool, networks []netip.Prefix) *Reach { return &Reach{on: on, networks: networks} }
+
+// Start begins a pass on an underlay. Where that has no neighbours, nobody is on the link: a VPN would drop packets to pods, whose addresses it does
 // not know. It returns the function that decides for one address, and whether its answers may be others than those of the last pass.
-func (r *reach) start(k ip.Kernel, u ip.Underlay) (direct func(netip.Addr) bool, moved bool) {
+func (r *Reach) Start(k ip.Kernel, u ip.Underlay) (direct func(netip.Addr) bool, moved bool) {
 	if !r.on {
 		return func(netip.Addr) bool { return false }, false
 	}
@@ -40,8 +45,8 @@ func (r *reach) start(k ip.Kernel, u ip.Underlay) (direct func(netip.Addr) bool,
 	}, moved
 }
 
-// observe reports whether the way to peers may have changed. The routes of pods, which come and go, cannot do that.
-func (r *reach) observe(ev ip.Event) bool {
+// Observe reports whether the way to peers may have changed. The routes of pods, which come and go, cannot do that.
+func (r *Reach) Observe(ev ip.Event) bool {
 	if !r.on {
 		return false
 	}

@@ -1,0 +1,30 @@
+package ipip
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"flanneld/subnet"
+)
+
+// Options are the options of the backend in the network configuration.
+type Options struct {
+	DirectRouting bool // route directly to peers on the same link
+}
+
+// Parse reads the options of a network configuration, whose networks must be of IPv4.
+func Parse(c subnet.Config) (Options, error) {
+	var o Options
+	for _, n := range c.Networks() {
+		if !n.Addr().Is4() {
+			return o, errors.New(`backend ipip: it carries IPv4 only: remove EnableIPv6, or use "vxlan", which carries both`)
+		}
+	}
+	if len(c.Backend) > 0 {
+		if err := json.Unmarshal(c.Backend, &o); err != nil {
+			return o, fmt.Errorf("backend ipip: %w", err)
+		}
+	}
+	return o, nil
+}
