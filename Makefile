@@ -16,7 +16,7 @@ E2E  = "./lab -timeout 45m -parallel 6"
 # A test that takes longer than this needs a reason in its comment; 0: none does.
 SLOW ?= 0
 
-.PHONY: all help build deps runtests check test unit e2e test-all test-flannel race bench bench-scale lint cross fuzz soak demo clean
+.PHONY: all help build deps runtests check test unit e2e test-all test-flannel test-kernels race bench bench-scale lint cross fuzz soak demo clean
 all: build
 
 ## help: this list
@@ -65,6 +65,14 @@ test-all:
 test-flannel: runtests
 	hack/install-packages gcc libc6-dev
 	$(RUNTESTS) -most 0 -v "./lab -tags flannel -run RealFlannel -timeout 20m"
+
+## test-kernels: what depends on the kernel, on Debian's 6.1 and 6.12 in qemu, which needs no KVM; SUITES and TESTS choose (root; an hour)
+KERNELS ?= 6.1 6.12
+test-kernels: deps
+	hack/install-packages qemu-system-x86 kmod xz-utils gcc libc6-dev
+	@mkdir -p $(BUILD)
+	@$(GO) build -o $(BUILD)/kernels-tool ./hack/kernels
+	$(BUILD)/kernels-tool -run '$(SUITES)' -tests '$(TESTS)' $(KERNELS)
 
 ## race: unit and kernel tests under the race detector
 race: runtests

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -28,6 +29,10 @@ func testMain(m *testing.M) int {
 	}
 	if dir := os.Getenv(orphanVariable); dir != "" {
 		return orphan(dir)
+	}
+	if dir := os.Getenv("LAB_PROGRAMS"); dir != "" {
+		binaries = lab.Built(dir)
+		return m.Run()
 	}
 	dir, err := os.MkdirTemp("", "flanneld-bin-")
 	if err != nil {
@@ -71,7 +76,16 @@ const vxlanConfig = `{"Network":"10.5.0.0/16","SubnetMax":"10.5.199.0","Backend"
 const dualConfig = `{"Network":"10.5.0.0/16","SubnetMax":"10.5.199.0","EnableIPv6":true,"IPv6Network":"fd00:5::/48","Backend":{"Type":"vxlan"}}`
 
 // patience bounds every wait. What takes long on a machine that does other work as well is no failure.
-const patience = 3 * time.Minute
+var patience = scaled(3 * time.Minute)
+
+// scaled returns a bound for this machine: $LAB_SCALE says how many times slower than others it is. A virtual machine without hardware
+// support is (hack/kernels).
+func scaled(d time.Duration) time.Duration {
+	if scale, err := strconv.ParseFloat(os.Getenv("LAB_SCALE"), 64); err == nil {
+		return time.Duration(float64(d) * scale)
+	}
+	return d
+}
 
 func newCluster(t testing.TB) *cluster { return newClusterWith(t, lab.Options{}) }
 

@@ -17,7 +17,7 @@ import (
 )
 
 // recovery is how long traffic may be away after somebody has tampered with the kernel.
-const recovery = time.Second
+var recovery = scaled(time.Second)
 
 // tampering is what somebody does on a host to what is the daemon's. The words in capitals are those of placeholders.
 type tampering struct {

@@ -59,7 +59,7 @@ func TestWireGuardCarriesPacketsInEachMode(t *testing.T) {
 
 // restartGap bounds how long traffic is away while a daemon restarts whose process holds the sessions. On an idle machine it is
 // 0.2 s; a peer that did not get a handshake at the start of the daemon would wait 15 s.
-const restartGap = 3 * time.Second
+var restartGap = scaled(3 * time.Second)
 
 // wantEncrypted fails if the addresses of a packet between the two pods are on the wire, or packets go to other ports, or none do.
 // An IP header has source and destination side by side. One IPv4 address alone would not do: its four bytes occur by chance once
@@ -171,7 +171,7 @@ func (s *wireguardSite) tampered(t *testing.T) {
 		s.ok(h.Run(command))
 		s.reachable(t)
 		answered(t, s.cluster, pings, 3)
-		if stats := pings.Stop(); stats.LongestGap > 2*time.Second {
+		if stats := pings.Stop(); stats.LongestGap > scaled(2*time.Second) {
 			t.Errorf("%s: no traffic for %s", command, stats.LongestGap)
 		}
 		if after := must[string](t)(h.Output("ip -br addr show dev flannel-wg")); after != before {

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+)
+
+// job is a program that runs in the machine.
+type job struct {
+	Name    string
+	Dir     string
+	Command []string
+	Env     []string
+	Timeout time.Duration
+}
+
+// order is what the machine is given, as the file order.json of its share.
+type order struct {
+	Modules string // folder of the kernel's modules, on the host
+	Jobs    []job
+}
+
+// result is what has become of a job. Its output is the file NAME.log of the share.
+type result struct {
+	Name    string
+	Seconds float64
+	Error   string // empty: it passed
+}
+
+// boot starts a machine that runs jobs and ends. The share is a folder of the host to which the machine writes.
+func boot(ctx context.Context, k kernel, share string, jobs []job) ([]result, error) {
+	if err := errors.Join(os.RemoveAll(share), os.MkdirAll(share, 0o755)); err != nil {
+		return nil, err
+	}
+	text, err := json.Marshal(order{k.modules(), jobs})
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(share, "order.json"), text, 0o644); err != nil {
+		return nil, err
+	}
+	archive := filepath.Join(share, "initramfs")
+	if err := writeInitramfs(archive, k); err != nil {
+		return nil, fmt.Errorf("make initramfs: %w", err)
+	}
+	cmd := exec.CommandContext(ctx, "qemu-system-x86_64",
+		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio", "-nic", "none",
+		"-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "4096",
+		"-kernel", k.image(), "-initrd", archive, "-append", "console=ttyS0 quiet panic=-1 mitigations=off",
+		"-virtfs", "local,path=/,mount_tag=root,security_model=none,readonly=on,multidevs=remap",
+		"-virtfs", "local,path="+share+",mount_tag=share,security_model=none",
+		"-device", "virtio-rng-pci",
+	)
+	console, err := os.Create(filepath.Join(share, "console.log"))
+	if err != nil {
+		return nil, err
+	}
+	defer console.Close()
+	cmd.Stdout, cmd.Stderr = io.MultiWriter(console, os.Stdout), os.Stderr
+	err = cmd.Run()
+	results, bad := readResults(filepath.Join(share, "results.json"))
+	if err == nil && len(results) < len(jobs) {
+		err = fmt.Errorf("the machine has ended after %d of %d jobs, see %s", len(results), len(jobs), console.Name())
+	}
+	return results, errors.Join(err, bad)
+}
+
+func writeInitramfs(path string, k kernel) error {
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(initramfs(f, k, program), f.Close())
+}
+
+func readResults(path string) (out []result, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	for d := json.NewDecoder(f); ; {
+		var r result
+		if err := d.Decode(&r); errors.Is(err, io.EOF) {
+			return out, nil
+		} else if err != nil {
+			return out, err
+		}
+		out = append(out, r)
+	}
+}
+
+// report prints a table, and reports whether all jobs passed.
+func report(w io.Writer, kernel string, jobs []job, results []result) (ok bool) {
+	ok = true
+	fmt.Fprintf(w, "\n%-28s %-8s %s\n", kernel, "result", "time")
+	for i, j := range jobs {
+		state, seconds := "not run", 0.0
+		if i < len(results) {
+			state, seconds = "passed", results[i].Seconds
+			if results[i].Error != "" {
+				state = "FAILED: " + results[i].Error
+			}
+		}
+		ok = ok && state == "passed"
+		fmt.Fprintf(w, "%-28s %-8s %.0f s\n", j.Name, state, seconds)
+	}
+	return ok
+}

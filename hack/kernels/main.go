@@ -1,0 +1,85 @@
+// Command kernels runs tests on kernels of Debian in virtual machines without hardware support, which boot in seconds:
+//
+//	kernels [-run PATTERN] 6.1 6.12
+//
+// Programs and tests are built on the host, whose root folder the machine has below a layer in memory: what a test changes is gone
+// with the machine. The first process of the machine is this program, too (see guest_linux.go).
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"syscall"
+	"time"
+)
+
+func main() {
+	if os.Getpid() == 1 {
+		guest()
+		return
+	}
+	o := options{}
+	pattern := flag.String("run", "", "run only the suites whose name matches this `pattern`")
+	flag.StringVar(&o.tests, "tests", "", "run only the tests that match this `pattern`, as go test -run")
+	flag.StringVar(&o.dir, "dir", "build/kernels", "`folder` of kernels, programs and logs")
+	flag.StringVar(&o.flannel, "flannel", "", "`path` of the released flannel, which is built if it is not given")
+	flag.Float64Var(&o.scale, "scale", 10, "how many times slower than the host the machine is thought to be")
+	flag.Parse()
+	var err error
+	if o.run, err = regexp.Compile(*pattern); err != nil || flag.NArg() == 0 {
+		fmt.Fprintln(os.Stderr, "usage: kernels [flags] VERSION...", err)
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	ok, err := run(ctx, o, flag.Args())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "kernels:", err)
+	}
+	if !ok || err != nil {
+		fmt.Println("FAIL")
+		stop()
+		os.Exit(1)
+	}
+}
+
+// options say what is run, and how.
+type options struct {
+	run     *regexp.Regexp
+	tests   string
+	dir     string
+	flannel string
+	scale   float64
+}
+
+// run runs the suites on one kernel after the other, and reports whether all passed.
+func run(ctx context.Context, o options, versions []string) (ok bool, err error) {
+	if o.dir, err = filepath.Abs(o.dir); err != nil {
+		return false, err
+	}
+	jobs, err := build(ctx, o)
+	if err != nil {
+		return false, err
+	}
+	ok = true
+	for _, version := range versions {
+		k, err := fetch(ctx, o.dir, version)
+		if err != nil {
+			return false, fmt.Errorf("kernel %s: %w", version, err)
+		}
+		start := time.Now()
+		results, err := boot(ctx, k, filepath.Join(o.dir, "results", version), jobs)
+		passed := report(os.Stdout, k.name, jobs, results)
+		fmt.Printf("%s: took %s\n", k.name, time.Since(start).Round(time.Second))
+		if err != nil {
+			return false, fmt.Errorf("kernel %s: %w", version, err)
+		}
+		ok = ok && passed
+	}
+	return ok, nil
+}

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// suite is a package of tests, or a part of one.
+type suite struct {
+	name    string
+	pkg     string
+	tests   string // the tests that are run, empty: all
+	skip    string
+	tags    string
+	timeout time.Duration
+}
+
+// suites are run in this order. The end-to-end tests are those whose outcome depends on the kernel.
+var suites = []suite{
+	{name: "ip", pkg: "./ip", timeout: 5 * time.Minute},
+	{name: "firewall", pkg: "./ip/masq", timeout: 5 * time.Minute},
+	{name: "vxlan", pkg: "./backend/vxlan", timeout: 5 * time.Minute},
+	{name: "udp", pkg: "./backend/udp", timeout: 10 * time.Minute},
+	{name: "wireguard", pkg: "./backend/wireguard", timeout: 5 * time.Minute},
+	{name: "lab-wireguard", pkg: "./lab", tests: "WireGuard", timeout: 20 * time.Minute},
+	{name: "lab-vxlan", pkg: "./lab", tests: "TestEveryBackendInEveryFamily/vxlan_over_both", timeout: 30 * time.Minute},
+	{name: "lab-host-gw", pkg: "./lab", tests: "TestEveryBackendInEveryFamily/host-gw_over_both", timeout: 30 * time.Minute},
+	{name: "lab-udp", pkg: "./lab", tests: "TestEveryBackendInEveryFamily/udp_over_both", timeout: 30 * time.Minute},
+	{name: "lab-flannel", pkg: "./lab", tests: "TestHostsAreSwappedWithARealFlannel/(wireguard|ipip)", tags: "flannel", timeout: 30 * time.Minute},
+}
+
+// build builds the programs and tests that are run, and returns the jobs of the machine.
+func build(ctx context.Context, o options) ([]job, error) {
+	programs := filepath.Join(o.dir, "programs")
+	root, err := os.Getwd()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(programs, 0o755); err != nil {
+		return nil, err
+	}
+	var jobs []job
+	built := map[string]bool{}
+	for _, s := range suites {
+		if !o.run.MatchString(s.name) {
+			continue
+		}
+		test := filepath.Join(programs, strings.ReplaceAll(strings.Trim(s.pkg, "./"), "/", "-")+"-"+s.tags+".test")
+		if !built[test] {
+			if err := goCommand(ctx, "test", "-c", "-tags", s.tags, "-o", test, s.pkg); err != nil {
+				return nil, err
+			}
+			built[test] = true
+		}
+		tests := s.tests
+		if o.tests != "" {
+			tests = o.tests
+		}
+		jobs = append(jobs, job{
+			Name: s.name, Dir: filepath.Join(root, s.pkg), Timeout: s.timeout,
+			Command: []string{test, "-test.v", "-test.timeout=" + s.timeout.String(), "-test.run=" + tests, "-test.skip=" + s.skip},
+			Env:     []string{"CI=1", "TMPDIR=/run/tmp", "HOME=/root", "LAB_PROGRAMS=" + programs, fmt.Sprintf("LAB_SCALE=%g", o.scale)},
+		})
+	}
+	return jobs, buildPrograms(ctx, o, programs, built)
+}
+
+// buildPrograms builds what the end-to-end tests run.
+func buildPrograms(ctx context.Context, o options, dir string, tests map[string]bool) error {
+	for _, pkg := range []string{"./cmd/flanneld", "./cmd/flannelctl", "./lab/etcd"} {
+		if err := goCommand(ctx, "build", "-ldflags", "-X main.version=lab", "-o", dir+"/", pkg); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// goCommand runs the go tool without cgo.
+func goCommand(ctx context.Context, args ...string) error {
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return nil
+}
