@@ -194,9 +194,12 @@ func (m *Machine) Run(ctx context.Context, command ...string) (string, error) {
 // Processes returns the processes of a unit, as they are numbered outside.
 func (m *Machine) Processes(unit string) (pids []string, err error) {
 	for _, g := range m.groups {
-		text, err := os.ReadFile(filepath.Join(g, m.namespace(), "system.slice", unit, "cgroup.procs"))
-		if err == nil && len(text) > 0 {
-			return strings.Fields(string(text)), nil
+		of := filepath.Join("system.slice", unit, "cgroup.procs")
+		files, _ := filepath.Glob(filepath.Join(g, m.namespace(), "*", of)) // nspawn puts the machine into a group below that of its manager
+		for _, file := range append(files, filepath.Join(g, m.namespace(), of)) {
+			if text, err := os.ReadFile(file); err == nil && len(text) > 0 {
+				return strings.Fields(string(text)), nil
+			}
 		}
 	}
 	return nil, fmt.Errorf("%s has no processes of %s", m.Name, unit)
