@@ -79,7 +79,7 @@ func decodeLink(b []byte) (l link, ok bool) {
 	if len(b) < unix.SizeofIfInfomsg || b[0] != unix.AF_UNSPEC {
 		return link{}, false
 	}
-	from, err := netlink.LinkDeserialize(nil, b)
+	from, err := deserialize(b)
 	if err != nil || from.Attrs().Name == "" {
 		return link{}, false
 	}
@@ -118,6 +118,16 @@ func ipipOf(d *netlink.Iptun) IPIP {
 	odd := remote.IsValid() && !remote.IsUnspecified() || d.Link != 0 || d.Ttl != 0 || d.Tos != 0 || d.PMtuDisc != 0 || d.FlowBased || d.EncapType != 0 ||
 		d.Proto != 0 && d.Proto != protoIPIP
 	return IPIP{Local: local, Odd: odd}
+}
+
+// deserialize reads a struct ifinfomsg by the library, which reads beyond the end of a message that is not well formed.
+func deserialize(b []byte) (l netlink.Link, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("read a message about a link: %v", r)
+		}
+	}()
+	return netlink.LinkDeserialize(nil, b)
 }
 
 // devconfAcceptRA is the place of accept_ra in IFLA_INET6_CONF (enum DEVCONF_*, include/uapi/linux/ipv6.h).

@@ -39,7 +39,7 @@ func readTable(c *nftables.Conn, name string) (table, error) {
 		return table{}, err
 	}
 	for _, k := range chains {
-		if k.Table.Name != name {
+		if k.Table == nil || k.Table.Name != name {
 			continue
 		}
 		rules, err := c.GetRules(tables[i], k)
@@ -113,6 +113,9 @@ func (n *netfilter) chains() ([]foreignChain, error) {
 		list, err := c.ListChainsOfTableFamily(nftables.TableFamilyUnspecified)
 		out = out[:0]
 		for _, k := range list {
+			if k.Table == nil {
+				continue // no chain is without one
+			}
 			f := foreignChain{table: foreignTable{familyWords[k.Table.Family], k.Table.Name}, name: k.Name}
 			if k.Hooknum != nil {
 				f.hook = "other"
