@@ -108,7 +108,7 @@ fuzz:
 ## soak: the simulation of the lease protocol over SCHEDULES random schedules of faults
 SCHEDULES ?= 1000000
 soak:
-	$(GO) test -timeout 0 ./subnet -run TestNoScheduleOfFaults -v -sim.schedules $(SCHEDULES)
+	$(GO) test -timeout 0 ./subnet/keeper -run TestNoScheduleOfFaults -v -sim.schedules $(SCHEDULES)
 
 ## demo: three hosts on one overlay, from nothing to a ping between pods (root); HOLD=1 keeps it up
 demo: build

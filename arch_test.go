@@ -47,6 +47,7 @@ var rules = map[string]rule{
 	"systemd":           {others: []string{"github.com/coreos/go-systemd/"}},
 	"underlay":          {ours: []string{"ip"}},
 	"subnet":            {ours: []string{"sorted"}},
+	"subnet/keeper":     {ours: []string{"subnet"}},
 	"subnet/etcdv3":     {ours: []string{"subnet"}, others: []string{"go.etcd.io/", "go.uber.org/zap", "google.golang.org/grpc"}},
 	"subnet/kube":       {ours: []string{"subnet"}, others: []string{"k8s.io/", "github.com/go-logr/logr", "golang.org/x/time/rate"}},
 	"subnet/subnettest": {ours: []string{"subnet"}},

@@ -157,7 +157,7 @@ func (c *crowd) churn(changes int) {
 		<-tick.C
 		old := c.hosts[0]
 		c.end(old)
-		if _, err := client.Delete(c.ctx, "/crowd/"+old.manager.View().Own.Key()); err != nil {
+		if _, err := client.Delete(c.ctx, "/crowd/"+old.view().Own.Key()); err != nil {
 			c.b.Fatal(err)
 		}
 		c.hosts = append(c.hosts[1:], c.join(c.next))
@@ -203,7 +203,7 @@ func (c *crowd) relist() {
 	}
 	for _, h := range c.hosts {
 		err := lab.Await(c.ctx, func() error {
-			if n := h.manager.View().Status.Ghosts; n > 0 {
+			if n := h.view().Status.Ghosts; n > 0 {
 				return fmt.Errorf("host %d has not heard of %d others", h.number, n)
 			}
 			return nil

@@ -15,6 +15,7 @@ import (
 	"flanneld/backend/vxlan"
 	"flanneld/ip"
 	"flanneld/subnet"
+	"flanneld/subnet/keeper"
 )
 
 // crowd is a cluster of many simulated hosts in this process: managers, loops and backends are the real ones, over one real
@@ -62,11 +63,19 @@ func newBackend(config subnet.Config, h ip.Host) (backend.Backend, error) {
 
 // member is one simulated host.
 type member struct {
-	number  int
-	kernel  *counter
-	manager *subnet.Manager
-	stop    context.CancelFunc
-	ended   sync.WaitGroup
+	number int
+	kernel *counter
+	keeper atomic.Pointer[keeper.Keeper]
+	stop   context.CancelFunc
+	ended  sync.WaitGroup
+}
+
+// view returns what the host knows; nothing before it has found the configuration.
+func (h *member) view() subnet.View {
+	if k := h.keeper.Load(); k != nil {
+		return k.View()
+	}
+	return subnet.View{}
 }
 
 // counter is an ip.Kernel that notes when it is given the route to a peer.
@@ -174,21 +183,23 @@ func (c *crowd) join(i int) *member {
 	quiet := slog.New(slog.DiscardHandler)
 	store := c.store(c.url)
 	var b backend.Backend
-	m := subnet.NewManager(countingStore{store, c}, subnet.Options{
+	check := func(subnet.Config) error { return nil }
+	o := keeper.Options{
 		Identity: identityOf(i), Prefix: "/crowd", TTL: 24 * time.Hour, RenewMargin: time.Hour, PeerGrace: crowdPatience * 10 * time.Minute, OnLost: subnet.LostMove,
-		Check: func(subnet.Config) error { return nil },
+		Check: check,
 		Attrs: func(p netip.Prefix) subnet.Attrs { return b.Attrs(p) },
 		Valid: func(l subnet.Lease) error { return b.Valid(l) },
 		Log:   quiet, Patience: crowdPatience,
-	})
-	h.manager = m
+	}
 	h.ended.Go(func() {
 		defer store.Close()
-		config, err := m.WaitConfig(ctx)
+		n, err := keeper.WaitConfig(ctx, countingStore{store, c}, keeper.ConfigOptions{Prefix: "/crowd", Check: check, Log: quiet})
 		if err != nil {
 			return
 		}
-		b, err = newBackend(config, c.host(i, h.kernel))
+		m := keeper.New(countingStore{store, c}, n, o)
+		h.keeper.Store(m)
+		b, err = newBackend(n.Config, c.host(i, h.kernel))
 		if err != nil {
 			c.b.Error(err)
 			return

@@ -6,6 +6,10 @@ import (
 	"flanneld/subnet/subnettest"
 )
 
+func TestPairsOfSubnets(t *testing.T) {
+	subnettest.Pairs(t, subnettest.NewServer().Client("host"))
+}
+
 func TestTheStoreInMemoryKeepsTheContract(t *testing.T) {
 	subnettest.Contract(t, func(*testing.T) subnettest.Subject {
 		s := subnettest.NewServer()

@@ -1,20 +1,27 @@
 package subnet
 
-import "time"
+import (
+	"iter"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
 
-// PeerTable holds the records of other hosts for a store that assigns subnets by itself: which of them are peers, why
-// the others are not, and which are stale, that is, retained although the store does not show them any more. It has
-// no clock and no lock of its own.
+// PeerTable holds the records of a store: which of them are peers, why the others are not, and which are stale, that
+// is, retained although the store does not show them any more. It has no clock and no lock of its own.
 type PeerTable struct {
 	table *table
-	o     Options // Identity and Valid
-	said  map[string]string
+	viewer
+	said map[string]string
+	news map[string]string // reasons that have changed since the last call of Reasons
 }
 
 // NewPeerTable returns an empty table. Valid says why a lease of the right network and backend type cannot be that of
 // a peer; nil: it can.
 func NewPeerTable(identity string, valid func(Lease) error) *PeerTable {
-	return &PeerTable{table: newTable(), o: Options{Identity: identity, Valid: valid}, said: map[string]string{}}
+	return &PeerTable{table: newTable(), viewer: viewer{identity, valid}, said: map[string]string{}, news: map[string]string{}}
 }
 
 // Retain adds the records of the last run as stale until the store shows them, or the given time.
@@ -26,52 +33,114 @@ func (t *PeerTable) Retain(entries []*Entry, until time.Time) {
 
 // Replace takes in a whole list. Records that it lacks are stale until the given time; the zero time: they are dropped,
 // and so are those that are stale already.
-func (t *PeerTable) Replace(entries []*Entry, bad []BadRecord, until time.Time) {
-	t.table.reset(Snapshot{Entries: entries, Bad: bad}, until)
+func (t *PeerTable) Replace(s Snapshot, until time.Time) { t.table.reset(s, until) }
+
+// RetainAll sets until when the records that are stale now stay.
+func (t *PeerTable) RetainAll(until time.Time) { t.table.keepGhosts(until) }
+
+// Release drops the stale records of this host, with the subnets self: its own subnets are not kept from it.
+func (t *PeerTable) Release(self []Lease) {
+	for _, e := range t.table.ghosts.kin(&Entry{Record: Record{Identity: t.identity, Leases: self}}) {
+		if isOwn(e, t.identity, self) {
+			t.table.lay(e.Key)
+		}
+	}
 }
+
+// Put takes in what stands in the store, which nobody changes from then on.
+func (t *PeerTable) Put(e *Entry) { t.table.put(e) }
+
+// Remove forgets what stands at a key.
+func (t *PeerTable) Remove(key string) { t.table.remove(key) }
+
+// Learn takes in what stood where we wanted to write.
+func (t *PeerTable) Learn(c *ConflictError) { t.table.learn(c) }
+
+// All returns the records that the store has. None may come or go meanwhile.
+func (t *PeerTable) All() iter.Seq[*Entry] { return t.table.living.all() }
+
+// At returns the record that the store has at a key; nil: none.
+func (t *PeerTable) At(key string) *Entry { return t.table.living.at(key) }
+
+// With returns the records that the store has with a subnet.
+func (t *PeerTable) With(p netip.Prefix) []*Entry { return t.table.living.with(p) }
+
+// Claims returns the claims by their keys. Nobody may change them.
+func (t *PeerTable) Claims() map[string]Entry { return t.table.claims }
+
+// Bad returns the records that make no sense by their keys. Nobody may change them.
+func (t *PeerTable) Bad() map[string]BadRecord { return t.table.bad }
+
+// Taken returns the subnets that may not be leased: those of all records, also invalid and stale ones, but not of the
+// record at the key except.
+func (t *PeerTable) Taken(c Config, except string) []netip.Prefix { return t.table.taken(c, except) }
+
+// Counts returns how many leases and reservations the pool's network holds.
+func (t *PeerTable) Counts(p Pool) (leases, reservations int) { return t.table.counts(p) }
 
 // Apply takes in one event. A deleted record is stale until the given time.
 func (t *PeerTable) Apply(ev Event, until time.Time) { t.table.apply(ev, until) }
 
-// Prune drops the stale records whose time is up, and returns when to call it again; zero: there are none.
-func (t *PeerTable) Prune(now time.Time) (dropped int, next time.Time) {
-	lost, deleted := t.table.prune(now)
-	return lost + deleted, t.table.due()
+// Prune drops the stale records whose time is up. It returns how many were dropped since the last call, for any reason,
+// of those that a list has lost and of those that were deleted.
+func (t *PeerTable) Prune(now time.Time) (lost, deleted int) { return t.table.prune(now) }
+
+// Due returns when to call Prune; zero: no record is stale.
+func (t *PeerTable) Due() time.Time { return t.table.due() }
+
+// Peers returns those in force for a host with the subnets self, how many other records are skipped, and how many are
+// stale.
+func (t *PeerTable) Peers(c Config, self []Lease) (peers Peers, skipped, stale int) {
+	p := t.judged(c, self)
+	return Peers{p.peers.Freeze()}, len(p.skipped), t.table.kept
 }
 
-// Peers returns those in force for a host with the subnets self, why other records are no peers, by key, and how many
-// are stale. Reasons holds only keys whose reason has changed since the last call.
-func (t *PeerTable) Peers(c Config, self []Lease) (peers Peers, reasons map[string]string, skipped, stale int) {
+// Reasons returns why records are no peers, by key, as far as that has changed since the last call; empty: nothing is
+// wrong with it any more.
+func (t *PeerTable) Reasons(c Config, self []Lease) map[string]string {
+	t.judged(c, self)
+	news := t.news
+	t.news = map[string]string{}
+	return news
+}
+
+// judged returns what a host with the subnets self makes of the records.
+func (t *PeerTable) judged(c Config, self []Lease) *picture {
 	if !t.table.picture.fits(c, self) {
-		t.table.picture = newPicture(t.table, c, self, t.o, t.said)
+		t.table.picture = newPicture(t.table, c, self, t.viewer, t.said)
 	}
 	p := t.table.picture
-	reasons = map[string]string{}
 	for _, key := range p.reasons() {
-		reasons[key] = p.skipped[key]
+		t.news[key] = p.skipped[key]
 	}
 	t.said = p.skipped
-	return Peers{p.peers.Freeze()}, reasons, len(p.skipped), t.table.kept
+	return p
 }
 
-// Records returns all records, the stale ones last.
-func (t *PeerTable) Records() []Record {
+// Records returns all records but those of the host with the subnets self, the stale ones last.
+func (t *PeerTable) Records(self []Lease) []Record {
 	var out []Record
 	for _, e := range t.table.sorted() {
-		out = append(out, e.Record)
+		if !isOwn(e, t.identity, self) {
+			out = append(out, e.Record)
+		}
 	}
 	return out
 }
 
-// Inventory returns all records, those that make no sense among them, in no order. Why some are skipped is as of the
+// Inventory returns all records, those that make no sense among them, sorted by key. Why some are skipped is as of the
 // last call of Peers.
-func (t *PeerTable) Inventory() []Listed {
+func (t *PeerTable) Inventory(self []Lease) []Listed {
 	var out []Listed
 	for _, e := range t.table.sorted() {
-		out = append(out, Listed{Entry: *e, Ghost: t.table.ghosts.at(e.Key) == e, Skipped: t.said[e.Key]})
+		out = append(out, Listed{
+			Entry: *e, Own: isOwn(e, t.identity, self), Ghost: t.table.ghosts.at(e.Key) == e, Skipped: t.said[e.Key],
+		})
 	}
-	for _, b := range t.table.bad {
+	for _, key := range slices.Sorted(maps.Keys(t.table.bad)) {
+		b := t.table.bad[key]
 		out = append(out, Listed{Entry: Entry{Key: b.Key, Revision: b.Revision}, Skipped: b.Err.Error()})
 	}
+	slices.SortStableFunc(out, func(a, b Listed) int { return strings.Compare(a.Key, b.Key) })
 	return out
 }

@@ -31,10 +31,16 @@ type reasoned struct {
 	living, ghost *Entry
 }
 
+// viewer is a host that looks at the records of others: its identity, and why a lease of the right network and type cannot be that of a peer.
+type viewer struct {
+	identity string
+	valid    func(Lease) error
+}
+
 // newPicture returns what a host makes of the records of a table. What was said of them before, by key, need not be said again.
-func newPicture(t *table, c Config, self []Lease, o Options, said map[string]string) *picture {
+func newPicture(t *table, c Config, self []Lease, v viewer, said map[string]string) *picture {
 	p := &picture{
-		config: c, identity: o.Identity, self: self, valid: o.Valid, of: t.at,
+		config: c, identity: v.identity, self: self, valid: v.valid, of: t.at,
 		peers: sorted.New(bySubnet), waiting: map[netip.Prefix][]ref{}, skipped: said, stale: map[string]bool{},
 	}
 	for key := range said {

@@ -178,7 +178,7 @@ func (o *oracle) kept() (n int) {
 }
 
 // peers goes through all records by their age, the living first. Who comes first has a subnet.
-func (o *oracle) peers(c Config, opt Options, self []Lease) (peers []Lease, skipped map[string]string) {
+func (o *oracle) peers(c Config, opt viewer, self []Lease) (peers []Lease, skipped map[string]string) {
 	var order []Entry
 	byAge := func(a, b Entry) int { return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.Key, b.Key)) }
 	order = slices.SortedFunc(maps.Values(o.living), byAge)
@@ -192,7 +192,7 @@ func (o *oracle) peers(c Config, opt Options, self []Lease) (peers []Lease, skip
 		whys[key] = []string{b.Err.Error()}
 	}
 	for i, e := range append(order, ghosts...) {
-		if isOwn(&e, opt.Identity, self) {
+		if isOwn(&e, opt.identity, self) {
 			continue
 		}
 		for _, l := range e.Leases {
@@ -201,7 +201,7 @@ func (o *oracle) peers(c Config, opt Options, self []Lease) (peers []Lease, skip
 			}
 			err := validate(c, l, self)
 			if err == nil {
-				err = opt.Valid(l)
+				err = opt.valid(l)
 			}
 			if first, ok := seen[l.Subnet]; ok && err == nil {
 				err = fmt.Errorf("the subnet %s is held by the older record %s", l.Subnet, first)
@@ -245,7 +245,7 @@ func comparePictures(d *drawn) string {
 	if err != nil {
 		return err.Error()
 	}
-	opt := Options{Identity: "id1", Valid: func(l Lease) error {
+	opt := viewer{identity: "id1", valid: func(l Lease) error {
 		if l.BackendData == "0" {
 			return errors.New("no good data")
 		}

@@ -3,6 +3,7 @@ package subnet
 import (
 	"cmp"
 	"iter"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -100,6 +101,14 @@ func (r *roster) kin(e *Entry) (out []*Entry) {
 			add(p.subnets, func(o *Entry) int { return comparePrefix(l.Subnet, o.Leases[i].Subnet) })
 			add(p.addresses, func(o *Entry) int { return l.PublicIP.Compare(o.Leases[i].PublicIP) })
 		}
+	}
+	return out
+}
+
+// with returns the records that have a subnet.
+func (r *roster) with(p netip.Prefix) (out []*Entry) {
+	for i, place := range r.places {
+		out = slices.AppendSeq(out, place.subnets.Like(func(o *Entry) int { return comparePrefix(p, o.Leases[i].Subnet) }))
 	}
 	return out
 }

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// PeerRecord returns the record of peer number i, for benchmarks.
-func PeerRecord(i int) Record {
+// peerRecord returns the record of peer number i, for benchmarks.
+func peerRecord(i int) Record {
 	return Record{Identity: fmt.Sprint("peer", i), Leases: []Lease{{
 		Subnet: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 1 + byte(i>>8), byte(i), 0}), 24),
 		Attrs:  Attrs{PublicIP: netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)}), BackendType: "vxlan"},
@@ -20,7 +20,7 @@ func BenchmarkReset(b *testing.B) {
 	for _, n := range []int{100, 1_000, 10_000} {
 		var all []*Entry
 		for i := range n {
-			r := PeerRecord(i)
+			r := peerRecord(i)
 			all = append(all, &Entry{Record: r, Key: r.Key(), Revision: int64(i + 1), Created: int64(i + 1)})
 		}
 		for name, s := range map[string]Snapshot{"same": {Entries: all}, "wiped": {}} {

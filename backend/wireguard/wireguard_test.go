@@ -162,8 +162,8 @@ func recordOf(t *testing.T, leases ...subnet.Lease) subnet.Peers {
 	}
 	table := subnet.NewPeerTable("me", func(subnet.Lease) error { return nil })
 	r := subnet.Record{Leases: leases}
-	table.Replace([]*subnet.Entry{{Record: r, Key: r.Key(), Revision: 1, Created: 1}}, nil, time.Time{})
-	peers, _, _, _ := table.Peers(c, selfDual)
+	table.Replace(subnet.Snapshot{Entries: []*subnet.Entry{{Record: r, Key: r.Key(), Revision: 1, Created: 1}}}, time.Time{})
+	peers, _, _ := table.Peers(c, selfDual)
 	return peers
 }
 

@@ -15,8 +15,8 @@ import (
 	"syscall"
 
 	"flanneld/options"
-	"flanneld/subnet"
 	"flanneld/subnet/etcdv3/member"
+	"flanneld/subnet/keeper"
 )
 
 // version is set by the linker.
@@ -77,7 +77,7 @@ func realMain(args, environ []string) int {
 	log.Info("flanneld starts", "version", version, "options", o)
 	err = run(ctx, o, log)
 	switch {
-	case errors.Is(err, subnet.ErrLost):
+	case errors.Is(err, keeper.ErrLost):
 		log.Error("flanneld ends", "error", err)
 		return exitLost
 	case err != nil:

@@ -28,6 +28,7 @@ import (
 	"flanneld/serve"
 	"flanneld/subnet"
 	"flanneld/subnet/etcdv3"
+	"flanneld/subnet/keeper"
 	"flanneld/subnet/kube"
 	"flanneld/systemd"
 	"flanneld/underlay"
@@ -172,7 +173,7 @@ func (d *process) joinAnew(ctx context.Context) error {
 			}
 			continue
 		}
-		if !errors.Is(err, subnet.ErrCloned) {
+		if !errors.Is(err, keeper.ErrCloned) {
 			return err
 		}
 		d.renew()
@@ -225,7 +226,7 @@ func (d *process) join(ctx context.Context) error {
 	switch m := m.(type) {
 	case *kube.Source:
 		p.ready = m.SetReady
-	case *subnet.Manager:
+	case *keeper.Keeper:
 		m.LeaveReserved()
 	}
 	loop := backend.NewLoop(m, b, d.log)

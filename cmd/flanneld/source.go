@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"sync"
 	"time"
 
 	"flanneld/backend"
 	"flanneld/backend/check"
 	"flanneld/options"
 	"flanneld/subnet"
+	"flanneld/subnet/keeper"
 )
 
 // leaseSource is where the leases come from, and what the rest of the daemon asks of it.
@@ -34,9 +34,12 @@ func (d *process) source(ctx context.Context, b *backend.Backend) (leaseSource, 
 	if d.o.KubeSubnetMgr {
 		return d.kubeSource(ctx, b)
 	}
-	m := d.manager(b)
-	c, err := d.config(ctx, m)
-	return m, c, err
+	store, o := d.metrics.Store(d.store.Load()), d.leaseOptions(b)
+	n, err := d.config(ctx, store, o)
+	if err != nil {
+		return nil, subnet.Config{}, err
+	}
+	return keeper.New(store, n, o), n.Config, nil
 }
 
 // network names the network that the state belongs to.
@@ -47,13 +50,13 @@ func (d *process) network() string {
 	return d.o.EtcdPrefix
 }
 
-// manager returns the lease manager; b is filled in before it runs.
-func (d *process) manager(b *backend.Backend) *subnet.Manager {
+// leaseOptions returns what the protocol of the leases must know of this host; b is filled in before that runs.
+func (d *process) leaseOptions(b *backend.Backend) keeper.Options {
 	host, err := os.Hostname()
 	if err != nil {
 		d.log.Warn("host name unknown", "error", err)
 	}
-	o := subnet.Options{
+	o := keeper.Options{
 		Identity: d.state.Identity, Host: host, Prefix: d.o.EtcdPrefix,
 		TTL: d.o.SubnetLeaseTTL, RenewMargin: d.o.SubnetLeaseRenewMargin, PeerGrace: d.o.PeerGrace, OnLost: d.o.OnLostSubnet,
 		Check: check.Config, Attrs: d.attrs(b), Valid: valid(b),
@@ -73,7 +76,7 @@ func (d *process) manager(b *backend.Backend) *subnet.Manager {
 	} else if !errors.Is(err, os.ErrNotExist) {
 		d.log.Warn("subnet file not used", "reason", err)
 	}
-	return subnet.NewManager(d.metrics.Store(d.store.Load()), o)
+	return o
 }
 
 // attrs returns what a lease of this host tells others; b is filled in before it is called.
@@ -88,22 +91,16 @@ func valid(b *backend.Backend) func(subnet.Lease) error {
 
 // config returns the network configuration: that of the file, if one is given, else the store's, which gets the given one
 // if it has none.
-func (d *process) config(ctx context.Context, m *subnet.Manager) (subnet.Config, error) {
+func (d *process) config(ctx context.Context, store subnet.Store, o keeper.Options) (keeper.Network, error) {
 	if d.o.NetConfigPath != "" {
 		c, text, err := readConfigFile(d.o.NetConfigPath)
-		if err == nil {
-			m.UseConfig(c, text)
-		}
-		return c, err
+		return keeper.Fixed(c, text), err
 	}
-	d.status.join(sources{manager: m})
+	d.status.join(sources{})
 	d.status.waiting("waiting for the network configuration")
-	ctx, cancel := context.WithCancel(ctx)
-	var telling sync.WaitGroup
-	defer telling.Wait()
-	defer cancel()
-	telling.Go(func() { d.status.follow(ctx, m.Changed()) })
-	return m.WaitConfig(ctx)
+	return keeper.WaitConfig(ctx, store, keeper.ConfigOptions{
+		Prefix: o.Prefix, Check: o.Check, State: o.State, Log: o.Log, Report: d.status.awaiting,
+	})
 }
 
 // readConfigFile reads the network configuration from a file.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -46,7 +45,8 @@ type status struct {
 	mu       sync.Mutex // guards all below
 	fixed    api.Status // what does not change while the process lives, but for the identity
 	from     sources
-	where    string // what is waited for before the first pass
+	where    string        // what is waited for before the first pass
+	awaited  subnet.Status // as long as no source of leases is joined
 	underlay ip.Underlay
 	view     subnet.View
 	passes   api.Passes
@@ -72,7 +72,7 @@ func newStatus(n *systemd.Notifier, log *slog.Logger) *status {
 func (s *status) join(from sources) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.from = from
+	s.from, s.awaited = from, subnet.Status{}
 }
 
 // identify sets the identity of a host that had that of another one.
@@ -90,16 +90,12 @@ func (s *status) waiting(format string, args ...any) {
 	s.tell()
 }
 
-// follow tells the service manager about each change of what is waited for, as long as no pass does.
-func (s *status) follow(ctx context.Context, changed <-chan struct{}) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-changed:
-			s.tell()
-		}
-	}
+// awaiting takes in what the wait for the network configuration has found.
+func (s *status) awaiting(found subnet.Status) {
+	s.mu.Lock()
+	s.awaited = found
+	s.mu.Unlock()
+	s.tell()
 }
 
 // begin notes the start of a pass.
@@ -232,7 +228,7 @@ func (s *status) readiness() api.Ready {
 
 func (s *status) leaseLocked() subnet.Status {
 	if s.from.manager == nil {
-		return subnet.Status{}
+		return s.awaited
 	}
 	return s.from.manager.Status()
 }

@@ -56,7 +56,7 @@ var inline = map[string]where{
 	"make test-kubernetes": {Source, "make -n test-kubernetes"},
 	"make test-machines":   {Source, "make -n test-machines"},
 	"make cross":           {Source, "make -n cross"},
-	"go test ./subnet -run TestNoSchedule -sim.seed N": {Source, "go test ./subnet -run TestNoSchedule -sim.seed 1"},
+	"go test ./subnet/keeper -run TestNoSchedule -sim.seed N": {Source, "go test ./subnet/keeper -run TestNoSchedule -sim.seed 1"},
 
 	"kubectl rollout restart": {Kubernetes, "kubectl -n kube-flannel rollout restart daemonset flannel"},
 

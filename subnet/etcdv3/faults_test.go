@@ -80,7 +80,7 @@ func TestCompactionWhileCutOffIsFollowed(t *testing.T) {
 	stop := keepsPeers(t, 1, a, b)
 	defer stop()
 	p.cut.Store(true)
-	until(t, "the host notices", 15*time.Second, func() bool { return !a.manager.Status().StoreSince.IsZero() })
+	until(t, "the host notices", 15*time.Second, func() bool { return !a.keeper.Status().StoreSince.IsZero() })
 	e.fill(3)
 	e.remove("subnets/10.100.0.0-24")
 	e.compact()
@@ -158,7 +158,7 @@ func TestAStoreWithoutSpaceIsAskedRarelyAndNamed(t *testing.T) {
 	armNoSpace(t, e)
 	before, _ := e.requests()
 	c := startHost(t, 3, e.store())
-	until(t, "the reason is shown", noticed, func() bool { return strings.Contains(c.manager.Status().Waiting, "no space left") })
+	until(t, "the reason is shown", noticed, func() bool { return strings.Contains(c.keeper.Status().Waiting, "no space left") })
 	time.Sleep(4 * time.Second)
 	if after, by := e.requests(); after-before > 15 {
 		t.Errorf("%d requests within seconds: %v", after-before, by)

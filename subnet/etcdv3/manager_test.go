@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"flanneld/subnet"
+	"flanneld/subnet/keeper"
 )
 
 const netConfig = `{"Network":"10.0.0.0/8","SubnetLen":24,"Backend":{"Type":"vxlan"}}`
@@ -36,30 +37,33 @@ func (l *lines) String() string {
 
 // host is one manager that runs over etcd until the test ends.
 type host struct {
-	t       *testing.T
-	manager *subnet.Manager
-	log     *lines
+	t      *testing.T
+	keeper *keeper.Keeper
+	log    *lines
 }
 
 func startHost(t *testing.T, n int, store subnet.Store) *host {
 	t.Helper()
 	h := &host{t: t, log: &lines{}}
-	h.manager = subnet.NewManager(store, subnet.Options{
+	log, check := slog.New(slog.NewTextHandler(h.log, nil)), func(subnet.Config) error { return nil }
+	ctx, stop := context.WithCancel(t.Context())
+	network, err := keeper.WaitConfig(ctx, store, keeper.ConfigOptions{Prefix: prefix, Check: check, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.keeper = keeper.New(store, network, keeper.Options{
 		Identity: fmt.Sprint("id", n), Host: fmt.Sprint("host", n), Prefix: prefix, TTL: time.Hour, RenewMargin: time.Minute,
-		PeerGrace: 10 * time.Minute, OnLost: subnet.LostMove, Log: slog.New(slog.NewTextHandler(h.log, nil)),
-		Valid: func(subnet.Lease) error { return nil }, Check: func(subnet.Config) error { return nil },
+		PeerGrace: 10 * time.Minute, OnLost: subnet.LostMove, Log: log,
+		Valid: func(subnet.Lease) error { return nil }, Check: check,
 		Attrs: func(netip.Prefix) subnet.Attrs {
 			return subnet.Attrs{PublicIP: netip.AddrFrom4([4]byte{192, 0, byte(n >> 8), byte(n)}), BackendType: "vxlan", BackendData: `{"VNI":1}`}
 		},
 	})
-	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		if _, err := h.manager.WaitConfig(ctx); err == nil {
-			if err := h.manager.Run(ctx); err != nil {
-				t.Error(err)
-			}
+		if err := h.keeper.Run(ctx); err != nil {
+			t.Error(err)
 		}
 	}()
 	t.Cleanup(func() {
@@ -69,10 +73,10 @@ func startHost(t *testing.T, n int, store subnet.Store) *host {
 	return h
 }
 
-func (h *host) held() bool { return h.manager.Status().Held && h.manager.Status().StoreSince.IsZero() }
+func (h *host) held() bool { return h.keeper.Status().Held && h.keeper.Status().StoreSince.IsZero() }
 
 func (h *host) subnet() netip.Prefix {
-	if v := h.manager.View(); len(v.Self) > 0 {
+	if v := h.keeper.View(); len(v.Self) > 0 {
 		return v.Self[0].Subnet
 	}
 	return netip.Prefix{}
@@ -80,7 +84,7 @@ func (h *host) subnet() netip.Prefix {
 
 func (h *host) key() string { return subnet.SubnetsFolder + subnet.Key([]netip.Prefix{h.subnet()}) }
 
-func (h *host) peers() int { return h.manager.View().Peers.Len() }
+func (h *host) peers() int { return h.keeper.View().Peers.Len() }
 
 func (h *host) wantLines(text string, n int) {
 	h.t.Helper()
@@ -130,7 +134,7 @@ func TestARenewalCostsOneRequestAndWakesNobody(t *testing.T) {
 	until(t, "both hold a subnet and see each other", 5*time.Second, func() bool { return a.held() && b.held() && a.peers() == 1 && b.peers() == 1 })
 	for drained := false; !drained; {
 		select {
-		case <-b.manager.Changed():
+		case <-b.keeper.Changed():
 		case <-time.After(300 * time.Millisecond):
 			drained = true
 		}
@@ -141,7 +145,7 @@ func TestARenewalCostsOneRequestAndWakesNobody(t *testing.T) {
 		t.Fatal(err)
 	}
 	select {
-	case <-b.manager.Changed():
+	case <-b.keeper.Changed():
 		t.Error("another host's renewal woke this one")
 	case <-time.After(300 * time.Millisecond):
 	}

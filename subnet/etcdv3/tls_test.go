@@ -126,7 +126,7 @@ func TestCertificatesThatAreRenewedOnDiskAreUsedWithoutARestart(t *testing.T) {
 	e.stop()
 	second.write(dir, "server")
 	second.write(dir, "client")
-	until(t, "the host notices", 15*time.Second, func() bool { return !h.manager.Status().StoreSince.IsZero() })
+	until(t, "the host notices", 15*time.Second, func() bool { return !h.keeper.Status().StoreSince.IsZero() })
 	e.start()
 	until(t, "the host is back with the new certificates", noticed, h.held)
 }

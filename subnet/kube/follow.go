@@ -98,7 +98,7 @@ func (s *Source) replace(nodes []node) {
 			bad = append(bad, *b)
 		}
 	}
-	s.table.Replace(entries, bad, until)
+	s.table.Replace(subnet.Snapshot{Entries: entries, Bad: bad}, until)
 	s.setOwnLocked(own)
 	for _, n := range nodes {
 		if n.name != s.o.Node {

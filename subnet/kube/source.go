@@ -113,8 +113,8 @@ func (s *Source) View() subnet.View {
 	v := subnet.View{Config: s.o.Config, Text: s.o.Text, Self: s.self, Status: s.statusLocked()}
 	v.Own = s.recordLocked()
 	v.Position = subnet.Position{Revision: s.version}
-	var reasons map[string]string
-	v.Peers, reasons, v.Status.Skipped, v.Status.Ghosts = s.table.Peers(s.o.Config, s.self)
+	v.Peers, v.Status.Skipped, v.Status.Ghosts = s.table.Peers(s.o.Config, s.self)
+	reasons := s.table.Reasons(s.o.Config, s.self)
 	for _, key := range slices.Sorted(maps.Keys(reasons)) {
 		if reasons[key] != "" {
 			s.log.Warn("node skipped", "key", key, "reason", reasons[key])
@@ -139,7 +139,7 @@ const assigned subnet.LeaseID = 1
 func (s *Source) Inventory() (subnet.Position, []subnet.Listed) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := s.table.Inventory()
+	out := s.table.Inventory(nil)
 	if len(s.self) > 0 {
 		out = append(out, subnet.Listed{Own: true, Entry: subnet.Entry{Record: s.recordLocked(), Key: keyOf(s.o.Node), LeaseID: assigned}})
 	}
@@ -191,7 +191,7 @@ func (s *Source) conflictLocked() string {
 func (s *Source) Peers() (subnet.Position, []subnet.Record) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return subnet.Position{Revision: s.version}, s.table.Records()
+	return subnet.Position{Revision: s.version}, s.table.Records(nil)
 }
 
 // Run follows the nodes and publishes until ctx ends; it returns nil then.
@@ -257,9 +257,9 @@ func (s *Source) expire(ctx context.Context) {
 			return
 		case now := <-t.C:
 			s.mu.Lock()
-			dropped, _ := s.table.Prune(now)
+			lost, deleted := s.table.Prune(now)
 			s.mu.Unlock()
-			if dropped > 0 {
+			if lost+deleted > 0 {
 				poke(s.changed)
 			}
 		}

@@ -270,6 +270,12 @@ func (s *Server) snapshot() (subnet.Snapshot, chan struct{}) {
 	return snap, s.epoch
 }
 
+// Since returns the events after a position, for those who follow the store without a watch.
+func (s *Server) Since(after subnet.Position) ([]subnet.Event, error) {
+	events, _, _, err := s.since(after)
+	return events, err
+}
+
 // since returns the events after a revision, what to wait for if there are none, and what ends the watch.
 func (s *Server) since(after subnet.Position) (events []subnet.Event, changed, epoch chan struct{}, err error) {
 	s.mu.Lock()

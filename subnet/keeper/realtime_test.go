@@ -1,4 +1,4 @@
-package subnet_test
+package keeper_test
 
 import (
 	"errors"
@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"flanneld/subnet"
+	"flanneld/subnet/keeper"
 	"flanneld/subnet/subnettest"
 )
 
@@ -30,7 +30,7 @@ func TestInRealTimeAClaimIsRefusedAtOnceAndWaitingCostsNothing(t *testing.T) {
 		t.Helper()
 		for deadline := time.Now().Add(10 * time.Second); !f(); time.Sleep(5 * time.Millisecond) {
 			if time.Now().After(deadline) {
-				t.Fatalf("waited in vain: %s", what)
+				t.Fatalf("waited in vain: %s; %+v", what, s.Entries())
 			}
 		}
 	}
@@ -43,7 +43,7 @@ func TestInRealTimeAClaimIsRefusedAtOnceAndWaitingCostsNothing(t *testing.T) {
 	clone := newHost(t, s, 3)
 	clone.id = owner.id
 	clone.start()
-	if err := <-clone.ended; !errors.Is(err, subnet.ErrCloned) {
+	if err := <-clone.ended; !errors.Is(err, keeper.ErrCloned) {
 		t.Errorf("clone: %v", err)
 	}
 	if err := owner.quit(); err != nil { // so that claims stay open
@@ -53,6 +53,7 @@ func TestInRealTimeAClaimIsRefusedAtOnceAndWaitingCostsNothing(t *testing.T) {
 	heir.address = owner.address
 	heir.start()
 	defer heir.quit()
+
 	until("the heir asks", func() bool { return strings.Contains(heir.manager.Status().Waiting, "is alive") })
 	before := cpuTime(t)
 	time.Sleep(time.Second)

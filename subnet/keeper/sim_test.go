@@ -1,4 +1,4 @@
-package subnet_test
+package keeper_test
 
 import (
 	"context"
@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"flanneld/subnet"
+	"flanneld/subnet/keeper"
 	"flanneld/subnet/subnettest"
 )
 
@@ -48,7 +49,7 @@ type sim struct {
 
 // breach is a rule that is broken on purpose, to see whether the checker notices. The zero value breaks none.
 type breach struct {
-	store         func(c *subnettest.Client, pools int) subnet.Store
+	store         func(c *subnettest.Client) subnet.Store
 	keepsIdentity bool // a clone that was found out starts anew with the same identity
 }
 
@@ -106,7 +107,7 @@ type simHost struct {
 	ids       map[string]bool     // all that it ever had: a write may be on its way for long
 	addresses map[netip.Addr]bool // likewise
 	state     subnet.State
-	manager   *subnet.Manager
+	manager   *daemon
 	faulty    bool
 	cut       bool
 	lags      bool
@@ -176,11 +177,8 @@ func (h *simHost) run() {
 		defer close(h.ended)
 		for {
 			m := h.manager
-			_, err := m.WaitConfig(ctx)
-			if err == nil {
-				err = m.Run(ctx)
-			}
-			if !errors.Is(err, subnet.ErrCloned) {
+			err := m.Run(ctx)
+			if !errors.Is(err, keeper.ErrCloned) {
 				return
 			}
 			if !h.sim.breach.keepsIdentity {
@@ -194,7 +192,7 @@ func (h *simHost) run() {
 func (h *simHost) newManager() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	o := subnet.Options{
+	o := keeper.Options{
 		Identity: h.id, Host: h.name(), Prefix: "/net", TTL: simTTL, RenewMargin: time.Minute, PeerGrace: simGrace,
 		OnLost: h.policy, State: h.state, Log: slog.New(h.sim.log).With("host", h.n),
 		Valid: func(subnet.Lease) error { return nil }, Check: func(subnet.Config) error { return nil },
@@ -209,9 +207,9 @@ func (h *simHost) newManager() {
 	}
 	var store subnet.Store = h.client
 	if f := h.sim.breach.store; f != nil {
-		store = f(h.client, len(h.sim.pools))
+		store = f(h.client)
 	}
-	h.manager = subnet.NewManager(store, o)
+	h.manager = newDaemon(store, o)
 	h.wellLocked()
 }
 
@@ -265,7 +263,7 @@ func TestNoScheduleOfFaultsLosesOrSharesASubnet(t *testing.T) {
 			for i := w; i < *simSchedules && !t.Failed(); i += workers {
 				seed := first + uint64(i)
 				for _, m := range runSim(t, seed, breach{}) {
-					t.Errorf("go test ./subnet -run TestNoSchedule -sim.seed %d: %s", seed, m)
+					t.Errorf("go test ./subnet/keeper -run TestNoSchedule -sim.seed %d: %s", seed, m)
 				}
 			}
 		})

@@ -1,4 +1,4 @@
-package subnet_test
+package keeper_test
 
 import (
 	"errors"
@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"flanneld/subnet"
+	"flanneld/subnet/keeper"
 	"flanneld/subnet/subnettest"
 )
 
@@ -103,7 +104,7 @@ func TestAnOwnerThatComesBackBeforeItsRecordIsTakenKeepsIt(t *testing.T) {
 		after(time.Second)
 		h.client.Cut(false) // the claim was made meanwhile: the list has it
 		after(5 * time.Second)
-		if err := clone.quit(); !errors.Is(err, subnet.ErrCloned) {
+		if err := clone.quit(); !errors.Is(err, keeper.ErrCloned) {
 			t.Errorf("clone: %v", err)
 		}
 		if e, _ := recordOf(s, first); e.Host != "host1" || h.subnet() != first {

@@ -1,4 +1,4 @@
-package subnet_test
+package keeper_test
 
 import (
 	"net/netip"

@@ -1,4 +1,4 @@
-package subnet_test
+package keeper_test
 
 import (
 	"errors"
@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"flanneld/subnet"
+	"flanneld/subnet/keeper"
 	"flanneld/subnet/subnettest"
 )
 
@@ -72,7 +73,7 @@ func TestASubnetTakenByAnotherHostEndsTheDaemonUnderExit(t *testing.T) {
 		after(0)
 		steal(s, h)
 		after(5 * time.Second)
-		if err := h.quit(); !errors.Is(err, subnet.ErrLost) || !strings.Contains(err.Error(), "thief") {
+		if err := h.quit(); !errors.Is(err, keeper.ErrLost) || !strings.Contains(err.Error(), "thief") {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -110,7 +111,7 @@ func TestACloneGetsAnIdentityOfItsOwnAndTheOriginalKeepsItsSubnet(t *testing.T) 
 		clone.id, clone.options.State = "id1", h.remembered()
 		clone.start()
 		after(5 * time.Second)
-		if err := clone.quit(); !errors.Is(err, subnet.ErrCloned) {
+		if err := clone.quit(); !errors.Is(err, keeper.ErrCloned) {
 			t.Errorf("clone: %v", err)
 		}
 		clone.wantLog("probably a cloned disk")
@@ -134,7 +135,7 @@ func TestACloneThatCannotBeRefusedEndsWithAnotherSubnetThanTheOriginal(t *testin
 		after(10 * time.Second)
 		h.client.Cut(false)
 		after(10 * time.Second)
-		if err := h.quit(); !errors.Is(err, subnet.ErrCloned) {
+		if err := h.quit(); !errors.Is(err, keeper.ErrCloned) {
 			t.Errorf("original: %v", err)
 		}
 		if clone.subnet() != first {
@@ -267,5 +268,28 @@ func TestAHostThatWaitsForAnAddressKeepsItsRecordAlive(t *testing.T) {
 		if !h.manager.Status().Held || h.subnet() != first {
 			t.Errorf("subnet %s, before %s, %+v", h.subnet(), first, h.manager.Status())
 		}
+	})
+}
+
+// TestAClaimOfACloneDoesNotTellThatItsOriginalHasLeftItsAddress has a host with the address of a living one look again while a clone of that,
+// at another address, claims its record.
+func TestAClaimOfACloneDoesNotTellThatItsOriginalHasLeftItsAddress(t *testing.T) {
+	network(t, func(t *testing.T, s *subnettest.Server) {
+		owner := newHost(t, s, 1).start()
+		after(time.Second)
+		double := newHost(t, s, 2)
+		double.address = owner.address
+		double.start()
+		after(5 * time.Second)
+		claim := record(owner.id, "clone", owner.subnet().String(), "192.0.2.99")
+		claim.Claim = true
+		owner.client.Lag(10 * time.Second) // so that the claim stands for a while
+		s.Put(claim)
+		after(3 * time.Second)
+		if got := double.subnet(); got.IsValid() {
+			t.Errorf("the host with the address of a living one has %s", got)
+		}
+		owner.quit()
+		double.quit()
 	})
 }

@@ -1,4 +1,4 @@
-package subnet_test
+package keeper_test
 
 import (
 	"bytes"
@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"flanneld/subnet"
+	"flanneld/subnet/keeper"
 	"flanneld/subnet/subnettest"
 )
 
@@ -24,8 +25,8 @@ type host struct {
 	name, id string
 	address  netip.Addr
 	client   *subnettest.Client
-	options  subnet.Options
-	manager  *subnet.Manager
+	options  keeper.Options
+	manager  *daemon
 	stop     context.CancelFunc
 	ended    chan error
 	log      *bytes.Buffer
@@ -36,7 +37,7 @@ func newHost(t *testing.T, s *subnettest.Server, n int) *host {
 		t: t, name: fmt.Sprint("host", n), id: fmt.Sprint("id", n), client: s.Client(fmt.Sprint("host", n)),
 		address: netip.AddrFrom4([4]byte{192, 0, byte(n >> 8), byte(n)}), log: &bytes.Buffer{},
 	}
-	h.options = subnet.Options{
+	h.options = keeper.Options{
 		Host: h.name, Prefix: "/net", TTL: time.Hour, RenewMargin: time.Minute, PeerGrace: 10 * time.Minute, OnLost: subnet.LostMove,
 		Valid: func(subnet.Lease) error { return nil },
 		Check: func(subnet.Config) error { return nil },
@@ -52,17 +53,11 @@ func (h *host) start() *host {
 	o.Attrs = func(p netip.Prefix) subnet.Attrs {
 		return subnet.Attrs{PublicIP: h.publicIP(p), BackendType: "vxlan", BackendData: `{"VNI":1}`}
 	}
-	h.manager = subnet.NewManager(h.client, o)
+	h.manager = newDaemon(h.client, o)
 	ctx, stop := context.WithCancel(h.t.Context())
 	h.stop, h.ended = stop, make(chan error, 1)
 	m := h.manager
-	go func() {
-		if _, err := m.WaitConfig(ctx); err != nil {
-			h.ended <- nil
-			return
-		}
-		h.ended <- m.Run(ctx)
-	}()
+	go func() { h.ended <- m.Run(ctx) }()
 	return h
 }
 
@@ -249,4 +244,10 @@ func TestARevokedLeaseIsReplaced(t *testing.T) {
 		}
 		h.quit()
 	})
+}
+
+func record(identity, host, prefix, publicIP string) subnet.Record {
+	l := subnet.Lease{Subnet: netip.MustParsePrefix(prefix)}
+	l.PublicIP, l.BackendType, l.BackendData = netip.MustParseAddr(publicIP), "vxlan", `{"VNI":1}`
+	return subnet.Record{Leases: []subnet.Lease{l}, Identity: identity, Host: host}
 }

@@ -1,4 +1,4 @@
-package subnet_test
+package keeper_test
 
 import (
 	"fmt"
@@ -11,10 +11,6 @@ import (
 	"flanneld/subnet"
 	"flanneld/subnet/subnettest"
 )
-
-func TestPairsOfSubnets(t *testing.T) {
-	subnettest.Pairs(t, subnettest.NewServer().Client("host"))
-}
 
 const (
 	config4    = `{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}`

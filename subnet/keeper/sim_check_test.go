@@ -1,7 +1,6 @@
-package subnet_test
+package keeper_test
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -115,7 +114,7 @@ func (s *sim) unique() {
 	}
 }
 
-// settle ends all faults, and looks whether every host comes to a subnet of its own and a picture that is the store's.
+// settle ends all faults, and looks whether every host gets a subnet of its own and sees what the store has.
 func (s *sim) settle() {
 	for _, h := range s.hosts {
 		h.client.Cut(false)
@@ -139,9 +138,9 @@ func (s *sim) settle() {
 	}
 	for _, h := range s.hosts {
 		if v := h.manager.View(); v.Status.Held {
-			s.checkPicture(h)
+			s.checkView(h)
 		} else if h.holds(v) {
-			s.checkRest(h)
+			s.checkLost(h)
 		}
 	}
 }
@@ -157,7 +156,7 @@ func (s *sim) free() {
 			if slices.ContainsFunc(s.server.Entries(), func(e subnet.Entry) bool { return e.Claim }) {
 				after(4 * time.Second) // somebody asks first whether the owner of a record with its address lives
 			}
-			if roomy && s.announced() <= before && len(s.without()) >= waited { // one that waits for half a pair may have got it
+			if roomy && s.announced() <= before && len(s.without()) >= waited {
 				s.mistake("%d hosts wait after %s was freed, %d before", len(s.without()), e.Key, waited)
 			}
 			return
@@ -186,64 +185,24 @@ func (s *sim) without() (out []*simHost) {
 }
 
 func (s *sim) waiting() []*simHost {
-	return slices.DeleteFunc(s.without(), func(h *simHost) bool { return h.holds(h.manager.View()) || s.disputed(h) })
-}
-
-// disputed reports whether a record has a subnet that an older one of this host has: the older one must keep its key until the younger goes.
-func (s *sim) disputed(h *simHost) bool {
-	older := map[netip.Prefix]bool{}
-	entries := s.server.Entries()
-	slices.SortFunc(entries, func(a, b subnet.Entry) int { return cmp.Compare(a.Created, b.Created) })
-	for _, e := range entries {
-		ours := e.Identity == h.id || e.Identity == "" && addressOf(e.Record) == h.address
-		// One without an identity at its address may be meant for it, but pods live on what it has: an operator must say which counts.
-		kept := e.Identity == "" && (e.LeaseID == 0 || slices.EqualFunc(e.Leases, s.pools, func(l subnet.Lease, p subnet.Pool) bool { return p.Holds(l.Subnet) }))
-		for _, p := range e.Prefixes() {
-			if (!ours || kept) && older[p] {
-				return true
-			}
-			older[p] = older[p] || ours && !e.Claim
-		}
-	}
-	return slices.ContainsFunc(s.server.Keys(), func(key string) bool {
-		prefixes, _ := subnet.ParseKey(strings.TrimPrefix(key, subnet.SubnetsFolder))
-		rubbish := !slices.ContainsFunc(entries, func(e subnet.Entry) bool { return e.Key == key })
-		return rubbish && slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return older[p] })
-	})
+	return slices.DeleteFunc(s.without(), func(h *simHost) bool { return h.holds(h.manager.View()) })
 }
 
 // holds reports whether a host waits for a subnet that it has lost.
 func (h *simHost) holds(v subnet.View) bool { return v.Status.Lost && h.policy == subnet.LostHold }
 
-// checkRest looks whether what a host waits for is in another record, and the rest of its pair in its own.
-func (s *sim) checkRest(h *simHost) {
-	v, lost := h.manager.View(), 0
-	ours := func(e subnet.Entry) bool {
-		return e.Identity == h.id && !slices.ContainsFunc(e.Prefixes(), func(p netip.Prefix) bool { return !slices.Contains(v.Own.Prefixes(), p) })
-	}
-	for _, own := range v.Self {
-		holders := map[bool]int{} // whether it is this host
-		for _, e := range s.server.Entries() {
-			if !e.Claim && slices.Contains(e.Prefixes(), own.Subnet) {
-				holders[ours(e)]++
-			}
-		}
-		for _, key := range s.server.Keys() {
-			prefixes, _ := subnet.ParseKey(strings.TrimPrefix(key, subnet.SubnetsFolder))
-			if len(holders) == 0 && slices.Contains(prefixes, own.Subnet) {
-				holders[false]++ // by a record that makes no sense
-			}
-		}
-		switch {
-		case holders[false] > 0:
-			lost++
-		case holders[true] == 0 && !s.disputed(h):
-			s.mistake("host %d waits, and %s, which it has not lost, is not announced", h.n, own.Subnet)
+// checkLost looks whether another record has a subnet that the host waits for.
+func (s *sim) checkLost(h *simHost) {
+	v := h.manager.View()
+	entries := s.server.Entries()
+	for _, key := range s.server.Keys() {
+		prefixes, _ := subnet.ParseKey(strings.TrimPrefix(key, subnet.SubnetsFolder))
+		ours := key == v.Own.Key() && slices.ContainsFunc(entries, func(e subnet.Entry) bool { return e.Key == key && e.Identity == h.id })
+		if !ours && slices.ContainsFunc(v.Self, func(l subnet.Lease) bool { return slices.Contains(prefixes, l.Subnet) }) {
+			return
 		}
 	}
-	if lost == 0 && !s.disputed(h) {
-		s.mistake("host %d waits although nobody has a subnet of its %v: %s", h.n, v.Self, v.Status.Waiting)
-	}
+	s.mistake("host %d waits although nobody has a subnet of its %v: %s", h.n, v.Self, v.Status.Waiting)
 }
 
 // roomy reports whether a subnet of each family is free.
@@ -265,8 +224,8 @@ func (s *sim) roomy() bool {
 	})
 }
 
-// checkPicture compares what a host knows with what the store has.
-func (s *sim) checkPicture(h *simHost) {
+// checkView compares what a host knows with what the store has.
+func (s *sim) checkView(h *simHost) {
 	v := h.manager.View()
 	own, want := v.Own.Prefixes(), map[netip.Prefix]bool{}
 	found := false

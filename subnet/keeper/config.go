@@ -1,0 +1,180 @@
+package keeper
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"slices"
+	"time"
+
+	"flanneld/subnet"
+)
+
+// resumeWait is how long a host that could serve traffic from its state waits for the store first.
+const resumeWait = time.Second
+
+// Network is a network configuration, and where it is from. The zero value is none.
+type Network struct {
+	Config subnet.Config
+	Text   []byte
+
+	fixed  bool
+	first  *subnet.Snapshot // the list that the configuration is from, for the first session
+	listed time.Time        // when that was
+	status subnet.Status    // of the store
+}
+
+// Fixed returns a configuration that stays in force whatever the store has.
+func Fixed(c subnet.Config, text []byte) Network { return Network{Config: c, Text: text, fixed: true} }
+
+// ConfigOptions are what WaitConfig needs to know.
+type ConfigOptions struct {
+	Prefix string // of the store, for messages
+	// Check says what is wrong with a network configuration that is valid by itself, such as an unknown backend.
+	Check func(subnet.Config) error
+	// State is what the last run has left, already found usable; the zero value: nothing.
+	State subnet.State
+	Log   *slog.Logger
+	// Report is told each change of what is waited for. nil: nobody asks.
+	Report func(subnet.Status)
+}
+
+// WaitConfig returns the network configuration as soon as the store has a valid one, naming in the log what is missing or
+// wrong. If the store does not answer and the last run has left a usable state, it is that run's configuration. It returns
+// an error only when ctx ends.
+func WaitConfig(ctx context.Context, store subnet.Store, o ConfigOptions) (Network, error) {
+	w := configWait{store: store, o: o}
+	pause := backoff{}
+	for {
+		snap, err := w.list(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return Network{}, ctx.Err()
+		case err == nil:
+			w.report(storeUp(&w.status, o.Log))
+			c, err := parse(snap.Config, o.Check)
+			if err == nil {
+				return Network{Config: c, Text: snap.Config, first: &snap, listed: time.Now()}, nil
+			}
+			w.missing(snap.Config, err)
+			if w.changes(ctx, snap.Position) {
+				pause = backoff{}
+			}
+		default:
+			w.report(storeDown(&w.status, o.Log, err))
+			if text := []byte(o.State.Config); len(text) > 0 {
+				c, err := subnet.ParseConfig(text)
+				w.status.Waiting = ""
+				return Network{Config: c, Text: text, status: w.status}, err
+			}
+		}
+		sleep(ctx, pause.next(firstPause, maxPause))
+	}
+}
+
+// configWait is one wait for a configuration.
+type configWait struct {
+	store  subnet.Store
+	o      ConfigOptions
+	status subnet.Status
+}
+
+func (w *configWait) report(changed bool) {
+	if changed && w.o.Report != nil {
+		w.o.Report(w.status)
+	}
+}
+
+func (w *configWait) list(ctx context.Context) (subnet.Snapshot, error) {
+	if w.o.State.Config == "" {
+		return w.store.List(ctx)
+	}
+	ctx, cancel := context.WithTimeout(ctx, resumeWait)
+	defer cancel()
+	return w.store.List(ctx)
+}
+
+func parse(text []byte, check func(subnet.Config) error) (subnet.Config, error) {
+	c, err := subnet.ParseConfig(text)
+	if err != nil {
+		return subnet.Config{}, err
+	}
+	return c, check(c)
+}
+
+// missing names a configuration that is missing or wrong, once each.
+func (w *configWait) missing(text []byte, err error) {
+	key := w.o.Prefix + "/config"
+	why := fmt.Sprintf("network configuration %s is wrong: %v", key, err)
+	if text == nil {
+		why = fmt.Sprintf("network configuration %s is missing", key)
+	}
+	if why == w.status.Waiting {
+		return
+	}
+	w.status.Waiting = why
+	w.report(true)
+	w.o.Log.Warn("waiting for the network configuration", "key", key, "reason", why,
+		"hint", `etcdctl put `+key+` '{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}}'`)
+}
+
+// changes waits until the configuration may have changed, and reports whether it has.
+func (w *configWait) changes(ctx context.Context, after subnet.Position) bool {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	changed := false
+	err := w.store.Watch(ctx, after, func(events []subnet.Event) {
+		if slices.ContainsFunc(events, func(ev subnet.Event) bool { return ev.ConfigSet }) {
+			changed = true
+			cancel()
+		}
+	})
+	if ctx.Err() == nil {
+		w.report(storeDown(&w.status, w.o.Log, err))
+	}
+	return changed
+}
+
+// setConfig follows a change at run time. What can take effect at once is the range of later leases; anything else waits
+// for a restart, and nothing breaks meanwhile.
+func (k *Keeper) setConfig(text []byte) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.fixed || string(text) == k.text {
+		k.status.Pending = ""
+		return
+	}
+	pending, now := "", k.facts.config
+	c, err := parse(text, k.o.Check)
+	switch {
+	case text == nil:
+		pending = "the network configuration was deleted, the last one stays in force"
+	case err != nil:
+		pending = fmt.Sprintf("the network configuration is wrong, the last one stays in force: %v", err)
+	case c.BackendType != now.BackendType || !sameJSON(c.Backend, now.Backend):
+		pending = "the backend of the network configuration has changed: restart to use it"
+	case !sameRange(c.Pools, now.Pools):
+		pending = "the network of the network configuration has changed: restart to use it"
+	default:
+		k.facts.config, k.text = c, string(text)
+		k.log.Info("network configuration changed, later leases obey it", "config", fmt.Sprintf("%.1000s", k.text))
+	}
+	if pending != "" && pending != k.status.Pending {
+		k.log.Warn("configuration pending", "key", k.o.Prefix+"/config", "reason", pending)
+	}
+	k.status.Pending = pending
+}
+
+// sameJSON reports whether two objects say the same, whatever their blanks and the order of their keys.
+func sameJSON(a, b []byte) bool {
+	var x, y any
+	return bytes.Equal(a, b) || json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && reflect.DeepEqual(x, y)
+}
+
+// sameRange reports whether every lease that is valid under one configuration is valid under the other.
+func sameRange(a, b []subnet.Pool) bool {
+	return slices.EqualFunc(a, b, func(a, b subnet.Pool) bool { return a.Network == b.Network && a.SubnetLen == b.SubnetLen })
+}

@@ -1,0 +1,292 @@
+package keeper
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"flanneld/subnet"
+)
+
+const (
+	// firstBreak is the pause before a new session: after a break all hosts of the cluster list, not all at once.
+	firstBreak = 500 * time.Millisecond
+	// steadyAfter is how long a session must last for the next pause to count as a first one.
+	steadyAfter = 10 * time.Second
+	// electing is how long the members of a store need to elect a new leader, at most, by etcd's defaults. Hosts ask on as
+	// often as at first meanwhile: a record that is deleted just then is back while its peers still forward to it.
+	electing = 3 * time.Second
+	// watchWait is how long after a list the watch may take to open: a store that is replaced by another one breaks the
+	// connection, and cannot come back within that time with a revision beyond the list's.
+	watchWait = 5 * time.Second
+	// linger is how long packets still go to a peer whose record was deleted: its host, if it lives, takes it again
+	// meanwhile, also one whose watch has just ended. A deleted peer must be gone from all hosts within a second.
+	linger = 800 * time.Millisecond
+)
+
+// Run keeps the lease until ctx ends, and then returns nil: the lease stays. Other ends are ErrLost and ErrCloned.
+func (k *Keeper) Run(ctx context.Context) error {
+	pause := backoff{}
+	for ctx.Err() == nil {
+		start := time.Now()
+		if err := k.session(ctx); err != nil {
+			return err
+		}
+		if time.Since(start) > steadyAfter {
+			pause = backoff{}
+		}
+		sleep(ctx, pause.next(firstBreak, k.longestPause()))
+	}
+	return nil
+}
+
+// longestPause bounds the pause before the next session.
+func (k *Keeper) longestPause() time.Duration {
+	since := k.Status().StoreSince
+	if !since.IsZero() && time.Since(since) < electing {
+		return firstBreak
+	}
+	return maxPause
+}
+
+// watch is a watch that runs.
+type watch struct {
+	batches chan []subnet.Event
+	ended   chan error
+	opened  atomic.Bool
+	started time.Time
+	seen    bool // a batch has come, or the confirmation
+}
+
+// session lasts from a list to the end of the watch that follows it. Its errors end Run.
+func (k *Keeper) session(ctx context.Context) error {
+	snap, err := k.list(ctx)
+	if err != nil {
+		k.storeDown(ctx, err)
+		return nil
+	}
+	k.reset(snap)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	w := k.startWatch(ctx, snap.Position)
+	var why error // the watch ended
+	defer func() {
+		cancel()
+		if why == nil {
+			<-w.ended
+		}
+	}()
+	patience := watchWait * time.Duration(max(1, k.o.Patience))
+	for {
+		if err := k.step(ctx); err != nil {
+			return err
+		}
+		next := k.untilNext()
+		if !w.opened.Load() {
+			next = min(next, time.Until(w.started.Add(patience)))
+		}
+		timer := time.NewTimer(next)
+		select {
+		case <-ctx.Done():
+		case why = <-w.ended:
+		case events := <-w.batches:
+			w.seen = true
+			k.follow(events)
+		case <-k.refresh:
+			k.decideAt = time.Now()
+		case <-timer.C:
+		}
+		timer.Stop()
+		switch late := !w.opened.Load() && time.Since(w.started) >= patience; {
+		case ctx.Err() != nil:
+			return nil
+		case why != nil || late:
+			k.broken(ctx, w, why)
+			return nil
+		case w.seen:
+			k.storeUp()
+		}
+	}
+}
+
+// startWatch follows the store after a position in a goroutine, until ctx ends or the store does not let it.
+func (k *Keeper) startWatch(ctx context.Context, after subnet.Position) *watch {
+	w := &watch{batches: make(chan []subnet.Event), ended: make(chan error, 1), started: time.Now()}
+	go func() {
+		w.ended <- k.store.Watch(ctx, after, func(events []subnet.Event) {
+			w.opened.Store(true)
+			select {
+			case w.batches <- events:
+			case <-ctx.Done():
+			}
+		})
+	}()
+	return w
+}
+
+// broken says that the watch has ended or did not open. A store that lists and does not let watch is as good as away.
+func (k *Keeper) broken(ctx context.Context, w *watch, why error) {
+	lasted := time.Since(w.started)
+	switch {
+	case !w.seen && why == nil:
+		k.storeDown(ctx, fmt.Errorf("the watch did not open within %s", lasted.Round(time.Second)))
+	case !w.seen:
+		k.storeDown(ctx, why)
+	case lasted > steadyAfter:
+		k.log.Info("watch ended, listing again", "reason", why)
+	default:
+		k.log.Debug("watch ended, listing again", "reason", why)
+	}
+}
+
+// list uses the snapshot of WaitConfig once, if it is fresh.
+func (k *Keeper) list(ctx context.Context) (subnet.Snapshot, error) {
+	s := k.first
+	k.first = nil
+	if s != nil && time.Since(k.listed) < firstBreak {
+		return *s, nil
+	}
+	return k.store.List(ctx)
+}
+
+// reset takes in a list. Peers that it has lost are kept for a while whenever the store's history may have broken: always
+// after a break while running, at start only if it is not the history that the last run saw.
+func (k *Keeper) reset(s subnet.Snapshot) {
+	k.mu.Lock()
+	until, f := time.Now().Add(k.o.PeerGrace), &k.facts
+	if k.position == (subnet.Position{}) {
+		if k.sameHistory(s) {
+			until = time.Time{}
+		}
+		f.records.RetainAll(until)
+	}
+	f.records.Replace(s, until)
+	f.records.Release(f.inUse)
+	clear(f.claims) // silence counts only while the watch was unbroken
+	k.position = s.Position
+	k.mu.Unlock()
+	k.held, k.decideAt = nil, time.Now()
+	k.setConfig(s.Config)
+	k.prune()
+	k.sayReasons()
+	wake(k.changed)
+}
+
+// sameHistory reports whether the list continues what the last run saw: the same store, not gone back, and with our
+// record still in it.
+func (k *Keeper) sameHistory(s subnet.Snapshot) bool {
+	last := k.o.State.Position
+	if s.Cluster != last.Cluster || s.Revision < last.Revision {
+		return false
+	}
+	return slices.ContainsFunc(s.Entries, func(e *subnet.Entry) bool { return e.Identity == k.o.Identity })
+}
+
+// follow takes in a batch of events.
+func (k *Keeper) follow(events []subnet.Event) {
+	if len(events) == 0 {
+		return
+	}
+	k.mu.Lock()
+	for _, ev := range events {
+		if at := k.whenConcerned(ev); !at.IsZero() && (k.decideAt.IsZero() || at.Before(k.decideAt)) {
+			k.decideAt = at
+		}
+		k.facts.records.Apply(ev, time.Now().Add(linger))
+		k.position.Revision = max(k.position.Revision, ev.Revision)
+	}
+	k.mu.Unlock()
+	for _, ev := range events {
+		if ev.ConfigSet {
+			k.setConfig(ev.Config)
+		}
+	}
+	k.prune()
+	k.sayReasons()
+	wake(k.changed)
+}
+
+// whenConcerned returns when an event calls for a decision: at once if it is about our record or a claim of or to us; if
+// we wait for a subnet, anything may help, but not more often than we may write. Zero: it does not.
+func (k *Keeper) whenConcerned(ev subnet.Event) time.Time {
+	now := time.Now()
+	for key, c := range k.facts.claims {
+		if ev.Deleted == c.entry.Key && ev.Revision > c.entry.Revision && !c.refused {
+			k.facts.claims[key] = c.answer(now)
+			return now
+		}
+	}
+	var named []netip.Prefix
+	switch {
+	case k.held == nil:
+	case ev.Deleted != "":
+		if ev.Deleted == k.held.Key && ev.Revision > k.held.Revision {
+			return now
+		}
+	case ev.Bad != nil:
+		named, _ = subnet.ParseKey(strings.TrimPrefix(ev.Bad.Key, subnet.SubnetsFolder))
+	case ev.Put != nil && (ev.Put.Key != k.held.Key || ev.Put.Revision > k.held.Revision):
+		if named = ev.Put.Prefixes(); ev.Put.Claim && len(k.facts.claims) > 0 {
+			return now // the host that we have asked may be moving itself: see hasLeft
+		}
+	}
+	if k.held != nil && slices.ContainsFunc(named, func(p netip.Prefix) bool { return slices.Contains(k.held.Prefixes(), p) }) {
+		return now
+	}
+	if k.held == nil || !k.status.Held {
+		return k.pace.at(now)
+	}
+	return time.Time{}
+}
+
+// prune drops stale peers whose time is up, and says so. A deleted record frees its subnet only then.
+func (k *Keeper) prune() {
+	k.mu.Lock()
+	lost, deleted := k.facts.records.Prune(time.Now())
+	waits := k.held == nil || !k.status.Held
+	k.mu.Unlock()
+	if lost > 0 {
+		k.log.Info("peers dropped that the store has lost", "count", lost)
+	}
+	if lost+deleted > 0 {
+		if waits {
+			k.decideAt = time.Now()
+		}
+		wake(k.changed)
+	}
+}
+
+// sayReasons names records that are skipped in the log, once each.
+func (k *Keeper) sayReasons() {
+	k.mu.Lock()
+	reasons := k.facts.records.Reasons(k.facts.config, k.facts.inUse)
+	k.mu.Unlock()
+	for _, key := range sortedKeys(reasons) {
+		if reasons[key] != "" {
+			k.log.Warn("record skipped", "key", key, "reason", reasons[key])
+		}
+	}
+}
+
+func (k *Keeper) storeDown(ctx context.Context, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if storeDown(&k.status, k.log, err) {
+		wake(k.changed)
+	}
+}
+
+func (k *Keeper) storeUp() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if storeUp(&k.status, k.log) {
+		wake(k.changed)
+	}
+}
