@@ -429,9 +429,7 @@ func flushIsHealed(t *testing.T, n network) {
 	stats := pings.Stop()
 	t.Logf("repairs took %s; pings from pod to pod meanwhile: %s", took, stats)
 	slices.Sort(took)
-	if middle := took[len(took)/2]; middle > time.Second {
-		t.Errorf("half of the repairs took more than %s, want less than a second", middle)
-	}
+	s.inTime("half of the repairs", took[len(took)/2], time.Second)
 	if d := s.status(s.daemons[0]).Drift["firewall"]; d < 3 {
 		t.Errorf("%d changes by others counted, want one for each", d)
 	}
