@@ -98,6 +98,7 @@ func (r dockerScript) run(t *testing.T) (stdout, stderr string, code int) {
 	return out.String(), complaints.String(), cmd.ProcessState.ExitCode()
 }
 
+// Slow: every shell that there is reads each of some dozens of files, in processes of its own.
 func TestDockerOptionsAreMadeFromTheSubnetFile(t *testing.T) {
 	for _, shell := range dockerShells(t) {
 		for _, c := range dockerOptions {
@@ -164,6 +165,7 @@ var dockerCallers = []struct {
 	{"no subnet file yet, and nothing of the caller", "-i", nil, "", "", "is flanneld running"},
 }
 
+// Slow: every shell that there is reads each of some dozens of files, in processes of its own.
 func TestDockerOptionsOfTheCallerStay(t *testing.T) {
 	for _, shell := range dockerShells(t) {
 		for _, c := range dockerCallers {
