@@ -111,11 +111,11 @@ SCHEDULES ?= 1000000
 soak:
 	$(GO) test -timeout 0 ./subnet/keeper -run TestNoScheduleOfFaults -v -sim.schedules $(SCHEDULES)
 
-## demo: three hosts on one overlay, from nothing to a ping between pods (root); HOLD=1 keeps it up
+## demo: three hosts on one overlay: pings, a repair, flannelctl status (root); HOLD=1 keeps it up
 demo: build
 	@hack/install-packages iproute2 iptables
 	$(GO) build -o $(BUILD)/demo ./lab/demo
-	$(BUILD)/demo -flanneld $(BUILD)/flanneld $(if $(HOLD),-hold)
+	$(BUILD)/demo -flanneld $(BUILD)/flanneld -flannelctl $(BUILD)/flannelctl $(if $(HOLD),-hold)
 
 clean:
 	rm -rf $(BUILD)

@@ -13,9 +13,10 @@ import (
 
 // DemoOptions say what the demo shows and where.
 type DemoOptions struct {
-	Flanneld string // path of the program
-	Hosts    int    // 0: three
-	Out      io.Writer
+	Flanneld   string // path of the daemon
+	Flannelctl string // path of the operator's program
+	Hosts      int    // 0: three
+	Out        io.Writer
 	// Hold is called when everything has been shown and the network still stands.
 	Hold func(ctx context.Context)
 }
@@ -25,8 +26,8 @@ const (
 	demoTimeout = time.Minute
 )
 
-// Demo builds a cluster whose first host holds the store, pings from each pod to every other, and prints what there is to see. The
-// error says what did not work.
+// Demo builds a cluster whose first host runs the embedded etcd, pings from each pod to every other, deletes a tunnel device, waits for
+// its repair, and prints what there is to see. The error says what did not work.
 func Demo(ctx context.Context, o DemoOptions) error {
 	if o.Hosts == 0 {
 		o.Hosts = 3
@@ -34,7 +35,7 @@ func Demo(ctx context.Context, o DemoOptions) error {
 	if o.Hosts < 2 {
 		return fmt.Errorf("%d hosts have nobody to talk to: want at least 2", o.Hosts)
 	}
-	l, err := New(Options{Binaries: Binaries{Flanneld: o.Flanneld}})
+	l, err := New(Options{Binaries: Binaries{Flanneld: o.Flanneld, Flannelctl: o.Flannelctl}})
 	if err != nil {
 		return err
 	}
@@ -45,10 +46,12 @@ func Demo(ctx context.Context, o DemoOptions) error {
 	if err := d.show(bounded); err != nil {
 		return err
 	}
-	if o.Hold != nil {
-		d.printCommands()
-		o.Hold(ctx)
+	if o.Hold == nil {
+		d.printf("\nTry next: make demo HOLD=1 keeps the network up; docs/start.md is the same on real hosts.\n")
+		return nil
 	}
+	d.printCommands()
+	o.Hold(ctx)
 	return nil
 }
 
@@ -64,12 +67,13 @@ type demo struct {
 func (d *demo) printf(format string, args ...any) { fmt.Fprintf(d.Out, format, args...) }
 
 func (d *demo) show(ctx context.Context) error {
-	d.printf("Starting %d hosts, each a network namespace; host1 holds the store.\n", d.Hosts)
+	d.printf("Starting %d hosts, each a network namespace; host1 runs the embedded etcd.\n", d.Hosts)
 	for i := range d.Hosts {
 		h, err := d.lab.Host(fmt.Sprintf("host%d", i+1))
 		if err != nil {
 			return err
 		}
+		h.hostname = fmt.Sprintf("host%d", i+1)
 		d.hosts = append(d.hosts, h)
 	}
 	start := time.Now()
@@ -97,7 +101,10 @@ func (d *demo) show(ctx context.Context) error {
 	}
 	d.printf("\nAll %d hosts ready after %s, first ping between pods answered %s after the start.\n", d.Hosts,
 		ready.Round(time.Millisecond), first.Round(time.Millisecond))
-	return nil
+	if err := d.repair(ctx); err != nil {
+		return err
+	}
+	return d.printStatus(ctx)
 }
 
 func (d *demo) startDaemons(ctx context.Context) error {
@@ -107,7 +114,7 @@ func (d *demo) startDaemons(ctx context.Context) error {
 		if i == 0 {
 			args = []string{"-etcd-embedded", "-etcd-embedded-listen", store.String(), "-network-config", demoConfig}
 		}
-		daemon, err := h.Flanneld(args...)
+		daemon, err := h.Flanneld(append(args, "-probe-interval", "1s")...)
 		if err != nil {
 			return err
 		}
@@ -132,7 +139,7 @@ func (d *demo) settle(ctx context.Context) error {
 func (d *demo) printHosts() {
 	d.printf("\nHosts\n")
 	w := tabwriter.NewWriter(d.Out, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(w, "  host\tunderlay address\tstatus of its flanneld\tpod")
+	fmt.Fprintln(w, "  host\tunderlay address\tstatus of flanneld\tpod")
 	for i, h := range d.hosts {
 		fmt.Fprintf(w, "  host%d\t%s\t%s\t%s\n", i+1, h.Addr, d.daemons[i].Status(), d.pods[i].Addr())
 	}
@@ -191,19 +198,4 @@ func (d *demo) printPings(ctx context.Context) error {
 		return fmt.Errorf("%d of %d pairs of pods do not reach each other", failed, n*(n-1))
 	}
 	return nil
-}
-
-func (d *demo) printCommands() {
-	d.printf("\nThe network stays up until Ctrl-C. Look around from another terminal, as root:\n\n")
-	for _, c := range []struct{ command, what string }{
-		{"ip netns exec " + d.hosts[0].Name() + " ip -d link show flannel.1", "the tunnel device"},
-		{"ip netns exec " + d.hosts[0].Name() + " bridge fdb show dev flannel.1", "where it sends frames"},
-		{"ip netns exec " + d.hosts[0].Name() + " ip neigh show dev flannel.1", "its neighbours"},
-		{"ip netns exec " + d.pods[0].Name() + " ping " + d.pods[1].Addr().String(), "from pod to pod"},
-		{"cat " + d.hosts[0].SubnetFile(), "what the container runtime is told"},
-		{"tail -f " + d.hosts[0].Dir() + "/flanneld.log", "the daemon's log"},
-		{"ip netns exec " + d.hosts[0].Name() + " ip link del flannel.1", "break something, and see it repaired"},
-	} {
-		d.printf("  %s   # %s\n", c.command, c.what)
-	}
 }

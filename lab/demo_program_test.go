@@ -25,7 +25,7 @@ func TestTheDemoProgram(t *testing.T) {
 	})
 	t.Run("leaves nothing when its reader goes", func(t *testing.T) {
 		dir := t.TempDir()
-		cmd := exec.CommandContext(c.ctx, program, "-flanneld", binaries.Flanneld, "-hosts", "2")
+		cmd := exec.CommandContext(c.ctx, program, "-flanneld", binaries.Flanneld, "-flannelctl", binaries.Flannelctl, "-hosts", "2")
 		cmd.Env = append(os.Environ(), "TMPDIR="+dir)
 		out, err := cmd.StdoutPipe()
 		c.ok(err)

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -16,7 +17,7 @@ func TestTheDemoShowsAWorkingNetworkAndLeavesNothing(t *testing.T) {
 	c := newCluster(t) // for its patience only
 	var out strings.Builder
 	held := false
-	err := lab.Demo(c.ctx, lab.DemoOptions{Flanneld: binaries.Flanneld, Out: &out, Hold: func(context.Context) { held = true }})
+	err := lab.Demo(c.ctx, lab.DemoOptions{Flanneld: binaries.Flanneld, Flannelctl: binaries.Flannelctl, Out: &out, Hold: func(context.Context) { held = true }})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, &out)
 	}
@@ -28,6 +29,47 @@ func TestTheDemoShowsAWorkingNetworkAndLeavesNothing(t *testing.T) {
 			t.Errorf("no %q in the output:\n%s", want, &out)
 		}
 	}
+	showsCapture(t, out.String())
+}
+
+// showsCapture compares what the demo prints with the capture in README.md, whose lines must stand there in this order. Numbers, times and
+// identities differ from run to run; "..." stands for lines that are left out.
+func showsCapture(t *testing.T, out string) {
+	t.Helper()
+	_, block, ok := strings.Cut(string(must[[]byte](t)(os.ReadFile("../README.md"))), "```\nStarting 3 hosts")
+	if !ok {
+		t.Fatal("README.md has no capture of the demo")
+	}
+	block, _, _ = strings.Cut(block, "```")
+	rest := steady(out)
+	for line := range strings.Lines(steady("Starting 3 hosts" + block)) {
+		if line = strings.TrimSpace(line); line == "..." || line == "" {
+			continue
+		}
+		_, after, found := strings.Cut(rest, line+"\n")
+		if !found {
+			t.Errorf("the demo does not print %q of README.md, or not after the lines before it; it prints\n%s", line, out)
+			return
+		}
+		rest = after
+	}
+}
+
+// steady replaces what differs between two runs of the demo.
+func steady(text string) string {
+	for _, r := range []struct{ what, by string }{
+		{`identity [A-Z0-9]+`, "identity I"},
+		{`version +\S+,`, "version V,"},
+		{`([0-9.]+(h|m|s|ms|µs))+\b`, "T"},
+		{`drift .*`, "drift D"},
+		{`[0-9]+`, "N"},
+		{` +`, " "},
+		{`(?m) $`, ""},
+		{`(?m)^ `, ""},
+	} {
+		text = regexp.MustCompile(r.what).ReplaceAllString(text, r.by)
+	}
+	return text
 }
 
 func TestTheDemoSaysWhyItFailed(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 func documents(t *testing.T) []string {
 	t.Helper()
 	files := must[[]string](t)(filepath.Glob("../docs/*.md"))
-	return append(files, "../README.md", "../CONTRIBUTING.md")
+	return append(files, "../README.md", "../README.zh.md", "../CONTRIBUTING.md")
 }
 
 func TestLinksBetweenDocumentsLeadSomewhere(t *testing.T) {

@@ -22,8 +22,9 @@ const netnsPrefix = "fl-"
 
 // Namespace is a network namespace of the lab, with loopback up.
 type Namespace struct {
-	name string // as "ip netns" shows it
-	file *os.File
+	name     string // as "ip netns" shows it
+	file     *os.File
+	hostname string // of the programs started in it; empty: that of the machine
 }
 
 // namespace makes one. Its interfaces use their IPv6 addresses at once: duplicates are not looked for, which takes a second or two.
@@ -53,9 +54,24 @@ func (n *Namespace) Do(f func() error) error {
 			done <- fmt.Errorf("enter namespace %s: %w", n.name, err)
 			return
 		}
+		if err := n.rename(); err != nil {
+			done <- err
+			return
+		}
 		done <- f()
 	}()
 	return <-done
+}
+
+// rename gives the calling thread, and the programs that it starts, the host name of the namespace.
+func (n *Namespace) rename() error {
+	if n.hostname == "" {
+		return nil
+	}
+	if err := errors.Join(unix.Unshare(unix.CLONE_NEWUTS), unix.Sethostname([]byte(n.hostname))); err != nil {
+		return fmt.Errorf("set host name %s: %w", n.hostname, err)
+	}
+	return nil
 }
 
 // Run runs commands one after the other, up to the first that fails. Arguments are separated by blanks.

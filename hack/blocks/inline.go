@@ -39,7 +39,6 @@ var inline = map[string]where{
 
 	"make demo HOLD=1": {Source, "make -n demo HOLD=1"}, // waits for a key
 	"make build":       {Source, ""},
-	"make build test race e2e bench lint fuzz":                       {Source, "make -n build test race e2e bench lint fuzz"},
 	"make bench-scale SCALE=10000 CROWD=10000 CROWD_BACKEND=host-gw": {Source, "make -n bench-scale SCALE=10000 CROWD=10000 CROWD_BACKEND=host-gw"},
 	"make release":         {Source, "make -n release"},
 	"make help":            {Source, ""},
@@ -81,6 +80,10 @@ var exceptions = map[string]string{
 	"dnf remove flanneld":                          "no system that has dnf is to be had; dist/machines removes the same package with rpm",
 	"FLANNEL_CLEAN=yes rpm --erase flanneld":       "Debian's rpm does not know what Debian's dpkg has installed; dist/machines runs it with the flags that it wants",
 	"firewall-cmd --permanent --add-port=8472/udp": "writes to the configuration of the machine that runs the tests; lab opens the port of a running firewalld",
+	"helm install flannel dist/kubernetes/chart --namespace kube-flannel --create-namespace \\\n" +
+		"  --set podCidr=10.244.0.0/16 --set flannel.image.repository=registry.example.com/flanneld\n" +
+		"kubectl label namespace kube-flannel pod-security.kubernetes.io/enforce=privileged\n" +
+		"kubectl --namespace kube-flannel rollout status daemonset kube-flannel-ds": "needs helm and a registry; dist/cloud renders the chart with such values",
 	"skopeo copy oci-archive:flanneld-*-image.tar docker://registry.example.com/flanneld:latest": "needs a registry; dist/release reads the image back",
 }
 

@@ -18,6 +18,7 @@ func main() { os.Exit(run()) }
 func run() int {
 	o := lab.DemoOptions{Out: os.Stdout}
 	flag.StringVar(&o.Flanneld, "flanneld", "build/flanneld", "`path` of the daemon")
+	flag.StringVar(&o.Flannelctl, "flannelctl", "build/flannelctl", "`path` of flannelctl")
 	flag.IntVar(&o.Hosts, "hosts", 3, "`number` of hosts, at least 2")
 	hold := flag.Bool("hold", false, "keep the network up until Ctrl-C")
 	flag.Parse()
