@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"flanneld/backend/extension"
 	"flanneld/backend/ipip"
 	"flanneld/backend/udp"
 	"flanneld/backend/vxlan"
@@ -25,6 +26,7 @@ var options = map[string]func(subnet.Config) error{
 	vxlan.Type:     parses(vxlan.ParseOptions),
 	udp.Type:       parses(udp.ParseOptions),
 	wireguard.Type: parses(wireguard.Parse),
+	extension.Type: parses(extension.ParseOptions),
 	"host-gw":      none,
 	"alloc":        none,
 }

@@ -19,6 +19,8 @@ func TestANetworkIsRefusedWithTheReasonAndTheWayOut(t *testing.T) {
 		{`{"Type":"vxlan","VNI":-1}`, "VNI"},
 		{`{"Type":"host-gw"}`, ""},
 		{`{"Type":"ipip","DirectRouting":true}`, ""},
+		{`{"Type":"extension","SubnetAddCommand":"ip route replace $SUBNET via $PUBLIC_IP"}`, ""},
+		{`{"Type":"extension","SubnetAddCommand":"a; b"}`, "for a shell"},
 		{`{"Type":"ipip","DirectRouting":1}`, "DirectRouting"},
 		{`{"Type":"wireguard","Mode":"fast"}`, "Mode"},
 		{`{"Type":"ipsec","PSK":"secret"}`, `"wireguard", which also encrypts`},
@@ -26,7 +28,7 @@ func TestANetworkIsRefusedWithTheReasonAndTheWayOut(t *testing.T) {
 		{`{"Type":"ali-vpc"}`, `"vxlan", which needs no rights in the cloud`},
 		{`{"Type":"gce"}`, `"vxlan", which needs no rights in the cloud`},
 		{`{"Type":"Tencent-VPC"}`, `"vxlan", which needs no rights in the cloud`},
-		{`{"Type":"carrier-pigeon"}`, `"carrier-pigeon" is not available: want one of alloc, host-gw`},
+		{`{"Type":"carrier-pigeon"}`, `"carrier-pigeon" is not available: want one of alloc, extension, host-gw`},
 	} {
 		_, err := check.Network([]byte(`{"Network":"10.5.0.0/16","Backend":` + tt.backend + `}`))
 		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {

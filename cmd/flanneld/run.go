@@ -17,6 +17,7 @@ import (
 	"flanneld/backend"
 	"flanneld/backend/alloc"
 	"flanneld/backend/check"
+	"flanneld/backend/extension"
 	"flanneld/backend/hostgw"
 	"flanneld/backend/ipip"
 	"flanneld/backend/udp"
@@ -321,6 +322,8 @@ func newBackend(c subnet.Config, h ip.Host, files *systemd.FDStore, keys wgoptio
 		return vxlan.New(c, h)
 	case hostgw.Type:
 		return hostgw.New(c, h)
+	case extension.Type:
+		return extension.New(c, h)
 	case ipip.Type:
 		return ipip.New(c, h)
 	case udp.Type:

@@ -1,0 +1,157 @@
+package extension
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"flanneld/backend/skip"
+	"flanneld/ip"
+	"flanneld/subnet"
+)
+
+// atOnce is how many commands run at the same time.
+const atOnce = 8
+
+// patience is how long a pass waits for its commands; those that take longer go on, and a later pass takes their results.
+const patience = 5 * time.Second
+
+// Backend satisfies the interface of package backend.
+type Backend struct {
+	*ip.Managed
+	*skip.Filter
+
+	host    ip.Host
+	config  subnet.Config
+	options Options
+	data    string // what is published, JSON
+	runner  runner
+	stop    context.CancelFunc
+	slots   chan struct{}
+	running sync.WaitGroup
+
+	mu     sync.Mutex // guards all below
+	closed bool
+	ready  peer // what PostStartupCommand has succeeded for
+	states map[netip.Prefix]*state
+}
+
+// New reads the options and runs PreStartupCommand, whose standard output is published with the lease.
+func New(c subnet.Config, h ip.Host) (*Backend, error) { return newBackend(c, h, timeLimit) }
+
+func newBackend(c subnet.Config, h ip.Host, limit time.Duration) (*Backend, error) {
+	o, err := ParseOptions(c.Backend)
+	if err != nil {
+		return nil, err
+	}
+	var own ip.Scope // nothing, or the networks that the host's own routes are in
+	if h.Blackhole {
+		own.Networks = c.Networks()
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	b := &Backend{
+		Managed: ip.NewManaged(h, own), Filter: skip.New(h, c.Networks()), host: h, config: c, options: o,
+		runner: runner{ctx, limit}, stop: stop, slots: make(chan struct{}, atOnce), states: map[netip.Prefix]*state{},
+	}
+	if err := b.preStartup(); err != nil {
+		stop()
+		return nil, err
+	}
+	return b, nil
+}
+
+func (b *Backend) preStartup() error {
+	if len(b.options.PreStartup) == 0 {
+		return nil
+	}
+	printed, said, err := b.runner.run(b.options.PreStartup, nil, "")
+	if err != nil {
+		return fmt.Errorf("PreStartupCommand: %w", err)
+	}
+	b.host.Log.Info("command has run", "command", words(b.options.PreStartup), "output", said)
+	data, err := json.Marshal(printed)
+	b.data = string(data)
+	return err
+}
+
+// Attrs implements backend.Backend.
+func (b *Backend) Attrs(prefix netip.Prefix) subnet.Attrs {
+	return subnet.Attrs{PublicIP: b.host.Underlay().PublicAddr(prefix), BackendType: Type, BackendData: b.data}
+}
+
+// MTU implements backend.Backend.
+func (b *Backend) MTU() int { return b.host.Underlay().MTU }
+
+// Valid implements backend.Backend.
+func (b *Backend) Valid(l subnet.Lease) error {
+	if _, err := parseData(l.BackendData); err != nil {
+		return errors.New("its backend data are no JSON string")
+	}
+	return nil
+}
+
+// Set implements backend.Backend.
+func (b *Backend) Set(self []subnet.Lease, peers subnet.Peers) error {
+	want := b.host.Desired()
+	for _, l := range self {
+		want.Put(b.host.OwnRoutes(l.Subnet)...)
+	}
+	err := b.Reconcile(want.Snapshot())
+	b.Begin(self, peers)
+	hosts := peersOf(peers, func(p netip.Prefix) bool { return b.Why(p) != "" })
+	b.End(nil, b.Conflicts())
+	if err := errors.Join(err, b.postStartup(self)); err != nil {
+		return err
+	}
+	b.await(b.begin(hosts))
+	return b.failures(hosts).orNil()
+}
+
+// postStartup runs PostStartupCommand, unless it has succeeded for the same leases.
+func (b *Backend) postStartup(self []subnet.Lease) error {
+	u, own := b.host.Underlay(), peer{}
+	network := ""
+	for _, l := range self {
+		if l.Subnet.Addr().Is4() {
+			own.subnet4, own.public4 = l.Subnet, u.PublicAddr(l.Subnet)
+		} else {
+			own.subnet6, own.public6 = l.Subnet, u.PublicAddr(l.Subnet)
+		}
+	}
+	if n := b.config.Networks(); len(n) > 0 {
+		network = n[0].String()
+	}
+	b.mu.Lock()
+	done := b.ready == own || len(b.options.PostStartup) == 0
+	b.mu.Unlock()
+	if done {
+		return nil
+	}
+	_, said, err := b.runner.run(b.options.PostStartup, append(own.vars(), "NETWORK="+network), "")
+	if err != nil {
+		return fmt.Errorf("PostStartupCommand: %w", err)
+	}
+	b.host.Log.Info("command has run", "command", words(b.options.PostStartup), "output", said)
+	b.mu.Lock()
+	b.ready = own
+	b.mu.Unlock()
+	return nil
+}
+
+// MACs implements backend.Backend.
+func (b *Backend) MACs() map[string]ip.MAC { return nil }
+
+// Run implements backend.Backend: commands that run when it ends are killed.
+func (b *Backend) Run(ctx context.Context) error {
+	<-ctx.Done()
+	b.mu.Lock()
+	b.closed = true
+	b.mu.Unlock()
+	b.stop()
+	b.running.Wait()
+	return nil
+}
