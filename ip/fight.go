@@ -46,7 +46,7 @@ func (f fights) note(found []drift, by string, now time.Time, log *slog.Logger) 
 		c.last = now
 		if c.count++; c.on() && !c.said {
 			c.said = true
-			log.Error("something keeps changing our objects, repairing at a slower pace",
+			log.Error("another program keeps changing the network's objects, repairing at a lower rate",
 				"object", d.String(), "found", d.found, "times", c.count, "window", now.Sub(c.since).Round(time.Second), "by", nameOf(by))
 		}
 	}

@@ -121,7 +121,7 @@ func TestAHostThatDoesNotForwardSaysSoOnce(t *testing.T) {
 		}
 		return nil
 	})
-	if n := strings.Count(d.Log(), `msg="forwarding or translation is in danger"`); n != 1 || !strings.Contains(d.Log(), "-ip-forward") {
+	if n := strings.Count(d.Log(), `msg="forwarding or masquerading is incomplete"`); n != 1 || !strings.Contains(d.Log(), "-ip-forward") {
 		t.Errorf("the log says it %d times:\n%s", n, d.Log())
 	}
 	c.ok(h.Sysctl("net/ipv4/ip_forward", "1"))

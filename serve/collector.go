@@ -29,13 +29,13 @@ func NewStatusCollector(status func() api.Status, proc string) *StatusCollector 
 		name, help string
 		value      func(api.Status) float64
 	}{
-		{"ready", "1 while the data plane is up, else 0.", func(s api.Status) float64 { return number(s.Ready) }},
-		{"degraded", "1 while the data plane is up and something is wrong, else 0.", func(s api.Status) float64 { return number(s.State == api.StateDegraded) }},
+		{"ready", "1 if packets are forwarded, else 0.", func(s api.Status) float64 { return number(s.Ready) }},
+		{"degraded", "1 if packets are forwarded and a fault exists, else 0.", func(s api.Status) float64 { return number(s.State == api.StateDegraded) }},
 		{"drained", "1 after the operator has drained the host.", func(s api.Status) float64 { return number(s.Drained) }},
 		{"peers", "Subnets of other hosts.", func(s api.Status) float64 { return float64(s.Peers) }},
-		{"peers_failing", "Peers that the last pass has not brought into the kernel.", func(s api.Status) float64 { return float64(s.Failing) }},
-		{"peers_kept", "Peers that the store has lost and that are still forwarded to.", func(s api.Status) float64 { return float64(s.Kept) }},
-		{"records_skipped", "Records in the store that are no peers.", func(s api.Status) float64 { return float64(s.Skipped) }},
+		{"peers_failing", "Peers whose routes or forwarding entries are not installed in the kernel.", func(s api.Status) float64 { return float64(s.Failing) }},
+		{"peers_kept", "Stale peers: the store has lost their records, packets are still forwarded to them.", func(s api.Status) float64 { return float64(s.Kept) }},
+		{"records_skipped", "Invalid records in the store.", func(s api.Status) float64 { return float64(s.Skipped) }},
 		{"store_reachable", "1 while the store answers, else 0.", func(s api.Status) float64 { return number(s.StoreSince == nil) }},
 		{"lease_held", "1 while the store has this host's lease.", func(s api.Status) float64 { return number(s.Lease.Held) }},
 		{"restart_pending", "1 while a change of the network configuration waits for a restart.", func(s api.Status) float64 { return number(s.Pending != "") }},
@@ -55,10 +55,10 @@ func number(b bool) float64 {
 
 var (
 	leaseLeft  = prometheus.NewDesc(namespace+"_lease_remaining_seconds", "Time until the lease ends unless it is renewed; absent for a reservation.", nil, nil)
-	driftTotal = prometheus.NewDesc(namespace+"_drift_objects_total", "Kernel objects that others had changed and that were repaired.", []string{"kind"}, nil)
-	probePeers = prometheus.NewDesc(namespace+"_probe_peers", "Peers probed lately, by what was found; one may count for several.", []string{"finding"}, nil)
-	datapath   = prometheus.NewDesc(namespace+"_datapath_events_total", "Packets and bytes of a datapath in user space, and what became of them.", []string{"event"}, nil)
-	strangers  = prometheus.NewDesc(namespace+"_strangers_dropped_packets_total", "Tunnelled packets that did not come from a peer.", nil, nil)
+	driftTotal = prometheus.NewDesc(namespace+"_drift_objects_total", "Kernel objects repaired after another program had changed or deleted them.", []string{"kind"}, nil)
+	probePeers = prometheus.NewDesc(namespace+"_probe_peers", "Probed peers by finding; one peer may have several findings.", []string{"finding"}, nil)
+	datapath   = prometheus.NewDesc(namespace+"_datapath_events_total", "Packets and bytes of the udp backend, by result.", []string{"event"}, nil)
+	strangers  = prometheus.NewDesc(namespace+"_strangers_dropped_packets_total", "Tunnel packets dropped because they did not come from a peer.", nil, nil)
 	packets    = prometheus.NewDesc(namespace+"_tunnel_packets_total", "Packets through the tunnel device.", []string{"device", "direction"}, nil)
 	octets     = prometheus.NewDesc(namespace+"_tunnel_bytes_total", "Bytes through the tunnel device.", []string{"device", "direction"}, nil)
 	drops      = prometheus.NewDesc(namespace+"_tunnel_dropped_packets_total", "Packets that the tunnel device dropped.", []string{"device", "direction", "reason"}, nil)

@@ -57,26 +57,26 @@ func TestMetricsShowTheStatus(t *testing.T) {
 		Ready: true, State: api.StateDegraded, Peers: 7, Failing: 2, Skipped: 1, StoreSince: &since, Devices: []string{"flannel.1"},
 		Drift: map[string]uint64{"route": 3}, Probes: &api.ProbeSummary{Peers: 5, Failing: 2, OneWay: 1},
 	})
-	want := `# HELP flannel_degraded 1 while the data plane is up and something is wrong, else 0.
+	want := `# HELP flannel_degraded 1 if packets are forwarded and a fault exists, else 0.
 # TYPE flannel_degraded gauge
 flannel_degraded 1
-# HELP flannel_drift_objects_total Kernel objects that others had changed and that were repaired.
+# HELP flannel_drift_objects_total Kernel objects repaired after another program had changed or deleted them.
 # TYPE flannel_drift_objects_total counter
 flannel_drift_objects_total{kind="route"} 3
 # HELP flannel_peers Subnets of other hosts.
 # TYPE flannel_peers gauge
 flannel_peers 7
-# HELP flannel_peers_failing Peers that the last pass has not brought into the kernel.
+# HELP flannel_peers_failing Peers whose routes or forwarding entries are not installed in the kernel.
 # TYPE flannel_peers_failing gauge
 flannel_peers_failing 2
-# HELP flannel_probe_peers Peers probed lately, by what was found; one may count for several.
+# HELP flannel_probe_peers Probed peers by finding; one peer may have several findings.
 # TYPE flannel_probe_peers gauge
 flannel_probe_peers{finding="all"} 5
 flannel_probe_peers{finding="failing"} 2
 flannel_probe_peers{finding="one_way"} 1
 flannel_probe_peers{finding="silent"} 0
 flannel_probe_peers{finding="small_mtu"} 0
-# HELP flannel_ready 1 while the data plane is up, else 0.
+# HELP flannel_ready 1 if packets are forwarded, else 0.
 # TYPE flannel_ready gauge
 flannel_ready 1
 # HELP flannel_store_reachable 1 while the store answers, else 0.

@@ -148,7 +148,7 @@ func (f *Filter) End(more map[netip.Prefix]string, conflicts []ip.Conflict, prob
 	f.say(before, skipped)
 	for _, p := range problems {
 		if !slices.Contains(said, p) {
-			f.host.Log.Warn("route left out", "reason", p)
+			f.host.Log.Warn("route skipped", "reason", p)
 		}
 	}
 }
@@ -163,11 +163,11 @@ func (f *Filter) say(before, now map[netip.Prefix]string) {
 		if l, ok := f.peers.Find(p); ok {
 			peer = l.String()
 		}
-		f.host.Log.Warn("peer left out", "peer", peer, "reason", now[p])
+		f.host.Log.Warn("peer skipped", "peer", peer, "reason", now[p])
 	}
 	for _, p := range sortedKeys(before) {
 		if now[p] == "" {
-			f.host.Log.Info("peer no longer left out", "subnet", p.String())
+			f.host.Log.Info("peer no longer skipped", "subnet", p.String())
 		}
 	}
 }

@@ -59,7 +59,7 @@ func TestWhoIsLeftOut(t *testing.T) {
 			if pass() {
 				t.Errorf("a second pass finds a change")
 			}
-			if n := strings.Count(log.String(), "peer left out"); (n == 1) != (tt.want != "") {
+			if n := strings.Count(log.String(), "peer skipped"); (n == 1) != (tt.want != "") {
 				t.Errorf("said %d times:\n%s", n, log)
 			}
 			links, peers = nil, subnet.Peers{}

@@ -75,7 +75,7 @@ func TestAPeerThatIsLeftOutIsNamedOnceEachTime(t *testing.T) {
 		{[]subnet.Lease{first, second}, 2},
 	} {
 		set(t, b, own("10.5.34.0/24"), tt.peers...)
-		if said := strings.Count(r.log.String(), `msg="peer left out`); said != tt.said || strings.Contains(r.log.String(), `peer="10.5.35.0/24`) {
+		if said := strings.Count(r.log.String(), `msg="peer skipped`); said != tt.said || strings.Contains(r.log.String(), `peer="10.5.35.0/24`) {
 			t.Errorf("step %d: said %d times, want %d:\n%s", i, said, tt.said, r.log)
 		}
 	}

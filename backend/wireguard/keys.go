@@ -24,7 +24,7 @@ func loadKey(files options.KeyFiles, log *slog.Logger) (wgtypes.Key, error) {
 		if key, err = wgtypes.GeneratePrivateKey(); err != nil {
 			return wgtypes.Key{}, fmt.Errorf("make a private key: %w", err)
 		}
-		log.Info("private key made", "public", key.PublicKey().String())
+		log.Info("private key generated", "public", key.PublicKey().String())
 	}
 	return key, keepKey(files, key)
 }
@@ -38,7 +38,7 @@ func findKey(files options.KeyFiles, log *slog.Logger) (wgtypes.Key, error) {
 		switch {
 		case err == nil:
 			for _, e := range errs {
-				log.Warn("private key not read, another copy is used", "reason", e, "file", path)
+				log.Warn("private key not readable, using another copy", "reason", e, "file", path)
 			}
 			return key, nil
 		case !errors.Is(err, fs.ErrNotExist):

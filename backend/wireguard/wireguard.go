@@ -94,7 +94,7 @@ func (b *Backend) Set(self []subnet.Lease, peers subnet.Peers) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
-		return errors.New("the backend has ended")
+		return errors.New("the backend is closed")
 	}
 	look := b.doubt.Swap(false)
 	h := host{b.private, b.networks, b.host.Underlay()}
@@ -195,7 +195,7 @@ func (b *Backend) look() {
 		return
 	}
 	if err := b.syncLocked(true); err != nil {
-		b.host.Log.Debug("devices not looked at", "error", err) // the next pass says it, or the next look heals it
+		b.host.Log.Debug("read devices failed", "error", err) // the next pass says it, or the next look heals it
 	}
 }
 
@@ -256,13 +256,13 @@ func (b *Backend) Used() map[netip.Addr]bool {
 func newEngine(h ip.Host, k Keeper) (engine, error) {
 	has, err := ip.HasWireGuard()
 	if has {
-		h.Log.Info("WireGuard of the kernel is used")
+		h.Log.Info("using WireGuard of the kernel")
 		return newKernelEngine()
 	}
 	reason := "the kernel has no WireGuard"
 	if err != nil {
 		reason = err.Error()
 	}
-	h.Log.Info("WireGuard runs in this process, which costs more processor time", "reason", reason)
+	h.Log.Info("running WireGuard in this process: it needs more processor time than the kernel", "reason", reason)
 	return newProcessEngine(h.Log, k), nil
 }

@@ -167,13 +167,13 @@ func (f *Firewall) passLocked() error {
 // standInLocked lets iptables do what the kernel cannot do by nf_tables, and returns what nobody does then.
 func (f *Firewall) standInLocked(lacks error) error {
 	if f.lacks == nil {
-		f.log.Warn("nftables cannot be used, iptables stands in", "reason", lacks)
+		f.log.Warn("nftables is not available, using iptables", "reason", lacks)
 		f.hostDoubt.Store(true)
 		f.poke()
 	}
 	f.lacks = lacks
 	if f.rules.Ingress.Port != 0 {
-		return fmt.Errorf("the tunnel's port stays open to strangers: %w", lacks)
+		return fmt.Errorf("the tunnel port accepts packets from any host: %w", lacks)
 	}
 	return nil
 }
@@ -348,11 +348,11 @@ func (f *Firewall) lookAround(ctx context.Context, rules Rules, chains []foreign
 func (f *Firewall) sayLocked(problems []string) {
 	for _, p := range problems {
 		if !slices.Contains(f.problems, p) {
-			f.log.Warn("forwarding or translation is in danger", "reason", p)
+			f.log.Warn("forwarding or masquerading is incomplete", "reason", p)
 		}
 	}
 	if len(problems) == 0 && len(f.problems) > 0 {
-		f.log.Info("forwarding is safe again")
+		f.log.Info("forwarding and masquerading are complete again")
 	}
 	f.problems = problems
 }

@@ -25,7 +25,7 @@ const (
 func (f *Firewall) Watch(ctx context.Context) error {
 	file, err := openWatch()
 	if err != nil {
-		f.log.Warn("no notifications of nftables, lost rules come back at the next resync", "reason", err)
+		f.log.Warn("no notifications from nftables: lost rules are restored at the next resync", "reason", err)
 		<-ctx.Done()
 		return nil
 	}
