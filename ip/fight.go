@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// ErrFight says that something keeps changing what this daemon sets. All was put right again, but the next time shall be
+// ErrFight says that another program keeps changing what this daemon sets. All was put right again, but the next time shall be
 // later.
-var ErrFight = errors.New("something keeps changing the objects of this daemon, which are put right at a slower pace: tell the network manager to leave its devices alone")
+var ErrFight = errors.New("another program keeps changing the network's objects, which are repaired at a lower rate: configure the network manager to leave the devices of flanneld alone")
 
 const (
 	// fightWindow is how long an object must have been left alone for the fight about it to be over.

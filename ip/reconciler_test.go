@@ -311,7 +311,7 @@ func TestAFightIsNamedAndSlowedDown(t *testing.T) {
 			t.Fatalf("after %d rounds: %v", rounds, err)
 		}
 		wantState(t, r.kernel, cluster(2))
-		for _, want := range []string{"something keeps changing", "by=\"NetworkManager (pid 7)\"", "times=11", "object=\"flannel.1 type vxlan"} {
+		for _, want := range []string{"another program keeps changing", "by=\"NetworkManager (pid 7)\"", "times=11", "object=\"flannel.1 type vxlan"} {
 			if strings.Count(r.log.String(), want) == 0 {
 				t.Errorf("%q is not in the log:\n%s", want, r.log)
 			}

@@ -214,10 +214,10 @@ func TestANetworkManagerIsNamedAndNotFoughtAtFullSpeed(t *testing.T) {
 			manager, meddle := c.manager(h, tt.command)
 			c.await(func() error {
 				meddle()
-				if !strings.Contains(d.Log(), "something keeps changing our objects") {
+				if !strings.Contains(d.Log(), "another program keeps changing the network's objects") {
 					return errors.New("the fight is not named")
 				}
-				if reason := statusOf(t, c, d).Reason; !strings.Contains(reason, "something keeps changing") {
+				if reason := statusOf(t, c, d).Reason; !strings.Contains(reason, "another program keeps changing") {
 					return fmt.Errorf("status says %q", reason)
 				}
 				return nil

@@ -79,7 +79,7 @@ func (a *app) bundleFiles(ctx context.Context) map[string][]byte {
 	text, err := json.MarshalIndent(findings, "", "  ")
 	out["doctor.json"] = orError(text, err)
 	var table bytes.Buffer
-	err = writePage(&table, func(w page) { writeFindings(w, findings) })
+	err = writePage(&table, func(w page) { writeFindings(w, findings, true) })
 	out["doctor.txt"] = orError(table.Bytes(), err)
 	out["version.txt"] = []byte("flannelctl " + version + "\n")
 	if text, err := subnet.ReadFile(a.subnetFile, subnet.MaxEnvSize); !errors.Is(err, os.ErrNotExist) {

@@ -21,11 +21,12 @@ type diagnosis struct {
 }
 
 func newDoctor(a *app) *cobra.Command {
-	var fix bool
+	var fix, verbose bool
 	c := &cobra.Command{
 		Use: "doctor", Short: "Find faults, with evidence and the command that repairs each",
 		Long: `Checks the daemon, its state, the store, the kernel, the firewall, the bridges of container runtimes and
-the way to the peers. Prints the result of each check, the evidence, and the command that repairs it.
+the way to the peers. Prints each fault, failures first, with the evidence and the command that repairs it;
+with -v also the checks that passed or were skipped. JSON and YAML always have all checks.
 Works without a running daemon, from its state and from the store. Needs root.
 
 Exit code 3 if a check failed; warnings alone give 0.`,
@@ -40,7 +41,7 @@ Exit code 3 if a check failed; warnings alone give 0.`,
 					found[i].Fixed = repair(cmd.Context(), found[i].Repair)
 				}
 			}
-			if err := a.print(found, func(w page) { writeFindings(w, found) }); err != nil {
+			if err := a.print(found, func(w page) { writeFindings(w, found, verbose) }); err != nil {
 				return err
 			}
 			if slices.ContainsFunc(found, func(d diagnosis) bool { return d.Result == doctor.Failure && d.Fixed != "done" }) {
@@ -49,6 +50,7 @@ Exit code 3 if a check failed; warnings alone give 0.`,
 			return nil
 		},
 	}
+	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "also print the checks that passed or were skipped")
 	c.Flags().BoolVar(&fix, "fix", false, "also run the repairs that interrupt no traffic and delete nothing")
 	return c
 }
@@ -88,18 +90,39 @@ func repair(ctx context.Context, commands [][]string) string {
 	return "done"
 }
 
-func writeFindings(w page, found []diagnosis) {
+// shown is the order in which results are printed; without -v the first two only.
+var shown = []doctor.Verdict{doctor.Failure, doctor.Warning, doctor.Skipped, doctor.Good}
+
+func writeFindings(w page, found []diagnosis, verbose bool) {
 	counts := map[doctor.Verdict]int{}
 	for _, d := range found {
 		counts[d.Result]++
-		w.row(strings.ToUpper(string(d.Result)), d.Check, d.Evidence)
-		if d.Fix != "" {
-			w.below(2, "→ "+d.Fix)
-		}
-		if d.Fixed != "" {
-			w.below(2, "fix: "+d.Fixed)
+	}
+	verdicts := shown
+	if !verbose {
+		verdicts = shown[:2]
+	}
+	for _, v := range verdicts {
+		for _, d := range found {
+			if d.Result == v {
+				writeFinding(w, d)
+			}
 		}
 	}
-	w.line("%d ok, %s, %s, %d skipped", counts[doctor.Good], plural(counts[doctor.Warning], "warning"),
-		plural(counts[doctor.Failure], "failure"), counts[doctor.Skipped])
+	hint := ""
+	if !verbose && counts[doctor.Good]+counts[doctor.Skipped] > 0 {
+		hint = " (-v prints all checks)"
+	}
+	w.line("%s, %s, %d ok, %d skipped%s", plural(counts[doctor.Failure], "failure"), plural(counts[doctor.Warning], "warning"),
+		counts[doctor.Good], counts[doctor.Skipped], hint)
+}
+
+func writeFinding(w page, d diagnosis) {
+	w.row(strings.ToUpper(string(d.Result)), d.Check, d.Evidence)
+	if d.Fix != "" {
+		w.below(2, "→ "+d.Fix)
+	}
+	if d.Fixed != "" {
+		w.below(2, "fix: "+d.Fixed)
+	}
 }

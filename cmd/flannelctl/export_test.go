@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"flanneld/api"
+	"flanneld/doctor"
 )
 
 // What tests look at.
@@ -63,6 +64,34 @@ func Settings(t *testing.T, folder string, args ...string) (subnetFile, stateDir
 		t.Fatal(err)
 	}
 	return a.subnetFile, a.stateDir, a.store, a.storeFrom
+}
+
+// Root returns the tree of commands.
+func Root() *cobra.Command { return newRoot(io.Discard) }
+
+// Runnable returns the commands that do something.
+func Runnable(c *cobra.Command) (out []*cobra.Command) {
+	if c.Hidden || c.Name() == "help" || c.Name() == "completion" {
+		return nil
+	}
+	if c.RunE != nil && (!c.HasSubCommands() || c.Name() == "leases") {
+		out = append(out, c)
+	}
+	for _, below := range c.Commands() {
+		out = append(out, Runnable(below)...)
+	}
+	return out
+}
+
+// Findings returns what the doctor prints for findings.
+func Findings(found []doctor.Finding, verbose bool) string {
+	var b strings.Builder
+	diagnoses := make([]diagnosis, len(found))
+	for i, f := range found {
+		diagnoses[i].Finding = f
+	}
+	_ = writePage(&b, func(w page) { writeFindings(w, diagnoses, verbose) }) // a builder does not fail
+	return b.String()
 }
 
 // Clocks reads the clocks of servers.

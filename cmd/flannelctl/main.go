@@ -98,6 +98,7 @@ Exit codes:
 		newStatus(a), newPeers(a), newLeases(a), newNetwork(a), newDrain(a), newCleanup(a), newDoctor(a), newBundle(a),
 		newVersion(a), newManual(a, root),
 	)
+	showExamples(root)
 	root.SetHelpCommand(newHelp(root))
 	root.InitDefaultCompletionCmd()
 	for _, c := range append(root.Commands(), root) {

@@ -58,6 +58,7 @@ func manualCommands(b *strings.Builder, parent *cobra.Command) {
 				paragraphs(b, c.Long)
 			}
 			manualFlags(b, c.LocalNonPersistentFlags())
+			manualExamples(b, c.Example)
 		}
 		manualCommands(b, c)
 	}
@@ -76,6 +77,18 @@ func paragraphs(b *strings.Builder, text string) {
 			b.WriteString(roff(strings.TrimSpace(line)) + "\n")
 		}
 	}
+}
+
+// manualExamples writes the examples as they are typed.
+func manualExamples(b *strings.Builder, text string) {
+	if text == "" {
+		return
+	}
+	b.WriteString(".PP\nExamples:\n.nf\n")
+	for line := range strings.Lines(text) {
+		b.WriteString("  " + roff(strings.TrimSpace(line)) + "\n")
+	}
+	b.WriteString(".fi\n")
 }
 
 func manualFlags(b *strings.Builder, flags *pflag.FlagSet) {

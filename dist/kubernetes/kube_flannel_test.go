@@ -112,7 +112,7 @@ func (s *story) flannelctl(t *testing.T) {
 	if err != nil || len(peers) != len(s.nodes)-1 {
 		t.Errorf("peers: %v\n%s", err, out)
 	}
-	out, _ = in("doctor")
+	out, _ = in("doctor", "-v")
 	if !strings.Contains(out, "the Kubernetes API") || strings.Contains(out, "etcdctl") {
 		t.Errorf("doctor:\n%s", out)
 	}

@@ -186,8 +186,8 @@ func TestIPTablesMasqueradesWhereNFTablesCannot(t *testing.T) {
 	need.Program(t, "iptables-legacy", "ip6tables-legacy")
 	f := masq.NewLacking(quiet(t))
 	r := cases["everything"]
-	if err := f.Set(r); err == nil || !strings.Contains(err.Error(), "stays open to strangers") {
-		t.Errorf("got error %v, want one that says that the tunnel's port stays open", err)
+	if err := f.Set(r); err == nil || !strings.Contains(err.Error(), "accepts packets from any host") {
+		t.Errorf("got error %v, want one that says that the tunnel port is open", err)
 	}
 	masq.Heal(f)
 	masq.Heal(f)

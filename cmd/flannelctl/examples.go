@@ -1,0 +1,54 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// examples are the command lines that the help of each command shows, by the path of the command below flannelctl.
+var examples = map[string]string{
+	"status": `flannelctl status
+flannelctl status --json
+flannelctl status --subnet-file /run/flannel/networks/blue.env   # another network of this host`,
+	"peers": `flannelctl peers
+flannelctl peers -o yaml`,
+	"leases":         `flannelctl leases`,
+	"leases list":    `flannelctl leases list --json`,
+	"leases watch":   `flannelctl leases watch`,
+	"leases history": `flannelctl leases history 10.5.34.0/24`,
+	"leases reserve": `flannelctl leases reserve 192.0.2.9 10.5.34.0/24
+flannelctl leases reserve host9 10.5.34.0/24   # the host has a lease now`,
+	"leases release": `flannelctl leases release 10.5.34.0/24
+flannelctl leases release 10.5.34.0/24 --force   # the lease of a host that is gone for good`,
+	"network get":      `flannelctl network get`,
+	"network edit":     `EDITOR=vi flannelctl network edit`,
+	"network validate": `flannelctl network validate '{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}}'`,
+	"network set": `flannelctl network set '{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}}'
+flannelctl network set @network.json`,
+	"drain": `flannelctl drain`,
+	"cleanup": `flannelctl cleanup --dry-run
+flannelctl cleanup
+flannelctl cleanup --flannel   # also what a former flannel has left`,
+	"doctor": `flannelctl doctor
+flannelctl doctor -v      # also the checks that passed or were skipped
+flannelctl doctor --fix   # run the repairs that interrupt no traffic`,
+	"bundle":  `flannelctl bundle --file /tmp/flannel.tar.gz`,
+	"version": `flannelctl version`,
+}
+
+// showExamples gives all commands below c their examples.
+func showExamples(c *cobra.Command) {
+	for _, sub := range c.Commands() {
+		showExamples(sub)
+	}
+	if text := examples[pathOf(c)]; text != "" {
+		c.Example = "  " + strings.ReplaceAll(text, "\n", "\n  ")
+	}
+}
+
+// pathOf returns the words that call a command, without the name of the program.
+func pathOf(c *cobra.Command) string {
+	_, path, _ := strings.Cut(c.CommandPath(), " ")
+	return path
+}
