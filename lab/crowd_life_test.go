@@ -203,7 +203,7 @@ func (c *crowd) relist() {
 	}
 	for _, h := range c.hosts {
 		err := lab.Await(c.ctx, func() error {
-			if n := h.view().Status.Ghosts; n > 0 {
+			if n := h.view().Status.Stale; n > 0 {
 				return fmt.Errorf("host %d has not heard of %d others", h.number, n)
 			}
 			return nil

@@ -88,16 +88,16 @@ func PeerChanges(before, after Peers) iter.Seq2[*Lease, *Lease] {
 type ref struct {
 	from  *Entry
 	at    uint8 // in from.Leases
-	ghost bool  // of a record that the store does not have any more
+	stale bool  // of a record that the store does not have any more
 }
 
 func (r ref) lease() *Lease { return &r.from.Leases[r.at] }
 
 // refs returns the leases of a record.
-func refs(e *Entry, ghost bool) iter.Seq[ref] {
+func refs(e *Entry, stale bool) iter.Seq[ref] {
 	return func(yield func(ref) bool) {
 		for i := range e.Leases {
-			if !yield(ref{e, uint8(i), ghost}) {
+			if !yield(ref{e, uint8(i), stale}) {
 				return
 			}
 		}
@@ -110,11 +110,11 @@ func comparePrefix(a, b netip.Prefix) int {
 	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
 }
 
-// byAge is the order in which records that want one subnet hold it: the living before the ghosts, then the older; the key decides
+// byAge is the order in which records that want one subnet hold it: the living before the stale ones, then the older; the key decides
 // between those of one revision.
 func byAge(a, b ref) int {
-	if a.ghost != b.ghost {
-		if b.ghost {
+	if a.stale != b.stale {
+		if b.stale {
 			return -1
 		}
 		return 1

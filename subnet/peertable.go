@@ -21,13 +21,15 @@ type PeerTable struct {
 // NewPeerTable returns an empty table. Valid says why a lease of the right network and backend type cannot be that of
 // a peer; nil: it can.
 func NewPeerTable(identity string, valid func(Lease) error) *PeerTable {
-	return &PeerTable{table: newTable(), viewer: viewer{identity, valid}, said: map[string]string{}, news: map[string]string{}}
+	t := &PeerTable{table: newTable(), viewer: viewer{identity, valid}}
+	t.said, t.news = map[string]string{}, map[string]string{}
+	return t
 }
 
 // Retain adds the records of the last run as stale until the store shows them, or the given time.
 func (t *PeerTable) Retain(entries []*Entry, until time.Time) {
 	for _, e := range entries {
-		t.table.haunt(e, fate{until: until})
+		t.table.retain(e, retention{until: until})
 	}
 }
 
@@ -36,13 +38,13 @@ func (t *PeerTable) Retain(entries []*Entry, until time.Time) {
 func (t *PeerTable) Replace(s Snapshot, until time.Time) { t.table.reset(s, until) }
 
 // RetainAll sets until when the records that are stale now stay.
-func (t *PeerTable) RetainAll(until time.Time) { t.table.keepGhosts(until) }
+func (t *PeerTable) RetainAll(until time.Time) { t.table.retainAll(until) }
 
 // Release drops the stale records of this host, with the subnets self: its own subnets are not kept from it.
 func (t *PeerTable) Release(self []Lease) {
-	for _, e := range t.table.ghosts.kin(&Entry{Record: Record{Identity: t.identity, Leases: self}}) {
+	for _, e := range t.table.stale.related(&Entry{Record: Record{Identity: t.identity, Leases: self}}) {
 		if isOwn(e, t.identity, self) {
-			t.table.lay(e.Key)
+			t.table.release(e.Key)
 		}
 	}
 }
@@ -105,11 +107,11 @@ func (t *PeerTable) Reasons(c Config, self []Lease) map[string]string {
 }
 
 // judged returns what a host with the subnets self makes of the records.
-func (t *PeerTable) judged(c Config, self []Lease) *picture {
-	if !t.table.picture.fits(c, self) {
-		t.table.picture = newPicture(t.table, c, self, t.viewer, t.said)
+func (t *PeerTable) judged(c Config, self []Lease) *selection {
+	if !t.table.selection.fits(c, self) {
+		t.table.selection = newSelection(t.table, c, self, t.viewer, t.said)
 	}
-	p := t.table.picture
+	p := t.table.selection
 	for _, key := range p.reasons() {
 		t.news[key] = p.skipped[key]
 	}
@@ -134,7 +136,7 @@ func (t *PeerTable) Inventory(self []Lease) []Listed {
 	var out []Listed
 	for _, e := range t.table.sorted() {
 		out = append(out, Listed{
-			Entry: *e, Own: isOwn(e, t.identity, self), Ghost: t.table.ghosts.at(e.Key) == e, Skipped: t.said[e.Key],
+			Entry: *e, Own: isOwn(e, t.identity, self), Stale: t.table.stale.at(e.Key) == e, Skipped: t.said[e.Key],
 		})
 	}
 	for _, key := range slices.Sorted(maps.Keys(t.table.bad)) {

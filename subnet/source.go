@@ -33,13 +33,13 @@ type Status struct {
 	StoreError string
 	Pending    string // a change of the configuration that waits for a restart
 	Skipped    int    // records that make no sense
-	Ghosts     int    // peers that are kept although the store has lost them
+	Stale      int    // peers that are kept although the store has lost them
 }
 
 // Listed is a record as a source knows it. Of one that makes no sense only the key and the revision are set.
 type Listed struct {
 	Entry
 	Own     bool   // this host's
-	Ghost   bool   // the store has lost it, packets still go there
+	Stale   bool   // the store has lost it, packets still go there
 	Skipped string // why it is no peer, or not with all its subnets
 }

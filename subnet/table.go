@@ -8,23 +8,23 @@ import (
 
 // table is what the manager knows of the store: pure, no clock of its own, and whoever has it may change it.
 type table struct {
-	living  *roster         // the records of the store
-	ghosts  *roster         // records that it does not have any more
-	fates   map[string]fate // of the ghosts that do not end with those of the last list that lost some
-	end     time.Time       // when those end
-	claims  map[string]Entry
-	bad     map[string]BadRecord
-	picture *picture // kept up to date with living, ghosts and bad; nil: nobody has looked yet
+	living     *recordSet           // the records of the store
+	stale      *recordSet           // records that it does not have any more
+	retentions map[string]retention // of the stale records that do not end with those of the last list that lost some
+	end        time.Time            // when those end
+	claims     map[string]Entry
+	bad        map[string]BadRecord
+	selection  *selection // kept up to date with living, stale records and bad; nil: nobody has looked yet
 
-	next          time.Time // no ghost is due before; zero: there is none
-	lost, deleted int       // ghosts of both kinds that were dropped since prune told it
-	kept          int       // ghosts that a list has lost
+	next          time.Time // no stale record is due before; zero: there is none
+	lost, deleted int       // stale records of both kinds that were dropped since prune counted them
+	kept          int       // stale records that a list has lost
 }
 
-// fate is of a ghost: the record of a peer that the store does not have any more, to which packets still go until the time is up or
+// retention says how long a stale record stays: that of a peer which the store does not have any more, to which packets still go until then or until
 // the subnet has a new owner. Either a list after a break did not show it: the store may have been wiped, and its host
 // may well live. Or it was deleted a moment ago: its host, if it lives, is taking it again.
-type fate struct {
+type retention struct {
 	until   time.Time
 	deleted bool
 }
@@ -32,27 +32,27 @@ type fate struct {
 func newTable() *table {
 	t := &table{}
 	t.clear()
-	t.ghosts, t.fates = newRoster(), map[string]fate{}
+	t.stale, t.retentions = newRecordSet(), map[string]retention{}
 	return t
 }
 
-// clear forgets everything but the ghosts.
+// clear forgets everything but the stale records.
 func (t *table) clear() {
-	t.living, t.claims, t.bad, t.picture = newRoster(), map[string]Entry{}, map[string]BadRecord{}, nil
+	t.living, t.claims, t.bad, t.selection = newRecordSet(), map[string]Entry{}, map[string]BadRecord{}, nil
 }
 
-// reset replaces everything by a list. What the list has lost becomes a ghost until the given time; if that is
+// reset replaces everything by a list. What the list has lost is stale until the given time; if that is
 // zero, it is dropped.
 func (t *table) reset(s Snapshot, until time.Time) {
 	lost := t.living
 	t.clear()
 	switch {
 	case until.IsZero():
-		lost = newRoster()
-		t.ghosts, t.fates, t.next, t.kept = newRoster(), map[string]fate{}, time.Time{}, 0
+		lost = newRecordSet()
+		t.stale, t.retentions, t.next, t.kept = newRecordSet(), map[string]retention{}, time.Time{}, 0
 	case 2*len(s.Entries) < lost.len(): // of a store that was wiped: most are lost, and those that are not come below
 		t.lose(lost, until)
-		lost = newRoster()
+		lost = newRecordSet()
 	}
 	for _, e := range s.Entries {
 		t.put(e)
@@ -65,57 +65,57 @@ func (t *table) reset(s Snapshot, until time.Time) {
 	}
 	for e := range lost.all() {
 		if t.living.at(e.Key) == nil {
-			t.haunt(e, fate{until: until})
+			t.retain(e, retention{until: until})
 		}
 	}
 }
 
-// lose makes all records ghosts that were living, at no cost for each. Those that still live must be put again then.
-func (t *table) lose(all *roster, until time.Time) {
-	for g := range t.ghosts.all() {
-		t.fates[g.Key] = t.fate(g.Key)
+// lose makes all records stale that were living, at no cost for each. Those that still live must be put again then.
+func (t *table) lose(all *recordSet, until time.Time) {
+	for g := range t.stale.all() {
+		t.retentions[g.Key] = t.retention(g.Key)
 	}
 	t.end = until
 	t.kept += all.len()
 	t.dueBy(until)
-	few := t.ghosts
+	few := t.stale
 	if few.len() > all.len() {
 		few, all = all, few
 	}
 	for e := range few.all() {
 		all.put(e)
 	}
-	t.ghosts = all
+	t.stale = all
 }
 
-// fate returns that of a ghost.
-func (t *table) fate(key string) fate {
-	if f, own := t.fates[key]; own {
+// retention returns how long the stale record at a key stays.
+func (t *table) retention(key string) retention {
+	if f, own := t.retentions[key]; own {
 		return f
 	}
-	return fate{until: t.end}
+	return retention{until: t.end}
 }
 
-// dueBy has the ghosts looked at at a time, if not before.
+// dueBy has the stale records looked at at a time, if not before.
 func (t *table) dueBy(until time.Time) {
 	if t.next.IsZero() || until.Before(t.next) {
 		t.next = until
 	}
 }
 
-// keepGhosts sets the time of all ghosts.
-func (t *table) keepGhosts(until time.Time) {
-	for key, f := range t.fates {
+// retainAll sets the time of all stale records.
+func (t *table) retainAll(until time.Time) {
+	for key, f := range t.retentions {
 		f.until = until
-		t.fates[key] = f
+		t.retentions[key] = f
 	}
 	t.end = until
-	if t.next = until; t.ghosts.len() == 0 {
+	if t.next = until; t.stale.len() == 0 {
 		t.next = time.Time{}
 	}
 }
 
-// put takes in what stands in the store, which nobody changes from then on. Ghosts of its host, or in its subnets, are dropped.
+// put takes in what stands in the store, which nobody changes from then on. Stale of its host, or in its subnets, are dropped.
 func (t *table) put(e *Entry) {
 	if e.Claim {
 		t.claims[e.Key] = *e
@@ -123,24 +123,24 @@ func (t *table) put(e *Entry) {
 	}
 	t.removeBad(e.Key)
 	t.removeLiving(e.Key)
-	t.lay(e.Key)
-	for _, g := range t.ghosts.kin(e) {
+	t.release(e.Key)
+	for _, g := range t.stale.related(e) {
 		t.displace(g, e)
 	}
 	t.living.put(e)
-	if t.picture != nil {
-		t.picture.put(e, false)
+	if t.selection != nil {
+		t.selection.put(e, false)
 	}
 }
 
 func (t *table) putBad(b BadRecord) {
 	t.bad[b.Key] = b
-	if t.picture != nil {
-		t.picture.stale[b.Key] = true
+	if t.selection != nil {
+		t.selection.recheck[b.Key] = true
 	}
 }
 
-// apply carries out one event; a deleted record stays as a ghost until the given time. An event that is older than what
+// apply carries out one event; a deleted record is stale until the given time. An event that is older than what
 // is known changes nothing.
 func (t *table) apply(ev Event, until time.Time) {
 	switch {
@@ -160,7 +160,7 @@ func (t *table) apply(ev Event, until time.Time) {
 		e := t.living.at(ev.Deleted)
 		t.remove(ev.Deleted)
 		if e != nil {
-			t.haunt(e, fate{until, true})
+			t.retain(e, retention{until, true})
 		}
 	}
 }
@@ -179,7 +179,7 @@ func (t *table) at(key string) (r reasoned) {
 	if b, ok := t.bad[key]; ok {
 		r.bad = &b
 	}
-	r.living, r.ghost = t.living.at(key), t.ghosts.at(key)
+	r.living, r.stale = t.living.at(key), t.stale.at(key)
 	return r
 }
 
@@ -187,42 +187,42 @@ func (t *table) remove(key string) {
 	delete(t.claims, key)
 	t.removeBad(key)
 	t.removeLiving(key)
-	t.lay(key)
+	t.release(key)
 }
 
 func (t *table) removeBad(key string) {
 	if _, there := t.bad[key]; there {
 		delete(t.bad, key)
-		if t.picture != nil {
-			t.picture.doubt(key)
+		if t.selection != nil {
+			t.selection.mark(key)
 		}
 	}
 }
 
 func (t *table) removeLiving(key string) {
-	if e := t.living.take(key); e != nil && t.picture != nil {
-		t.picture.take(e, false)
+	if e := t.living.take(key); e != nil && t.selection != nil {
+		t.selection.take(e, false)
 	}
 }
 
-// haunt makes a record a ghost, but what a living one displaces of it.
-func (t *table) haunt(e *Entry, f fate) {
-	t.lay(e.Key)
-	t.ghosts.put(e)
-	t.fates[e.Key] = f
+// retain makes a record stale, but what a living one displaces of it.
+func (t *table) retain(e *Entry, f retention) {
+	t.release(e.Key)
+	t.stale.put(e)
+	t.retentions[e.Key] = f
 	if !f.deleted {
 		t.kept++
 	}
 	t.dueBy(f.until)
-	if t.picture != nil {
-		t.picture.put(e, true)
+	if t.selection != nil {
+		t.selection.put(e, true)
 	}
-	if kin := t.living.kin(e); len(kin) > 0 {
-		t.displace(e, kin[0])
+	if related := t.living.related(e); len(related) > 0 {
+		t.displace(e, related[0])
 	}
 }
 
-// displace ends a ghost for a living record with its identity or an address of it. One that has a subnet of it ends that only: the other
+// displace ends a stale record for a living record with its identity or an address of it. One that has a subnet of it ends that only: the other
 // of a pair stays.
 func (t *table) displace(g, by *Entry) {
 	left := *g
@@ -234,34 +234,34 @@ func (t *table) displace(g, by *Entry) {
 		t.drop(g.Key)
 		return
 	}
-	f := t.fate(g.Key)
-	t.lay(g.Key)
-	t.haunt(&left, f)
+	f := t.retention(g.Key)
+	t.release(g.Key)
+	t.retain(&left, f)
 }
 
-// lay ends a ghost, if there is one at the key.
-func (t *table) lay(key string) {
-	e := t.ghosts.take(key)
+// release drops the stale record at a key, if there is one.
+func (t *table) release(key string) {
+	e := t.stale.take(key)
 	if e == nil {
 		return
 	}
-	if !t.fate(key).deleted {
+	if !t.retention(key).deleted {
 		t.kept--
 	}
-	delete(t.fates, key)
-	if t.picture != nil {
-		t.picture.take(e, true)
+	delete(t.retentions, key)
+	if t.selection != nil {
+		t.selection.take(e, true)
 	}
 }
 
-// drop ends a ghost, to be told by prune.
+// drop drops the stale record at a key, to be counted by prune.
 func (t *table) drop(key string) {
-	if t.fate(key).deleted {
+	if t.retention(key).deleted {
 		t.deleted++
 	} else {
 		t.lost++
 	}
-	t.lay(key)
+	t.release(key)
 }
 
 // learn takes in what stood where we wanted to write.
@@ -275,21 +275,21 @@ func (t *table) learn(c *ConflictError) {
 	}
 }
 
-// due returns when to prune; zero: there is no ghost.
+// due returns when to prune; zero: there is no stale record.
 func (t *table) due() time.Time { return t.next }
 
-// prune drops the ghosts whose time is up. It returns how many of both kinds were dropped for any reason since it was last called.
+// prune drops the stale records whose time is up. It returns how many of both kinds were dropped for any reason since it was last called.
 func (t *table) prune(now time.Time) (lost, deleted int) {
 	if !t.next.IsZero() && !now.Before(t.next) {
 		t.next = time.Time{}
-		for key, f := range t.fates {
+		for key, f := range t.retentions {
 			if now.Before(f.until) {
 				t.dueBy(f.until)
 			} else {
 				t.drop(key)
 			}
 		}
-		if t.ghosts.len() > len(t.fates) {
+		if t.stale.len() > len(t.retentions) {
 			t.dropRest(now)
 		}
 	}
@@ -298,23 +298,23 @@ func (t *table) prune(now time.Time) (lost, deleted int) {
 	return lost, deleted
 }
 
-// dropRest drops those that have no fate of their own, if their time is up.
+// dropRest drops those that have no retention of their own, if their time is up.
 func (t *table) dropRest(now time.Time) {
 	if now.Before(t.end) {
 		t.dueBy(t.end)
 		return
 	}
-	for _, g := range slices.Collect(t.ghosts.all()) {
-		if _, own := t.fates[g.Key]; !own {
+	for _, g := range slices.Collect(t.stale.all()) {
+		if _, own := t.retentions[g.Key]; !own {
 			t.drop(g.Key)
 		}
 	}
 }
 
-// sorted returns all records, and behind them the ghosts, each in the order of their age and key.
-func (t *table) sorted() []*Entry { return slices.Concat(t.living.byAge(), t.ghosts.byAge()) }
+// sorted returns all records, and behind them the stale ones, each in the order of their age and key.
+func (t *table) sorted() []*Entry { return slices.Concat(t.living.byAge(), t.stale.byAge()) }
 
-// taken returns the subnets that may not be leased: those of all records, however bad, and of the ghosts, but not of the record at the
+// taken returns the subnets that may not be leased: those of all records, however bad, also stale ones, but not of the record at the
 // key except. One that covers the whole network cannot be meant: the hosts of flannel that have no IPv4 all write 0.0.0.0-0.
 func (t *table) taken(c Config, except string) (out []netip.Prefix) {
 	add := func(prefixes []netip.Prefix) {
@@ -324,7 +324,7 @@ func (t *table) taken(c Config, except string) (out []netip.Prefix) {
 			}
 		}
 	}
-	for _, r := range []*roster{t.living, t.ghosts} {
+	for _, r := range []*recordSet{t.living, t.stale} {
 		for e := range r.all() {
 			if e.Key != except {
 				add(e.Prefixes())

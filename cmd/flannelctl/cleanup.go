@@ -99,7 +99,7 @@ func (c *cleanup) stopped(ctx context.Context) error {
 // scope says what is ours, from the state and the subnet file of the daemon that ran.
 func (c *cleanup) scope() (ip.Scope, error) {
 	s := ip.Scope{BootGateways: c.flannel}
-	st, err := subnet.PeekState(c.stateDir, c.subnetFile)
+	st, err := subnet.ReadState(c.stateDir, c.subnetFile)
 	if err != nil {
 		c.done = append(c.done, fmt.Sprintf("state ignored: %v", err))
 	}
@@ -119,7 +119,7 @@ func (c *cleanup) scope() (ip.Scope, error) {
 	if err != nil {
 		return s, err
 	}
-	others := subnet.PeekOthers(c.stateDir, c.subnetFile)
+	others := subnet.ReadOtherStates(c.stateDir, c.subnetFile)
 	for _, l := range links {
 		switch {
 		case !doctor.Devices.MatchString(l.Name), slices.Contains(s.Links, l.Name):

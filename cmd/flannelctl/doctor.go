@@ -59,7 +59,7 @@ Exit code 3 if a check failed; warnings alone give 0.`,
 // would take for missing.
 func (a *app) allowed(ctx context.Context) error {
 	_, asked := ask[api.Ready](ctx, a, api.PathReady)
-	_, read := subnet.PeekState(a.stateDir, a.subnetFile)
+	_, read := subnet.ReadState(a.stateDir, a.subnetFile)
 	for _, err := range []error{asked, read} {
 		if errors.Is(err, fs.ErrPermission) {
 			return err

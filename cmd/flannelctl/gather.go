@@ -22,8 +22,8 @@ func gather(ctx context.Context, a *app) *doctor.Facts {
 		a.stateDir = d.StateDir
 	}
 	f.StateFile = subnet.StateFiles(a.stateDir, a.subnetFile)[0]
-	f.State, f.StateErr = subnet.PeekState(a.stateDir, a.subnetFile)
-	f.Others = subnet.PeekOthers(a.stateDir, a.subnetFile)
+	f.State, f.StateErr = subnet.ReadState(a.stateDir, a.subnetFile)
+	f.Others = subnet.ReadOtherStates(a.stateDir, a.subnetFile)
 	f.Env, f.EnvErr = subnet.ReadEnv(a.subnetFile)
 	a.gatherStore(ctx, f)
 	f.Routes = readRoutes(ctx)

@@ -235,7 +235,7 @@ func (s *status) leaseLocked() subnet.Status {
 
 func (s *status) conditionLocked(l subnet.Status, findings map[netip.Prefix]probe.Finding) condition {
 	c := condition{
-		ready: s.ready, waiting: s.where, lease: l, kept: s.view.Status.Ghosts, pass: s.passes.LastErr, files: s.files,
+		ready: s.ready, waiting: s.where, lease: l, kept: s.view.Status.Stale, pass: s.passes.LastErr, files: s.files,
 		embedded: s.embedded, changed: s.drift.kinds(time.Now()),
 	}
 	wall, _ := s.firewall()
@@ -288,7 +288,7 @@ func (s *status) reportLocked(findings map[netip.Prefix]probe.Finding) api.Statu
 	r.Subnets = s.view.Own.Prefixes()
 	r.Lease = s.ownLeaseLocked(l)
 	r.Peers, r.Failing = s.view.Peers.Len(), s.failing.count(s.view.Peers, s.skippedLocked())
-	r.Kept, r.Skipped = s.view.Status.Ghosts, s.view.Status.Skipped
+	r.Kept, r.Skipped = s.view.Status.Stale, s.view.Status.Skipped
 	r.StoreReason, r.Pending, r.Passes = l.StoreError, l.Pending, s.passes
 	r.Drift, r.Errors = map[string]uint64{}, s.errors()
 	if !l.StoreSince.IsZero() {
@@ -363,8 +363,8 @@ func (s *status) leases() api.Leases {
 
 func wireRecord(l subnet.Listed) api.Record {
 	r := api.Record{
-		Key: l.Key, Subnets: l.Prefixes(), Host: l.Host, Identity: l.Identity, Reservation: len(l.Leases) > 0 && l.LeaseID == 0 && !l.Ghost,
-		Own: l.Own, Kept: l.Ghost, Created: l.Created, Revision: l.Revision, Skipped: l.Skipped,
+		Key: l.Key, Subnets: l.Prefixes(), Host: l.Host, Identity: l.Identity, Reservation: len(l.Leases) > 0 && l.LeaseID == 0 && !l.Stale,
+		Own: l.Own, Kept: l.Stale, Created: l.Created, Revision: l.Revision, Skipped: l.Skipped,
 	}
 	for _, lease := range l.Leases {
 		r.PublicIPs = append(r.PublicIPs, lease.PublicIP)

@@ -105,7 +105,8 @@ func (k *Keeper) renew(ctx context.Context, a Action) error {
 		k.renewed(a.Lease, start, ttl)
 		k.setUntil(k.facts.lease.ends)
 	case errors.Is(err, subnet.ErrLeaseGone):
-		k.log.Warn("store lease expired or revoked, taking the subnet again", "subnet", strings.TrimPrefix(a.Entry.Key, subnet.SubnetsFolder))
+		k.log.Warn("store lease expired or revoked, taking the subnet again",
+			"subnet", strings.TrimPrefix(a.Entry.Key, subnet.SubnetsFolder))
 		k.mu.Lock()
 		k.facts.records.Remove(a.Entry.Key)
 		k.mu.Unlock()
@@ -127,7 +128,8 @@ func (k *Keeper) claim(ctx context.Context, a Action) error {
 		return err
 	}
 	e, err := k.store.Create(ctx, a.Record, id)
-	if conflict := (*subnet.ConflictError)(nil); errors.As(err, &conflict) && (conflict.Current != nil || conflict.Bad != nil) {
+	conflict := (*subnet.ConflictError)(nil)
+	if errors.As(err, &conflict) && (conflict.Current != nil || conflict.Bad != nil) {
 		if conflict.Current == nil || !conflict.Current.Equal(a.Record) {
 			k.isBlocked(a.Record.Key(), conflict)
 			return nil
@@ -180,7 +182,8 @@ func (k *Keeper) delete(ctx context.Context, a Action) error {
 	}
 	if a.Refuse && k.refused != a.Entry.Revision {
 		k.refused = a.Entry.Revision
-		k.log.Warn("another host has this host's identity or address and asks for its subnet: refused", "claimant", a.Entry.Record.String())
+		k.log.Warn("another host has this host's identity or address and asks for its subnet: refused",
+			"claimant", a.Entry.Record.String())
 	}
 	k.said(a)
 	delete(k.facts.blocked, a.Entry.Key)

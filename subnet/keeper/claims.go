@@ -138,16 +138,19 @@ func (f *facts) ownClaim(e subnet.Entry) bool {
 }
 
 func (f *facts) refusedText(e subnet.Entry) string {
-	return fmt.Sprintf("the public IP of this host is that of the living host %s: give one of them another address (-iface, -public-ip)", e.Record)
+	const text = "the public IP of this host is that of the living host %s: give one of them another address (-iface, -public-ip)"
+	return fmt.Sprintf(text, e.Record)
 }
 
 // question says what a claim to a record is for.
 func (f *facts) question(e subnet.Entry) string {
 	switch f.relation(e.Record) {
 	case OursRenamed, OursChanged:
-		return fmt.Sprintf("found this host's record under another host name or address, %s: checking that no other host uses it", e.Record)
+		const text = "found this host's record under another host name or address, %s: checking that no other host uses it"
+		return fmt.Sprintf(text, e.Record)
 	case SameMachine:
-		return fmt.Sprintf("found this host's record, %s, with an old identity (new state folder): checking that no other daemon uses it", e.Record)
+		const text = "found this host's record, %s, with an old identity (new state folder): checking that no other daemon uses it"
+		return fmt.Sprintf(text, e.Record)
 	}
 	return fmt.Sprintf("asking whether %s, whose record this host would take over, is alive", e.Record)
 }

@@ -140,7 +140,7 @@ func (f *facts) acquire(s survey, now time.Time) Action {
 	if a, ok := f.consents(ask, now); !ok {
 		return a
 	}
-	if e := f.heirloom(contested); e != nil {
+	if e := f.inheritable(contested); e != nil {
 		return f.takeOver(*e, now)
 	}
 	for _, e := range contested {
@@ -183,8 +183,8 @@ func (f *facts) replace(s survey, chosen []subnet.Lease, claimed bool, now time.
 // few records with one address are junk.
 const maxAsked = 8
 
-// heirloom returns the record of a host that had our address which can be ours as it is.
-func (f *facts) heirloom(contested []subnet.Entry) *subnet.Entry {
+// inheritable returns the record of a host that had our address which can be ours as it is.
+func (f *facts) inheritable(contested []subnet.Entry) *subnet.Entry {
 	reserved := f.reserve()
 	i := slices.IndexFunc(contested, func(e subnet.Entry) bool {
 		return len(f.inUse) == 0 && f.fits(e.Record, reserved) && f.rival(&e, reserved) == nil

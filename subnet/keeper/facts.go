@@ -184,7 +184,7 @@ func (f *facts) takenBy(s survey) *loss {
 // choose returns the subnets to ask for, one of each family: those in use, else what may stay of the record that is
 // replaced, else those of before, else free ones. The second value says why there are none.
 func (f *facts) choose(outdated *subnet.Entry) ([]subnet.Lease, string) {
-	key, before, reserved := "", f.former, f.reserve()
+	key, before, reserved, inUse := "", f.former, f.reserve(), subnet.Record{Leases: f.inUse}.Prefixes()
 	if outdated != nil {
 		key, before = outdated.Key, append(outdated.Prefixes(), f.former...)
 	}
@@ -199,7 +199,7 @@ func (f *facts) choose(outdated *subnet.Entry) ([]subnet.Lease, string) {
 	var chosen []subnet.Lease
 	for _, pool := range f.config.Pools {
 		p := cmp.Or(
-			find(subnet.Record{Leases: f.inUse}.Prefixes(), func(p netip.Prefix) bool { return pool.Holds(p) && !overlaps(p, reserved) }),
+			find(inUse, func(p netip.Prefix) bool { return pool.Holds(p) && !overlaps(p, reserved) }),
 			find(before, func(p netip.Prefix) bool { return pool.Holds(p) && free(p) }),
 			find(f.wanted, func(p netip.Prefix) bool { return pool.Leases(p) && free(p) }),
 		)
@@ -208,8 +208,8 @@ func (f *facts) choose(outdated *subnet.Entry) ([]subnet.Lease, string) {
 		}
 		if !p.IsValid() {
 			leases, reservations := f.records.Counts(pool)
-			return nil, fmt.Sprintf("no free subnet: %s holds %d, with %d leases and %d reservations; delete unused records or widen the range",
-				pool, pool.Size(), leases, reservations)
+			const text = "no free subnet: %s holds %d, with %d leases and %d reservations; delete unused records or widen the range"
+			return nil, fmt.Sprintf(text, pool, pool.Size(), leases, reservations)
 		}
 		chosen = append(chosen, subnet.Lease{Subnet: p})
 	}

@@ -154,14 +154,14 @@ func (k *Keeper) View() subnet.View {
 		Config: f.config, Text: k.text, Position: k.position, Self: f.inUse, Status: k.status, Until: k.until,
 		Own: subnet.Record{Leases: f.inUse, Identity: f.identity, Host: f.name},
 	}
-	v.Peers, v.Status.Skipped, v.Status.Ghosts = f.records.Peers(f.config, f.inUse)
+	v.Peers, v.Status.Skipped, v.Status.Stale = f.records.Peers(f.config, f.inUse)
 	if k.position == (subnet.Position{}) {
-		v.Status.Ghosts = 0 // remembered, and the store has not been asked yet
+		v.Status.Stale = 0 // remembered, and the store has not been asked yet
 	}
 	return v
 }
 
-// Status returns the present state, without Skipped and Ghosts.
+// Status returns the present state, without Skipped and Stale.
 func (k *Keeper) Status() subnet.Status {
 	k.mu.Lock()
 	defer k.mu.Unlock()

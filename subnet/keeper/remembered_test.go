@@ -20,11 +20,11 @@ func TestPeersThatAreRememberedCountAsLostOnlyOnceTheStoreWasAsked(t *testing.T)
 		Check: func(subnet.Config) error { return nil }, Valid: func(subnet.Lease) error { return nil },
 		Attrs: func(netip.Prefix) subnet.Attrs { return subnet.Attrs{} },
 	})
-	if v := k.View(); v.Peers.Len() != 1 || v.Status.Ghosts != 0 {
-		t.Errorf("before the list: %d peers, %d lost, want 1 and 0", v.Peers.Len(), v.Status.Ghosts)
+	if v := k.View(); v.Peers.Len() != 1 || v.Status.Stale != 0 {
+		t.Errorf("before the list: %d peers, %d lost, want 1 and 0", v.Peers.Len(), v.Status.Stale)
 	}
 	k.reset(subnet.Snapshot{Position: subnet.Position{Cluster: 1, Revision: 1}})
-	if v := k.View(); v.Peers.Len() != 1 || v.Status.Ghosts != 1 {
-		t.Errorf("after a list without it: %d peers, %d lost, want 1 and 1", v.Peers.Len(), v.Status.Ghosts)
+	if v := k.View(); v.Peers.Len() != 1 || v.Status.Stale != 1 {
+		t.Errorf("after a list without it: %d peers, %d lost, want 1 and 1", v.Peers.Len(), v.Status.Stale)
 	}
 }

@@ -234,7 +234,8 @@ func (k *Keeper) whenConcerned(ev subnet.Event) time.Time {
 			return now // the host that we have asked may be moving itself: see hasLeft
 		}
 	}
-	if k.held != nil && slices.ContainsFunc(named, func(p netip.Prefix) bool { return slices.Contains(k.held.Prefixes(), p) }) {
+	held := func(p netip.Prefix) bool { return slices.Contains(k.held.Prefixes(), p) }
+	if k.held != nil && slices.ContainsFunc(named, held) {
 		return now
 	}
 	if k.held == nil || !k.status.Held {

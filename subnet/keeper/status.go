@@ -18,7 +18,8 @@ func (k *Keeper) note(a Action) {
 	}
 	switch {
 	case a.Do == Fail && a.Lost == nil:
-		k.log.Error("the identity of this host belongs to a living host, probably a cloned disk: taking a new one", "holder", a.Why)
+		k.log.Error("the identity of this host belongs to a living host, probably a cloned disk: taking a new one",
+			"holder", a.Why)
 	case a.Lost != nil && a.Why != "":
 		k.lose(a)
 	case a.Do == Wait:
@@ -33,7 +34,8 @@ func (k *Keeper) hold(e *subnet.Entry, lost bool) {
 	fresh := f.published == nil || f.published.Key() != e.Key
 	k.held, f.published = e, &e.Record
 	if fresh {
-		k.log.Info("subnet leased", "subnet", strings.TrimPrefix(e.Key, subnet.SubnetsFolder), "revision", e.Revision, "reservation", e.LeaseID == 0)
+		k.log.Info("subnet leased", "subnet", strings.TrimPrefix(e.Key, subnet.SubnetsFolder), "revision", e.Revision,
+			"reservation", e.LeaseID == 0)
 	}
 	if e.LeaseID == 0 {
 		k.setUntil(time.Time{})
@@ -47,15 +49,15 @@ func (k *Keeper) hold(e *subnet.Entry, lost bool) {
 		k.status.Held, k.status.Lost, k.status.Waiting = true, false, ""
 	}
 	k.mu.Unlock()
-	k.sayTwins()
+	k.warnOfClones()
 	if changed {
 		k.sayReasons()
 		wake(k.changed)
 	}
 }
 
-// sayTwins names records with our identity at another address: their hosts may live.
-func (k *Keeper) sayTwins() {
+// warnOfClones names records with our identity at another address: their hosts may live.
+func (k *Keeper) warnOfClones() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for e := range k.facts.records.All() {
@@ -79,7 +81,8 @@ func (k *Keeper) lose(a Action) {
 	if again {
 		return
 	}
-	k.log.Error("subnet lost to another host", "subnet", a.Lost.subnet.String(), "holder", a.Lost.holder, "policy", string(k.o.OnLost),
+	k.log.Error("subnet lost to another host",
+		"subnet", a.Lost.subnet.String(), "holder", a.Lost.holder, "policy", string(k.o.OnLost),
 		"hint", "find out who wrote that record; delete it, or restart the pods of this host on the new subnet")
 	wake(k.changed)
 }

@@ -47,7 +47,6 @@ type stepHost struct {
 	k         *Keeper
 	client    *subnettest.Client
 	address   netip.Addr
-	state     subnet.State
 	addresses map[netip.Addr]bool // all that it ever had: a write may be on its way for long
 	ids       map[string]bool     // likewise
 	pending   *Action             // decided, not carried out yet

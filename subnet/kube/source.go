@@ -113,7 +113,7 @@ func (s *Source) View() subnet.View {
 	v := subnet.View{Config: s.o.Config, Text: s.o.Text, Self: s.self, Status: s.statusLocked()}
 	v.Own = s.recordLocked()
 	v.Position = subnet.Position{Revision: s.version}
-	v.Peers, v.Status.Skipped, v.Status.Ghosts = s.table.Peers(s.o.Config, s.self)
+	v.Peers, v.Status.Skipped, v.Status.Stale = s.table.Peers(s.o.Config, s.self)
 	reasons := s.table.Reasons(s.o.Config, s.self)
 	for _, key := range slices.Sorted(maps.Keys(reasons)) {
 		if reasons[key] != "" {
@@ -154,7 +154,7 @@ func (s *Source) Position() subnet.Position {
 	return subnet.Position{Revision: s.version}
 }
 
-// Status returns the present state, without Skipped and Ghosts.
+// Status returns the present state, without Skipped and Stale.
 func (s *Source) Status() subnet.Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -286,7 +286,7 @@ func TestPeersAreRetainedWhileTheServerHasLostThem(t *testing.T) {
 	delete(s.nodes, "b") // without an event: a backup was restored
 	s.mu.Unlock()
 	s.failing(nil)
-	until(t, "the server is back", func() bool { return h.Status().StoreSince.IsZero() && h.View().Status.Ghosts == 1 })
+	until(t, "the server is back", func() bool { return h.Status().StoreSince.IsZero() && h.View().Status.Stale == 1 })
 	h.awaitPeers("10.244.2.0/24 at 192.0.2.2")
 }
 

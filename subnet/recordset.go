@@ -10,18 +10,18 @@ import (
 	"flanneld/sorted"
 )
 
-// roster is a set of records, with indexes of the keys, identities, subnets and public addresses in them. No record changes
+// recordSet is a set of records, with indexes of the keys, identities, subnets and public addresses in them. No record changes
 // while it is in there.
-type roster struct {
+type recordSet struct {
 	keys, identities *sorted.Set[*Entry]
 	places           []place // the first for the first leases of the records, and so on
 }
 
-// place is what the roster knows of the leases that come at one place in their records.
+// place is what the recordSet knows of the leases that come at one place in their records.
 type place struct{ subnets, addresses *sorted.Set[*Entry] }
 
-func newRoster() *roster {
-	return &roster{keys: indexBy(func(*Entry, *Entry) int { return 0 }), identities: indexBy(byIdentity)}
+func newRecordSet() *recordSet {
+	return &recordSet{keys: indexBy(func(*Entry, *Entry) int { return 0 }), identities: indexBy(byIdentity)}
 }
 
 // indexBy returns an empty set in an order that goes on with the key.
@@ -44,10 +44,10 @@ func newPlace(i int) place {
 }
 
 // len returns the number of records.
-func (r *roster) len() int { return r.keys.Len() }
+func (r *recordSet) len() int { return r.keys.Len() }
 
 // at returns the record at a key; nil: there is none.
-func (r *roster) at(key string) *Entry {
+func (r *recordSet) at(key string) *Entry {
 	for e := range r.keys.Like(func(e *Entry) int { return strings.Compare(key, e.Key) }) {
 		return e
 	}
@@ -55,7 +55,7 @@ func (r *roster) at(key string) *Entry {
 }
 
 // put adds a record under a key that is free.
-func (r *roster) put(e *Entry) {
+func (r *recordSet) put(e *Entry) {
 	r.keys.Put(e)
 	if e.Identity != "" {
 		r.identities.Put(e)
@@ -70,7 +70,7 @@ func (r *roster) put(e *Entry) {
 }
 
 // take removes the record at a key and returns it; nil: there was none.
-func (r *roster) take(key string) *Entry {
+func (r *recordSet) take(key string) *Entry {
 	e := r.at(key)
 	if e == nil {
 		return nil
@@ -84,8 +84,8 @@ func (r *roster) take(key string) *Entry {
 	return e
 }
 
-// kin returns the records that have the identity, a subnet or a public address of the given one.
-func (r *roster) kin(e *Entry) (out []*Entry) {
+// related returns the records that have the identity, a subnet or a public address of the given one.
+func (r *recordSet) related(e *Entry) (out []*Entry) {
 	add := func(index *sorted.Set[*Entry], to func(*Entry) int) {
 		for found := range index.Like(to) {
 			if !slices.Contains(out, found) {
@@ -106,7 +106,7 @@ func (r *roster) kin(e *Entry) (out []*Entry) {
 }
 
 // with returns the records that have a subnet.
-func (r *roster) with(p netip.Prefix) (out []*Entry) {
+func (r *recordSet) with(p netip.Prefix) (out []*Entry) {
 	for i, place := range r.places {
 		out = slices.AppendSeq(out, place.subnets.Like(func(o *Entry) int { return comparePrefix(p, o.Leases[i].Subnet) }))
 	}
@@ -114,11 +114,11 @@ func (r *roster) with(p netip.Prefix) (out []*Entry) {
 }
 
 // byAge returns the records from the oldest on.
-func (r *roster) byAge() []*Entry {
+func (r *recordSet) byAge() []*Entry {
 	return slices.SortedFunc(r.all(), func(a, b *Entry) int {
 		return cmp.Or(cmp.Compare(a.Created, b.Created), strings.Compare(a.Key, b.Key))
 	})
 }
 
 // all returns the records in the order of their keys. None may come or go meanwhile.
-func (r *roster) all() iter.Seq[*Entry] { return r.keys.All() }
+func (r *recordSet) all() iter.Seq[*Entry] { return r.keys.All() }

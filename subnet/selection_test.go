@@ -91,24 +91,24 @@ func (d *drawn) snapshot() (s Snapshot) {
 // oracle is the table as it is told in words: everything is looked at anew at every question.
 type oracle struct {
 	living map[string]Entry
-	ghosts map[string]oracleGhost
+	stale  map[string]oracleStale
 	bad    map[string]BadRecord
 }
 
-type oracleGhost struct {
+type oracleStale struct {
 	Entry
-	fate
+	retention
 }
 
 func (o *oracle) put(e Entry) {
 	delete(o.bad, e.Key)
-	delete(o.ghosts, e.Key)
+	delete(o.stale, e.Key)
 	o.living[e.Key] = e
 }
 
 func (o *oracle) remove(key string) {
 	delete(o.living, key)
-	delete(o.ghosts, key)
+	delete(o.stale, key)
 	delete(o.bad, key)
 }
 
@@ -123,7 +123,7 @@ func (o *oracle) apply(ev Event, until time.Time) {
 		e, there := o.living[ev.Deleted]
 		o.remove(ev.Deleted)
 		if there {
-			o.ghosts[e.Key] = oracleGhost{e, fate{until, true}}
+			o.stale[e.Key] = oracleStale{e, retention{until, true}}
 		}
 	}
 }
@@ -138,19 +138,19 @@ func (o *oracle) reset(s Snapshot, until time.Time) {
 		o.bad[b.Key] = b
 	}
 	if until.IsZero() {
-		clear(o.ghosts)
+		clear(o.stale)
 		return
 	}
 	for key, e := range lost {
 		if _, there := o.living[key]; !there {
-			o.ghosts[key] = oracleGhost{e, fate{until: until}}
+			o.stale[key] = oracleStale{e, retention{until: until}}
 		}
 	}
 }
 
-// prune drops the ghosts that are due, and those whose identity or address a living record has; of the others the subnets that one has.
+// prune drops the stale records that are due, and those whose identity or address a living record has; of the others the subnets that one has.
 func (o *oracle) prune(now time.Time) {
-	for key, g := range o.ghosts {
+	for key, g := range o.stale {
 		gone := !now.Before(g.until)
 		left := slices.Clone(g.Leases)
 		for _, e := range o.living {
@@ -161,15 +161,15 @@ func (o *oracle) prune(now time.Time) {
 			}
 		}
 		if g.Leases = left; gone || len(left) == 0 {
-			delete(o.ghosts, key)
+			delete(o.stale, key)
 		} else {
-			o.ghosts[key] = g
+			o.stale[key] = g
 		}
 	}
 }
 
 func (o *oracle) kept() (n int) {
-	for _, g := range o.ghosts {
+	for _, g := range o.stale {
 		if !g.deleted {
 			n++
 		}
@@ -182,16 +182,16 @@ func (o *oracle) peers(c Config, opt viewer, self []Lease) (peers []Lease, skipp
 	var order []Entry
 	byAge := func(a, b Entry) int { return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.Key, b.Key)) }
 	order = slices.SortedFunc(maps.Values(o.living), byAge)
-	var ghosts []Entry
-	for _, g := range o.ghosts {
-		ghosts = append(ghosts, g.Entry)
+	var stale []Entry
+	for _, g := range o.stale {
+		stale = append(stale, g.Entry)
 	}
-	slices.SortFunc(ghosts, byAge)
+	slices.SortFunc(stale, byAge)
 	whys, seen := map[string][]string{}, map[netip.Prefix]string{}
 	for key, b := range o.bad {
 		whys[key] = []string{b.Err.Error()}
 	}
-	for i, e := range append(order, ghosts...) {
+	for i, e := range append(order, stale...) {
 		if isOwn(&e, opt.identity, self) {
 			continue
 		}
@@ -252,7 +252,7 @@ func comparePictures(d *drawn) string {
 		return nil
 	}}
 	var self []Lease
-	table, want := newTable(), oracle{map[string]Entry{}, map[string]oracleGhost{}, map[string]BadRecord{}}
+	table, want := newTable(), oracle{map[string]Entry{}, map[string]oracleStale{}, map[string]BadRecord{}}
 	now, said, last := time.Unix(1000, 0), map[string]string{}, Peers{}
 	for step := range 400 {
 		now = now.Add(time.Duration(d.IntN(5)) * time.Second)
@@ -276,10 +276,10 @@ func comparePictures(d *drawn) string {
 		if d.IntN(3) == 0 {
 			continue // several changes before somebody looks
 		}
-		if !table.picture.fits(c, self) {
-			table.picture = newPicture(table, c, self, opt, said)
+		if !table.selection.fits(c, self) {
+			table.selection = newSelection(table, c, self, opt, said)
 		}
-		p := table.picture
+		p := table.selection
 		p.reasons()
 		said = p.skipped
 		peers, skipped := want.peers(c, opt, self)
@@ -290,7 +290,7 @@ func comparePictures(d *drawn) string {
 		case !maps.Equal(p.skipped, skipped):
 			return fmt.Sprintf("step %d: skipped\n%v, want\n%v", step, p.skipped, skipped)
 		case table.kept != want.kept():
-			return fmt.Sprintf("step %d: %d ghosts, want %d", step, table.kept, want.kept())
+			return fmt.Sprintf("step %d: %d stale, want %d", step, table.kept, want.kept())
 		}
 		if !next.Same(Peers{p.peers.Freeze()}) || last.Same(next) && !slices.Equal(slices.Collect(last.All()), peers) {
 			return fmt.Sprintf("step %d: sets that are the same differ, or the other way round", step)

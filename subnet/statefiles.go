@@ -10,14 +10,14 @@ func statePath(dir, subnetFile string) string {
 	return filepath.Join(dir, strings.ReplaceAll(strings.Trim(filepath.Clean(subnetFile), "/"), "/", "-"))
 }
 
-// PeekState reads the state of a daemon, running or not, without a lock. Without one the state is empty.
-func PeekState(dir, subnetFile string) (State, error) {
+// ReadState reads the state of a daemon, running or not, without a lock. Without one the state is empty.
+func ReadState(dir, subnetFile string) (State, error) {
 	return (&StateDir{path: statePath(dir, subnetFile)}).load()
 }
 
-// PeekOthers reads the states of other networks that are kept in the same directory, of daemons that run or do not. One that cannot be
+// ReadOtherStates reads the states of other networks that are kept in the same directory, of daemons that run or do not. One that cannot be
 // read is left out.
-func PeekOthers(dir, subnetFile string) []State {
+func ReadOtherStates(dir, subnetFile string) []State {
 	files, _ := filepath.Glob(filepath.Join(dir, "*.json")) // the pattern is valid
 	var out []State
 	for _, file := range files {

@@ -9,10 +9,10 @@ import (
 	"flanneld/sorted"
 )
 
-// picture is what a host makes of the records: which leases of others are in force, and why the rest is not. Each record is judged by itself
+// selection is what a host makes of the records: which leases of others are in force, and why the rest is not. Each record is judged by itself
 // when it comes; where several that are valid want one subnet, the first of them by age holds it and the others wait, so that a record
 // that goes costs only what it held.
-type picture struct {
+type selection struct {
 	config   Config
 	identity string
 	self     []Lease
@@ -21,14 +21,14 @@ type picture struct {
 	peers   *sorted.Set[ref]          // those in force, by subnet
 	waiting map[netip.Prefix][]ref    // behind the one in force, in the order of their age; few
 	skipped map[string]string         // why a record is no peer, or not with all its subnets; by key
-	stale   map[string]bool           // keys whose reason may have changed since said
+	recheck map[string]bool           // keys whose reason may have changed since said
 	of      func(key string) reasoned // what stands at a key
 }
 
 // reasoned is all that may be known under one key at once.
 type reasoned struct {
 	bad           *BadRecord
-	living, ghost *Entry
+	living, stale *Entry
 }
 
 // viewer is a host that looks at the records of others: its identity, and why a lease of the right network and type cannot be that of a peer.
@@ -37,40 +37,40 @@ type viewer struct {
 	valid    func(Lease) error
 }
 
-// newPicture returns what a host makes of the records of a table. What was said of them before, by key, need not be said again.
-func newPicture(t *table, c Config, self []Lease, v viewer, said map[string]string) *picture {
-	p := &picture{
+// newSelection returns what a host makes of the records of a table. What was said of them before, by key, need not be said again.
+func newSelection(t *table, c Config, self []Lease, v viewer, said map[string]string) *selection {
+	p := &selection{
 		config: c, identity: v.identity, self: self, valid: v.valid, of: t.at,
-		peers: sorted.New(bySubnet), waiting: map[netip.Prefix][]ref{}, skipped: said, stale: map[string]bool{},
+		peers: sorted.New(bySubnet), waiting: map[netip.Prefix][]ref{}, skipped: said, recheck: map[string]bool{},
 	}
 	for key := range said {
-		p.stale[key] = true
+		p.recheck[key] = true
 	}
 	for key := range t.bad {
-		p.stale[key] = true
+		p.recheck[key] = true
 	}
 	for e := range t.living.all() {
 		p.put(e, false)
 	}
-	for e := range t.ghosts.all() {
+	for e := range t.stale.all() {
 		p.put(e, true)
 	}
 	return p
 }
 
-func (p *picture) fits(c Config, self []Lease) bool {
+func (p *selection) fits(c Config, self []Lease) bool {
 	return p != nil && p.config.BackendType == c.BackendType && slices.Equal(p.config.Pools, c.Pools) && slices.Equal(p.self, self)
 }
 
 // put takes in a record.
-func (p *picture) put(e *Entry, ghost bool) {
-	p.doubt(e.Key)
+func (p *selection) put(e *Entry, stale bool) {
+	p.mark(e.Key)
 	if isOwn(e, p.identity, p.self) {
 		return
 	}
-	for r := range refs(e, ghost) {
+	for r := range refs(e, stale) {
 		if why, counts := p.judge(r); why != nil {
-			p.stale[e.Key] = true
+			p.recheck[e.Key] = true
 		} else if counts {
 			p.enter(r)
 		}
@@ -78,7 +78,7 @@ func (p *picture) put(e *Entry, ghost bool) {
 }
 
 // enter gives a valid lease its subnet, or its place among those that wait for it.
-func (p *picture) enter(r ref) {
+func (p *selection) enter(r ref) {
 	subnet := r.lease().Subnet
 	first, taken := p.peers.Find(r)
 	if !taken || byAge(r, first) < 0 {
@@ -94,9 +94,9 @@ func (p *picture) enter(r ref) {
 }
 
 // take forgets a record that was put.
-func (p *picture) take(e *Entry, ghost bool) {
-	p.doubt(e.Key)
-	for r := range refs(e, ghost) {
+func (p *selection) take(e *Entry, stale bool) {
+	p.mark(e.Key)
+	for r := range refs(e, stale) {
 		subnet := r.lease().Subnet
 		first, _ := p.peers.Find(r)
 		switch next := p.waiting[subnet]; {
@@ -115,24 +115,24 @@ func (p *picture) take(e *Entry, ghost bool) {
 	}
 }
 
-// doubt marks a key whose record changes, if there is a reason that may change with it.
-func (p *picture) doubt(key string) {
+// mark has the reason at a key looked at again whose record changes, if there is one.
+func (p *selection) mark(key string) {
 	if p.skipped[key] != "" {
-		p.stale[key] = true
+		p.recheck[key] = true
 	}
 }
 
 // restate marks those that wait for a subnet.
-func (p *picture) restate(subnet netip.Prefix) {
+func (p *selection) restate(subnet netip.Prefix) {
 	for _, r := range p.waiting[subnet] {
-		p.stale[r.from.Key] = true
+		p.recheck[r.from.Key] = true
 	}
 }
 
 // judge says why a lease, looked at by itself, is not that of a peer. One that does not count is no mistake either: its host has both
 // families, or had them, this network one, or has not taken its reservation yet.
-func (p *picture) judge(r ref) (why error, counts bool) {
-	if _, ok := p.config.Pool(r.lease().Subnet); !ok && (len(r.from.Leases) > 1 || r.ghost) {
+func (p *selection) judge(r ref) (why error, counts bool) {
+	if _, ok := p.config.Pool(r.lease().Subnet); !ok && (len(r.from.Leases) > 1 || r.stale) {
 		return nil, false
 	}
 	if why = validate(p.config, *r.lease(), p.self); why == nil {
@@ -146,7 +146,7 @@ func (p *picture) judge(r ref) (why error, counts bool) {
 
 // awaited reports whether a lease is a reservation that its host has not taken yet: the operator writes no data of a backend, and often not even
 // its name. Packets to it would have no destination.
-func (p *picture) awaited(r ref) bool {
+func (p *selection) awaited(r ref) bool {
 	l := r.lease()
 	pool, ok := p.config.Pool(l.Subnet)
 	return ok && pool.Holds(l.Subnet) && r.from.LeaseID == 0 && l.BackendData == "" &&
@@ -154,8 +154,8 @@ func (p *picture) awaited(r ref) bool {
 }
 
 // reasons brings skipped up to date, and returns the keys whose reason is another one now, sorted.
-func (p *picture) reasons() (changed []string) {
-	for key := range p.stale {
+func (p *selection) reasons() (changed []string) {
+	for key := range p.recheck {
 		why := p.why(p.of(key))
 		if why != p.skipped[key] {
 			changed = append(changed, key)
@@ -166,13 +166,13 @@ func (p *picture) reasons() (changed []string) {
 			p.skipped[key] = why
 		}
 	}
-	clear(p.stale)
+	clear(p.recheck)
 	slices.Sort(changed)
 	return changed
 }
 
 // why says what is wrong with what stands at a key; empty: nothing.
-func (p *picture) why(at reasoned) string {
+func (p *selection) why(at reasoned) string {
 	var all []string
 	if at.bad != nil {
 		all = append(all, at.bad.Err.Error())
@@ -180,8 +180,8 @@ func (p *picture) why(at reasoned) string {
 	if at.living != nil {
 		all = append(all, p.whyOf(at.living, false)...)
 	}
-	if at.ghost != nil {
-		all = append(all, p.whyOf(at.ghost, true)...)
+	if at.stale != nil {
+		all = append(all, p.whyOf(at.stale, true)...)
 	}
 	slices.Sort(all)
 	return fmt.Sprintf("%.*s", maxReason, strings.Join(slices.Compact(all), "; "))
@@ -190,11 +190,11 @@ func (p *picture) why(at reasoned) string {
 // maxReason bounds what is said of a record, in characters.
 const maxReason = 500
 
-func (p *picture) whyOf(e *Entry, ghost bool) (all []string) {
+func (p *selection) whyOf(e *Entry, stale bool) (all []string) {
 	if isOwn(e, p.identity, p.self) {
 		return nil
 	}
-	for r := range refs(e, ghost) {
+	for r := range refs(e, stale) {
 		why, counts := p.judge(r)
 		if why != nil {
 			all = append(all, why.Error())

@@ -43,7 +43,7 @@ func TestAReservationThatAwaitsItsHostIsNoFault(t *testing.T) {
 		e.Key = e.Record.Key()
 		table := newTable()
 		table.put(&e)
-		p := newPicture(table, config, []Lease{own}, viewer{"me", valid}, map[string]string{})
+		p := newSelection(table, config, []Lease{own}, viewer{"me", valid}, map[string]string{})
 		p.reasons()
 		if why := p.skipped[e.Key]; (why != "") != tt.want {
 			t.Errorf("%s: the fault is %q, want one: %t", tt.name, why, tt.want)
