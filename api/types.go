@@ -54,6 +54,7 @@ type Status struct {
 	Pending     string            `json:"pending,omitempty"`       // waits for a restart
 	Drift       map[string]uint64 `json:"drift"`                   // objects changed by others and repaired, by kind
 	Datapath    map[string]uint64 `json:"datapath,omitempty"`      // counters of a datapath in user space
+	Silent      []netip.Prefix    `json:"silent_peers,omitempty"`  // they do not answer handshakes of an encrypted tunnel
 	Passes      Passes            `json:"passes"`
 	Errors      []Event           `json:"errors"` // the last ones, oldest first
 	Firewall    *Firewall         `json:"firewall,omitempty"`
@@ -116,6 +117,16 @@ type Peer struct {
 	Programmed bool         `json:"programmed"` // in the kernel, as of the last pass
 	Reason     string       `json:"reason,omitempty"`
 	Probe      *Probe       `json:"probe,omitempty"`
+	Session    *Session     `json:"session,omitempty"`
+}
+
+// Session is what an encrypted tunnel knows of one peer, a few seconds old.
+type Session struct {
+	Handshake *time.Time     `json:"handshake,omitempty"` // the last one; null: none yet
+	Endpoint  netip.AddrPort `json:"endpoint"`            // that packets are sent to
+	Received  int64          `json:"received_bytes"`
+	Sent      int64          `json:"sent_bytes"`
+	Silent    bool           `json:"silent,omitempty"` // packets are sent to it, and it does not answer handshakes
 }
 
 // Probe is what was last measured through the tunnel to one peer.

@@ -47,6 +47,26 @@ func checkTunnel(f *Facts) Finding {
 		len(lost), len(f.Probes), some(silent))
 }
 
+// checkHandshakes looks for peers that an encrypted tunnel has no session with although packets are sent to them: another cause than a
+// filter is that they do not have our key, or we an old one of theirs.
+func checkHandshakes(f *Facts) Finding {
+	if r, ok := f.noDaemon(); ok {
+		return r
+	}
+	if f.Status.Backend != "wireguard" {
+		return pass("none are made: the backend does not encrypt")
+	}
+	var silent []string
+	for _, p := range f.Status.Silent {
+		silent = append(silent, f.named(p))
+	}
+	if len(silent) == 0 {
+		return pass("no peer that packets are sent to is silent")
+	}
+	return fail("flannelctl peers; on those hosts: flannelctl status; "+f.allow(), "%d of %d peers do not answer handshakes: they are down, the tunnel port "+
+		"is filtered, or one of both hosts has not taken over the other's key or another PSK: %s", len(silent), f.Status.Peers, some(silent))
+}
+
 func (f *Facts) sortUnreached(peers []netip.Prefix) (silent, filtered, down []string) {
 	for _, p := range peers {
 		underlay := f.Pings[f.Lease(p).PublicIP]
@@ -65,6 +85,9 @@ func (f *Facts) sortUnreached(peers []netip.Prefix) (silent, filtered, down []st
 // allow is the rule that lets the tunnel through.
 func (f *Facts) allow() string {
 	port := f.tunnelPort()
+	if port == 0 && f.Config.BackendType == "ipip" {
+		return "on both hosts and between them: allow IP protocol 4, for example iptables -I INPUT -p ipencap -j ACCEPT"
+	}
 	if port == 0 {
 		return "look for a packet filter between the hosts"
 	}

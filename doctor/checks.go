@@ -20,7 +20,7 @@ var checks = []check{
 	{"bridge", checkBridge}, {"bridge-addresses", checkBridgeAddresses}, {"bridge-mtu", checkBridgeMTU},
 	{"docker-routing", checkDockerRouting},
 	{"neighbour-table", checkNeighbours}, {"connection-table", checkConntrack}, {"checksums", checkChecksums},
-	{"tunnel", checkTunnel}, {"path-mtu", checkPathMTU}, {"versions", checkVersions},
+	{"tunnel", checkTunnel}, {"handshakes", checkHandshakes}, {"path-mtu", checkPathMTU}, {"versions", checkVersions},
 }
 
 // Diagnose makes all checks.

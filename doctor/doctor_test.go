@@ -221,8 +221,20 @@ var faults = []failing{
 		unanswered(true, false)(f)
 		f.Snapshot.Config = []byte(`{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan","port":4789}}`)
 	}, doctor.Failure, "filtered", "UDP port 4789, for example iptables -I INPUT -p udp --dport 4789"},
+	{"the protocol of the tunnel is filtered", "tunnel", func(f *doctor.Facts) {
+		unanswered(true, false)(f)
+		f.Snapshot.Config = []byte(`{"Network":"10.5.0.0/16","Backend":{"Type":"ipip"}}`)
+		for _, e := range f.Snapshot.Entries {
+			for i := range e.Leases {
+				e.Leases[i].BackendType = "ipip"
+			}
+		}
+	}, doctor.Failure, "filtered", "allow IP protocol 4"},
 	{"a peer is down", "tunnel", unanswered(false, false), doctor.Failure, "neither", "ping"},
 	{"the daemon of a peer is dead", "tunnel", unanswered(true, true), doctor.Warning, "does not answer probes", "doctor"},
+	{"a peer does not answer handshakes", "handshakes", func(f *doctor.Facts) {
+		f.Status.Backend, f.Status.Silent = "wireguard", []netip.Prefix{peer}
+	}, doctor.Failure, "10.5.2.0/24", "flannelctl peers"},
 	{"large packets are lost", "path-mtu", func(f *doctor.Facts) { f.Probes[peer] = probe.Result{Sent: 3, PathMTU: 1350} },
 		doctor.Failure, "1350", "network edit"},
 	{"a peer is behind", "versions", func(f *doctor.Facts) { f.Probes[peer] = probe.Result{Sent: 3, Version: "v1"} },

@@ -2,6 +2,7 @@ package wireguard
 
 import (
 	"log/slog"
+	"time"
 
 	"golang.zx2c4.com/wireguard/conn"
 	"golang.zx2c4.com/wireguard/device"
@@ -101,4 +102,13 @@ func LoadKey(files options.KeyFiles, log *slog.Logger) (wgtypes.Key, error) {
 func ParseData(text string) (wgtypes.Key, uint16, error) {
 	d, err := parseData(text)
 	return d.PublicKey, d.Port, err
+}
+
+// Calls tell which peers are called in vain.
+type Calls map[wgtypes.Key]call
+
+// Silent takes in what a device says of a peer, and reports whether it is called in vain.
+func (c Calls) Silent(p wgtypes.Peer, now time.Time) bool {
+	calls(c).note(p, now)
+	return calls(c).silent(p.PublicKey, now)
 }

@@ -16,11 +16,12 @@ type wire struct {
 	last  *settings      // as it was left; nil: not known
 	seen  []wgtypes.Peer // as of the last look
 	roam  roamers
+	calls calls
 	given map[wgtypes.Key]netip.AddrPort // endpoints that were set last
 }
 
 func newWire(name string, t tunnel) *wire {
-	return &wire{name: name, tunnel: t, roam: roamers{}, given: map[wgtypes.Key]netip.AddrPort{}}
+	return &wire{name: name, tunnel: t, roam: roamers{}, calls: calls{}, given: map[wgtypes.Key]netip.AddrPort{}}
 }
 
 // sync makes the device be as wanted. look says that others may have changed it; what they have is returned. After an
@@ -58,6 +59,7 @@ func (w *wire) look(want settings, now time.Time) (settings, error) {
 	w.seen = d.Peers
 	have := read(d)
 	for _, p := range d.Peers {
+		w.calls.note(p, now)
 		wanted, ok := want.peers[p.PublicKey]
 		is := have.peers[p.PublicKey]
 		if !ok || is.endpoint == wanted.endpoint {
@@ -83,6 +85,7 @@ func (w *wire) note(c wgtypes.Config) {
 		case p.Remove:
 			delete(w.given, p.PublicKey)
 			delete(w.roam, p.PublicKey)
+			delete(w.calls, p.PublicKey)
 		case p.Endpoint != nil:
 			w.given[p.PublicKey] = addrPort(p.Endpoint)
 			moved = append(moved, p.PublicKey)

@@ -213,29 +213,6 @@ func (b *Backend) Counters() map[string]uint64 {
 	return map[string]uint64{"repaired: device settings": b.healed}
 }
 
-// Session is what a device knows of one peer.
-type Session struct {
-	Handshake      time.Time // of the last one; zero: none since the device stands
-	Endpoint       netip.AddrPort
-	Received, Sent int64 // bytes
-}
-
-// Sessions returns those of all peers, by subnet, as of the last look at the devices.
-func (b *Backend) Sessions() map[netip.Prefix]Session {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	out := map[netip.Prefix]Session{}
-	for name, w := range b.wires {
-		planned := b.plan.devices[name].peers
-		for _, p := range w.seen {
-			for _, subnet := range planned[p.PublicKey].allowed {
-				out[subnet] = Session{p.LastHandshakeTime, addrPort(p.Endpoint), p.ReceiveBytes, p.TransmitBytes}
-			}
-		}
-	}
-	return out
-}
-
 // Used returns the hosts that packets were sent to since it was called last.
 func (b *Backend) Used() map[netip.Addr]bool {
 	sessions := b.Sessions()

@@ -239,7 +239,20 @@ func writePeer(w page, p api.Peer) {
 		}
 		remark = cmp.Or(remark, probeRemark(*q))
 	}
+	if p.Session != nil {
+		remark = cmp.Or(remark, sessionRemark(*p.Session))
+	}
 	w.row(p.Subnet, p.PublicIP, p.Host, yes(p.Programmed), loss, rtt, mtu, at, remark)
+}
+
+func sessionRemark(s api.Session) string {
+	switch {
+	case s.Silent:
+		return "does not answer handshakes at " + s.Endpoint.String()
+	case s.Handshake != nil:
+		return "handshake " + ago(*s.Handshake)
+	}
+	return ""
 }
 
 func probeRemark(q api.Probe) string {

@@ -271,6 +271,7 @@ func (s *status) report() api.Status {
 	if from.datapath != nil {
 		r.Datapath = from.datapath.Counters()
 	}
+	r.Silent = silent(sessionsOf(from.backend))
 	return r
 }
 
@@ -376,10 +377,10 @@ func wireRecord(l subnet.Listed) api.Record {
 // peers returns all peers of the last pass, sorted by subnet.
 func (s *status) peers() []api.Peer {
 	s.mu.Lock()
-	peers, failing, skipped := s.view.Peers, s.failing, s.skippedLocked()
+	peers, failing, skipped, from := s.view.Peers, s.failing, s.skippedLocked(), s.from.backend
 	s.mu.Unlock()
 	out := make([]api.Peer, 0, peers.Len())
-	findings := s.prober.Findings()
+	findings, sessions := s.prober.Findings(), sessionsOf(from)
 	for l, r := range peers.Records() {
 		why := cmp.Or(skipped[l.Subnet], failing.of(l))
 		p := api.Peer{
@@ -388,6 +389,7 @@ func (s *status) peers() []api.Peer {
 		if f, ok := findings[l.Subnet]; ok {
 			p.Probe = wireProbe(f)
 		}
+		p.Session = wireSession(sessions, l.Subnet)
 		out = append(out, p)
 	}
 	return out
