@@ -35,6 +35,19 @@ func TestLinksBetweenDocumentsLeadSomewhere(t *testing.T) {
 	}
 }
 
+func TestEveryPageBeginsWithWhoNeedsItAndTheShortestWay(t *testing.T) {
+	t.Parallel()
+	for _, file := range must[[]string](t)(filepath.Glob("../docs/*.md")) {
+		if name := filepath.Base(file); name == "README.md" || strings.HasSuffix(name, ".zh.md") {
+			continue
+		}
+		text := string(must[[]byte](t)(os.ReadFile(file)))
+		if !regexp.MustCompile(`\A# [^\n]+\n\n(\[[^\n]+\n\n)?For [^#|]*?\. Shortest way: `).MatchString(text) {
+			t.Errorf("%s does not begin with whom it is for, and the shortest way", file)
+		}
+	}
+}
+
 // TestADaemonWithLeastRights runs with the role that docs/security.md describes.
 func TestADaemonWithLeastRights(t *testing.T) {
 	t.Parallel()

@@ -54,6 +54,7 @@ var inline = map[string]where{
 	"make test-flannel":    {Source, "make -n test-flannel"},
 	"make test-kubernetes": {Source, "make -n test-kubernetes"},
 	"make test-machines":   {Source, "make -n test-machines"},
+	"make test-kernels":    {Source, "make -n test-kernels"},
 	"make cross":           {Source, "make -n cross"},
 	"go test ./subnet/keeper -run TestNoSchedule -sim.seed N": {Source, "go test ./subnet/keeper -run TestNoSchedule -sim.seed 1"},
 
