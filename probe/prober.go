@@ -133,7 +133,7 @@ func (p *Prober) look(ctx context.Context, receivers *sync.WaitGroup) {
 		if err != nil {
 			if p.failure != err.Error() {
 				p.failure = err.Error()
-				p.o.Log.Debug("probes not possible, trying again", "reason", err)
+				p.o.Log.Debug("probes failed, retrying", "reason", err)
 			}
 			continue
 		}

@@ -27,7 +27,7 @@ func OpenFDStore(log *slog.Logger) *FDStore {
 	s := &FDStore{log: log, kept: map[string][]int{}}
 	for _, f := range activation.Files(true) {
 		if fd, err := duplicate(f); err != nil {
-			log.Warn("file of the service manager not used", "name", f.Name(), "error", err)
+			log.Warn("file from the service manager not used", "name", f.Name(), "error", err)
 		} else {
 			s.kept[f.Name()] = append(s.kept[f.Name()], fd)
 		}
@@ -73,7 +73,7 @@ func (s *FDStore) Keep(name string, fds []int) {
 		}
 	}
 	if err != nil {
-		s.log.Warn("files not kept for the next run", "name", name, "error", err)
+		s.log.Warn("files not stored for the next run", "name", name, "error", err)
 	}
 }
 
@@ -90,7 +90,7 @@ func (s *FDStore) Drop(backend string) {
 			_ = syscall.Close(fd)
 		}
 		if err := sendFDs("FDSTOREREMOVE=1\nFDNAME="+name, nil); err != nil {
-			s.log.Warn("files of an earlier run not dropped", "name", name, "error", err)
+			s.log.Warn("stored files of an earlier run not removed", "name", name, "error", err)
 		}
 	}
 }

@@ -93,7 +93,7 @@ func (n *Notifier) Run(ctx context.Context, alive func() bool) error {
 func (n *Notifier) watchdog() (ticks <-chan time.Time, stop func()) {
 	period, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
-		n.log.Warn("watchdog of the service manager not served", "error", err)
+		n.log.Warn("notify the watchdog of the service manager failed", "error", err)
 	}
 	if period < 2 {
 		return nil, func() {}
@@ -145,7 +145,7 @@ func (n *Notifier) send(text string) bool {
 		failure = err.Error()
 	}
 	if failure != n.failure && err != nil {
-		n.log.Warn("service manager not told, trying again", "error", err)
+		n.log.Warn("notify the service manager failed, retrying", "error", err)
 	}
 	n.failure = failure
 	return err == nil

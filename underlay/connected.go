@@ -68,7 +68,7 @@ func (c *Connected) Now() []ip.Connected {
 	}
 	links, err := c.kernel.Interfaces()
 	if err != nil {
-		c.log.Warn("interfaces not read, going on with those known", "error", err)
+		c.log.Warn("read interfaces failed, using the last known ones", "error", err)
 		c.stale.Store(true)
 		return c.all
 	}

@@ -135,7 +135,7 @@ func (l *Live) Refresh() bool {
 	if err != nil {
 		if l.lost != err.Error() {
 			l.lost = err.Error()
-			l.log.Warn("underlay lost, going on with the last one", "interface", last.Link, "reason", err)
+			l.log.Warn("underlay lost, continuing with the last one", "interface", last.Link, "reason", err)
 		}
 		return shaken
 	}
