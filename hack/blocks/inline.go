@@ -90,4 +90,4 @@ var exceptions = map[string]string{
 
 // notCommands are texts that look like commands and are none.
 var notCommands = []string{"flanneld is not running", "bridge cni0 still serves … 10.5.34.0/24", `bridge cni0 belongs to the network "pods"`,
-	"ip flannel-ipv4", "iptables -j MASQUERADE"}
+	"ip flannel-ipv4", "ip route add", "ip route replace", "iptables -j MASQUERADE"}
