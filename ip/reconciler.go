@@ -28,6 +28,7 @@ type Reconciler struct {
 	scope  Scope
 	drift  [Kinds]int // since the start
 	by     string     // who changed something of ours last
+	rival  string     // another flannel that has changed something of ours
 	fights fights
 	taken  conflicts
 }
@@ -49,6 +50,16 @@ func (r *Reconciler) Drift() [Kinds]int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.drift
+}
+
+// Rival names another flannel that has changed objects of this daemon and still runs; empty: there is none.
+func (r *Reconciler) Rival() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.rival != "" && !runs(r.rival) {
+		r.rival = ""
+	}
+	return r.rival
 }
 
 // Conflicts returns the routes that are wanted and not there, because others have routes in their place. They are created when those go.
@@ -148,6 +159,9 @@ func (r *Reconciler) compare(before, found Snapshot) (counts [Kinds]int) {
 	for _, d := range all {
 		counts[d.Kind()]++
 		r.drift[d.Kind()]++
+	}
+	if len(all) > 0 && isFlannel(by) {
+		r.rival = by
 	}
 	r.fights.note(all, by, time.Now(), r.log)
 	r.mu.Unlock()

@@ -26,6 +26,7 @@ type condition struct {
 	embedded string               // why the embedded etcd does not serve
 	firewall []string             // what stands in the way of packets
 	changed  map[string]time.Time // kinds of objects that others keep changing
+	rival    string               // another flannel that changes the same objects
 	routes   []string             // what is left out, or dropped by this host, and concerns no single peer
 	peers    []string             // sentences about peers with a problem
 }
@@ -53,6 +54,9 @@ func (c condition) judge() (state string, reasons []string) {
 		add("%s not written: %s", what, c.files[what])
 	}
 	reasons = slices.Concat(reasons, c.firewall, c.routes)
+	if c.rival != "" {
+		add("another flannel on this host, %s, changes the objects of this network: stop it, or give one of the two networks another device (vxlan: another VNI)", c.rival)
+	}
 	for _, kind := range sortedKeys(c.changed) {
 		add("something on this host keeps changing the network's objects of kind %s, last at %s", kind, c.changed[kind].UTC().Format(time.RFC3339))
 	}

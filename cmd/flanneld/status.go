@@ -243,6 +243,9 @@ func (s *status) conditionLocked(l subnet.Status, findings map[netip.Prefix]prob
 	if s.from.backend == nil {
 		return c
 	}
+	if b, ok := s.from.backend.(interface{ Rival() string }); ok {
+		c.rival = b.Rival()
+	}
 	if s.from.skipped != nil {
 		c.routes = s.from.skipped.Problems()
 	}
