@@ -70,7 +70,7 @@ test-flannel: runtests
 ## test-kernels: what depends on the kernel, on Debian's 6.1 and 6.12 in qemu, which needs no KVM; SUITES and TESTS choose (root; an hour)
 KERNELS ?= 6.1 6.12
 test-kernels: deps
-	hack/install-packages qemu-system-x86 kmod xz-utils gcc libc6-dev
+	hack/install-packages qemu-system-x86 kmod xz-utils
 	@mkdir -p $(BUILD)
 	@$(GO) build -o $(BUILD)/kernels-tool ./hack/kernels
 	$(BUILD)/kernels-tool -run '$(SUITES)' -tests '$(TESTS)' $(KERNELS)

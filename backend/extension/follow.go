@@ -37,7 +37,7 @@ func (b *Backend) begin(hosts map[netip.Prefix]peer) (ended <-chan struct{}) {
 		pass.Add(1)
 		b.running.Go(func() {
 			defer pass.Done()
-			b.follow(key, s, want)
+			b.follow(s, want)
 		})
 	}
 	done := make(chan struct{})
@@ -49,7 +49,7 @@ func (b *Backend) begin(hosts map[netip.Prefix]peer) (ended <-chan struct{}) {
 }
 
 // follow runs the commands that take one host from what it is to what it should be.
-func (b *Backend) follow(key netip.Prefix, s *state, want peer) {
+func (b *Backend) follow(s *state, want peer) {
 	b.slots <- struct{}{}
 	defer func() { <-b.slots }()
 	b.mu.Lock()

@@ -18,8 +18,10 @@ func TestAPeerIsSilentIfItIsCalledAndDoesNotAnswer(t *testing.T) {
 			return c.Silent(wgtypes.Peer{PublicKey: public(1), LastHandshakeTime: handshake, TransmitBytes: sent}, time.Now())
 		}
 		never := time.Time{}
-		if see(never, 0) || see(never, 0) {
-			t.Error("a peer that nobody sends to is silent")
+		for range 2 {
+			if see(never, 0) {
+				t.Error("a peer that nobody sends to is silent")
+			}
 		}
 		if see(never, 148) {
 			t.Error("a peer is silent that had no time to answer")

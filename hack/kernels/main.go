@@ -27,7 +27,6 @@ func main() {
 	pattern := flag.String("run", "", "run only the suites whose name matches this `pattern`")
 	flag.StringVar(&o.tests, "tests", "", "run only the tests that match this `pattern`, as go test -run")
 	flag.StringVar(&o.dir, "dir", "build/kernels", "`folder` of kernels, programs and logs")
-	flag.StringVar(&o.flannel, "flannel", "", "`path` of the released flannel, which is built if it is not given")
 	flag.Float64Var(&o.scale, "scale", 10, "how many times slower than the host the machine is thought to be")
 	flag.Parse()
 	var err error
@@ -50,11 +49,10 @@ func main() {
 
 // options say what is run, and how.
 type options struct {
-	run     *regexp.Regexp
-	tests   string
-	dir     string
-	flannel string
-	scale   float64
+	run   *regexp.Regexp
+	tests string
+	dir   string
+	scale float64
 }
 
 // run runs the suites on one kernel after the other, and reports whether all passed.

@@ -15,8 +15,6 @@ type suite struct {
 	name    string
 	pkg     string
 	tests   string // the tests that are run, empty: all
-	skip    string
-	tags    string
 	timeout time.Duration
 }
 
@@ -31,7 +29,6 @@ var suites = []suite{
 	{name: "lab-vxlan", pkg: "./lab", tests: "TestEveryBackendInEveryFamily/vxlan_over_both", timeout: 30 * time.Minute},
 	{name: "lab-host-gw", pkg: "./lab", tests: "TestEveryBackendInEveryFamily/host-gw_over_both", timeout: 30 * time.Minute},
 	{name: "lab-udp", pkg: "./lab", tests: "TestEveryBackendInEveryFamily/udp_over_both", timeout: 30 * time.Minute},
-	{name: "lab-flannel", pkg: "./lab", tests: "TestHostsAreSwappedWithARealFlannel/(wireguard|ipip)", tags: "flannel", timeout: 30 * time.Minute},
 }
 
 // build builds the programs and tests that are run, and returns the jobs of the machine.
@@ -50,9 +47,9 @@ func build(ctx context.Context, o options) ([]job, error) {
 		if !o.run.MatchString(s.name) {
 			continue
 		}
-		test := filepath.Join(programs, strings.ReplaceAll(strings.Trim(s.pkg, "./"), "/", "-")+"-"+s.tags+".test")
+		test := filepath.Join(programs, strings.ReplaceAll(strings.Trim(s.pkg, "./"), "/", "-")+".test")
 		if !built[test] {
-			if err := goCommand(ctx, "test", "-c", "-tags", s.tags, "-o", test, s.pkg); err != nil {
+			if err := goCommand(ctx, "test", "-c", "-o", test, s.pkg); err != nil {
 				return nil, err
 			}
 			built[test] = true
@@ -63,15 +60,15 @@ func build(ctx context.Context, o options) ([]job, error) {
 		}
 		jobs = append(jobs, job{
 			Name: s.name, Dir: filepath.Join(root, s.pkg), Timeout: s.timeout,
-			Command: []string{test, "-test.v", "-test.timeout=" + s.timeout.String(), "-test.run=" + tests, "-test.skip=" + s.skip},
+			Command: []string{test, "-test.v", "-test.timeout=" + s.timeout.String(), "-test.run=" + tests},
 			Env:     []string{"CI=1", "TMPDIR=/run/tmp", "HOME=/root", "LAB_PROGRAMS=" + programs, fmt.Sprintf("LAB_SCALE=%g", o.scale)},
 		})
 	}
-	return jobs, buildPrograms(ctx, o, programs, built)
+	return jobs, buildPrograms(ctx, programs)
 }
 
 // buildPrograms builds what the end-to-end tests run.
-func buildPrograms(ctx context.Context, o options, dir string, tests map[string]bool) error {
+func buildPrograms(ctx context.Context, dir string) error {
 	for _, pkg := range []string{"./cmd/flanneld", "./cmd/flannelctl", "./lab/etcd"} {
 		if err := goCommand(ctx, "build", "-ldflags", "-X main.version=lab", "-o", dir+"/", pkg); err != nil {
 			return err
