@@ -31,9 +31,10 @@ func (h *simHost) livesForLocked(d time.Duration) bool {
 	return !h.well.IsZero() && time.Since(h.well) >= d
 }
 
-// usesLocked reports whether the host runs on a subnet.
-func (h *simHost) usesLocked(p netip.Prefix) bool {
-	return slices.ContainsFunc(h.manager.View().Self, func(l subnet.Lease) bool { return l.Subnet == p })
+// usesLocked reports whether the host runs on the subnets of a record. An old record of it, with one of them beside another, may go: a
+// store that was restored has it again, while the host waits for the pair in use.
+func (h *simHost) usesLocked(r subnet.Record) bool {
+	return slices.Equal(subnet.Record{Leases: h.manager.View().Self}.Prefixes(), r.Prefixes())
 }
 
 // check is called for every write of a host, and for every record that expires.
@@ -75,9 +76,9 @@ func (s *sim) checkOwner(w subnettest.Write) {
 		h.mu.Lock()
 		b := w.Before
 		switch own := h.id == b.Identity && h.name() == b.Host && h.address == addressOf(b.Record); {
-		case own && w.Client != "" && h.livesForLocked(simLives) && h.usesLocked(b.Leases[0].Subnet):
+		case own && w.Client != "" && h.livesForLocked(simLives) && h.usesLocked(b.Record):
 			s.mistake("host %s took %s from host %d, which lives", w.Client, w.Before.Key, h.n)
-		case own && w.Client == "" && h.livesForLocked(simTTL) && h.usesLocked(b.Leases[0].Subnet):
+		case own && w.Client == "" && h.livesForLocked(simTTL) && h.usesLocked(b.Record):
 			s.mistake("the record %s of host %d, which lives, expired", w.Before.Key, h.n)
 		}
 		h.mu.Unlock()
