@@ -9,7 +9,7 @@ import (
 	"regexp"
 	"strings"
 
-	"flanneld/ip/masq"
+	"flanneld/firewall"
 	"flanneld/options"
 )
 
@@ -19,7 +19,7 @@ func (c *cleanup) firewall(ctx context.Context) error {
 	if c.network != options.Defaults().EtcdPrefix { // the table of that one has no name of its own
 		network = c.network
 	}
-	ours, err := masq.Remove(ctx, network, c.dryRun)
+	ours, err := firewall.Remove(ctx, network, c.dryRun)
 	for _, line := range ours {
 		c.note("%s", line)
 	}

@@ -88,7 +88,7 @@ func (d *process) leave(ctx context.Context, req *drainRequest) bool {
 		return false
 	}
 	out.Removed, err = d.cleanKernel(req.backend)
-	err = errors.Join(err, d.wall.remove(), d.forget())
+	err = errors.Join(err, d.policy.Remove(), d.forget())
 	d.status.leave()
 	d.log.Info("drained by the operator: restart the daemon to join again", "subnets", out.Subnets, "removed", len(out.Removed))
 	req.answer <- drainAnswer{out, err}

@@ -24,6 +24,7 @@ import (
 	"flanneld/backend/vxlan"
 	"flanneld/backend/wireguard"
 	wgoptions "flanneld/backend/wireguard/options"
+	"flanneld/firewall"
 	"flanneld/ip"
 	"flanneld/options"
 	"flanneld/serve"
@@ -57,7 +58,7 @@ type process struct {
 	// connected is what the host reaches otherwise of the network's ranges.
 	connected *underlay.Connected
 	files     *systemd.FDStore
-	wall      *wall
+	policy    *firewall.Policy
 }
 
 // run brings the network up and keeps it up until ctx ends, and returns nil then. The data plane stays.
@@ -96,14 +97,16 @@ func run(ctx context.Context, o options.Options, log *slog.Logger) error {
 	}
 	d.kernel = d.metrics.Kernel(kernel)
 	d.observe(kernel)
-	d.wall = newWall(o, log)
-	d.status.firewall = d.wall.report
+	fw := firewallOptions(o)
+	fw.Log = log
+	d.policy = firewall.NewPolicy(fw)
+	d.status.firewall = d.policy.Status
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return d.socket().Run(ctx) })
 	g.Go(func() error { return notifier.Run(ctx, func() bool { return d.status.Alive() == nil }) })
 	g.Go(func() error { return d.health().Run(ctx) })
 	g.Go(func() error { return d.status.prober.Run(ctx) })
-	g.Go(func() error { return Patiently(ctx, log, func() error { return d.wall.run(ctx) }) })
+	g.Go(func() error { return Patiently(ctx, log, func() error { return d.policy.Run(ctx) }) })
 	g.Go(func() error { return Patiently(ctx, log, func() error { return d.serve(ctx) }) })
 	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
@@ -222,7 +225,7 @@ func (d *process) join(ctx context.Context) error {
 		return err
 	}
 	path, skipped := datapathOf(b), leftOutOf(b)
-	b = d.wall.guard(b, config, d.underlay.Now)
+	b = guarded{b, d.policy.Join(config.Networks(), tunnelOf(config), d.underlay.Now)}
 	p := &publisher{process: d, manager: m, backend: b, unwritten: map[string]string{}, ready: func() {}}
 	switch m := m.(type) {
 	case *kube.Source:

@@ -15,6 +15,7 @@ import (
 
 	"flanneld/api"
 	"flanneld/backend"
+	"flanneld/firewall"
 	"flanneld/ip"
 	"flanneld/probe"
 	"flanneld/redact"
@@ -40,7 +41,7 @@ type status struct {
 	prober   *probe.Prober
 	log      *slog.Logger
 	observe  func(took time.Duration, err error) // of each pass
-	firewall func() (f api.Firewall, drift uint64)
+	firewall func() firewall.PolicyStatus
 
 	mu       sync.Mutex // guards all below
 	fixed    api.Status // what does not change while the process lives, but for the identity
@@ -64,7 +65,7 @@ func newStatus(n *systemd.Notifier, log *slog.Logger) *status {
 	return &status{
 		notifier: n, log: log, where: "starting", files: map[string]string{}, errors: func() []api.Event { return []api.Event{} },
 		prober: probe.New(probe.Options{}), observe: func(time.Duration, error) {},
-		firewall: func() (api.Firewall, uint64) { return api.Firewall{}, 0 },
+		firewall: func() firewall.PolicyStatus { return firewall.PolicyStatus{} },
 	}
 }
 
@@ -177,7 +178,7 @@ func (s *status) noteDriftLocked() {
 		return
 	}
 	totals := s.backendDriftLocked()
-	_, totals["firewall"] = s.firewall()
+	totals["firewall"] = uint64(s.firewall().Drift)
 	s.drift.note(totals, time.Now())
 }
 
@@ -238,8 +239,7 @@ func (s *status) conditionLocked(l subnet.Status, findings map[netip.Prefix]prob
 		ready: s.ready, waiting: s.where, lease: l, kept: s.view.Status.Stale, pass: s.passes.LastErr, files: s.files,
 		embedded: s.embedded, changed: s.drift.kinds(time.Now()),
 	}
-	wall, _ := s.firewall()
-	c.firewall = wall.Problems
+	c.firewall = s.firewall().Problems
 	if s.from.backend == nil {
 		return c
 	}
@@ -268,8 +268,8 @@ func (s *status) report() api.Status {
 	if from.backend == nil {
 		return r
 	}
-	wall, drift := s.firewall()
-	r.Firewall, r.Drift["firewall"] = &wall, drift
+	fw := s.firewall()
+	r.Firewall, r.Drift["firewall"] = apiFirewall(fw), uint64(fw.Drift)
 	r.Probes = summary(findings, r.MTU)
 	if from.datapath != nil {
 		r.Datapath = from.datapath.Counters()
@@ -317,6 +317,16 @@ func (s *status) ownLeaseLocked(l subnet.Status) api.Lease {
 		lease.Until = &until
 	}
 	return lease
+}
+
+func apiFirewall(s firewall.PolicyStatus) *api.Firewall {
+	f := api.Firewall{
+		StrictIngress: s.Strict, Open: s.Open, Dropped: s.Dropped, Strangers: []api.Stranger{}, Problems: append([]string{}, s.Problems...),
+	}
+	for _, one := range s.Strangers {
+		f.Strangers = append(f.Strangers, api.Stranger{Address: one.Addr, Packets: one.Packets})
+	}
+	return &f
 }
 
 // line is the one that "systemctl status" shows.

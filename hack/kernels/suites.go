@@ -21,7 +21,7 @@ type suite struct {
 // suites are run in this order. The end-to-end tests are those whose outcome depends on the kernel.
 var suites = []suite{
 	{name: "ip", pkg: "./ip", timeout: 5 * time.Minute},
-	{name: "firewall", pkg: "./ip/masq", timeout: 5 * time.Minute},
+	{name: "firewall", pkg: "./firewall", timeout: 5 * time.Minute},
 	{name: "vxlan", pkg: "./backend/vxlan", timeout: 5 * time.Minute},
 	{name: "udp", pkg: "./backend/udp", timeout: 10 * time.Minute},
 	{name: "wireguard", pkg: "./backend/wireguard", timeout: 5 * time.Minute},

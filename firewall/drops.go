@@ -1,0 +1,82 @@
+package firewall
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Stranger is a sender whose tunnel packets were dropped within the last minutes.
+type Stranger struct {
+	Addr    netip.Addr `json:"address"`
+	Packets uint64     `json:"packets"`
+}
+
+// Status is what an operator wants to know of the firewall.
+type Status struct {
+	Drift     int        // objects that others had changed
+	Dropped   uint64     // packets of strangers to the tunnel, since the start
+	Strangers []Stranger // who sent most of them, first
+	Problems  []string   // what stands in the way of the network's packets
+}
+
+// drops adds up what a counter says that starts anew with each table.
+type drops struct {
+	before, last uint64 // of earlier tables, of this one
+	readAt       time.Time
+	strangers    []Stranger
+	saidAt       time.Time
+	said         uint64
+}
+
+func (d *drops) restart() { d.before, d.last = d.before+d.last, 0 }
+
+func (d *drops) total() uint64 { return d.before + d.last }
+
+const (
+	// sayEvery is the least time between two log lines about strangers.
+	sayEvery = time.Minute
+	// readEvery is the least time between two looks at the counters.
+	readEvery = time.Second
+	// maxShown bounds the strangers that are shown.
+	maxShown = 10
+)
+
+// dropsLocked reads what was dropped, and says so if it has become more.
+func (f *Firewall) dropsLocked() {
+	d := &f.drops
+	if !f.known || f.rules.Ingress.Port == 0 || time.Since(d.readAt) < readEvery {
+		return
+	}
+	d.readAt = time.Now()
+	packets, strangers, err := f.edge.dropped(f.have)
+	if err != nil {
+		f.log.Debug("counters not readable", "error", err)
+		return
+	}
+	if packets < d.last { // somebody has written the table anew
+		d.restart()
+	}
+	d.last = packets
+	slices.SortFunc(strangers, func(a, b Stranger) int {
+		return cmp.Or(cmp.Compare(b.Packets, a.Packets), a.Addr.Compare(b.Addr))
+	})
+	d.strangers = strangers[:min(len(strangers), maxShown)]
+	if n := d.total(); n > d.said && time.Since(d.saidAt) >= sayEvery {
+		f.log.Warn("tunnel packets from hosts that are no peers dropped", "packets", n-d.said, "senders", d.strangers)
+		d.said, d.saidAt = n, time.Now()
+	}
+}
+
+// Status returns the facts, read from the kernel as far as they are there.
+func (f *Firewall) Status() Status {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.dropsLocked()
+	s := Status{Drift: f.drift, Dropped: f.drops.total(), Strangers: slices.Clone(f.drops.strangers), Problems: slices.Clone(f.problems)}
+	if f.failed != nil {
+		s.Problems = append(s.Problems, f.failed.Error())
+	}
+	return s
+}

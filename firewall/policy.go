@@ -1,0 +1,125 @@
+package firewall
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"flanneld/ip"
+	"flanneld/subnet"
+)
+
+// PolicyOptions say what the firewall is to do on this host.
+type PolicyOptions struct {
+	Network       string // its table has this in its name; empty: the usual network
+	Masquerade    bool
+	FullyRandom   bool
+	Forward       bool
+	StrictIngress bool          // accept tunnelled packets from peers only
+	Resync        time.Duration // longest time that a lost rule stays lost
+	Log           *slog.Logger
+}
+
+// Policy turns flags and leases into the rules of the firewall. Any goroutine may use it.
+type Policy struct {
+	o        PolicyOptions
+	firewall *Firewall
+
+	mu     sync.Mutex // guards all below
+	strict bool       // tunnelled packets are accepted from peers only
+	open   string     // why not
+	failed string     // last error that was logged
+}
+
+// NewPolicy returns a policy without rules.
+func NewPolicy(o PolicyOptions) *Policy {
+	return &Policy{o: o, firewall: New(o.Network, o.Log)}
+}
+
+// Run keeps the rules in place until ctx ends; they stay.
+func (p *Policy) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return p.firewall.Watch(ctx) })
+	g.Go(func() error { return p.firewall.Run(ctx, p.o.Resync) })
+	return g.Wait()
+}
+
+// Remove takes the rules away.
+func (p *Policy) Remove() error { return p.firewall.Set(Rules{}) }
+
+// Applier applies the policy to the leases of one network. Set is called by one goroutine.
+type Applier struct {
+	policy   *Policy
+	networks []netip.Prefix
+	tunnel   Ingress // without peers; port 0: nothing to close
+	underlay func() ip.Underlay
+	sources  Sources
+}
+
+// Join returns what applies the policy to a network. The tunnel is without peers; port 0: there is nothing to close.
+func (p *Policy) Join(networks []netip.Prefix, tunnel Ingress, underlay func() ip.Underlay) *Applier {
+	return &Applier{policy: p, networks: networks, tunnel: tunnel, underlay: underlay}
+}
+
+// Set applies the policy to these leases. It is to be called before any route leads to a new peer, so that packets of the peer
+// are admitted. A failure is retried and shown in the status; it must not hold up the routes.
+func (a *Applier) Set(self []subnet.Lease, peers subnet.Peers) {
+	o := a.policy.o
+	r := Rules{Networks: a.networks, Masquerade: o.Masquerade, FullyRandom: o.FullyRandom, Forward: o.Forward}
+	for _, l := range self {
+		r.Subnets = append(r.Subnets, l.Subnet)
+	}
+	open := ""
+	switch {
+	case a.tunnel.Port == 0:
+	case !o.StrictIngress:
+		open = "-strict-ingress=false"
+	default:
+		var admitted Addrs
+		if admitted, open = a.sources.Follow(a.underlay(), peers); open == "" {
+			r.Ingress = a.tunnel
+			r.Ingress.Peers = admitted
+		}
+	}
+	a.policy.note(r.Ingress.Port != 0, open, a.policy.firewall.Set(r))
+}
+
+// note remembers, and logs when it changes, whether the tunnel accepts packets of peers only, and whether the firewall could be set.
+func (p *Policy) note(strict bool, open string, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if open != p.open && open != "" {
+		p.o.Log.Warn("tunnelled packets are accepted from anybody", "reason", open)
+	}
+	if open == "" && p.open != "" {
+		p.o.Log.Info("tunnelled packets are accepted from peers only")
+	}
+	p.strict, p.open = strict, open
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if text != p.failed && err != nil {
+		p.o.Log.Error("firewall update failed, retrying", "error", err)
+	}
+	p.failed = text
+}
+
+// PolicyStatus is what there is to say about a policy.
+type PolicyStatus struct {
+	Status
+	Strict bool   // tunnelled packets are accepted from peers only
+	Open   string // why not
+}
+
+// Status returns how the firewall is.
+func (p *Policy) Status() PolicyStatus {
+	s := p.firewall.Status()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return PolicyStatus{s, p.strict, p.open}
+}
