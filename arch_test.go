@@ -41,6 +41,10 @@ var rules = map[string]rule{
 	},
 	"probe":  {others: []string{"golang.org/x/time/rate"}},
 	"sorted": {},
+	"status": {
+		ours:   []string{"api", "firewall", "ip", "probe", "redact", "subnet", "systemd"},
+		others: []string{"golang.org/x/time/rate"},
+	},
 	"firewall": {
 		ours:   []string{"ip", "sorted", "subnet"},
 		others: []string{"github.com/google/nftables", "github.com/mdlayher/netlink", "golang.org/x/sync/errgroup", "golang.org/x/sys/"},

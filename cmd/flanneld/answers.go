@@ -6,11 +6,8 @@ import (
 	"time"
 
 	"flanneld/api"
-	"flanneld/backend"
 	"flanneld/backend/check"
-	"flanneld/ip"
 	"flanneld/options"
-	"flanneld/probe"
 	"flanneld/redact"
 	"flanneld/serve"
 )
@@ -35,28 +32,18 @@ func (d *process) fixed() api.Status {
 	return s
 }
 
-// observe connects the status with those who look at it.
-func (d *process) observe(kernel *ip.LinuxKernel) {
-	site := &probeSite{status: d.status, used: kernel.Used, log: d.log}
-	d.status.fixed, d.status.errors, d.status.observe = d.fixed(), d.journal.Errors, d.metrics.Pass
-	d.status.prober = probe.New(probe.Options{
-		Port: d.o.ProbePort, Period: d.o.ProbeInterval, Version: version, Site: site.site, Busy: site.busy, Forget: site.forget, Observe: d.metrics.Probed, Log: d.log,
-	})
-	d.metrics.Register(serve.NewStatusCollector(d.status.report, "/proc"))
-}
-
 // health returns the server for whoever may reach the health port.
 func (d *process) health() serve.Health {
 	addr, _ := d.o.Healthz() // without a port: no server
 	return serve.Health{
 		Addr: addr, Hosts: d.o.HealthzHosts, Alive: d.status.Alive, Ready: d.status.Ready, Status: func() any { return d.publicStatus() },
-		Metrics: d.metrics.Handler(), Page: serve.StatusPage(d.publicStatus, d.status.peers, d.journal.Events), Log: d.log,
+		Metrics: d.metrics.Handler(), Page: serve.StatusPage(d.publicStatus, d.status.Peers, d.journal.Events), Log: d.log,
 	}
 }
 
 // publicStatus is the status for whoever may reach the health server: without what concerns this host's files and the store.
 func (d *process) publicStatus() api.Status {
-	s := d.status.report()
+	s := d.status.Report()
 	s.Daemon, s.Config = nil, redact.Config(s.Config)
 	return s
 }
@@ -64,10 +51,10 @@ func (d *process) publicStatus() api.Status {
 // socket returns the server for the operator of this host.
 func (d *process) socket() serve.Socket {
 	return serve.Socket{Path: api.SocketPath(d.o.SubnetFile), Log: d.log, Handler: serve.Answers{
-		Ready:    d.status.readiness,
-		Status:   d.status.report,
-		Leases:   d.status.leases,
-		Peers:    d.status.peers,
+		Ready:    d.status.Readiness,
+		Status:   d.status.Report,
+		Leases:   d.status.Leases,
+		Peers:    d.status.Peers,
 		Events:   d.journal.Events,
 		Store:    d.storeAccess,
 		Validate: validateConfig,
@@ -89,36 +76,4 @@ func (d *process) storeAccess() api.Store {
 func validateConfig(text []byte) error {
 	_, err := check.Network(text)
 	return err
-}
-
-// ownDatapath is what a backend whose datapath is in user space tells of it.
-type ownDatapath interface {
-	Counters() map[string]uint64 // since the start, by name
-	Used() map[netip.Addr]bool   // hosts that packets were sent to since the last call
-}
-
-// datapathOf returns that of a backend, nil where the datapath is the kernel's.
-func datapathOf(b backend.Backend) ownDatapath {
-	d, _ := b.(ownDatapath)
-	return d
-}
-
-// leftOut is what a backend tells of what it does not do although the leases call for it.
-type leftOut interface {
-	Skipped() map[netip.Prefix]string // peers, by subnet, and why
-	Problems() []string               // all else
-}
-
-// leftOutOf returns that of a backend, nil where it leaves nothing out.
-func leftOutOf(b backend.Backend) leftOut {
-	l, _ := b.(leftOut)
-	return l
-}
-
-// skippedLocked returns the peers that the last pass has left out, by subnet, and why.
-func (s *status) skippedLocked() map[netip.Prefix]string {
-	if s.from.skipped == nil {
-		return nil
-	}
-	return s.from.skipped.Skipped()
 }

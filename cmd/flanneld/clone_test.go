@@ -6,6 +6,8 @@ import (
 	"sync"
 	"testing"
 
+	"flanneld/firewall"
+	"flanneld/status"
 	"flanneld/subnet"
 	"flanneld/subnet/etcdv3"
 	"flanneld/systemd"
@@ -21,9 +23,12 @@ func cloned(t *testing.T) *process {
 	}
 	t.Cleanup(func() { _ = dir.Close() })
 	log := slog.New(slog.DiscardHandler)
-	d := &process{log: log, stateDir: dir, status: newStatus(systemd.NewNotifier(log), log)}
+	d := &process{log: log, stateDir: dir, status: status.New(status.Options{
+		Notifier: systemd.NewNotifier(log), Journal: status.NewJournal(log.Handler()), Log: log,
+		Firewall: func() firewall.PolicyStatus { return firewall.PolicyStatus{} },
+	})}
 	d.state.Identity = "that of another host"
-	d.status.identify(d.state.Identity)
+	d.status.Identify(d.state.Identity)
 	return d
 }
 
@@ -34,7 +39,7 @@ func TestTheStatusOfACloneNamesItsNewIdentity(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := d.status.report().Identity; got != saved.Identity || got == "that of another host" {
+	if got := d.status.Report().Identity; got != saved.Identity || got == "that of another host" {
 		t.Errorf("the status says %q, want %q", got, saved.Identity)
 	}
 }
@@ -52,7 +57,7 @@ func TestDrainWhileTheStoreIsOpened(t *testing.T) {
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() { d.store.Store(store) })
-	wg.Go(func() { _ = d.status.report(); d.status.identify("x") })
+	wg.Go(func() { _ = d.status.Report(); d.status.Identify("x") })
 	if _, err := d.drain(t.Context()); err == nil {
 		t.Error("drained without a network")
 	}

@@ -148,7 +148,7 @@ func (d *process) waitDevices(ctx context.Context, l *DeviceLocks, c subnet.Conf
 			said = err.Error()
 			d.log.Warn("waiting for a device", "reason", err)
 		}
-		d.status.waiting("%v", err)
+		d.status.Waiting("%v", err)
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()

@@ -42,7 +42,7 @@ func (d *process) drain(ctx context.Context) (api.Drained, error) {
 	}
 	store := d.store.Load()
 	if store == nil {
-		return api.Drained{}, fmt.Errorf("the daemon has not joined the network: %s", d.status.readiness().Reason)
+		return api.Drained{}, fmt.Errorf("the daemon has not joined the network: %s", d.status.Readiness().Reason)
 	}
 	if _, err := store.List(ctx); err != nil {
 		return api.Drained{}, fmt.Errorf("the lease cannot be given back, so nothing was changed: %w", err)
@@ -53,7 +53,7 @@ func (d *process) drain(ctx context.Context) (api.Drained, error) {
 	case <-ctx.Done():
 		return api.Drained{}, ctx.Err()
 	case <-time.After(drainWait):
-		return api.Drained{}, fmt.Errorf("the daemon has not joined the network: %s", d.status.readiness().Reason)
+		return api.Drained{}, fmt.Errorf("the daemon has not joined the network: %s", d.status.Readiness().Reason)
 	}
 	select {
 	case a := <-req.answer:
@@ -89,7 +89,7 @@ func (d *process) leave(ctx context.Context, req *drainRequest) bool {
 	}
 	out.Removed, err = d.cleanKernel(req.backend)
 	err = errors.Join(err, d.policy.Remove(), d.forget())
-	d.status.leave()
+	d.status.Leave()
 	d.log.Info("drained by the operator: restart the daemon to join again", "subnets", out.Subnets, "removed", len(out.Removed))
 	req.answer <- drainAnswer{out, err}
 	return true

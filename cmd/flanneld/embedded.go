@@ -17,13 +17,13 @@ const memberWait = 5 * time.Second
 // this host and all others go on without a store. It is offered the network configuration whenever it begins to serve, for its data
 // may have been moved away.
 func (d *process) runMember(ctx context.Context, g *errgroup.Group) {
-	d.status.waiting("starting the embedded etcd")
+	d.status.Waiting("starting the embedded etcd")
 	told, served := make(chan struct{}, 1), make(chan struct{}, 1)
 	o := member.Options{Dir: filepath.Join(d.o.StateDir, "etcd"), Listen: d.o.EtcdEmbeddedListen, Log: d.log}
 	last := ""
 	g.Go(func() error {
 		member.Run(ctx, o, func(err error) {
-			d.status.member(err)
+			d.status.Member(err)
 			switch {
 			case err == nil:
 				last = ""

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"log/slog"
 	"net/netip"
 
 	"flanneld/backend"
@@ -10,14 +11,14 @@ import (
 	"flanneld/subnet"
 )
 
-func firewallOptions(o options.Options) firewall.PolicyOptions {
+func firewallOptions(o options.Options, log *slog.Logger) firewall.PolicyOptions {
 	network := ""
 	if o.EtcdPrefix != options.Defaults().EtcdPrefix {
 		network = o.EtcdPrefix
 	}
 	return firewall.PolicyOptions{
 		Network: network, Masquerade: o.IPMasq, FullyRandom: !o.IPMasqFullyRandomDisable, Forward: o.IPTablesForwardRules,
-		StrictIngress: o.StrictIngress, Resync: o.IPTablesResync,
+		StrictIngress: o.StrictIngress, Resync: o.IPTablesResync, Log: log,
 	}
 }
 

@@ -42,12 +42,12 @@ func (d *process) kubeSource(ctx context.Context, b *backend.Backend) (leaseSour
 	if err != nil {
 		return nil, subnet.Config{}, err
 	}
-	d.status.waiting("waiting for the API server")
+	d.status.Waiting("waiting for the API server")
 	o := kube.OwnOptions{
 		Node: os.Getenv("NODE_NAME"), Namespace: os.Getenv("POD_NAMESPACE"), Pod: os.Getenv("POD_NAME"), Names: names,
 		Waiting: func(reason error) {
 			d.log.Warn("waiting for the Node object of this host", "reason", reason)
-			d.status.waiting("waiting for the Node object of this host: %v", reason)
+			d.status.Waiting("waiting for the Node object of this host: %v", reason)
 		},
 	}
 	usable := usableWith(d.state, d.network(), config)

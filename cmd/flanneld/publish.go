@@ -48,7 +48,7 @@ func (p *publisher) after(v subnet.View, err error) error {
 	p.say(err)
 	p.tell(v.Peers)
 	if len(v.Self) == 0 || err != nil && !ip.PeersOnly(err) {
-		p.status.pass(v, p.underlay.Now(), err, false)
+		p.status.Pass(v, p.underlay.Now(), err, false)
 		return nil
 	}
 	envErr := p.writeEnv(v)
@@ -60,7 +60,7 @@ func (p *publisher) after(v subnet.View, err error) error {
 	p.file(stateFile, stateErr)
 	// Containers may start as long as the file names the subnets of this host.
 	ready := slices.Equal(p.written, v.Own.Prefixes()) && !v.Status.Lost
-	p.status.pass(v, p.underlay.Now(), err, ready)
+	p.status.Pass(v, p.underlay.Now(), err, ready)
 	if ready {
 		p.ready()
 	}
@@ -69,7 +69,7 @@ func (p *publisher) after(v subnet.View, err error) error {
 
 // file shows whether a file could be written, and logs it when that changes.
 func (p *publisher) file(what string, err error) {
-	p.status.file(what, err)
+	p.status.File(what, err)
 	text := ""
 	if err != nil {
 		text = err.Error()

@@ -27,7 +27,9 @@ import (
 	"flanneld/firewall"
 	"flanneld/ip"
 	"flanneld/options"
+	"flanneld/probe"
 	"flanneld/serve"
+	"flanneld/status"
 	"flanneld/subnet"
 	"flanneld/subnet/etcdv3"
 	"flanneld/subnet/keeper"
@@ -48,11 +50,11 @@ type process struct {
 	log      *slog.Logger
 	kernel   ip.Kernel
 	store    atomic.Pointer[etcdv3.Store] // nil until it is open, and with Kubernetes
-	journal  *Journal
+	journal  *status.Journal
 	drains   chan *drainRequest
 	stateDir *subnet.StateDir
 	state    subnet.State
-	status   *status
+	status   *status.Status
 	metrics  *serve.Metrics
 	underlay *underlay.Live
 	// connected is what the host reaches otherwise of the network's ranges.
@@ -72,16 +74,15 @@ func run(ctx context.Context, o options.Options, log *slog.Logger) error {
 		return err
 	}
 	defer stateDir.Close()
-	journal := NewJournal(log.Handler())
+	journal := status.NewJournal(log.Handler())
 	log = slog.New(journal)
 	notifier := systemd.NewNotifier(log)
-	d := &process{o: o, log: log, journal: journal, drains: make(chan *drainRequest), stateDir: stateDir, status: newStatus(notifier, log), metrics: serve.NewMetrics(version), files: systemd.OpenFDStore(log)}
+	d := &process{
+		o: o, log: log, journal: journal, drains: make(chan *drainRequest), stateDir: stateDir,
+		metrics: serve.NewMetrics(version), files: systemd.OpenFDStore(log),
+	}
 	if d.state, err = stateDir.Load(); err != nil {
 		log.Warn("remembered state not used", "reason", err)
-	}
-	if err := stateDir.Unwritable(); err != nil {
-		log.Warn("state folder cannot be written, going on without: after a restart this host may be taken for a new one", "reason", err)
-		d.status.file(stateFile, err)
 	}
 	var kernel *ip.LinuxKernel
 	err = Patiently(ctx, log, func() (err error) {
@@ -96,16 +97,22 @@ func run(ctx context.Context, o options.Options, log *slog.Logger) error {
 			"consequence", "the host's own settings hold for router advertisements on the network's devices, and for forwarding")
 	}
 	d.kernel = d.metrics.Kernel(kernel)
-	d.observe(kernel)
-	fw := firewallOptions(o)
-	fw.Log = log
-	d.policy = firewall.NewPolicy(fw)
-	d.status.firewall = d.policy.Status
+	d.policy = firewall.NewPolicy(firewallOptions(o, log))
+	d.status = status.New(status.Options{
+		Process: d.fixed(), Notifier: notifier, Journal: journal, Firewall: d.policy.Status, Passed: d.metrics.Pass,
+		Probes: probe.Options{Port: o.ProbePort, Period: o.ProbeInterval, Version: version, Observe: d.metrics.Probed, Log: log},
+		Used:   kernel.Used, Log: log,
+	})
+	d.metrics.Register(serve.NewStatusCollector(d.status.Report, "/proc"))
+	if err := stateDir.Unwritable(); err != nil {
+		log.Warn("state folder cannot be written, going on without: after a restart this host may be taken for a new one", "reason", err)
+		d.status.File(stateFile, err)
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return d.socket().Run(ctx) })
 	g.Go(func() error { return notifier.Run(ctx, func() bool { return d.status.Alive() == nil }) })
 	g.Go(func() error { return d.health().Run(ctx) })
-	g.Go(func() error { return d.status.prober.Run(ctx) })
+	g.Go(func() error { return d.status.Probe(ctx) })
 	g.Go(func() error { return Patiently(ctx, log, func() error { return d.policy.Run(ctx) }) })
 	g.Go(func() error { return Patiently(ctx, log, func() error { return d.serve(ctx) }) })
 	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
@@ -195,7 +202,7 @@ func (d *process) remember() {
 func (d *process) renew() {
 	d.state.Identity = rand.Text()
 	d.state.Own, d.state.MACs, d.state.Peers = subnet.Record{}, nil, nil
-	d.status.identify(d.state.Identity)
+	d.status.Identify(d.state.Identity)
 	d.log.Warn("starting anew with a new identity", "identity", d.state.Identity)
 	if err := d.stateDir.Save(d.state); err != nil {
 		d.log.Error("new identity not saved: the next start is with the old one", "error", err)
@@ -224,7 +231,10 @@ func (d *process) join(ctx context.Context) error {
 	if b, err = newBackend(config, host, d.files, wgoptions.FindKeyFiles(d.o.StateDir, d.o.SubnetFile)); err != nil {
 		return err
 	}
-	path, skipped := datapathOf(b), leftOutOf(b)
+	facts := status.Sources{Leases: m, Backend: b, NoProbes: config.BackendType == alloc.Type}
+	facts.Datapath, _ = b.(status.Datapath) // nil where the datapath is the kernel's
+	facts.Skipped, _ = b.(status.Skipped)
+	facts.Sessions = sessionsOf(b)
 	b = guarded{b, d.policy.Join(config.Networks(), tunnelOf(config), d.underlay.Now)}
 	p := &publisher{process: d, manager: m, backend: b, unwritten: map[string]string{}, ready: func() {}}
 	switch m := m.(type) {
@@ -237,7 +247,7 @@ func (d *process) join(ctx context.Context) error {
 	loop.Resync = resyncPeriod
 	settings := &forwarding{turnOn: d.o.IPForward, networks: config.Networks(), log: d.log}
 	loop.Before = func() {
-		d.status.begin()
+		d.status.Begin()
 		before := d.underlay.Now().Addrs
 		if d.underlay.Refresh() {
 			b.Observe(ip.Event{})
@@ -255,7 +265,8 @@ func (d *process) join(ctx context.Context) error {
 		}
 		return p.after(v, err)
 	}
-	d.status.join(sources{alive: loop.Alive, manager: m, backend: b, datapath: path, skipped: skipped, forwarding: settings.Problems})
+	facts.Alive, facts.Forwarding = loop.Alive, settings.Problems
+	d.status.Join(facts)
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return m.Run(ctx) })
@@ -295,10 +306,10 @@ func (d *process) host() ip.Host {
 func (d *process) followUnderlay(ctx context.Context, c subnet.Config) (*underlay.Live, error) {
 	u, err := underlay.Follow(ctx, d.kernel, underlay.FollowOptions{
 		Flags: underlayFlags(d.o), Families: underlay.FamiliesOf(c.Networks()), Home: publicIPs(d.state.Own), Log: d.log,
-		Waiting: func(reason error) { d.status.waiting("waiting for an interface: %v", reason) },
+		Waiting: func(reason error) { d.status.Waiting("waiting for an interface: %v", reason) },
 	})
 	if err == nil {
-		d.status.waiting("waiting for a subnet")
+		d.status.Waiting("waiting for a subnet")
 	}
 	return u, err
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"net/netip"
-	"slices"
 
 	"flanneld/api"
 	"flanneld/backend"
@@ -14,37 +13,22 @@ type encrypted interface {
 	Sessions() map[netip.Prefix]wireguard.Session // by subnet
 }
 
-// sessionsOf returns those of a backend, nil where there are none.
-func sessionsOf(b backend.Backend) map[netip.Prefix]wireguard.Session {
-	if g, ok := b.(*guarded); ok {
-		b = g.Backend
-	}
-	if e, ok := b.(encrypted); ok {
-		return e.Sessions()
-	}
-	return nil
-}
-
-// silent returns the subnets of the peers that do not answer handshakes, sorted.
-func silent(sessions map[netip.Prefix]wireguard.Session) (out []netip.Prefix) {
-	for p, s := range sessions {
-		if s.Silent {
-			out = append(out, p)
-		}
-	}
-	slices.SortFunc(out, netip.Prefix.Compare)
-	return out
-}
-
-func wireSession(sessions map[netip.Prefix]wireguard.Session, subnet netip.Prefix) *api.Session {
-	s, ok := sessions[subnet]
+// sessionsOf returns what asks a backend for its sessions, by subnet of the peer; nil where there are none.
+func sessionsOf(b backend.Backend) func() map[netip.Prefix]api.Session {
+	e, ok := b.(encrypted)
 	if !ok {
 		return nil
 	}
-	out := &api.Session{Endpoint: s.Endpoint, Received: s.Received, Sent: s.Sent, Silent: s.Silent}
-	if !s.Handshake.IsZero() {
-		at := s.Handshake.UTC()
-		out.Handshake = &at
+	return func() map[netip.Prefix]api.Session {
+		out := map[netip.Prefix]api.Session{}
+		for p, s := range e.Sessions() {
+			one := api.Session{Endpoint: s.Endpoint, Received: s.Received, Sent: s.Sent, Silent: s.Silent}
+			if !s.Handshake.IsZero() {
+				at := s.Handshake.UTC()
+				one.Handshake = &at
+			}
+			out[p] = one
+		}
+		return out
 	}
-	return out
 }

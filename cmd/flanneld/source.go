@@ -11,6 +11,7 @@ import (
 	"flanneld/backend"
 	"flanneld/backend/check"
 	"flanneld/options"
+	"flanneld/status"
 	"flanneld/subnet"
 	"flanneld/subnet/keeper"
 )
@@ -96,10 +97,10 @@ func (d *process) config(ctx context.Context, store subnet.Store, o keeper.Optio
 		c, text, err := readConfigFile(d.o.NetConfigPath)
 		return keeper.Fixed(c, text), err
 	}
-	d.status.join(sources{})
-	d.status.waiting("waiting for the network configuration")
+	d.status.Join(status.Sources{})
+	d.status.Waiting("waiting for the network configuration")
 	return keeper.WaitConfig(ctx, store, keeper.ConfigOptions{
-		Prefix: o.Prefix, Check: o.Check, State: o.State, Log: o.Log, Report: d.status.awaiting,
+		Prefix: o.Prefix, Check: o.Check, State: o.State, Log: o.Log, Report: d.status.Awaiting,
 	})
 }
 

@@ -1,4 +1,4 @@
-package main
+package status
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 
 	"flanneld/api"
 	"flanneld/backend"
+	"flanneld/firewall"
 	"flanneld/ip"
 	"flanneld/probe"
 	"flanneld/subnet"
@@ -131,19 +132,22 @@ func (quietBackend) Drift() [ip.Kinds]int { return [ip.Kinds]int{} }
 
 func TestChangesOfTheStateAreLogged(t *testing.T) {
 	j := NewJournal(slog.DiscardHandler)
-	s := newStatus(systemd.NewNotifier(slog.New(slog.DiscardHandler)), slog.New(&captured{j}))
-	s.join(sources{backend: quietBackend{}})
+	s := New(Options{
+		Notifier: systemd.NewNotifier(slog.New(slog.DiscardHandler)), Journal: j, Log: slog.New(&captured{j}),
+		Firewall: func() firewall.PolicyStatus { return firewall.PolicyStatus{} }, Passed: func(time.Duration, error) {},
+	})
+	s.Join(Sources{Backend: quietBackend{}})
 	v := subnet.View{Self: []subnet.Lease{{Subnet: netip.MustParsePrefix("10.5.1.0/24")}}, Own: subnet.Record{Leases: []subnet.Lease{{Subnet: netip.MustParsePrefix("10.5.1.0/24")}}}}
-	s.waiting("waiting for a subnet")
-	s.pass(v, ip.Underlay{}, nil, true)
-	s.pass(v, ip.Underlay{}, nil, true)
-	s.file("the subnet file", context.DeadlineExceeded)
-	s.pass(v, ip.Underlay{}, nil, true)
-	if got := s.report(); got.State != api.StateDegraded || !got.Ready || s.Ready() != nil {
+	s.Waiting("waiting for a subnet")
+	s.Pass(v, ip.Underlay{}, nil, true)
+	s.Pass(v, ip.Underlay{}, nil, true)
+	s.File("the subnet file", context.DeadlineExceeded)
+	s.Pass(v, ip.Underlay{}, nil, true)
+	if got := s.Report(); got.State != api.StateDegraded || !got.Ready || s.Ready() != nil {
 		t.Errorf("state %q, ready %v: %v", got.State, got.Ready, s.Ready())
 	}
-	s.file("the subnet file", nil)
-	s.pass(v, ip.Underlay{}, nil, true)
+	s.File("the subnet file", nil)
+	s.Pass(v, ip.Underlay{}, nil, true)
 	var got []string
 	for _, e := range j.Events() {
 		got = append(got, e.Level+" "+e.Message)
@@ -152,7 +156,7 @@ func TestChangesOfTheStateAreLogged(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("log (-want +got):\n%s", diff)
 	}
-	if l := line(s.report()); !strings.HasPrefix(l, "ready: 10.5.1.0/24, ") {
+	if l := line(s.Report()); !strings.HasPrefix(l, "ready: 10.5.1.0/24, ") {
 		t.Errorf("status line %q", l)
 	}
 }

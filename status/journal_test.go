@@ -1,4 +1,4 @@
-package main_test
+package status_test
 
 import (
 	"bytes"
@@ -9,12 +9,12 @@ import (
 	"testing/synctest"
 	"time"
 
-	flanneld "flanneld/cmd/flanneld"
+	"flanneld/status"
 )
 
 func TestJournalKeepsTheLastLines(t *testing.T) {
 	var out bytes.Buffer
-	j := flanneld.NewJournal(slog.NewTextHandler(&out, nil))
+	j := status.NewJournal(slog.NewTextHandler(&out, nil))
 	log := slog.New(j).With("device", "flannel.1")
 	log.Info("first")
 	log.Warn("second", "peer", "10.5.1.0/24")
@@ -32,7 +32,7 @@ func TestJournalKeepsTheLastLines(t *testing.T) {
 }
 
 func TestJournalKeepsOnlyTheBeginningOfALongLine(t *testing.T) {
-	j := flanneld.NewJournal(slog.NewTextHandler(io.Discard, nil))
+	j := status.NewJournal(slog.NewTextHandler(io.Discard, nil))
 	slog.New(j).Warn("long", "reason", strings.Repeat("ä", 1_000_000))
 	if n := len(j.Events()[0].Detail); n > 2100 {
 		t.Errorf("%d bytes are kept of one line", n)
@@ -42,7 +42,7 @@ func TestJournalKeepsOnlyTheBeginningOfALongLine(t *testing.T) {
 func TestJournalHoldsBackWhatRepeats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
-		j := flanneld.NewJournal(slog.NewTextHandler(&out, nil))
+		j := status.NewJournal(slog.NewTextHandler(&out, nil))
 		log := slog.New(j)
 		for range 1000 {
 			log.Info("storm")

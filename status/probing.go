@@ -1,4 +1,4 @@
-package main
+package status
 
 import (
 	"log/slog"
@@ -7,14 +7,13 @@ import (
 	"time"
 
 	"flanneld/api"
-	"flanneld/backend/alloc"
 	"flanneld/probe"
 	"flanneld/subnet"
 )
 
 // probeSite tells the prober about this host and its peers. It computes anew only after a pass.
 type probeSite struct {
-	status *status
+	status *Status
 	used   func(link string) (map[netip.Addr]time.Duration, error)
 	log    *slog.Logger
 
@@ -31,7 +30,7 @@ func (p *probeSite) site() probe.Site {
 	p.status.mu.Lock()
 	passes, v, u, from := p.status.passes.Count, p.status.view, p.status.underlay, p.status.from
 	p.status.mu.Unlock()
-	if from.backend == nil || v.Config.BackendType == alloc.Type || len(v.Self) == 0 {
+	if from.Backend == nil || from.NoProbes || len(v.Self) == 0 {
 		return probe.Site{}
 	}
 	p.mu.Lock()
@@ -40,14 +39,14 @@ func (p *probeSite) site() probe.Site {
 		return p.last
 	}
 	// With a device, its address is in the tunnel; without one the packets travel as the host's own do.
-	tunnel := len(from.backend.Scope().Links) > 0
+	tunnel := len(from.Backend.Scope().Links) > 0
 	addr := func(l subnet.Lease) netip.Addr {
 		if tunnel {
 			return l.Subnet.Addr()
 		}
 		return l.PublicIP
 	}
-	site := probe.Site{MTU: from.backend.MTU()}
+	site := probe.Site{MTU: from.Backend.MTU()}
 	for _, l := range v.Self {
 		if tunnel {
 			site.Locals = append(site.Locals, l.Subnet.Addr())
@@ -73,17 +72,17 @@ func (p *probeSite) busy() map[netip.Addr]bool {
 	from, links, peers := p.status.from, []string{p.status.underlay.Link}, p.status.view.Peers.Len()
 	p.status.mu.Unlock()
 	switch {
-	case from.backend == nil:
+	case from.Backend == nil:
 		return nil
-	case from.datapath != nil:
-		return from.datapath.Used()
+	case from.Datapath != nil:
+		return from.Datapath.Used()
 	}
 	start := time.Now()
 	if p.since.IsZero() || start.Before(p.look) {
 		return nil
 	}
 	within := start.Sub(p.since)
-	for device := range from.backend.MACs() {
+	for device := range from.Backend.MACs() {
 		links = append(links, device)
 	}
 	out := map[netip.Addr]bool{}
@@ -104,13 +103,13 @@ func (p *probeSite) busy() map[netip.Addr]bool {
 
 // forget has what was sent so far count no more. It ends a round of probes, so that the state may be another.
 func (p *probeSite) forget() {
-	p.status.tell()
+	p.status.notify()
 	p.since = time.Now()
 	p.status.mu.Lock()
 	from := p.status.from
 	p.status.mu.Unlock()
-	if from.datapath != nil {
-		from.datapath.Used()
+	if from.Datapath != nil {
+		from.Datapath.Used()
 	}
 }
 
