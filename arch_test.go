@@ -61,7 +61,10 @@ var rules = map[string]rule{
 	"subnet/subnettest": {ours: []string{"subnet"}},
 	"backend":           {ours: []string{"subnet", "ip"}, others: []string{"golang.org/x/time/rate"}},
 	"backend/check": {
-		ours: []string{"backend/alloc", "backend/extension", "backend/ipip", "backend/udp", "backend/vxlan", "backend/wireguard/options", "subnet"},
+		ours: []string{
+			"backend/extension/options", "backend/ipip/options", "backend/udp/options", "backend/vxlan/options",
+			"backend/wireguard/options", "subnet",
+		},
 	},
 	"backend/skip":      {ours: []string{"subnet", "ip"}},
 	"backend/vxlan":     {ours: []string{"backend/reach", "backend/skip", "sorted", "subnet", "ip"}},

@@ -8,10 +8,10 @@ import (
 	"slices"
 	"strings"
 
-	"flanneld/backend/extension"
-	"flanneld/backend/ipip"
-	"flanneld/backend/udp"
-	"flanneld/backend/vxlan"
+	extension "flanneld/backend/extension/options"
+	ipip "flanneld/backend/ipip/options"
+	udp "flanneld/backend/udp/options"
+	vxlan "flanneld/backend/vxlan/options"
 	wireguard "flanneld/backend/wireguard/options"
 	"flanneld/subnet"
 )
@@ -23,10 +23,10 @@ var options = map[string]func(subnet.Config) error{
 		_, err := ipip.Parse(c)
 		return err
 	},
-	vxlan.Type:     parses(vxlan.ParseOptions),
-	udp.Type:       parses(udp.ParseOptions),
+	vxlan.Type:     parses(vxlan.Parse),
+	udp.Type:       parses(udp.Parse),
 	wireguard.Type: parses(wireguard.Parse),
-	extension.Type: parses(extension.ParseOptions),
+	extension.Type: parses(extension.Parse),
 	"host-gw":      none,
 	"alloc":        none,
 }

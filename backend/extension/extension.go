@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"flanneld/backend/extension/options"
 	"flanneld/backend/skip"
 	"flanneld/ip"
 	"flanneld/subnet"
@@ -20,6 +21,9 @@ const atOnce = 8
 // patience is how long a pass waits for its commands; those that take longer go on, and a later pass takes their results.
 const patience = 5 * time.Second
 
+// Type is the name of the backend in the network configuration and in records.
+const Type = options.Type
+
 // Backend satisfies the interface of package backend.
 type Backend struct {
 	*ip.Managed
@@ -27,7 +31,7 @@ type Backend struct {
 
 	host    ip.Host
 	config  subnet.Config
-	options Options
+	options options.Options
 	data    string // what is published, JSON
 	runner  runner
 	stop    context.CancelFunc
@@ -44,7 +48,7 @@ type Backend struct {
 func New(c subnet.Config, h ip.Host) (*Backend, error) { return newBackend(c, h, timeLimit) }
 
 func newBackend(c subnet.Config, h ip.Host, limit time.Duration) (*Backend, error) {
-	o, err := ParseOptions(c.Backend)
+	o, err := options.Parse(c.Backend)
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"flanneld/backend/extension"
+	"flanneld/backend/extension/options"
 	"flanneld/ip"
 	"flanneld/ip/iptest"
 	"flanneld/subnet"
@@ -232,12 +233,12 @@ func TestShellSyntaxIsRefusedWithTheWayOut(t *testing.T) {
 		{"SUBNET_IP=1 ip addr add", `"SUBNET_IP=1"`},
 		{"echo $(cut -f1)", `"("`},
 	} {
-		_, err := extension.ParseOptions([]byte(`{"SubnetAddCommand":"` + tt.command + `"}`))
+		_, err := options.Parse([]byte(`{"SubnetAddCommand":"` + tt.command + `"}`))
 		if (err == nil) != (tt.found == "") || err != nil && (!strings.Contains(err.Error(), tt.found+" is for a shell") || !strings.Contains(err.Error(), "executable script")) {
 			t.Errorf("%s: got %v", tt.command, err)
 		}
 	}
-	if _, err := extension.ParseOptions([]byte(`{"SubnetRemoveCommand":"x"}`)); err == nil {
+	if _, err := options.Parse([]byte(`{"SubnetRemoveCommand":"x"}`)); err == nil {
 		t.Error("a remove command without an add command is accepted")
 	}
 }

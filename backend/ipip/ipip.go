@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"flanneld/backend/ipip/options"
 	"flanneld/backend/reach"
 	"flanneld/backend/skip"
 	"flanneld/ip"
@@ -16,7 +17,7 @@ import (
 )
 
 // Type is the name of the backend in the network configuration and in records.
-const Type = "ipip"
+const Type = options.Type
 
 // Device is the name of the device. It must not be tunl0, which the kernel makes in each namespace for packets that no other device takes.
 const Device = "flannel.ipip"
@@ -38,7 +39,7 @@ type Backend struct {
 
 // New reads the options.
 func New(c subnet.Config, h ip.Host) (*Backend, error) {
-	o, err := Parse(c)
+	o, err := options.Parse(c)
 	if err != nil {
 		return nil, err
 	}

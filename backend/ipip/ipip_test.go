@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"flanneld/backend/ipip"
+	"flanneld/backend/ipip/options"
 	"flanneld/ip"
 	"flanneld/ip/iptest"
 	"flanneld/subnet"
@@ -134,7 +135,7 @@ func TestOptionsThatAreWrongAreNamed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ipip.Parse(c); err == nil || !strings.Contains(err.Error(), "IPv4 only") {
+	if _, err := options.Parse(c); err == nil || !strings.Contains(err.Error(), "IPv4 only") {
 		t.Errorf("got %v", err)
 	}
 }

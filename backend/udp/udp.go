@@ -7,12 +7,13 @@ import (
 	"slices"
 
 	"flanneld/backend/skip"
+	"flanneld/backend/udp/options"
 	"flanneld/ip"
 	"flanneld/subnet"
 )
 
 // Type is the name of the backend in the network configuration; records name none.
-const Type = "udp"
+const Type = options.Type
 
 // Backend satisfies the interface of package backend.
 type Backend struct {

@@ -17,9 +17,8 @@ import (
 
 // Bytes that encapsulation adds: outer Ethernet is not counted, the inner one is (RFC 7348, section 5).
 const (
-	overhead4      = 20 + 8 + 8 + 14
-	overhead6      = 40 + 8 + 8 + 14
-	minUnderlayMTU = 576 // RFC 791: what every IPv4 host must take
+	overhead4 = 20 + 8 + 8 + 14
+	overhead6 = 40 + 8 + 8 + 14
 )
 
 // data is what a lease of this backend carries.

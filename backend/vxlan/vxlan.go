@@ -11,12 +11,13 @@ import (
 
 	"flanneld/backend/reach"
 	"flanneld/backend/skip"
+	"flanneld/backend/vxlan/options"
 	"flanneld/ip"
 	"flanneld/subnet"
 )
 
 // Type is the name of the backend in the network configuration and in records.
-const Type = "vxlan"
+const Type = options.Type
 
 // Backend satisfies the interface of package backend.
 type Backend struct {

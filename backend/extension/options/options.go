@@ -1,4 +1,6 @@
-package extension
+// Package options reads the options of the extension backend in the network configuration. Whoever checks a configuration needs no
+// more of the backend.
+package options
 
 import (
 	"encoding/json"
@@ -18,8 +20,8 @@ type Options struct {
 	SubnetRemove []string // for each peer that leaves
 }
 
-// ParseOptions reads the object "Backend" of the network configuration. The error joins all that is wrong.
-func ParseOptions(raw []byte) (Options, error) {
+// Parse reads the object "Backend" of the network configuration. The error joins all that is wrong.
+func Parse(raw []byte) (Options, error) {
 	var in struct {
 		PreStartupCommand, PostStartupCommand, SubnetAddCommand, SubnetRemoveCommand string
 	}

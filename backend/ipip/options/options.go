@@ -1,4 +1,6 @@
-package ipip
+// Package options reads the options of the ipip backend in the network configuration. Whoever checks a configuration needs no more
+// of the backend.
+package options
 
 import (
 	"encoding/json"
@@ -7,6 +9,9 @@ import (
 
 	"flanneld/subnet"
 )
+
+// Type is the name of the backend in the network configuration, and in records.
+const Type = "ipip"
 
 // Options are the options of the backend in the network configuration.
 type Options struct {
