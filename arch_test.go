@@ -39,8 +39,11 @@ var rules = map[string]rule{
 		},
 		others: []string{"github.com/spf13/", "sigs.k8s.io/yaml"},
 	},
-	"probe":  {others: []string{"golang.org/x/time/rate"}},
-	"sorted": {},
+	"probe":      {others: []string{"golang.org/x/time/rate"}},
+	"sorted":     {},
+	"devicelock": {ours: []string{"subnet"}},
+	"forwarding": {ours: []string{"ip"}},
+	"retry":      {},
 	"status": {
 		ours:   []string{"api", "firewall", "ip", "probe", "redact", "subnet", "systemd"},
 		others: []string{"golang.org/x/time/rate"},

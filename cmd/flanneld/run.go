@@ -24,10 +24,13 @@ import (
 	"flanneld/backend/vxlan"
 	"flanneld/backend/wireguard"
 	wgoptions "flanneld/backend/wireguard/options"
+	"flanneld/devicelock"
 	"flanneld/firewall"
+	"flanneld/forwarding"
 	"flanneld/ip"
 	"flanneld/options"
 	"flanneld/probe"
+	"flanneld/retry"
 	"flanneld/serve"
 	"flanneld/status"
 	"flanneld/subnet"
@@ -66,7 +69,7 @@ type process struct {
 // run brings the network up and keeps it up until ctx ends, and returns nil then. The data plane stays.
 func run(ctx context.Context, o options.Options, log *slog.Logger) error {
 	var stateDir *subnet.StateDir
-	err := Patiently(ctx, log, func() (err error) {
+	err := retry.Shortage(ctx, log, func() (err error) {
 		stateDir, err = subnet.OpenState(o.StateDir, o.SubnetFile)
 		return err
 	})
@@ -85,7 +88,7 @@ func run(ctx context.Context, o options.Options, log *slog.Logger) error {
 		log.Warn("remembered state not used", "reason", err)
 	}
 	var kernel *ip.LinuxKernel
-	err = Patiently(ctx, log, func() (err error) {
+	err = retry.Shortage(ctx, log, func() (err error) {
 		kernel, err = ip.NewKernel(log)
 		return err
 	})
@@ -113,8 +116,8 @@ func run(ctx context.Context, o options.Options, log *slog.Logger) error {
 	g.Go(func() error { return notifier.Run(ctx, func() bool { return d.status.Alive() == nil }) })
 	g.Go(func() error { return d.health().Run(ctx) })
 	g.Go(func() error { return d.status.Probe(ctx) })
-	g.Go(func() error { return Patiently(ctx, log, func() error { return d.policy.Run(ctx) }) })
-	g.Go(func() error { return Patiently(ctx, log, func() error { return d.serve(ctx) }) })
+	g.Go(func() error { return retry.Shortage(ctx, log, func() error { return d.policy.Run(ctx) }) })
+	g.Go(func() error { return retry.Shortage(ctx, log, func() error { return d.serve(ctx) }) })
 	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
@@ -170,7 +173,7 @@ func (d *process) offerConfig(ctx context.Context) error {
 func (d *process) joinAnew(ctx context.Context) error {
 	for {
 		joined := false
-		err := Patiently(ctx, d.log, func() error {
+		err := retry.Shortage(ctx, d.log, func() error {
 			if joined {
 				d.remember()
 			}
@@ -219,7 +222,7 @@ func (d *process) join(ctx context.Context) error {
 	if d.underlay, err = d.followUnderlay(ctx, config); err != nil {
 		return err
 	}
-	locks := NewDeviceLocks(deviceFolder, fmt.Sprintf("pid %d, network %s, subnet file %s", os.Getpid(), d.network(), d.o.SubnetFile))
+	locks := devicelock.New(devicelock.Folder, fmt.Sprintf("pid %d, network %s, subnet file %s", os.Getpid(), d.network(), d.o.SubnetFile))
 	defer locks.Release()
 	devices, err := d.waitDevices(ctx, locks, config)
 	if err != nil {
@@ -227,7 +230,7 @@ func (d *process) join(ctx context.Context) error {
 	}
 	d.connected = underlay.NewConnected(d.kernel, config.Networks(), d.o.EtcdEndpoints, d.log)
 	host := d.host()
-	host.Devices, host.Leftovers.Links = devices, locks.unused(host.Leftovers.Links, devices)
+	host.Devices, host.Leftovers.Links = devices, locks.Unused(host.Leftovers.Links, devices)
 	if b, err = newBackend(config, host, d.files, wgoptions.FindKeyFiles(d.o.StateDir, d.o.SubnetFile)); err != nil {
 		return err
 	}
@@ -245,7 +248,7 @@ func (d *process) join(ctx context.Context) error {
 	}
 	loop := backend.NewLoop(m, b, d.log)
 	loop.Resync = resyncPeriod
-	settings := &forwarding{turnOn: d.o.IPForward, networks: config.Networks(), log: d.log}
+	settings := forwarding.New(d.o.IPForward, config.Networks(), d.log)
 	loop.Before = func() {
 		d.status.Begin()
 		before := d.underlay.Now().Addrs
@@ -256,12 +259,12 @@ func (d *process) join(ctx context.Context) error {
 		if store := d.store.Load(); store != nil && !slices.Equal(before, d.underlay.Now().Addrs) {
 			store.Redial()
 		}
-		settings.check(d.underlay.Now().Link)
+		settings.Check(d.underlay.Now().Link)
 	}
 	d.underlay.OnMove(loop.Poke)
 	loop.After = func(v subnet.View, err error) error {
 		if own := v.Own.Prefixes(); len(own) > 0 {
-			settings.onLinks(b.Scope().Links, append(d.connected.Bridges(own), d.underlay.Now().Link))
+			settings.OnLinks(b.Scope().Links, append(d.connected.Bridges(own), d.underlay.Now().Link))
 		}
 		return p.after(v, err)
 	}

@@ -1,4 +1,6 @@
-package main
+// Package forwarding looks after the kernel settings without which the packets of pods are dropped: forwarding, and router
+// advertisements where forwarding would end them.
+package forwarding
 
 import (
 	"fmt"
@@ -12,33 +14,38 @@ import (
 	"flanneld/ip"
 )
 
-// forwardingPeriod is how often the settings are looked at.
-const forwardingPeriod = 10 * time.Second
+// period is how often the settings are looked at.
+const period = 10 * time.Second
 
-// forwarding looks after the kernel settings that packets of pods depend on. It belongs to the goroutine of the loop.
-type forwarding struct {
+// Settings looks after the kernel settings that packets of pods depend on. It belongs to the goroutine of the loop.
+type Settings struct {
 	turnOn   bool // the flag -ip-forward
 	networks []netip.Prefix
 	log      *slog.Logger
 
 	link   string // that was looked at
 	looked time.Time
-	said   string // last complaint
+	said   string // last warning
 
 	mu       sync.Mutex // guards all below
 	problems []string
 }
 
+// New returns the settings for the ranges of a network; turnOn says whether forwarding may be turned on.
+func New(turnOn bool, networks []netip.Prefix, log *slog.Logger) *Settings {
+	return &Settings{turnOn: turnOn, networks: networks, log: log}
+}
+
 // Problems says which links drop packets of pods. Any goroutine may call it.
-func (f *forwarding) Problems() []string {
+func (f *Settings) Problems() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.problems
 }
 
-// onLinks looks at the links that IPv4 packets of pods arrive on: at the network's own devices, where forwarding is turned on, and at others,
+// OnLinks looks at the links that IPv4 packets of pods arrive on: at the network's own devices, where forwarding is turned on, and at others,
 // whose settings are the administrator's. The kernel gives a new device the setting net.ipv4.conf.default.forwarding.
-func (f *forwarding) onLinks(own, others []string) {
+func (f *Settings) OnLinks(own, others []string) {
 	var problems []string
 	if slices.ContainsFunc(f.networks, func(n netip.Prefix) bool { return n.Addr().Is4() }) {
 		for _, link := range ip.NotForwarding(own) {
@@ -67,15 +74,15 @@ func linkProblem(link string) string {
 	return fmt.Sprintf("forwarding is off on %[1]s, so packets of containers that arrive there are dropped: sysctl -w net/ipv4/conf/%[1]s/forwarding=1", link)
 }
 
-// check looks at the settings from time to time, and at once when the underlay is another link.
-func (f *forwarding) check(link string) {
-	if link == f.link && time.Since(f.looked) < forwardingPeriod {
+// Check looks at the settings from time to time, and at once when the underlay is another link.
+func (f *Settings) Check(link string) {
+	if link == f.link && time.Since(f.looked) < period {
 		return
 	}
 	f.link, f.looked = link, time.Now()
 	now, err := ip.ReadForwarding(link, f.networks)
 	if err != nil {
-		f.complain("forwarding not checked", "reason", err)
+		f.warnOnce("forwarding not checked", "reason", err)
 		return
 	}
 	if now.TakesRA {
@@ -89,14 +96,14 @@ func (f *forwarding) check(link string) {
 		return // the firewall says so, in the log and in the status
 	}
 	if err := ip.TurnOnForwarding(f.networks); err != nil {
-		f.complain("forwarding not turned on", "settings", strings.Join(now.Off, ", "), "reason", err)
+		f.warnOnce("forwarding not turned on", "settings", strings.Join(now.Off, ", "), "reason", err)
 		return
 	}
 	f.log.Info("forwarding turned on", "settings", strings.Join(now.Off, ", "))
 }
 
 // keepRA comes before forwarding is turned on, by us or by the container runtime: the default route would be gone.
-func (f *forwarding) keepRA(link string) {
+func (f *Settings) keepRA(link string) {
 	if err := ip.KeepRA(link); err != nil {
 		f.log.Warn("this host loses what router advertisements have given it when forwarding is turned on", "interface", link,
 			"setting", "net.ipv6.conf."+link+".accept_ra = 2", "reason", err)
@@ -105,8 +112,8 @@ func (f *forwarding) keepRA(link string) {
 	f.log.Info("router advertisements stay in force when forwarding is turned on", "interface", link, "setting", "net.ipv6.conf."+link+".accept_ra = 2")
 }
 
-// complain says each thing once.
-func (f *forwarding) complain(text string, args ...any) {
+// warnOnce logs a warning when it differs from the last one.
+func (f *Settings) warnOnce(text string, args ...any) {
 	said := fmt.Sprintln(append(args, text)...)
 	if said != f.said {
 		f.said = said

@@ -1,4 +1,5 @@
-package main
+// Package retry repeats what fails for a reason that passes by itself.
+package retry
 
 import (
 	"context"
@@ -21,9 +22,9 @@ func IsShortage(err error) bool {
 	return false
 }
 
-// Patiently calls f until it returns something else than that the kernel has nothing left, or ctx ends; it returns nil then. The end of
+// Shortage calls f until it returns something else than that the kernel has nothing left, or ctx ends; it returns nil then. The end of
 // the daemon would free little, and the next one would find the same.
-func Patiently(ctx context.Context, log *slog.Logger, f func() error) error {
+func Shortage(ctx context.Context, log *slog.Logger, f func() error) error {
 	for said := ""; ctx.Err() == nil; {
 		err := f()
 		if !IsShortage(err) {

@@ -1,20 +1,20 @@
-package main_test
+package devicelock_test
 
 import (
 	"errors"
 	"strings"
 	"testing"
 
-	main "flanneld/cmd/flanneld"
+	"flanneld/devicelock"
 )
 
 func TestADeviceIsForOneDaemon(t *testing.T) {
 	folder := t.TempDir()
-	first, second := main.NewDeviceLocks(folder, "pid 7, network /red"), main.NewDeviceLocks(folder, "pid 8, network /blue")
+	first, second := devicelock.New(folder, "pid 7, network /red"), devicelock.New(folder, "pid 8, network /blue")
 	if err := first.Lock("flannel0"); err != nil {
 		t.Fatal(err)
 	}
-	taken := (*main.TakenError)(nil)
+	taken := (*devicelock.TakenError)(nil)
 	if err := second.Lock("flannel0"); !errors.As(err, &taken) || !strings.Contains(err.Error(), "flannel0 is in use by another flanneld (pid 7, network /red)") {
 		t.Errorf("the second daemon gets %v", err)
 	}
@@ -28,7 +28,7 @@ func TestADeviceIsForOneDaemon(t *testing.T) {
 	if err := second.Lock("flannel0"); err != nil {
 		t.Errorf("the device that the first daemon has given back: %v", err)
 	}
-	if err := main.NewDeviceLocks("/proc/none", "").Lock("flannel0"); err == nil || errors.As(err, &taken) {
+	if err := devicelock.New("/proc/none", "").Lock("flannel0"); err == nil || errors.As(err, &taken) {
 		t.Errorf("where no lock can be made: %v", err)
 	}
 }

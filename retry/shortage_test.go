@@ -1,4 +1,4 @@
-package main_test
+package retry_test
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	flanneld "flanneld/cmd/flanneld"
+	"flanneld/retry"
 )
 
 func TestAShortageIsWaitedOut(t *testing.T) {
@@ -31,7 +31,7 @@ func TestAShortageIsWaitedOut(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var log strings.Builder
 				calls := 0
-				err := flanneld.Patiently(t.Context(), slog.New(slog.NewTextHandler(&log, nil)), func() error {
+				err := retry.Shortage(t.Context(), slog.New(slog.NewTextHandler(&log, nil)), func() error {
 					calls++
 					return tt.errs[calls-1]
 				})
@@ -48,7 +48,7 @@ func TestAShortageDoesNotOutliveTheDaemon(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		var log strings.Builder
-		err := flanneld.Patiently(ctx, slog.New(slog.NewTextHandler(&log, nil)), func() error { return syscall.ENFILE })
+		err := retry.Shortage(ctx, slog.New(slog.NewTextHandler(&log, nil)), func() error { return syscall.ENFILE })
 		if err != nil {
 			t.Errorf("got %v, want nil", err)
 		}
