@@ -17,7 +17,7 @@ E2E  = "./lab -timeout 45m -parallel 6"
 # twice as long as alone.
 SLOW ?= 60s
 
-.PHONY: all help build deps runtests check test unit e2e test-all test-flannel test-kernels race bench bench-scale lint cross fuzz soak demo clean
+.PHONY: all help build deps runtests check test unit e2e test-all test-flannel test-docker test-kernels race bench bench-scale lint cross fuzz soak demo clean
 all: build
 
 ## help: this list
@@ -74,6 +74,10 @@ test-kernels: deps
 	@mkdir -p $(BUILD)
 	@$(GO) build -o $(BUILD)/kernels-tool ./hack/kernels
 	$(BUILD)/kernels-tool -run '$(SUITES)' -tests '$(TESTS)' $(KERNELS)
+
+## test-docker: containers of docker 29 on two hosts, with both of its firewalls; the first run builds docker, for some minutes (root)
+test-docker: runtests
+	$(RUNTESTS) -most 0 -v "./lab -tags docker -run NewDocker -timeout 60m"
 
 ## race: unit and kernel tests under the race detector
 race: runtests

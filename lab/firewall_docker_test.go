@@ -26,6 +26,7 @@ type docker struct {
 	host *lab.Host
 	dir  string
 	kind string
+	more []string // options of dockerd beside those of mk-docker-opts.sh
 	run  *lab.Process
 }
 
@@ -69,15 +70,16 @@ func (c *cluster) docker(h *lab.Host, kind string) *docker {
 // start starts dockerd with what mk-docker-opts.sh makes of subnet.env, under the script's own options.
 func (d *docker) start(options ...string) {
 	d.c.t.Helper()
-	script := append([]string{"sh", "../dist/docker/mk-docker-opts.sh", "-f", d.host.SubnetFile(), "-d", d.dir + "/opts", "-c"}, options...)
+	path := "PATH=" + d.dir + "/bin:" + os.Getenv("PATH")
+	script := append([]string{"env", path, "sh", "../dist/docker/mk-docker-opts.sh", "-f", d.host.SubnetFile(), "-d", d.dir + "/opts", "-c"}, options...)
 	env := must[string](d.c.t)(d.host.Exec(d.c.ctx, script...))
 	text, err := os.ReadFile(d.dir + "/opts")
 	d.c.ok(err)
 	_, flags, _ := strings.Cut(strings.Trim(string(text), " \"\n"), `="`)
 	args := append([]string{
-		"env", "PATH=" + d.dir + "/bin:" + os.Getenv("PATH"), "dockerd", "--data-root", d.dir + "/data", "--exec-root", d.dir + "/run",
+		"env", path, "DOCKER_MIN_API_VERSION=1.24", "dockerd", "--data-root", d.dir + "/data", "--exec-root", d.dir + "/run",
 		"--pidfile", d.dir + "/pid", "-H", "unix://" + d.dir + "/sock", "--storage-driver", "vfs",
-	}, strings.Fields(flags)...)
+	}, append(strings.Fields(flags), d.more...)...)
 	d.run = must[*lab.Process](d.c.t)(d.host.Start("dockerd", args...))
 	d.c.await(func() error {
 		select {
