@@ -64,7 +64,7 @@ type Status struct {
 
 // Firewall is what the packet filter says.
 type Firewall struct {
-	StrictIngress bool       `json:"strict_ingress"`         // tunnelled packets are accepted from peers only
+	StrictIngress bool       `json:"strict_ingress"`         // tunnel packets are accepted from peers only
 	Open          string     `json:"open_because,omitempty"` // why not
 	Dropped       uint64     `json:"dropped_tunnel_packets"` // of strangers, since the start
 	Strangers     []Stranger `json:"strangers"`              // who sent most of them in the last minutes, first

@@ -30,7 +30,7 @@ type Policy struct {
 	firewall *Firewall
 
 	mu     sync.Mutex // guards all below
-	strict bool       // tunnelled packets are accepted from peers only
+	strict bool       // tunnel packets are accepted from peers only
 	open   string     // why not
 	failed string     // last error that was logged
 }
@@ -93,10 +93,10 @@ func (p *Policy) note(strict bool, open string, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if open != p.open && open != "" {
-		p.o.Log.Warn("tunnelled packets are accepted from anybody", "reason", open)
+		p.o.Log.Warn("tunnel packets are accepted from any host", "reason", open)
 	}
 	if open == "" && p.open != "" {
-		p.o.Log.Info("tunnelled packets are accepted from peers only")
+		p.o.Log.Info("tunnel packets are accepted from peers only")
 	}
 	p.strict, p.open = strict, open
 	text := ""
@@ -112,7 +112,7 @@ func (p *Policy) note(strict bool, open string, err error) {
 // PolicyStatus is what there is to say about a policy.
 type PolicyStatus struct {
 	Status
-	Strict bool   // tunnelled packets are accepted from peers only
+	Strict bool   // tunnel packets are accepted from peers only
 	Open   string // why not
 }
 

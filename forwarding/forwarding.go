@@ -105,11 +105,11 @@ func (f *Settings) Check(link string) {
 // keepRA comes before forwarding is turned on, by us or by the container runtime: the default route would be gone.
 func (f *Settings) keepRA(link string) {
 	if err := ip.KeepRA(link); err != nil {
-		f.log.Warn("this host loses what router advertisements have given it when forwarding is turned on", "interface", link,
+		f.log.Warn("with forwarding turned on this host ignores router advertisements and loses the routes and addresses from them", "interface", link,
 			"setting", "net.ipv6.conf."+link+".accept_ra = 2", "reason", err)
 		return
 	}
-	f.log.Info("router advertisements stay in force when forwarding is turned on", "interface", link, "setting", "net.ipv6.conf."+link+".accept_ra = 2")
+	f.log.Info("router advertisements are still accepted with forwarding turned on", "interface", link, "setting", "net.ipv6.conf."+link+".accept_ra = 2")
 }
 
 // warnOnce logs a warning when it differs from the last one.

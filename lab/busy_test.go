@@ -146,7 +146,7 @@ func TestPeersAreLoggedOneByOneAtDebug(t *testing.T) {
 	c.ok(e.Put(c.ctx, key, strings.ReplaceAll(first, "77", "78")))
 	c.logsLine(loud, `level=DEBUG msg=peer subnet=10.5.234.0/24 public=198.18.0.78 data=.*02:00:00:00:00:78.* new=false`)
 	c.ok(e.Delete(c.ctx, key))
-	c.logsLine(loud, `level=DEBUG msg="peer gone" subnet=10.5.234.0/24 public=198.18.0.78`)
+	c.logsLine(loud, `level=DEBUG msg="peer removed" subnet=10.5.234.0/24 public=198.18.0.78`)
 	if strings.Contains(quiet.Log(), "DEBUG") {
 		t.Errorf("details without -v:\n%s", quiet.Log())
 	}

@@ -383,7 +383,7 @@ func publicAddressesAreTranslated(t *testing.T, n network) {
 		}
 		return nil
 	}))
-	if !strings.Contains(d2.Log(), "tunnelled packets are accepted from anybody") {
+	if !strings.Contains(d2.Log(), "tunnel packets are accepted from any host") {
 		t.Error("the log does not say that the tunnel is open")
 	}
 	if strings.Contains(peers(h2), "8472") {

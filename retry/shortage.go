@@ -32,7 +32,7 @@ func Shortage(ctx context.Context, log *slog.Logger, f func() error) error {
 		}
 		if said != err.Error() {
 			said = err.Error()
-			log.Error("no file descriptors or memory left, trying again", "error", err, "hint", "LimitNOFILE= of the unit, and who uses them")
+			log.Error("out of file descriptors or memory, retrying", "error", err, "hint", "LimitNOFILE= of the unit, and who uses them")
 		}
 		select {
 		case <-ctx.Done():

@@ -89,7 +89,7 @@ func (p *probeSite) busy() map[netip.Addr]bool {
 	for _, link := range links {
 		used, err := p.used(link)
 		if err != nil {
-			p.log.Debug("traffic of a link not known", "link", link, "error", err)
+			p.log.Debug("traffic counters of a link not available", "link", link, "error", err)
 		}
 		for a, ago := range used {
 			if ago < within {

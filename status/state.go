@@ -48,7 +48,7 @@ func (c condition) judge() (state string, reasons []string) {
 		add("store unreachable since %s: %s", c.lease.StoreSince.UTC().Format(time.RFC3339), c.lease.StoreError)
 	}
 	if c.kept > 0 {
-		add("the store has lost %d peers, which are kept for a while", c.kept)
+		add("the store has lost %d peers, which are retained for now", c.kept)
 	}
 	for _, what := range sortedKeys(c.files) {
 		add("%s not written: %s", what, c.files[what])
@@ -58,7 +58,7 @@ func (c condition) judge() (state string, reasons []string) {
 		add("another flannel on this host, %s, changes the objects of this network: stop it, or give one of the two networks another device (vxlan: another VNI)", c.rival)
 	}
 	for _, kind := range sortedKeys(c.changed) {
-		add("something on this host keeps changing the network's objects of kind %s, last at %s", kind, c.changed[kind].UTC().Format(time.RFC3339))
+		add("another program on this host keeps changing the network's objects of kind %s, last at %s", kind, c.changed[kind].UTC().Format(time.RFC3339))
 	}
 	reasons = append(reasons, c.peers[:min(len(c.peers), mostNamed)]...)
 	if n := len(c.peers) - mostNamed; n > 0 {
@@ -95,7 +95,7 @@ func peerProblems(peers subnet.Peers, skipped map[netip.Prefix]string, failing f
 		why := ""
 		switch f, probed := findings[l.Subnet]; {
 		case skipped[l.Subnet] != "":
-			why = "left out: " + skipped[l.Subnet]
+			why = "skipped: " + skipped[l.Subnet]
 		case failing.single[l.Subnet] != "":
 			why = "not in the kernel: " + failing.single[l.Subnet]
 		case probed:

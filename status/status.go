@@ -204,7 +204,7 @@ func (s *Status) notify() {
 	case r.State == api.StateDegraded:
 		s.o.Log.Warn("degraded: packets flow, and something is wrong", "reasons", r.Reasons)
 	case r.Ready && !first:
-		s.o.Log.Info("ready again, nothing is wrong any more")
+		s.o.Log.Info("ready again, all faults are gone")
 	case !r.Ready && s.passes.Count > 0 && !s.drained:
 		s.o.Log.Warn("not ready", "reasons", r.Reasons)
 	}

@@ -78,10 +78,10 @@ func (d *process) awaitDrain(ctx context.Context, b backend.Backend) error {
 func (d *process) leave(ctx context.Context, req *drainRequest) bool {
 	out, err := d.giveBack(ctx)
 	if err != nil {
-		d.log.Error("drain not possible, joining again", "error", err)
+		d.log.Error("drain failed, joining again", "error", err)
 		st, loadErr := d.stateDir.Load()
 		if loadErr != nil {
-			d.log.Warn("remembered state not used", "reason", loadErr)
+			d.log.Warn("saved state not used", "reason", loadErr)
 		}
 		d.state = st
 		req.answer <- drainAnswer{err: fmt.Errorf("the lease cannot be given back, so nothing was changed: %w", err)}

@@ -54,7 +54,7 @@ func (d *process) kubeSource(ctx context.Context, b *backend.Backend) (leaseSour
 	if usable == nil {
 		o.Last = d.state.Own.Host
 	} else if len(d.state.Own.Leases) > 0 {
-		d.log.Warn("remembered state not used", "reason", usable)
+		d.log.Warn("saved state not used", "reason", usable)
 	}
 	own, err := kube.WaitOwn(ctx, client, o)
 	if err != nil {

@@ -74,17 +74,17 @@ func realMain(args, environ []string) int {
 	defer stop()
 	Outlive()
 	debug.SetGCPercent(gcPercent)
-	log.Info("flanneld starts", "version", version, "options", o)
+	log.Info("starting flanneld", "version", version, "options", o)
 	err = run(ctx, o, log)
 	switch {
 	case errors.Is(err, keeper.ErrLost):
-		log.Error("flanneld ends", "error", err)
+		log.Error("flanneld failed", "error", err)
 		return exitLost
 	case err != nil:
-		log.Error("flanneld ends", "error", err)
+		log.Error("flanneld failed", "error", err)
 		return exitFailure
 	}
-	log.Info("flanneld ends, the data plane stays")
+	log.Info("flanneld stopped, the data plane stays in place")
 	return 0
 }
 

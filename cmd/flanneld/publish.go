@@ -79,7 +79,7 @@ func (p *publisher) file(what string, err error) {
 	}
 	p.unwritten[what] = text
 	if err != nil {
-		p.log.Error("file not written, trying again", "file", what, "error", err)
+		p.log.Error("write file failed, retrying", "file", what, "error", err)
 	} else {
 		p.log.Info("file written again", "file", what)
 	}
@@ -96,9 +96,9 @@ func (p *publisher) say(err error) {
 	}
 	p.failing = text
 	if err != nil {
-		p.log.Warn("pass incomplete, trying again", "error", err)
+		p.log.Warn("reconciliation failed, retrying", "error", err)
 	} else {
-		p.log.Info("passes are clean again")
+		p.log.Info("reconciliation succeeds again")
 	}
 }
 
@@ -111,7 +111,7 @@ func (p *publisher) tell(peers subnet.Peers) {
 		if now != nil {
 			p.log.Debug("peer", "subnet", now.Subnet, "public", now.PublicIP, "data", now.BackendData, "new", old == nil)
 		} else {
-			p.log.Debug("peer gone", "subnet", old.Subnet, "public", old.PublicIP)
+			p.log.Debug("peer removed", "subnet", old.Subnet, "public", old.PublicIP)
 		}
 	}
 	p.told = peers

@@ -85,7 +85,7 @@ func run(ctx context.Context, o options.Options, log *slog.Logger) error {
 		metrics: serve.NewMetrics(version), files: systemd.OpenFDStore(log),
 	}
 	if d.state, err = stateDir.Load(); err != nil {
-		log.Warn("remembered state not used", "reason", err)
+		log.Warn("saved state not used", "reason", err)
 	}
 	var kernel *ip.LinuxKernel
 	err = retry.Shortage(ctx, log, func() (err error) {
@@ -108,7 +108,7 @@ func run(ctx context.Context, o options.Options, log *slog.Logger) error {
 	})
 	d.metrics.Register(serve.NewStatusCollector(d.status.Report, "/proc"))
 	if err := stateDir.Unwritable(); err != nil {
-		log.Warn("state folder cannot be written, going on without: after a restart this host may be taken for a new one", "reason", err)
+		log.Warn("state folder cannot be written, continuing without it: after a restart this host may get a new identity", "reason", err)
 		d.status.File(stateFile, err)
 	}
 	g, ctx := errgroup.WithContext(ctx)
@@ -158,7 +158,7 @@ func (d *process) offerConfig(ctx context.Context) error {
 	for ctx.Err() == nil {
 		written, err := d.store.Load().PutConfigIfAbsent(ctx, d.o.NetworkConfig)
 		if err == nil {
-			d.log.Info("network configuration offered to the store", "key", d.o.EtcdPrefix+"/config", "written", written)
+			d.log.Info("initial network configuration sent to the store", "key", d.o.EtcdPrefix+"/config", "written", written)
 			return nil
 		}
 		select {
@@ -206,9 +206,9 @@ func (d *process) renew() {
 	d.state.Identity = rand.Text()
 	d.state.Own, d.state.MACs, d.state.Peers = subnet.Record{}, nil, nil
 	d.status.Identify(d.state.Identity)
-	d.log.Warn("starting anew with a new identity", "identity", d.state.Identity)
+	d.log.Warn("restarting with a new identity", "identity", d.state.Identity)
 	if err := d.stateDir.Save(d.state); err != nil {
-		d.log.Error("new identity not saved: the next start is with the old one", "error", err)
+		d.log.Error("new identity not saved: the next start uses the old one", "error", err)
 	}
 }
 
@@ -293,7 +293,7 @@ func (d *process) host() ip.Host {
 	for name, text := range d.state.MACs {
 		m, err := ip.ParseMAC(text)
 		if err != nil {
-			d.log.Warn("remembered hardware address not used", "device", name, "reason", err)
+			d.log.Warn("saved hardware address not used", "device", name, "reason", err)
 			continue
 		}
 		macs[name] = m

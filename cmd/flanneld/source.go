@@ -67,7 +67,7 @@ func (d *process) leaseOptions(b *backend.Backend) keeper.Options {
 	}
 	if len(d.state.Own.Leases) > 0 {
 		if err := d.state.Usable(d.o.EtcdPrefix, time.Now()); err != nil {
-			d.log.Warn("remembered state not used", "reason", err)
+			d.log.Warn("saved state not used", "reason", err)
 		} else {
 			o.State = d.state
 		}
