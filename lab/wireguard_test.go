@@ -88,6 +88,8 @@ func wantEncrypted(t *testing.T, c *lab.Capture, pods [2]*lab.Pod, ports string)
 }
 
 // TestWireGuardInTheDaemon goes through what can happen to the devices of the daemon's own process, in one cluster.
+//
+// Slow: a peer counts as silent when it has had 15 s to answer a handshake.
 func TestWireGuardInTheDaemon(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -100,6 +102,7 @@ func TestWireGuardInTheDaemon(t *testing.T) {
 	t.Run("what is deleted comes back", s.tampered)
 	t.Run("a restart interrupts traffic only until the first handshakes", func(t *testing.T) { s.restarted(t, e) })
 	t.Run("the key is kept without the run folder", func(t *testing.T) { s.rebooted(t, e) })
+	t.Run("a peer that does not answer handshakes is named", func(t *testing.T) { s.silent(t, e) })
 	t.Run("a host that leaves is no peer any more", func(t *testing.T) { s.left(t, e) })
 }
 
@@ -197,6 +200,24 @@ func (s *wireguardSite) rebooted(t *testing.T, e *lab.Etcd) {
 	if now := s.public(t, e); now != public {
 		t.Errorf("public key %s, before %s", now, public)
 	}
+	s.reachable(t)
+}
+
+// silent has doctor look at a host that starts while a peer's daemon is dead. The pings make it ask for a session. (Where there is one, it
+// is good for three minutes.)
+func (s *wireguardSite) silent(t *testing.T, e *lab.Etcd) {
+	pings := must[*lab.Pings](t)(s.pods[0].Pings(s.pods[1].Addrs[0], lab.PingOptions{}))
+	defer pings.Stop()
+	s.find(t, s.hosts[0], fault{name: "doctor", check: "handshakes", says: "do not answer handshakes: ",
+		inject: func() error {
+			err := errors.Join(s.daemons[1].Stop(s.ctx), s.daemons[0].Stop(s.ctx))
+			s.daemons[0] = s.flanneld(s.hosts[0], e)
+			return err
+		},
+		undo: func() error {
+			s.daemons[1] = s.flanneld(s.hosts[1], e)
+			return nil
+		}})
 	s.reachable(t)
 }
 
