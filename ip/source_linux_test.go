@@ -69,11 +69,9 @@ func applyIn(t *testing.T, k *ip.LinuxKernel, s ip.Scope, want ip.State) {
 func send(t *testing.T, to string) {
 	t.Helper()
 	a := netip.MustParseAddr(to)
-	family, dst := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Port: 9})
+	family, dst := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: 9, Addr: a.As16()})
 	if a.Is4() {
-		dst = &unix.SockaddrInet4{Port: 9, Addr: a.As4()}
-	} else {
-		family, dst = unix.AF_INET6, &unix.SockaddrInet6{Port: 9, Addr: a.As16()}
+		family, dst = unix.AF_INET, &unix.SockaddrInet4{Port: 9, Addr: a.As4()}
 	}
 	fd, err := unix.Socket(family, unix.SOCK_DGRAM, 0)
 	if err == nil {
