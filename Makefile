@@ -79,10 +79,11 @@ test-kernels: deps
 test-docker: runtests
 	$(RUNTESTS) -most 0 -v "./lab -tags docker -run NewDocker -timeout 60m"
 
-## race: unit and kernel tests under the race detector
+## race: unit and kernel tests, and the daemon on a cluster, under the race detector (root)
 race: runtests
 	hack/install-packages gcc libc6-dev
 	CGO_ENABLED=1 $(RUNTESTS) -most 0 "$(PACKAGES) -race -timeout 20m"
+	$(RUNTESTS) -most 0 "./lab -tags raced -run TheDaemonHasNoDataRaces -timeout 30m"
 
 ## bench: benchmarks on a real kernel (root)
 bench: deps
