@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"flanneld/subnet"
 )
 
 const (
@@ -41,17 +43,17 @@ func (r runner) run(words, vars []string, input string) (printed, said string, e
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second // a process that it has left behind may keep the streams open
 	err = cmd.Run()
-	printed, said = strings.TrimSpace(out.String()), brief(strings.TrimSpace(out.String()+errOut.String()))
+	printed, said = strings.TrimSpace(out.String()), subnet.Brief(strings.TrimSpace(out.String()+errOut.String()), mostLogged)
 	switch {
 	case errors.Is(err, exec.ErrWaitDelay):
 		err = nil // it has ended well, and left a process behind
 	case ctx.Err() != nil && r.ctx.Err() == nil:
-		err = fmt.Errorf("%s: ended after %s, the time limit%s", words[0], r.limit, also(said))
+		err = fmt.Errorf("%s: killed after the time limit of %s%s", words[0], r.limit, also(said))
 	case err != nil:
 		err = fmt.Errorf("%s: %w%s", words[0], err, also(said))
 	}
 	if err == nil && out.cut {
-		err = fmt.Errorf("%s: it printed more than %d bytes", words[0], mostOutput)
+		err = fmt.Errorf("%s: its output exceeds %d bytes", words[0], mostOutput)
 	}
 	return printed, said, err
 }
@@ -61,13 +63,6 @@ func also(said string) string {
 		return ""
 	}
 	return ": " + said
-}
-
-func brief(text string) string {
-	if len(text) > mostLogged {
-		return text[:mostLogged] + " …"
-	}
-	return text
 }
 
 // environment returns that of the daemon, without what is meant for it alone: its options, which may be passwords, and how it talks to

@@ -109,14 +109,7 @@ type desired struct {
 }
 
 func (d *desired) follow(peers subnet.Peers) ip.Snapshot {
-	for old, now := range subnet.PeerChanges(d.peers, peers) {
-		if old != nil {
-			d.state.Delete(d.route(old))
-		}
-		if now != nil && !d.skip(now.Subnet) {
-			d.state.Put(d.route(now))
-		}
-	}
+	skip.Routes(d.state, d.peers, peers, d.skip, d.route)
 	d.peers = peers
 	return d.state.Snapshot()
 }

@@ -40,9 +40,12 @@ func (d *process) drain(ctx context.Context) (api.Drained, error) {
 		return api.Drained{}, errors.New("the subnet belongs to the Node object: to take this node out of the network, " +
 			"run kubectl drain and kubectl delete node")
 	}
+	notJoined := func() error {
+		return fmt.Errorf("the daemon has not joined the network: %s", d.status.Readiness().Reason)
+	}
 	store := d.store.Load()
 	if store == nil {
-		return api.Drained{}, fmt.Errorf("the daemon has not joined the network: %s", d.status.Readiness().Reason)
+		return api.Drained{}, notJoined()
 	}
 	if _, err := store.List(ctx); err != nil {
 		return api.Drained{}, fmt.Errorf("the lease cannot be given back, so nothing was changed: %w", err)
@@ -53,7 +56,7 @@ func (d *process) drain(ctx context.Context) (api.Drained, error) {
 	case <-ctx.Done():
 		return api.Drained{}, ctx.Err()
 	case <-time.After(drainWait):
-		return api.Drained{}, fmt.Errorf("the daemon has not joined the network: %s", d.status.Readiness().Reason)
+		return api.Drained{}, notJoined()
 	}
 	select {
 	case a := <-req.answer:
