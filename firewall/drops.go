@@ -64,7 +64,7 @@ func (f *Firewall) dropsLocked() {
 	})
 	d.strangers = strangers[:min(len(strangers), maxShown)]
 	if n := d.total(); n > d.said && time.Since(d.saidAt) >= sayEvery {
-		f.log.Warn("tunnel packets from hosts that are no peers dropped", "packets", n-d.said, "senders", d.strangers)
+		f.log.Warn("dropped tunnel packets from hosts that are not peers", "packets", n-d.said, "senders", d.strangers)
 		d.said, d.saidAt = n, time.Now()
 	}
 }

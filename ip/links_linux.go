@@ -124,7 +124,7 @@ func ipipOf(d *netlink.Iptun) IPIP {
 func deserialize(b []byte) (l netlink.Link, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("read a message about a link: %v", r)
+			err = fmt.Errorf("decode link message: %v", r)
 		}
 	}()
 	return netlink.LinkDeserialize(nil, b)

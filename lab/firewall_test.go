@@ -310,12 +310,12 @@ func forgedPacketIsDroppedAndCounted(t *testing.T, n network) {
 		return nil
 	}))
 	s.ok(lab.Await(s.ctx, func() error {
-		if !strings.Contains(s.daemons[0].Log(), "tunnel packets from hosts that are no peers dropped") {
+		if !strings.Contains(s.daemons[0].Log(), "dropped tunnel packets from hosts that are not peers") {
 			return errors.New("the log names no stranger")
 		}
 		return nil
 	}))
-	if lines := strings.Count(s.daemons[0].Log(), "tunnel packets from hosts that are no peers dropped"); lines != 1 {
+	if lines := strings.Count(s.daemons[0].Log(), "dropped tunnel packets from hosts that are not peers"); lines != 1 {
 		t.Errorf("%d lines about strangers, want one a minute", lines)
 	}
 	// What follows shows that the packet was a good one.

@@ -90,7 +90,7 @@ func (s *FDStore) Drop(backend string) {
 			_ = syscall.Close(fd)
 		}
 		if err := sendFDs("FDSTOREREMOVE=1\nFDNAME="+name, nil); err != nil {
-			s.log.Warn("stored files of an earlier run not removed", "name", name, "error", err)
+			s.log.Warn("remove file descriptors that an earlier run stored with systemd failed", "name", name, "error", err)
 		}
 	}
 }

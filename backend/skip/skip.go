@@ -114,7 +114,7 @@ func (f *Filter) Routed() (networks []netip.Prefix, problems []string) {
 // packets along. Any goroutine may call it.
 func (f *Filter) Outside(l subnet.Lease) error {
 	if f.inside(l.PublicIP) {
-		return fmt.Errorf("its public IP %s is inside the network: packets to it would go into the tunnel again", l.PublicIP)
+		return fmt.Errorf("its public IP %s is inside the network of the pods: tunnel packets to it would be routed into the tunnel", l.PublicIP)
 	}
 	return nil
 }

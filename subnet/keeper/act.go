@@ -182,7 +182,7 @@ func (k *Keeper) delete(ctx context.Context, a Action) error {
 	}
 	if a.Refuse && k.refused != a.Entry.Revision {
 		k.refused = a.Entry.Revision
-		k.log.Warn("another host has this host's identity or address and asks for its subnet: refused",
+		k.log.Warn("refused the claim of another host to this host's subnet: it has the same identity or address",
 			"claimant", a.Entry.Record.String())
 	}
 	k.said(a)

@@ -163,7 +163,7 @@ func (k *Keeper) setConfig(text []byte) {
 		k.log.Info("network configuration changed, later leases obey it", "config", fmt.Sprintf("%.1000s", k.text))
 	}
 	if pending != "" && pending != k.status.Pending {
-		k.log.Warn("configuration pending", "key", k.o.Prefix+"/config", "reason", pending)
+		k.log.Warn("network configuration changed, not in use yet", "key", k.o.Prefix+"/config", "reason", pending)
 	}
 	k.status.Pending = pending
 }

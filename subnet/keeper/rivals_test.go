@@ -115,7 +115,7 @@ func TestACloneGetsAnIdentityOfItsOwnAndTheOriginalKeepsItsSubnet(t *testing.T) 
 			t.Errorf("clone: %v", err)
 		}
 		clone.wantLog("probably a cloned disk")
-		h.wantLog("asks for its subnet: refused")
+		h.wantLog("refused the claim of another host to this host's subnet")
 		if e, _ := recordOf(s, first); e.Host != "host1" || h.subnet() != first {
 			t.Errorf("record of the original: %+v", e)
 		}

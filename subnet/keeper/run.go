@@ -133,7 +133,7 @@ func (k *Keeper) broken(ctx context.Context, w *watch, why error) {
 	lasted := time.Since(w.started)
 	switch {
 	case !w.seen && why == nil:
-		k.storeDown(ctx, fmt.Errorf("the watch did not open within %s", lasted.Round(time.Second)))
+		k.storeDown(ctx, fmt.Errorf("the watch on the store did not start within %s", lasted.Round(time.Second)))
 	case !w.seen:
 		k.storeDown(ctx, why)
 	case lasted > steadyAfter:

@@ -15,7 +15,7 @@ import (
 const maxActions = 12
 
 // errUnsettled ends a series of that many actions: somebody keeps changing what we look at.
-var errUnsettled = errors.New("the records keep changing")
+var errUnsettled = errors.New("no stable lease yet: the records in the store keep changing")
 
 // step drops stale peers and, if it is time, decides and acts until nothing is left to do. Its errors end Run.
 func (k *Keeper) step(ctx context.Context) error {

@@ -42,7 +42,7 @@ func Parse(raw []byte) (Options, error) {
 		words("SubnetAddCommand", in.SubnetAddCommand), words("SubnetRemoveCommand", in.SubnetRemoveCommand),
 	}
 	if len(o.SubnetAdd) == 0 && len(o.SubnetRemove) > 0 {
-		errs = append(errs, errors.New("backend extension: SubnetRemoveCommand is set, and SubnetAddCommand is not"))
+		errs = append(errs, errors.New("backend extension: SubnetRemoveCommand needs SubnetAddCommand, which is not set"))
 	}
 	return o, errors.Join(errs...)
 }
