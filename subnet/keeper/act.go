@@ -48,18 +48,6 @@ func (k *Keeper) act(ctx context.Context, a Action) error {
 	return nil
 }
 
-// said logs what an action is for.
-func (k *Keeper) said(a Action) {
-	name := strings.TrimPrefix(a.Entry.Key, subnet.SubnetsFolder)
-	switch {
-	case a.Why == "":
-	case a.Do == Update && a.Record.Key() != a.Entry.Key:
-		k.log.Info(a.Why, "old", name, "new", subnet.Key(a.Record.Prefixes()))
-	default:
-		k.log.Info(a.Why, "key", a.Entry.Key, "host", a.Entry.Host)
-	}
-}
-
 // forget takes in that a record is gone, and our claim to it spent.
 func (k *Keeper) forget(key string) {
 	k.facts.records.Remove(key)
@@ -71,7 +59,7 @@ func (k *Keeper) abandon() {
 	defer k.mu.Unlock()
 	f := &k.facts
 	f.records.Release(f.inUse)
-	f.former, f.inUse = subnet.Record{Leases: f.inUse}.Prefixes(), nil
+	f.wanted, f.inUse = subnet.Record{Leases: f.inUse}.Prefixes(), nil
 	f.lease = storeLease{} // whoever wrote over our record may keep it alive
 	wake(k.changed)
 }
@@ -107,10 +95,7 @@ func (k *Keeper) renew(ctx context.Context, a Action) error {
 	case errors.Is(err, subnet.ErrLeaseGone):
 		k.log.Warn("store lease expired or revoked, taking the subnet again",
 			"subnet", strings.TrimPrefix(a.Entry.Key, subnet.SubnetsFolder))
-		k.mu.Lock()
-		k.facts.records.Remove(a.Entry.Key)
-		k.mu.Unlock()
-		k.facts.lease, k.facts.expired, k.held = storeLease{}, a.Lease, nil
+		k.facts.lease, k.facts.expired = storeLease{}, a.Lease
 	case a.Lease == k.facts.lease.id:
 		k.facts.lease.renewAt = time.Now().Add(k.renewals.next(firstPause, maxPause))
 		k.log.Debug("store lease not renewed", "error", err)
@@ -129,12 +114,8 @@ func (k *Keeper) claim(ctx context.Context, a Action) error {
 	}
 	e, err := k.store.Create(ctx, a.Record, id)
 	conflict := (*subnet.ConflictError)(nil)
-	if errors.As(err, &conflict) && (conflict.Current != nil || conflict.Bad != nil) {
-		if conflict.Current == nil || !conflict.Current.Equal(a.Record) {
-			k.isBlocked(a.Record.Key(), conflict)
-			return nil
-		}
-		// Asked by a try whose answer was lost.
+	if errors.As(err, &conflict) && conflict.Current != nil && conflict.Current.Equal(a.Record) {
+		// Asked by a try whose answer was lost, or by the last run of this host.
 		e, start = *conflict.Current, time.Now()
 		if _, err = k.store.KeepAlive(ctx, e.LeaseID); errors.Is(err, subnet.ErrLeaseGone) {
 			return conflict // it is about to go
@@ -143,32 +124,12 @@ func (k *Keeper) claim(ctx context.Context, a Action) error {
 	if err != nil {
 		return err
 	}
-	again := k.facts.claims[a.Entry.Key].refused || k.facts.claims[a.Entry.Key].again
+	before := k.facts.claims[a.Entry.Key]
 	k.facts.claims[a.Entry.Key] = claim{
-		target: a.Entry.Revision, entry: e, expiry: start.Add(claimTTL), again: again,
+		target: a.Entry.Revision, entry: e, expiry: start.Add(claimTTL), again: before.refused || before.again,
 		until: time.Now().Add(k.facts.relation(a.Entry.Record).silence()),
 	}
-	delete(k.facts.blocked, a.Record.Key())
 	return nil
-}
-
-// isBlocked takes in that a claim of another stands at the key of ours.
-func (k *Keeper) isBlocked(key string, conflict *subnet.ConflictError) {
-	now, b := time.Now(), k.facts.blocked[key]
-	other := subnet.Entry{Record: subnet.Record{Claim: true}, Key: conflict.Key}
-	if conflict.Bad != nil {
-		other.Revision, other.LeaseID = conflict.Bad.Revision, conflict.Bad.LeaseID
-	} else {
-		other = *conflict.Current
-	}
-	if b.entry.Revision != other.Revision {
-		b = block{entry: other, since: now}
-	}
-	b.again = now.Add(claimWait)
-	if dead := b.since.Add(claimTTL); dead.After(now) && b.again.After(dead) {
-		b.again = dead
-	}
-	k.facts.blocked[key] = b
 }
 
 // delete deletes a record, a claim of ours, or one of another.
@@ -186,7 +147,6 @@ func (k *Keeper) delete(ctx context.Context, a Action) error {
 			"claimant", a.Entry.Record.String())
 	}
 	k.said(a)
-	delete(k.facts.blocked, a.Entry.Key)
 	switch err := k.store.Delete(ctx, a.Entry, a.Spent...); {
 	case err != nil && own:
 		k.log.Debug("claim left to expire", "key", a.Entry.Key, "error", err)
@@ -199,14 +159,4 @@ func (k *Keeper) delete(ctx context.Context, a Action) error {
 	defer k.mu.Unlock()
 	k.forget(a.Entry.Key)
 	return nil
-}
-
-// setUntil sets when our record surely ends; zero: never.
-func (k *Keeper) setUntil(t time.Time) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if !k.until.Equal(t) {
-		k.until = t
-		wake(k.changed)
-	}
 }

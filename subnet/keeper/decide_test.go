@@ -19,12 +19,11 @@ func testFacts(t *testing.T, now time.Time, records ...*subnet.Entry) *facts {
 	if err != nil {
 		t.Fatal(err)
 	}
-	none := func() []netip.Prefix { return nil }
 	f := &facts{
-		host: testHost(), policy: subnet.LostMove, config: c, seed: "id", avoid: none, reserve: none,
+		host: testHost(), policy: subnet.LostMove, config: c, seed: "id",
 		records: subnet.NewPeerTable("id", func(subnet.Lease) error { return nil }),
 		lease:   storeLease{7, now.Add(time.Minute), now.Add(time.Hour)},
-		claims:  map[string]claim{}, blocked: map[string]block{},
+		claims:  map[string]claim{},
 	}
 	for _, e := range records {
 		f.records.Put(e)
@@ -93,9 +92,6 @@ func TestADecisionFollowsFromTheRecords(t *testing.T) {
 				t.Fatalf("got verb %d (%s), want %d: %+v", a.Do, a.Why, tt.want, a)
 			}
 			about := slices.Concat(a.Entry.Prefixes(), a.Record.Prefixes())
-			if a.Held != nil {
-				about = append(about, a.Held.Prefixes()...)
-			}
 			if tt.key != "" && !slices.Contains(about, netip.MustParsePrefix(tt.key)) {
 				t.Errorf("about %v, want %s", about, tt.key)
 			}
@@ -127,7 +123,7 @@ func TestOfTwoPairsWithOneSubnetInCommonTheYoungerIsReplaced(t *testing.T) {
 		t.Errorf("ours is the younger one and in use: %+v", a)
 	}
 	f.policy = subnet.LostHold
-	if a := decide(f, now); a.Do != Wait || a.Held == nil || a.Lost == nil {
+	if a := decide(f, now); a.Do != Wait || a.Lost == nil {
 		t.Errorf("under the policy hold: %+v", a)
 	}
 }

@@ -10,30 +10,31 @@
 //	  ▲                                                                        │
 //	  └────────────────────────────────────────────────────────────────────────┘
 //
-// What a record is to this host is one Relation, from identity, address and host name. From the relations of all records
-// the decision goes one way through these states; what is not there yet is the action:
+// What a record is to this host is one Relation, from identity, address and host name. The relations of all records are
+// summed up in a survey: our record, if there is one, and whether it stays; records of hosts that have, or had, our address;
+// old records of ours. A decision goes through the following from top to bottom, and the first line that does not hold yet
+// gives the action:
 //
-//	                ┌─ has an older rival ── policy hold: Wait; else it is outdated ─┐
-//	own record ─────┤                                                                │
-//	     │          └─ fits the network                                              │
-//	     │                  │  store lease due: Renew                                │
-//	     │                  │  another's hand on it: Claim, Wait for silence         │
-//	     │                  │  says something else: Update                           │
-//	     │                  │  claims and old records left: Delete                   │
-//	     │                  ▼                                                        │
-//	     │                Keep                                                       │
-//	     │                                                                           │
-//	no own record ◀──────────────────────────────────────────────────────────────────┘
-//	     │  subnet in use is another's: move: Abandon │ hold: Wait │ exit: Fail(ErrLost)
-//	     │  others at our address: Claim, Wait for silence, then Update (take over) or Delete
-//	     │  no free subnet: Wait
-//	     │  no store lease: Grant
-//	     ▼
-//	  Create, or Update of the outdated record to the new subnets ──▶ own record
+//	our record exists    its store lease is not due                     else Renew
+//	no record stays      nobody else has a subnet in use                else by the policy: Abandon │ Wait │ Fail(ErrLost)
+//	always               no owner of a record that we need lives        else Claim, Wait for silence │ Wait │ Fail(ErrCloned)
+//	always               no dead host's record has our address          else Update (take it over) or Delete
+//	our record stays     it says what we publish, on a lease of ours    else Grant, Update
+//	                     no claims or old records of ours are left      else Delete
+//	                     ⇒ Keep
+//	no record stays      a subnet of each family is free                else Wait
+//	                     ⇒ Grant, then Create, or Update of the record that does not stay
+//
+// Then, at Keep or Wait, a claim of another host to our record is deleted: its owner lives.
 //
 //	Claim ──▶ the owner deletes it: refused ──▶ our identity: Fail(ErrCloned) │ else: Wait, Claim again after a minute
 //	      └─▶ silence of 0.5 s or 3 s ──▶ the record may be taken, by a write that spends the claim
 //
-// At rest, a claim of another to our record is deleted: its owner lives. A record is atomic: a host has a subnet of each
-// family or none, and a conflict over one of them is a conflict of the record.
+// A record is atomic: a host has a subnet of each family or none, and a conflict over one of them is a conflict of the
+// record.
+//
+// The protocol is in relation.go (what a record is to us), survey.go (what all are), claims.go (does an owner live?),
+// choose.go (which subnets?), decide.go (what next?), act.go (one action, one request) and step.go (decide and act, at what
+// pace). A test bounds these files. Around it are keeper.go (what others may ask), run.go (list and watch), config.go (the
+// network configuration), status.go and messages.go (what people read), backoff.go (pauses).
 package keeper

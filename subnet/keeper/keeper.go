@@ -95,7 +95,7 @@ func New(store subnet.Store, n Network, o Options) *Keeper {
 	k.facts = facts{
 		host: host{identity: o.Identity, name: o.Host}, policy: o.OnLost, config: n.Config,
 		records: subnet.NewPeerTable(o.Identity, o.Valid), inUse: leasesOf(o.State, n.Config), seed: o.Identity,
-		claims: map[string]claim{}, blocked: map[string]block{}, wanted: o.Wanted, avoid: o.Avoid, reserve: o.Reserved,
+		claims: map[string]claim{}, wanted: o.Wanted,
 	}
 	var stale []*subnet.Entry
 	for _, r := range o.State.Peers {

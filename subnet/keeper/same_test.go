@@ -118,14 +118,28 @@ func TestARecordThatSomebodyEditsIsCorrectedAndNoCloneIsFound(t *testing.T) {
 	}
 }
 
-// TestAClaimThatNobodyDeletesIsWaitedOut has claims stand in the way of a host that would take over its record from another address.
-func TestAClaimThatNobodyDeletesIsWaitedOut(t *testing.T) {
-	for name, block := range map[string]func(s *subnettest.Server, r subnet.Record){
-		"junk": func(s *subnettest.Server, r subnet.Record) { s.PutBad(r.Key(), "junk") },
-		"without a lease": func(s *subnettest.Server, r subnet.Record) {
-			r.Identity, r.Host = "x", "x"
-			s.Put(r)
-		},
+// TestAClaimOfAnotherHostIsWaitedOut has claims stand in the way of a host that would take over its record from another address.
+func TestAClaimOfAnotherHostIsWaitedOut(t *testing.T) {
+	leased := func(t *testing.T, s *subnettest.Server, ttl time.Duration) subnet.LeaseID {
+		id, err := s.Client("other").Grant(t.Context(), ttl)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	for name, tt := range map[string]struct {
+		stand func(t *testing.T, s *subnettest.Server, r subnet.Record)
+		until time.Duration // it stands
+	}{
+		"of another host": {func(t *testing.T, s *subnettest.Server, r subnet.Record) {
+			s.PutLeased(r, leased(t, s, 30*time.Second))
+		}, 30 * time.Second},
+		"invalid, without a lease": {func(_ *testing.T, s *subnettest.Server, r subnet.Record) { s.PutBad(r.Key(), "junk") }, 0},
+		"without a lease":          {func(_ *testing.T, s *subnettest.Server, r subnet.Record) { s.Put(r) }, 0},
+		"of the last run": {func(t *testing.T, s *subnettest.Server, r subnet.Record) {
+			r.Host, r.Leases[0].PublicIP = "host1", netip.MustParseAddr("198.51.100.1")
+			s.PutLeased(r, leased(t, s, 30*time.Second))
+		}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			network(t, func(t *testing.T, s *subnettest.Server) {
@@ -133,23 +147,23 @@ func TestAClaimThatNobodyDeletesIsWaitedOut(t *testing.T) {
 				after(time.Second)
 				first := h.subnet()
 				h.quit()
-				claim := h.manager.View().Own
+				claim := record("x", "x", first.String(), "203.0.113.9")
 				claim.Claim = true
-				claim.Leases = slices.Clone(claim.Leases)
-				claim.Leases[0].PublicIP = netip.MustParseAddr("203.0.113.9")
-				block(s, claim)
+				tt.stand(t, s, claim)
 				h = newHost(t, s, 1)
 				h.address = netip.MustParseAddr("198.51.100.1")
 				h.start()
-				after(20 * time.Second)
-				if h.manager.Status().Held {
-					t.Error("the record was taken although another claims it")
+				if tt.until > 0 {
+					after(tt.until - time.Second)
+					if h.manager.Status().Held {
+						t.Error("the record was taken although another claims it")
+					}
 				}
-				after(30 * time.Second)
+				after(10 * time.Second)
 				if e, _ := recordOf(s, first); h.subnet() != first || e.Leases[0].PublicIP != h.address || !h.manager.Status().Held {
 					t.Errorf("subnet %s, record %+v, %+v", h.subnet(), e, h.manager.Status())
 				}
-				wantCalls(t, h, 60)
+				wantCalls(t, h, 40)
 				h.quit()
 			})
 		})

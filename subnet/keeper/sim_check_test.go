@@ -31,8 +31,11 @@ func (h *simHost) livesForLocked(d time.Duration) bool {
 	return !h.well.IsZero() && time.Since(h.well) >= d
 }
 
-// usesLocked reports whether the host runs on the subnets of a record. An old record of it, with one of them beside another, may go: a
-// store that was restored has it again, while the host waits for the pair in use.
+// usesLocked reports whether the host runs on just the subnets of a record. One that has only one subnet of a pair in use is not the record
+// of this host: a record is atomic, and what protects a pair is the record of the pair. Such a record is an old one of the host, which a
+// restored store has again. If the host has a record of its pair, that protects both subnets, and the old one is deleted. If another host
+// has taken a subnet of the pair, the whole pair is lost, under the policy hold as well: then the host has no record to keep alive, nor may it
+// keep one of the subnets from others for as long as it waits. So the old record may expire.
 func (h *simHost) usesLocked(r subnet.Record) bool {
 	return slices.Equal(subnet.Record{Leases: h.manager.View().Self}.Prefixes(), r.Prefixes())
 }

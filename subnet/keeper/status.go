@@ -13,23 +13,21 @@ import (
 
 // note takes in what a decision says of our lease, and says what a person must know, once each.
 func (k *Keeper) note(a Action) {
-	if a.Held != nil {
-		k.hold(a.Held, a.Lost != nil)
-	}
 	switch {
+	case a.Do == Keep:
+		k.hold(&a.Entry)
 	case a.Do == Fail && a.Lost == nil:
 		k.log.Error("the identity of this host belongs to a living host, probably a cloned disk: taking a new one",
 			"holder", a.Why)
-	case a.Lost != nil && a.Why != "":
+	case a.Lost != nil:
 		k.lose(a)
 	case a.Do == Wait:
 		k.setWaiting(a)
 	}
 }
 
-// hold takes in that the store has our record as it should be. While another host has one of its subnets nothing changes
-// for the pods.
-func (k *Keeper) hold(e *subnet.Entry, lost bool) {
+// hold takes in that the store has our record as it should be.
+func (k *Keeper) hold(e *subnet.Entry) {
 	f := &k.facts
 	fresh := f.published == nil || f.published.Key() != e.Key
 	k.held, f.published = e, &e.Record
@@ -43,11 +41,9 @@ func (k *Keeper) hold(e *subnet.Entry, lost bool) {
 		k.setUntil(f.lease.ends)
 	}
 	k.mu.Lock()
-	changed := !lost && (!slices.Equal(f.inUse, e.Leases) || !k.status.Held)
-	if !lost {
-		f.inUse = e.Leases
-		k.status.Held, k.status.Lost, k.status.Waiting = true, false, ""
-	}
+	changed := !slices.Equal(f.inUse, e.Leases) || !k.status.Held
+	f.inUse = e.Leases
+	k.status.Held, k.status.Lost, k.status.Waiting = true, false, ""
 	k.mu.Unlock()
 	k.warnOfClones()
 	if changed {
@@ -75,9 +71,7 @@ func (k *Keeper) lose(a Action) {
 	again := k.status.Waiting == a.Why
 	k.status.Held, k.status.Lost, k.status.Waiting = false, true, a.Why
 	k.mu.Unlock()
-	if a.Held == nil {
-		k.held = nil
-	}
+	k.held = nil
 	if again {
 		return
 	}
@@ -96,6 +90,16 @@ func (k *Keeper) setWaiting(a Action) {
 	if changed {
 		wake(k.changed)
 		k.log.Log(context.Background(), a.Level, "own subnet is not in the store", "reason", a.Why)
+	}
+}
+
+// setUntil sets when our record surely ends; zero: never.
+func (k *Keeper) setUntil(t time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.until.Equal(t) {
+		k.until = t
+		wake(k.changed)
 	}
 }
 
