@@ -27,7 +27,10 @@ type victim struct {
 //
 // Slow: the plugin is killed at many moments of its life, and each time all is looked at.
 func TestPluginThatIsKilledLosesNothing(t *testing.T) {
-	const containers = 200
+	containers := 200
+	if testing.Short() {
+		containers = 30
+	}
 	h := newHost(t)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)

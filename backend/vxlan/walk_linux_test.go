@@ -89,7 +89,11 @@ func TestRandomWalkOnTheRealKernel(t *testing.T) {
 	r := newRig(t, iptest.Faults{})
 	r.host.Kernel, r.host.Blackhole = k, true
 	b := r.backend(plain)
-	for step := range realSteps {
+	steps := realSteps
+	if testing.Short() {
+		steps /= 10
+	}
+	for step := range steps {
 		peers := randomPeers(rnd)
 		var done []string
 		for range 1 + rnd.IntN(3) {
