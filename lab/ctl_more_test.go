@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 
+	"flanneld/api"
 	"flanneld/lab"
 )
 
@@ -56,11 +57,12 @@ func TestFlannelctlWatchesAndEdits(t *testing.T) {
 			return nil
 		})
 	}
-	// Until the watch stands, nothing is printed: the change is made again.
+	sees("put "+strings.ReplaceAll(ctlJSON[api.Status](c, h, "status").Subnets[0].String(), "/", "-"), func() error { return nil })
+	// Until the watch stands, no change is printed: it is made again.
 	sees("put 10.5.240.0-24 198.18.0.77", func() error {
 		return e.Put(c.ctx, "subnets/10.5.240.0-24", `{"PublicIP":"198.18.0.77","BackendType":"vxlan"}`)
 	})
-	sees("delete 10.5.240.0-24", func() error { return e.Delete(c.ctx, "subnets/10.5.240.0-24") })
+	sees("delete 10.5.240.0-24 198.18.0.77", func() error { return e.Delete(c.ctx, "subnets/10.5.240.0-24") })
 	c.edit(h)
 	sees("config config", func() error { return nil })
 	cancel()

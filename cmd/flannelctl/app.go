@@ -23,7 +23,7 @@ type app struct {
 	stateDir   string
 	confDir    string
 	json       bool
-	output     string // table, json or yaml
+	output     string // table, wide, json or yaml
 
 	// How to reach the store if the daemon does not say.
 	store     api.Store
@@ -58,7 +58,7 @@ func (a *app) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&a.confDir, "config-dir", "/etc/flannel",
 		"`folder` of the daemon's environment files; used while no daemon runs")
 	fs.BoolVar(&a.json, "json", false, "print JSON, the same as -o json")
-	fs.StringVarP(&a.output, "output", "o", "table", "output `format`: table, json or yaml")
+	fs.StringVarP(&a.output, "output", "o", "table", "output `format`: table, wide, json or yaml")
 	fs.StringVar(&a.endpoints, "etcd-endpoints", strings.Join(daemon.EtcdEndpoints, ","),
 		"comma-separated `URLs` of etcd; used while no daemon runs")
 	fs.StringVar(&a.store.Prefix, "etcd-prefix", daemon.EtcdPrefix, "`key` of the network in etcd")
@@ -74,9 +74,9 @@ func (a *app) check() error {
 		a.output = "json"
 	}
 	switch a.output {
-	case "table", "json", "yaml":
+	case "table", "wide", "json", "yaml":
 	default:
-		return usageError{fmt.Errorf("-o is %q, want table, json or yaml", a.output)}
+		return usageError{fmt.Errorf("-o is %q, want table, wide, json or yaml", a.output)}
 	}
 	a.flagS.VisitAll(func(f *pflag.Flag) { a.storeSet = a.storeSet || f.Changed && strings.HasPrefix(f.Name, "etcd-") })
 	a.inherit()

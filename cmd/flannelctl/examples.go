@@ -13,6 +13,8 @@ flannelctl status --json
 flannelctl status --subnet-file /run/flannel/networks/blue.env   # another network of this host`,
 	"peers": `flannelctl peers
 flannelctl peers -o yaml`,
+	"ping": `flannelctl ping host2
+flannelctl ping 10.5.46.7   # a pod`,
 	"leases":         `flannelctl leases`,
 	"leases list":    `flannelctl leases list --json`,
 	"leases watch":   `flannelctl leases watch`,

@@ -24,6 +24,8 @@ var (
 	Unreached    = unreached
 	CleanText    = cleanText
 	ParseConf    = parseConf
+	Destination  = destination
+	Checksum     = checksum
 )
 
 // Render prints two rows with a value, and an object with it as JSON.

@@ -23,7 +23,7 @@ func newLeases(a *app) *cobra.Command {
 		&cobra.Command{Use: "list", Short: "List all records of the network: leases, reservations and invalid records",
 			Args: arguments(0), RunE: c.RunE},
 		&cobra.Command{
-			Use: "watch", Short: "Print each change of a record until interrupted", Args: arguments(0),
+			Use: "watch", Short: "Print all records, then each change, until interrupted", Args: arguments(0),
 			RunE: func(cmd *cobra.Command, _ []string) error { return a.watchLeases(cmd.Context()) },
 		},
 		newReserve(a), newRelease(a), newHistory(a),
@@ -41,10 +41,10 @@ func (a *app) listLeases(ctx context.Context) error {
 		return err
 	}
 	return a.print(leases, func(w page) {
-		w.row("SUBNET", "ADDRESS", "HOST", "BACKEND", "KIND", "SINCE REVISION", "REMARK")
+		w.row(a.wider([]any{"SUBNET", "ADDRESS", "HOST", "BACKEND", "KIND", "SINCE REVISION"}, "REVISION", "IDENTITY", "REMARK")...)
 		for _, r := range leases.Records {
-			w.row(strings.TrimPrefix(keyOf(r), subnet.SubnetsFolder), list(r.PublicIPs), r.Host, r.Backend, kindOf(r), r.Created,
-				remarkOn(r))
+			w.row(a.wider([]any{strings.TrimPrefix(keyOf(r), subnet.SubnetsFolder), list(r.PublicIPs), r.Host, r.Backend, kindOf(r),
+				r.Created}, r.Revision, r.Identity, remarkOn(r))...)
 		}
 	})
 }
@@ -135,9 +135,13 @@ func (a *app) watchLeases(ctx context.Context) error {
 			return err
 		}
 		var printing error
+		known := map[string]*api.Record{} // by key; a deletion does not say what was deleted
+		for _, e := range snap.Entries {
+			printing = errors.Join(printing, a.printEvent(subnet.Event{Put: e}, known))
+		}
 		err = s.Watch(ctx, snap.Position, func(events []subnet.Event) {
 			for _, ev := range events {
-				printing = errors.Join(printing, a.printEvent(ev))
+				printing = errors.Join(printing, a.printEvent(ev, known))
 			}
 		})
 		if ctx.Err() != nil {
@@ -147,7 +151,7 @@ func (a *app) watchLeases(ctx context.Context) error {
 	})
 }
 
-func (a *app) printEvent(ev subnet.Event) error {
+func (a *app) printEvent(ev subnet.Event, known map[string]*api.Record) error {
 	c := change{Time: time.Now()}
 	switch {
 	case ev.Put != nil && ev.Put.Claim, strings.HasPrefix(ev.Deleted, subnet.ClaimsFolder):
@@ -155,12 +159,14 @@ func (a *app) printEvent(ev subnet.Event) error {
 	case ev.Put != nil:
 		r := recordOf(*ev.Put)
 		c.Change, c.Key, c.Record = "put", ev.Put.Key, &r
+		known[c.Key] = &r
 	case ev.Bad != nil:
 		c.Change, c.Key, c.Problem = "bad", ev.Bad.Key, ev.Bad.Err.Error()
 	case ev.ConfigSet:
 		c.Change, c.Key = "config", "config"
 	default:
-		c.Change, c.Key = "delete", ev.Deleted
+		c.Change, c.Key, c.Record = "delete", ev.Deleted, known[ev.Deleted]
+		delete(known, ev.Deleted)
 	}
 	return a.print(c, func(w page) {
 		text := c.Problem
@@ -175,6 +181,7 @@ func (a *app) printEvent(ev subnet.Event) error {
 func newHistory(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "history SUBNET", Short: "Show which hosts had a subnet, back to etcd's last compaction", Args: arguments(1),
+		ValidArgsFunction: completeRecords(a),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			prefixes, err := parseSubnets(args[0])
 			if err != nil {

@@ -85,7 +85,7 @@ Exit codes:
   0  success; status: ready
   1  failure; the message says why, nothing was changed in part
   2  wrong usage
-  3  fault found; status: not ready, peers: some are not reached, doctor: a check failed
+  3  fault found; status: not ready, peers: some are not reached, ping: packets get lost, doctor: a check failed
   4  no daemon answers on the socket
   5  status: degraded (packets flow, and something is wrong)`,
 		Version: version, SilenceUsage: true, SilenceErrors: true,
@@ -93,9 +93,11 @@ Exit codes:
 	root.SetOut(out)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return misused(cmd, err) })
 	a.flags(root.PersistentFlags())
+	formats := cobra.FixedCompletions([]cobra.Completion{"table", "wide", "json", "yaml"}, cobra.ShellCompDirectiveNoFileComp)
+	_ = root.RegisterFlagCompletionFunc("output", formats) // fails only where there is no such flag
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.check() }
 	root.AddCommand(
-		newStatus(a), newPeers(a), newLeases(a), newNetwork(a), newDrain(a), newCleanup(a), newDoctor(a), newBundle(a),
+		newStatus(a), newPeers(a), newPing(a), newLeases(a), newNetwork(a), newDrain(a), newCleanup(a), newDoctor(a), newBundle(a),
 		newVersion(a), newManual(a, root),
 	)
 	showExamples(root)

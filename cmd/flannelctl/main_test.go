@@ -28,7 +28,7 @@ func TestExitCodesAreTheDocumentedOnes(t *testing.T) {
 		{"an unknown flag", "status --nonsense", 2, "unknown flag"},
 		{"an argument too many", "status x", 2, "want no arguments, got 1"},
 		{"an argument too few", "leases history", 2, "want 1 argument, got 0"},
-		{"an output format that does not exist", "status -o xml", 2, "want table, json or yaml"},
+		{"an output format that does not exist", "status -o xml", 2, "want table, wide, json or yaml"},
 		{"an empty path", "status --subnet-file=", 2, "--subnet-file is empty"},
 		{"a subnet that is none", "leases history 10.5.1.1", 2, "no subnet"},
 		{"a file that is not there", "network validate @/nonexistent", 1, "no such file"},

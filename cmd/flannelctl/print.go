@@ -51,6 +51,14 @@ func (p page) block(text string) {
 	}
 }
 
+// wider puts the columns that only -o wide shows before the last one.
+func (a *app) wider(cells []any, more ...any) []any {
+	if a.output == "wide" {
+		return append(cells, more...)
+	}
+	return append(cells, more[len(more)-1])
+}
+
 // print writes v for programs, or calls table for people.
 func (a *app) print(v any, table func(p page)) error {
 	switch a.output {
@@ -71,6 +79,23 @@ func (a *app) print(v any, table func(p page)) error {
 	}
 	return writePage(a.out, table)
 }
+
+// clearScreen makes room for the next print: on a terminal an empty screen, elsewhere an empty line between two.
+func (a *app) clearScreen(again bool) error {
+	text := ""
+	if file, ok := a.out.(*os.File); ok {
+		if info, err := file.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
+			text = "\x1b[H\x1b[2J"
+		}
+	}
+	if text == "" && again && a.tables() {
+		text = "\n"
+	}
+	return a.write(text)
+}
+
+// tables reports whether the output is for people.
+func (a *app) tables() bool { return a.output == "table" || a.output == "wide" }
 
 // write prints text that a program has asked for.
 func (a *app) write(text string) error {

@@ -154,7 +154,7 @@ func newRelease(a *app) *cobra.Command {
 	var force bool
 	c := &cobra.Command{
 		Use: "release SUBNET", Short: "Delete a reservation, or with --force the lease of a host that is gone for good",
-		Args: arguments(1),
+		Args: arguments(1), ValidArgsFunction: completeRecords(a),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			prefixes, err := parseSubnets(args[0])
 			if err != nil {

@@ -14,7 +14,7 @@ import (
 )
 
 func newStatus(a *app) *cobra.Command {
-	return &cobra.Command{
+	return watchable(a, &cobra.Command{
 		Use: "status", Short: "Show state, lease, store, device, peers and the last warnings of this host",
 		Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -27,7 +27,7 @@ func newStatus(a *app) *cobra.Command {
 			}
 			return stateError(stateOf(s))
 		},
-	}
+	})
 }
 
 // stateOf returns the state of the daemon. One of an earlier version does not tell the state degraded.
@@ -196,7 +196,7 @@ func driftText(drift map[string]uint64) string {
 }
 
 func newPeers(a *app) *cobra.Command {
-	return &cobra.Command{
+	return watchable(a, &cobra.Command{
 		Use: "peers", Short: "List all other hosts: subnet, address, routes installed, last probe", Args: arguments(0),
 		Long: `Lists the subnets of all other hosts. INSTALLED says whether routes and forwarding entries to the peer are
 in the kernel; LOSS, RTT and PATH MTU are from the last probe through the tunnel.
@@ -207,9 +207,10 @@ Exit code 3 if a peer is not installed or does not answer probes.`,
 				return err
 			}
 			err = a.print(peers, func(w page) {
-				w.row("SUBNET", "ADDRESS", "HOST", "INSTALLED", "LOSS", "RTT", "PATH MTU", "PROBED", "REMARK")
+				w.row(a.wider([]any{"SUBNET", "ADDRESS", "HOST", "INSTALLED", "LOSS", "RTT", "PATH MTU", "PROBED"}, "BACKEND",
+					"VERSION", "REMARK")...)
 				for _, p := range peers {
-					writePeer(w, p)
+					a.writePeer(w, p)
 				}
 			})
 			if err == nil && slices.ContainsFunc(peers, unreached) {
@@ -217,7 +218,7 @@ Exit code 3 if a peer is not installed or does not answer probes.`,
 			}
 			return err
 		},
-	}
+	})
 }
 
 // unreached reports whether packets to a peer get lost, as far as that is known.
@@ -226,11 +227,11 @@ func unreached(p api.Peer) bool {
 	return !p.Programmed || q != nil && (q.OneWay || q.Sent > 0 && q.Lost == q.Sent)
 }
 
-func writePeer(w page, p api.Peer) {
-	loss, rtt, mtu, at, remark := "", "", "", "", p.Reason
+func (a *app) writePeer(w page, p api.Peer) {
+	loss, rtt, mtu, at, version, remark := "", "", "", "", "", p.Reason
 	if q := p.Probe; q != nil {
 		loss = fmt.Sprintf("%d/%d", q.Lost, q.Sent)
-		at = ago(q.At)
+		at, version = ago(q.At), q.Version
 		if q.RoundTrip > 0 {
 			rtt = q.RoundTrip.Round(time.Microsecond).String()
 		}
@@ -242,7 +243,7 @@ func writePeer(w page, p api.Peer) {
 	if p.Session != nil {
 		remark = cmp.Or(remark, sessionRemark(*p.Session))
 	}
-	w.row(p.Subnet, p.PublicIP, p.Host, yes(p.Programmed), loss, rtt, mtu, at, remark)
+	w.row(a.wider([]any{p.Subnet, p.PublicIP, p.Host, yes(p.Programmed), loss, rtt, mtu, at}, p.Backend, version, remark)...)
 }
 
 func sessionRemark(s api.Session) string {
