@@ -110,9 +110,10 @@ FUZZTIME ?= 20s
 fuzz:
 	hack/fuzz $(FUZZTIME)
 
-## soak: the simulation of the lease protocol over SCHEDULES random schedules of faults
+## soak: the simulations of the lease protocol, of single decisions and of whole hosts, over SCHEDULES random schedules of faults each
 SCHEDULES ?= 1000000
 soak:
+	$(GO) test -timeout 0 ./subnet/keeper -run TestNoOrderOfSingleDecisions -v -steps.schedules $(SCHEDULES)
 	$(GO) test -timeout 0 ./subnet/keeper -run TestNoScheduleOfFaults -v -sim.schedules $(SCHEDULES)
 
 ## demo: three hosts on one overlay: pings, a repair, flannelctl status (root); HOLD=1 keeps it up

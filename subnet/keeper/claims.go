@@ -136,4 +136,9 @@ func (f *facts) ownClaim(e subnet.Entry) bool {
 	return e.Identity == f.identity && e.Host == f.name && at
 }
 
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+func sortedKeys[V any](m map[string]V) []string {
+	if len(m) == 0 {
+		return nil // most often, and it costs nothing
+	}
+	return slices.Sorted(maps.Keys(m))
+}

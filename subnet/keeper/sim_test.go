@@ -20,7 +20,7 @@ import (
 )
 
 var (
-	simSchedules = flag.Int("sim.schedules", 10_000, "schedules of the simulation")
+	simSchedules = flag.Int("sim.schedules", 5_000, "schedules of the simulation")
 	simSeed      = flag.Uint64("sim.seed", 0, "run this one schedule of the simulation, with the logs of all hosts")
 )
 
@@ -246,7 +246,7 @@ func runSim(t *testing.T, seed uint64, b breach) (mistakes []string) {
 	return mistakes
 }
 
-// Slow: ten thousand schedules are simulated.
+// Slow: five thousand schedules of whole keepers are simulated.
 func TestNoScheduleOfFaultsLosesOrSharesASubnet(t *testing.T) {
 	if *simSeed != 0 {
 		for _, m := range runSim(t, *simSeed, breach{}) {

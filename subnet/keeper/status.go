@@ -15,7 +15,7 @@ import (
 func (k *Keeper) note(a Action) {
 	switch {
 	case a.Do == Keep:
-		k.hold(&a.Entry)
+		k.hold(a.Entry)
 	case a.Do == Fail && a.Lost == nil:
 		k.log.Error("the identity of this host belongs to a living host, probably a cloned disk: taking a new one",
 			"holder", a.Why)
@@ -27,10 +27,10 @@ func (k *Keeper) note(a Action) {
 }
 
 // hold takes in that the store has our record as it should be.
-func (k *Keeper) hold(e *subnet.Entry) {
+func (k *Keeper) hold(e subnet.Entry) {
 	f := &k.facts
 	fresh := f.published == nil || f.published.Key() != e.Key
-	k.held, f.published = e, &e.Record
+	k.held, f.published = &e, &e.Record
 	if fresh {
 		k.log.Info("subnet leased", "subnet", strings.TrimPrefix(e.Key, subnet.SubnetsFolder), "revision", e.Revision,
 			"reservation", e.LeaseID == 0)
