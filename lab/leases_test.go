@@ -315,7 +315,7 @@ func TestTheAddressOfALivingHostIsRefusedWithItsName(t *testing.T) {
 	hosts := c.hosts(2)
 	c.flanneld(hosts[0], e)
 	double := c.start(hosts[1], e, "-public-ip", hosts[0].Addr.String())
-	c.wantWaiting(double, "is that of the living host")
+	c.wantWaiting(double, "public IP conflict: the running host")
 	if n := len(must[map[string]string](t)(e.Records(c.ctx))); n != 1 {
 		t.Errorf("%d records, want 1", n)
 	}

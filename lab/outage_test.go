@@ -41,7 +41,7 @@ func cutOffHostCatchesUp(s *site) {
 	}
 	// The text alone also stands in the line about the state of the daemon.
 	const lost = `msg="store unreachable`
-	away, back := said(lost), said("store is back")
+	away, back := said(lost), said("store reachable again")
 	mend, err := s.hosts[0].CutFrom(s.store)
 	s.ok(err)
 	late := s.host("while-cut-off")
@@ -50,7 +50,7 @@ func cutOffHostCatchesUp(s *site) {
 	s.compact(s.store)
 	s.await(again(lost, away))
 	s.ok(mend())
-	s.within(noticed, again("store is back", back))
+	s.within(noticed, again("store reachable again", back))
 	s.reaches(s.pods[0].Namespace, pod, lab.PingOptions{})
 	s.nothingLost("a partition", pings)
 	s.ok(again(lost, away)())

@@ -77,7 +77,7 @@ func TestAStoreWithTLSAndUsersIsFollowedThroughNewCertificatesAndForgottenTokens
 	}
 	c.ok(e.StartTLS(c.ctx, dir))
 	for i, d := range daemons {
-		c.within(noticed, c.logs(d, "store is back"))
+		c.within(noticed, c.logs(d, "store reachable again"))
 		if n := strings.Count(d.Log(), `msg="store unreachable`); n != 1 {
 			t.Errorf("host %d named it %d times:\n%s", i, n, d.Log())
 		}

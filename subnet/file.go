@@ -95,7 +95,7 @@ func WriteFile(path string, mode os.FileMode, write func(io.Writer) error) (err 
 		return fmt.Errorf("write %s: %w", f.Name(), err)
 	}
 	if err := os.Rename(f.Name(), path); err != nil {
-		return fmt.Errorf("put in place: %w", err)
+		return fmt.Errorf("rename temporary file: %w", err)
 	}
 	return nil
 }
@@ -150,10 +150,10 @@ func checkPrivate(dir string) error {
 	}
 	mode := info.Mode().Perm()
 	if st.Uid != 0 && int(st.Uid) != os.Geteuid() {
-		return fmt.Errorf("%s belongs to user %d: others could exchange the state of this host; chown root %s", dir, st.Uid, dir)
+		return fmt.Errorf("%s belongs to user %d: other users could replace the state of this host: chown root %s", dir, st.Uid, dir)
 	}
 	if mode&0o002 != 0 || mode&0o020 != 0 && st.Gid != 0 && int(st.Gid) != os.Getegid() {
-		return fmt.Errorf("%s may be written by others (mode %#o): they could exchange the state of this host; chmod go-w %s", dir, mode, dir)
+		return fmt.Errorf("%s may be written by others (mode %#o): they could replace the state of this host: chmod go-w %s", dir, mode, dir)
 	}
 	return nil
 }

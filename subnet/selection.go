@@ -224,13 +224,13 @@ func validate(c Config, l Lease, self []Lease) error {
 	pool, ok := c.Pool(l.Subnet)
 	switch {
 	case !ok:
-		return fmt.Errorf("the subnet %s is of a family that the network does not have", l.Subnet)
+		return fmt.Errorf("the network does not have the address family of the subnet %s", l.Subnet)
 	case !pool.Network.Overlaps(l.Subnet) || !pool.Network.Contains(l.Subnet.Addr()):
 		return fmt.Errorf("the subnet %s is outside the network %s", l.Subnet, pool.Network)
 	case !pool.Holds(l.Subnet):
-		return fmt.Errorf("the subnet %s is no /%d", l.Subnet, pool.SubnetLen)
+		return fmt.Errorf("the prefix length of the subnet %s is not %d", l.Subnet, pool.SubnetLen)
 	case l.BackendType != c.BackendType:
-		return fmt.Errorf("its backend is %s, the network's is %s", l.BackendType, c.BackendType)
+		return fmt.Errorf("its backend is %s, that of the network is %s", l.BackendType, c.BackendType)
 	case l.Subnet.Contains(l.PublicIP):
 		return fmt.Errorf("its public IP %s lies inside its subnet %s", l.PublicIP, l.Subnet)
 	}

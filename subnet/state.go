@@ -76,7 +76,7 @@ func OpenState(dir, subnetFile string) (*StateDir, error) {
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		holder, _ := io.ReadAll(io.LimitReader(lock, 20))
 		_ = lock.Close()
-		return nil, fmt.Errorf("lock %s.lock: another flanneld (pid %s) uses this state: stop it, or give this one a -subnet-file or -state-dir of its own: %w",
+		return nil, fmt.Errorf("lock %s.lock: another flanneld (pid %s) uses this state: stop it, or start this one with another -subnet-file or -state-dir: %w",
 			s.path, bytes.TrimSpace(holder), err)
 	}
 	s.lock = lock
@@ -169,7 +169,7 @@ func (s *StateDir) SavePeers(at Position, peers []Record) error {
 		return errors.Join(err, b.Flush())
 	})
 	if left := len(peers) + 1 - kept; err == nil && left > 0 {
-		err = fmt.Errorf("%d of %d peers left out: they have more than %d bytes", left, len(peers), maxStateSize)
+		err = fmt.Errorf("%d of %d peers not saved: the file would have more than %d bytes", left, len(peers), maxStateSize)
 	}
 	if err != nil {
 		return fmt.Errorf("save peers: %w", err)
@@ -198,7 +198,7 @@ func (s *StateDir) loadPeers() (at Position, peers []Record, err error) {
 		}
 	}
 	if !errors.Is(err, io.EOF) {
-		return at, peers, fmt.Errorf("read peers %s.peers: only %d are known: %w", s.path, len(peers), err)
+		return at, peers, fmt.Errorf("read peers %s.peers: only the first %d were read: %w", s.path, len(peers), err)
 	}
 	return at, peers, nil
 }

@@ -136,7 +136,7 @@ func TestPeersOfAnySizeAreKnownAfterARestart(t *testing.T) {
 	}
 	peers[0].Identity = "b"
 	err := s.SavePeers(subnet.Position{Cluster: 1, Revision: 7}, peers)
-	if err == nil || !strings.Contains(err.Error(), "of 1500 peers left out") {
+	if err == nil || !strings.Contains(err.Error(), "of 1500 peers not saved") {
 		t.Errorf("saving: %v, want how many were left out", err)
 	}
 	if err := s.Save(subnet.State{Identity: "me"}); err != nil {
@@ -171,7 +171,7 @@ func TestADamagedPeersFileCostsOnlyWhatIsBehindTheDamage(t *testing.T) {
 				t.Fatal(err)
 			}
 			st, err := s.Load()
-			if err == nil || !strings.Contains(err.Error(), path+": only 2 are known") {
+			if err == nil || !strings.Contains(err.Error(), path+": only the first 2 were read") {
 				t.Errorf("error %v, want one that names %s", err, path)
 			}
 			if diff := cmp.Diff(st.Peers, want, equate); diff != "" || st.Identity != "me" {

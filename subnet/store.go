@@ -97,7 +97,7 @@ type Store interface {
 }
 
 // ErrHistory is returned by Store.Watch if the store cannot continue from the position.
-var ErrHistory = errors.New("the store's history does not continue from there")
+var ErrHistory = errors.New("the store does not continue from that position")
 
 // ErrLeaseGone is returned by Store.KeepAlive for a lease that no longer exists.
 var ErrLeaseGone = errors.New("store lease expired or revoked")
@@ -115,7 +115,7 @@ func (e *ConflictError) Error() string {
 	case e.Current != nil:
 		return fmt.Sprintf("conflict at %s: held by %s", e.Key, e.Current.Record)
 	case e.Bad != nil:
-		return fmt.Sprintf("conflict at %s: a record that makes no sense: %v", e.Key, e.Bad.Err)
+		return fmt.Sprintf("conflict at %s: an invalid record: %v", e.Key, e.Bad.Err)
 	}
 	return fmt.Sprintf("conflict at %s: the record is gone", e.Key)
 }

@@ -87,7 +87,7 @@ func TestCompactionWhileCutOffIsFollowed(t *testing.T) {
 	p.cut.Store(false)
 	until(t, "the host sees what it has missed", noticed, func() bool { return a.held() && a.peers() == 3 })
 	a.wantLines("store unreachable", 1)
-	a.wantLines("store is back", 1)
+	a.wantLines("store reachable again", 1)
 }
 
 func TestAWipedStoreIsFilledAgainAndNoPeerIsForgotten(t *testing.T) {

@@ -41,7 +41,7 @@ func (k *Keeper) act(ctx context.Context, a Action) error {
 		return err
 	}
 	if a.Do == Update {
-		k.said(a)
+		k.logAction(a)
 		k.forget(a.Entry.Key)
 	}
 	k.facts.records.Put(&e)
@@ -93,7 +93,7 @@ func (k *Keeper) renew(ctx context.Context, a Action) error {
 		k.renewed(a.Lease, start, ttl)
 		k.setUntil(k.facts.lease.ends)
 	case errors.Is(err, subnet.ErrLeaseGone):
-		k.log.Warn("store lease expired or revoked, taking the subnet again",
+		k.log.Warn("store lease expired or revoked, acquiring the subnet again",
 			"subnet", strings.TrimPrefix(a.Entry.Key, subnet.SubnetsFolder))
 		k.facts.lease, k.facts.expired = storeLease{}, a.Lease
 	case a.Lease == k.facts.lease.id:
@@ -143,13 +143,13 @@ func (k *Keeper) delete(ctx context.Context, a Action) error {
 	}
 	if a.Refuse && k.refused != a.Entry.Revision {
 		k.refused = a.Entry.Revision
-		k.log.Warn("refused the claim of another host to this host's subnet: it has the same identity or address",
+		k.log.Warn("claim of another host to this host's subnet refused: it has the same identity or address",
 			"claimant", a.Entry.Record.String())
 	}
-	k.said(a)
+	k.logAction(a)
 	switch err := k.store.Delete(ctx, a.Entry, a.Spent...); {
 	case err != nil && own:
-		k.log.Debug("claim left to expire", "key", a.Entry.Key, "error", err)
+		k.log.Debug("claim not deleted, it expires", "key", a.Entry.Key, "error", err)
 	case err != nil:
 		return err
 	case a.Refuse:

@@ -62,12 +62,12 @@ func (f *facts) ask(e subnet.Entry, now time.Time) (Action, bool) {
 	case c.refused && e.Identity == f.identity:
 		return Action{Do: Fail, Err: ErrCloned, Level: slog.LevelError, Why: e.Record.String()}, false
 	case c.refused && now.Before(c.until):
-		return Action{Do: Wait, Until: c.until, Level: slog.LevelWarn, Why: refusedText(e)}, false
+		return Action{Do: Wait, Until: c.until, Level: slog.LevelWarn, Why: conflictText(e)}, false
 	case c.refused || !now.Before(c.expiry):
 	case !now.Before(c.until):
 		return Action{}, true
 	case c.again:
-		return Action{Do: Wait, Until: c.until, Level: slog.LevelWarn, Why: refusedText(e)}, false
+		return Action{Do: Wait, Until: c.until, Level: slog.LevelWarn, Why: conflictText(e)}, false
 	default:
 		return Action{Do: Wait, Until: c.until, Level: slog.LevelInfo, Why: f.question(e)}, false
 	}

@@ -42,8 +42,8 @@ type ConfigOptions struct {
 	Report func(subnet.Status)
 }
 
-// WaitConfig returns the network configuration as soon as the store has a valid one, naming in the log what is missing or
-// wrong. If the store does not answer and the last run has left a usable state, it is that run's configuration. It returns
+// WaitConfig returns the network configuration as soon as the store has a valid one, and logs what is missing or invalid until
+// then. If the store does not answer and the last run has left a usable state, it is that run's configuration. It returns
 // an error only when ctx ends.
 func WaitConfig(ctx context.Context, store subnet.Store, o ConfigOptions) (Network, error) {
 	w := configWait{store: store, o: o}
@@ -105,10 +105,10 @@ func parse(text []byte, check func(subnet.Config) error) (subnet.Config, error) 
 	return c, check(c)
 }
 
-// missing names a configuration that is missing or wrong, once each.
+// missing reports a configuration that is missing or invalid, once each.
 func (w *configWait) missing(text []byte, err error) {
 	key := w.o.Prefix + "/config"
-	why := fmt.Sprintf("network configuration %s is wrong: %v", key, err)
+	why := fmt.Sprintf("network configuration %s is invalid: %v", key, err)
 	if text == nil {
 		why = fmt.Sprintf("network configuration %s is missing", key)
 	}
@@ -151,19 +151,19 @@ func (k *Keeper) setConfig(text []byte) {
 	c, err := parse(text, k.o.Check)
 	switch {
 	case text == nil:
-		pending = "the network configuration was deleted, the last one stays in force"
+		pending = "the network configuration was deleted from the store: the previous one stays in use"
 	case err != nil:
-		pending = fmt.Sprintf("the network configuration is wrong, the last one stays in force: %v", err)
+		pending = fmt.Sprintf("the network configuration is invalid, the previous one stays in use: %v", err)
 	case c.BackendType != now.BackendType || !sameJSON(c.Backend, now.Backend):
-		pending = "the backend of the network configuration has changed: restart to use it"
+		pending = "the backend in the network configuration has changed: restart flanneld to apply it"
 	case !sameRange(c.Pools, now.Pools):
-		pending = "the network of the network configuration has changed: restart to use it"
+		pending = "the network in the network configuration has changed: restart flanneld to apply it"
 	default:
 		k.facts.config, k.text = c, string(text)
-		k.log.Info("network configuration changed, later leases obey it", "config", fmt.Sprintf("%.1000s", k.text))
+		k.log.Info("network configuration changed, it applies to new leases", "config", fmt.Sprintf("%.1000s", k.text))
 	}
 	if pending != "" && pending != k.status.Pending {
-		k.log.Warn("network configuration changed, not in use yet", "key", k.o.Prefix+"/config", "reason", pending)
+		k.log.Warn("network configuration changed, not applied yet", "key", k.o.Prefix+"/config", "reason", pending)
 	}
 	k.status.Pending = pending
 }

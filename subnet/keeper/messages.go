@@ -7,8 +7,8 @@ import (
 	"flanneld/subnet"
 )
 
-// said logs what an action is for.
-func (k *Keeper) said(a Action) {
+// logAction logs what an action is for.
+func (k *Keeper) logAction(a Action) {
 	name := strings.TrimPrefix(a.Entry.Key, subnet.SubnetsFolder)
 	switch {
 	case a.Why == "":
@@ -19,9 +19,9 @@ func (k *Keeper) said(a Action) {
 	}
 }
 
-// refusedText says that the owner of a record lives.
-func refusedText(e subnet.Entry) string {
-	const text = "the public IP of this host is that of the living host %s: give one of them another address (-iface, -public-ip)"
+// conflictText says that the owner of a record with our address runs.
+func conflictText(e subnet.Entry) string {
+	const text = "public IP conflict: the running host %s has the public IP of this host; give one of them another address (-iface, -public-ip)"
 	return fmt.Sprintf(text, e.Record)
 }
 
@@ -29,13 +29,13 @@ func refusedText(e subnet.Entry) string {
 func (f *facts) question(e subnet.Entry) string {
 	switch f.relation(e.Record) {
 	case OursRenamed, OursChanged:
-		const text = "found this host's record under another host name or address, %s: checking that no other host uses it"
+		const text = "found this host's record with another host name or address, %s: checking that no other host uses it"
 		return fmt.Sprintf(text, e.Record)
 	case SameMachine:
 		const text = "found this host's record, %s, with an old identity (new state folder): checking that no other daemon uses it"
 		return fmt.Sprintf(text, e.Record)
 	}
-	return fmt.Sprintf("asking whether %s, whose record this host would take over, is alive", e.Record)
+	return fmt.Sprintf("checking whether %s, whose record has this host's address, still runs", e.Record)
 }
 
 // inTheWayText says that a claim of another host delays ours.
@@ -44,5 +44,5 @@ func inTheWayText(other, e subnet.Entry) string {
 	if len(other.Leases) > 0 {
 		who = other.Record.String()
 	}
-	return fmt.Sprintf("%s also claims the record of %s", who, e.Record)
+	return fmt.Sprintf("waiting for the end of the claim that %s has to the record of %s", who, e.Record)
 }

@@ -35,11 +35,11 @@ func TestInRealTimeAClaimIsRefusedAtOnceAndWaitingCostsNothing(t *testing.T) {
 		}
 	}
 	until("the owner holds a subnet", func() bool { return owner.manager.Status().Held })
-	double := newHost(t, s, 2)
-	double.address = owner.address
-	double.start()
-	defer double.quit()
-	until("the address is refused", func() bool { return strings.Contains(double.manager.Status().Waiting, "living host host1") })
+	second := newHost(t, s, 2)
+	second.address = owner.address
+	second.start()
+	defer second.quit()
+	until("the address is refused", func() bool { return strings.Contains(second.manager.Status().Waiting, "running host host1") })
 	clone := newHost(t, s, 3)
 	clone.id = owner.id
 	clone.start()
@@ -54,7 +54,7 @@ func TestInRealTimeAClaimIsRefusedAtOnceAndWaitingCostsNothing(t *testing.T) {
 	heir.start()
 	defer heir.quit()
 
-	until("the heir asks", func() bool { return strings.Contains(heir.manager.Status().Waiting, "is alive") })
+	until("the heir asks", func() bool { return strings.Contains(heir.manager.Status().Waiting, "still runs") })
 	before := cpuTime(t)
 	time.Sleep(time.Second)
 	if used := cpuTime(t) - before; used > 200*time.Millisecond {

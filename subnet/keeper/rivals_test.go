@@ -115,7 +115,7 @@ func TestACloneGetsAnIdentityOfItsOwnAndTheOriginalKeepsItsSubnet(t *testing.T) 
 			t.Errorf("clone: %v", err)
 		}
 		clone.wantLog("probably a cloned disk")
-		h.wantLog("refused the claim of another host to this host's subnet")
+		h.wantLog("claim of another host to this host's subnet refused")
 		if e, _ := recordOf(s, first); e.Host != "host1" || h.subnet() != first {
 			t.Errorf("record of the original: %+v", e)
 		}
@@ -149,21 +149,21 @@ func TestTheAddressOfALivingHostIsRefusedWithItsName(t *testing.T) {
 	network(t, func(t *testing.T, s *subnettest.Server) {
 		h := newHost(t, s, 1).start()
 		after(0)
-		double := newHost(t, s, 2)
-		double.address = h.address
-		double.start()
+		second := newHost(t, s, 2)
+		second.address = h.address
+		second.start()
 		after(2 * time.Minute)
-		if got := double.manager.Status().Waiting; double.subnet().IsValid() || !strings.Contains(got, "living host host1") {
-			t.Errorf("subnet %s, waiting for %q", double.subnet(), got)
+		if got := second.manager.Status().Waiting; second.subnet().IsValid() || !strings.Contains(got, "running host host1") {
+			t.Errorf("subnet %s, waiting for %q", second.subnet(), got)
 		}
-		double.address = netip.MustParseAddr("192.0.2.77")
-		double.manager.Refresh()
+		second.address = netip.MustParseAddr("192.0.2.77")
+		second.manager.Refresh()
 		after(time.Second)
-		if !double.subnet().IsValid() || double.subnet() == h.subnet() {
-			t.Errorf("with another address: subnet %s", double.subnet())
+		if !second.subnet().IsValid() || second.subnet() == h.subnet() {
+			t.Errorf("with another address: subnet %s", second.subnet())
 		}
 		h.quit()
-		double.quit()
+		second.quit()
 	})
 }
 
@@ -277,19 +277,19 @@ func TestAClaimOfACloneDoesNotTellThatItsOriginalHasLeftItsAddress(t *testing.T)
 	network(t, func(t *testing.T, s *subnettest.Server) {
 		owner := newHost(t, s, 1).start()
 		after(time.Second)
-		double := newHost(t, s, 2)
-		double.address = owner.address
-		double.start()
+		second := newHost(t, s, 2)
+		second.address = owner.address
+		second.start()
 		after(5 * time.Second)
 		claim := record(owner.id, "clone", owner.subnet().String(), "192.0.2.99")
 		claim.Claim = true
 		owner.client.Lag(10 * time.Second) // so that the claim stands for a while
 		s.Put(claim)
 		after(3 * time.Second)
-		if got := double.subnet(); got.IsValid() {
+		if got := second.subnet(); got.IsValid() {
 			t.Errorf("the host with the address of a living one has %s", got)
 		}
 		owner.quit()
-		double.quit()
+		second.quit()
 	})
 }

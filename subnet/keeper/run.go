@@ -172,7 +172,7 @@ func (k *Keeper) reset(s subnet.Snapshot) {
 	k.held, k.decideAt = nil, time.Now()
 	k.setConfig(s.Config)
 	k.prune()
-	k.sayReasons()
+	k.logSkipped()
 	wake(k.changed)
 }
 
@@ -206,7 +206,7 @@ func (k *Keeper) follow(events []subnet.Event) {
 		}
 	}
 	k.prune()
-	k.sayReasons()
+	k.logSkipped()
 	wake(k.changed)
 }
 
@@ -251,7 +251,7 @@ func (k *Keeper) prune() {
 	waits := k.held == nil || !k.status.Held
 	k.mu.Unlock()
 	if lost > 0 {
-		k.log.Info("peers dropped that the store has lost", "count", lost)
+		k.log.Info("stale peers removed: the store has no record of them", "count", lost)
 	}
 	if lost+deleted > 0 {
 		if waits {
@@ -261,8 +261,8 @@ func (k *Keeper) prune() {
 	}
 }
 
-// sayReasons names records that are skipped in the log, once each.
-func (k *Keeper) sayReasons() {
+// logSkipped logs each skipped record once for each reason.
+func (k *Keeper) logSkipped() {
 	k.mu.Lock()
 	reasons := k.facts.records.Reasons(k.facts.config, k.facts.inUse)
 	k.mu.Unlock()

@@ -132,7 +132,7 @@ func (s *sim) settle() {
 	after(simTTL + simHosts*time.Minute)
 	s.unique()
 	for _, h := range s.waiting() {
-		if s.roomy() {
+		if s.hasFree() {
 			s.mistake("host %d has no subnet although some are free: %s", h.n, h.manager.Status().Waiting)
 			return
 		}
@@ -155,12 +155,12 @@ func (s *sim) free() {
 	for _, e := range s.server.Entries() {
 		if e.Identity == "" {
 			s.server.Remove(e.Key)
-			roomy := s.roomy()
+			free := s.hasFree()
 			after(2 * time.Second)
 			if slices.ContainsFunc(s.server.Entries(), func(e subnet.Entry) bool { return e.Claim }) {
 				after(4 * time.Second) // somebody asks first whether the owner of a record with its address lives
 			}
-			if roomy && s.announced() <= before && len(s.without()) >= waited {
+			if free && s.announced() <= before && len(s.without()) >= waited {
 				s.mistake("%d hosts wait after %s was freed, %d before", len(s.without()), e.Key, waited)
 			}
 			return
@@ -209,8 +209,8 @@ func (s *sim) checkLost(h *simHost) {
 	s.mistake("host %d waits although nobody has a subnet of its %v: %s", h.n, v.Self, v.Status.Waiting)
 }
 
-// roomy reports whether a subnet of each family is free.
-func (s *sim) roomy() bool {
+// hasFree reports whether a subnet of each family is free.
+func (s *sim) hasFree() bool {
 	taken := map[netip.Prefix]bool{}
 	for _, key := range s.server.Keys() {
 		prefixes, _ := subnet.ParseKey(strings.TrimPrefix(key, subnet.SubnetsFolder))

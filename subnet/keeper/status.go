@@ -17,7 +17,7 @@ func (k *Keeper) note(a Action) {
 	case a.Do == Keep:
 		k.hold(a.Entry)
 	case a.Do == Fail && a.Lost == nil:
-		k.log.Error("the identity of this host belongs to a living host, probably a cloned disk: taking a new one",
+		k.log.Error("identity conflict: another running host has the identity of this host, probably a cloned disk; taking a new identity",
 			"holder", a.Why)
 	case a.Lost != nil:
 		k.lose(a)
@@ -47,7 +47,7 @@ func (k *Keeper) hold(e subnet.Entry) {
 	k.mu.Unlock()
 	k.warnOfClones()
 	if changed {
-		k.sayReasons()
+		k.logSkipped()
 		wake(k.changed)
 	}
 }
@@ -57,10 +57,10 @@ func (k *Keeper) warnOfClones() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for e := range k.facts.records.All() {
-		const why = "this host's identity at another address: a cloned disk, or an old record of this host"
+		const why = "a cloned disk, or an old record of this host"
 		if e.Key != k.held.Key && k.facts.relation(e.Record) == OursElsewhere && !k.named[e.Key] {
 			k.named[e.Key] = true
-			k.log.Warn("record of this host's identity", "key", e.Key, "holder", e.Record.String(), "reason", why)
+			k.log.Warn("a record at another address has this host's identity", "key", e.Key, "holder", e.Record.String(), "reason", why)
 		}
 	}
 }
@@ -89,7 +89,7 @@ func (k *Keeper) setWaiting(a Action) {
 	k.mu.Unlock()
 	if changed {
 		wake(k.changed)
-		k.log.Log(context.Background(), a.Level, "own subnet is not in the store", "reason", a.Why)
+		k.log.Log(context.Background(), a.Level, "no lease in the store", "reason", a.Why)
 	}
 }
 
@@ -109,7 +109,7 @@ func storeDown(s *subnet.Status, log *slog.Logger, err error) bool {
 	s.StoreError = fmt.Sprint(err)
 	if first {
 		s.StoreSince = time.Now()
-		log.Warn("store unreachable, the data plane stays as it is", "since", s.StoreSince.UTC().Format(time.RFC3339), "reason", err)
+		log.Warn("store unreachable, data plane left unchanged", "since", s.StoreSince.UTC().Format(time.RFC3339), "reason", err)
 	}
 	return first
 }
@@ -121,6 +121,6 @@ func storeUp(s *subnet.Status, log *slog.Logger) bool {
 	if since.IsZero() {
 		return false
 	}
-	log.Info("store is back", "away", time.Since(since).Round(time.Millisecond))
+	log.Info("store reachable again", "away", time.Since(since).Round(time.Millisecond))
 	return true
 }

@@ -15,7 +15,7 @@ import (
 const maxActions = 12
 
 // errUnsettled ends a series of that many actions: somebody keeps changing what we look at.
-var errUnsettled = errors.New("no stable lease yet: the records in the store keep changing")
+var errUnsettled = errors.New("the records in the store keep changing")
 
 // step drops stale peers and, if it is time, decides and acts until nothing is left to do. Its errors end Run.
 func (k *Keeper) step(ctx context.Context) error {
@@ -99,7 +99,7 @@ func (k *Keeper) failed(ctx context.Context, a Action, err error) {
 	switch {
 	case a.Refuse:
 		k.refusals.tried(racePause)
-		k.log.Debug("claim not refused yet", "error", err)
+		k.log.Debug("claim of another host not refused yet", "error", err)
 	case lost:
 		if !k.lostClaim(conflict) && a.Do != Claim {
 			k.facts.seed += "+" // whoever lost a race to a neighbour in hash order starts elsewhere
@@ -107,7 +107,7 @@ func (k *Keeper) failed(ctx context.Context, a Action, err error) {
 		k.pace.tried(racePause)
 	default:
 		k.pace.tried(maxPause)
-		k.setWaiting(Action{Why: fmt.Sprintf("own lease not confirmed: %v", err), Level: slog.LevelWarn})
+		k.setWaiting(Action{Why: fmt.Sprintf("lease not confirmed in the store: %v", err), Level: slog.LevelWarn})
 	}
 }
 

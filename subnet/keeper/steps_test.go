@@ -363,13 +363,13 @@ func (s *steps) settle(full bool) {
 	}
 	s.unique()
 	for _, h := range s.hosts {
-		if v := h.k.View(); !v.Status.Held && !v.Status.Lost && s.roomy() {
+		if v := h.k.View(); !v.Status.Held && !v.Status.Lost && s.hasFree() {
 			s.mistake("host %d has no subnet although some are free: %s", h.n, v.Status.Waiting)
 		}
 	}
 }
 
-func (s *steps) roomy() bool {
+func (s *steps) hasFree() bool {
 	taken := map[netip.Prefix]bool{}
 	for _, key := range s.server.Keys() {
 		prefixes, _ := subnet.ParseKey(key[len(subnet.SubnetsFolder):])

@@ -234,7 +234,7 @@ func TestAChangedConfigurationBindsLaterLeasesOrWaitsForARestart(t *testing.T) {
 		for text, want := range map[string]string{
 			`{"Network":"10.9.0.0/16","Backend":{"Type":"vxlan"}}`:          "network",
 			`{"Network":"10.5.0.0/16","Backend":{"Type":"host-gw"}}`:        "backend",
-			`{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan","VNI":"x"}`: "wrong",
+			`{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan","VNI":"x"}`: "invalid",
 		} {
 			s.SetConfig([]byte(text))
 			after(time.Second)
