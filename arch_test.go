@@ -62,23 +62,32 @@ var rules = map[string]rule{
 	"subnet/etcdv3":     {ours: []string{"subnet"}, others: []string{"go.etcd.io/", "go.uber.org/zap", "google.golang.org/grpc"}},
 	"subnet/kube":       {ours: []string{"subnet"}, others: []string{"k8s.io/", "github.com/go-logr/logr", "golang.org/x/time/rate"}},
 	"subnet/subnettest": {ours: []string{"subnet"}},
-	"backend":           {ours: []string{"subnet", "ip"}, others: []string{"golang.org/x/time/rate"}},
+	"backend":           {ours: []string{"backend/skip", "ip", "subnet"}, others: []string{"golang.org/x/time/rate"}},
 	"backend/check": {
 		ours: []string{
 			"backend/extension/options", "backend/ipip/options", "backend/udp/options", "backend/vxlan/options",
 			"backend/wireguard/options", "subnet",
 		},
 	},
-	"backend/skip":      {ours: []string{"subnet", "ip"}},
-	"backend/vxlan":     {ours: []string{"backend/reach", "backend/skip", "sorted", "subnet", "ip"}},
-	"backend/reach":     {ours: []string{"subnet", "ip"}},
-	"backend/extension": {ours: []string{"backend/skip", "subnet", "ip"}},
-	"backend/ipip":      {ours: []string{"backend/reach", "backend/skip", "subnet", "ip"}},
-	"backend/hostgw":    {ours: []string{"backend/skip", "subnet", "ip"}},
-	"backend/alloc":     {ours: []string{"subnet", "ip"}},
-	"backend/udp":       {ours: []string{"backend/skip", "sorted", "subnet", "ip"}, others: []string{"golang.org/x/sys/", "golang.org/x/time/rate", "github.com/coreos/go-systemd/"}},
+	"backend/registry": {
+		ours: []string{
+			"backend", "backend/alloc", "backend/check", "backend/extension", "backend/hostgw", "backend/ipip", "backend/udp",
+			"backend/vxlan", "backend/wireguard", "backend/wireguard/options", "ip", "subnet",
+		},
+	},
+	"backend/skip":      {ours: []string{"ip", "subnet"}},
+	"backend/reach":     {ours: []string{"ip", "subnet"}},
+	"backend/vxlan":     {ours: []string{"backend", "backend/reach", "ip", "sorted", "subnet"}},
+	"backend/extension": {ours: []string{"backend", "ip", "subnet"}},
+	"backend/ipip":      {ours: []string{"backend", "backend/reach", "ip", "subnet"}},
+	"backend/hostgw":    {ours: []string{"backend", "ip", "subnet"}},
+	"backend/alloc":     {ours: []string{"backend", "ip", "subnet"}},
+	"backend/udp": {
+		ours:   []string{"backend", "backend/skip", "ip", "sorted", "subnet"},
+		others: []string{"golang.org/x/sys/", "golang.org/x/time/rate", "github.com/coreos/go-systemd/"},
+	},
 	"backend/wireguard": {
-		ours:   []string{"backend/skip", "subnet", "ip"},
+		ours:   []string{"backend", "backend/skip", "ip", "subnet"},
 		others: []string{"golang.org/x/sys/", "golang.zx2c4.com/wireguard/"},
 	},
 	"ip":         {ours: []string{"sorted"}, others: []string{"github.com/vishvananda/netlink", "golang.org/x/sys/"}},
@@ -201,7 +210,7 @@ func (r rule) refuses(folder, name string) string {
 	switch {
 	case name == module || strings.HasPrefix(name, module+"/"):
 		other := strings.TrimPrefix(strings.TrimPrefix(name, module), "/")
-		if other == folder || strings.HasPrefix(other, folder+"/") || slices.Contains(r.ours, other) || within(folder, r.ours) {
+		if other == folder || folder != "backend" && strings.HasPrefix(other, folder+"/") || slices.Contains(r.ours, other) {
 			return ""
 		}
 		return "not in the table of packages"

@@ -1,3 +1,3 @@
-// Package backend drives one backend: the Loop computes nothing itself, it hands the whole set of leases to
-// the backend whenever something may have changed, and again until that succeeded.
+// Package backend drives one backend. A Planner computes what the kernel must hold, purely; the Loop gives it the whole set of leases whenever
+// something may have changed, and puts the plan into the kernel until that has succeeded.
 package backend

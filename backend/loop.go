@@ -3,8 +3,8 @@ package backend
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,31 +14,33 @@ import (
 
 // Source is where the leases come from.
 type Source interface {
-	// View returns the present picture.
+	// View returns the present leases.
 	View() subnet.View
-	// Changed receives after every change of it.
+	// Changed receives after every change of them.
 	Changed() <-chan struct{}
 }
 
-// Loop hands the whole set of leases to the backend whenever anything may have changed.
+// Loop makes the data plane be what the leases call for, whenever anything may have changed.
 //
 //	leases changed ─┐
-//	Poke ───────────┼─▶ View ─▶ Set ─▶ After ──┐
-//	resync tick ────┤                          │ failed: again, with backoff
-//	retry timer ◀───┴──────────────────────────┘
+//	Poke ───────────┼─▶ View ─▶ Admit ─▶ Set ─▶ After ──┐
+//	resync tick ────┤                                   │ failed: again, with backoff
+//	retry timer ◀───┴───────────────────────────────────┘
 type Loop struct {
-	Source  Source
-	Backend Backend
+	*Applier
+
 	// Resync is how often everything is read anew from the kernel; 0: never.
 	Resync time.Duration
 	// Before is called at the start of each pass.
 	Before func()
+	// Admit is called with the leases of each pass, before any route leads to the peers.
+	Admit func(self []subnet.Lease, peers subnet.Peers)
 	// After is called with the outcome of each pass. What it returns fails the pass too: the next one comes soon.
 	After func(v subnet.View, err error) error
-	Log   *slog.Logger
 
-	wake chan struct{}
-	beat atomic.Int64 // Unix nanoseconds of the last sign of life
+	source Source
+	wake   chan struct{}
+	beat   atomic.Int64 // Unix nanoseconds of the last sign of life
 }
 
 const (
@@ -58,8 +60,11 @@ const (
 )
 
 // NewLoop returns a loop that Run starts. The fields may be set until then.
-func NewLoop(s Source, b Backend, log *slog.Logger) *Loop {
-	l := &Loop{Source: s, Backend: b, Log: log, wake: make(chan struct{}, 1), Before: func() {}, After: func(subnet.View, error) error { return nil }}
+func NewLoop(s Source, a *Applier) *Loop {
+	l := &Loop{
+		Applier: a, source: s, wake: make(chan struct{}, 1),
+		Before: func() {}, Admit: func([]subnet.Lease, subnet.Peers) {}, After: func(subnet.View, error) error { return nil },
+	}
 	l.alive()
 	return l
 }
@@ -77,8 +82,18 @@ func (l *Loop) Alive() bool { return time.Since(time.Unix(0, l.beat.Load())) < s
 
 func (l *Loop) alive() { l.beat.Store(time.Now().UnixNano()) }
 
-// Run makes passes until ctx ends; it returns nil then.
+// Run makes passes, and carries the datapath if there is one, until ctx ends; it returns nil then.
 func (l *Loop) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var passes sync.WaitGroup
+	passes.Go(func() { l.passes(ctx) })
+	err := l.Applier.run(ctx)
+	cancel()
+	passes.Wait()
+	return err
+}
+
+func (l *Loop) passes(ctx context.Context) {
 	var retry time.Duration // 0: the last pass was clean
 	var resync <-chan time.Time
 	if l.Resync > 0 {
@@ -93,14 +108,14 @@ func (l *Loop) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-beats.C:
 			l.alive()
 			continue
-		case <-l.Source.Changed():
+		case <-l.source.Changed():
 		case <-l.wake:
 		case <-resync:
-			l.Backend.Observe(ip.Event{})
+			l.Observe(ip.Event{})
 		case <-timer.C:
 		}
 		start := time.Now()
@@ -119,9 +134,10 @@ func (l *Loop) Run(ctx context.Context) error {
 // pass makes one pass. After an error the next one comes within slowest.
 func (l *Loop) pass() (slowest time.Duration, err error) {
 	l.Before()
-	v := l.Source.View()
+	v := l.source.View()
 	if len(v.Self) > 0 {
-		err = l.Backend.Set(v.Self, v.Peers)
+		l.Admit(v.Self, v.Peers)
+		err = l.Set(v.Self, v.Peers)
 	}
 	slowest = lastRetry
 	after := l.After(v, err)

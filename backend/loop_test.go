@@ -13,6 +13,7 @@ import (
 
 	"flanneld/backend"
 	"flanneld/ip"
+	"flanneld/ip/iptest"
 	"flanneld/subnet"
 )
 
@@ -38,36 +39,36 @@ func (s *source) leave() {
 
 func (s *source) Changed() <-chan struct{} { return s.changed }
 
-// recorder is a backend.Backend that only counts.
+// recorder is a backend.Planner that only counts.
 type recorder struct {
 	mu       sync.Mutex // guards all below
-	sets     []time.Time
+	plans    []time.Time
 	observed int
 	err      error
 	takes    time.Duration // how long a pass lasts
 }
 
-func (r *recorder) Set([]subnet.Lease, subnet.Peers) error {
+func (r *recorder) Plan([]subnet.Lease, subnet.Peers) (ip.Snapshot, error) {
 	r.mu.Lock()
-	r.sets = append(r.sets, time.Now())
+	r.plans = append(r.plans, time.Now())
 	err, takes := r.err, r.takes
 	r.mu.Unlock()
 	time.Sleep(takes)
-	return err
+	return ip.Snapshot{}, err
 }
 
 // become says how passes end from now on and how long they last, and forgets those so far.
 func (r *recorder) become(err error, takes time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.err, r.takes, r.sets = err, takes, nil
+	r.err, r.takes, r.plans = err, takes, nil
 }
 
 // passes returns when passes began.
 func (r *recorder) passes() []time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.Clone(r.sets)
+	return slices.Clone(r.plans)
 }
 
 func (r *recorder) Observe(ip.Event) bool {
@@ -86,10 +87,12 @@ func (r *recorder) doubts() int {
 func (r *recorder) Attrs(netip.Prefix) subnet.Attrs { return subnet.Attrs{} }
 func (r *recorder) MTU() int                        { return 0 }
 func (r *recorder) Valid(subnet.Lease) error        { return nil }
-func (r *recorder) Drift() [ip.Kinds]int            { return [ip.Kinds]int{} }
-func (r *recorder) MACs() map[string]ip.MAC         { return nil }
-func (r *recorder) Scope() ip.Scope                 { return ip.Scope{} }
-func (r *recorder) Run(context.Context) error       { return nil }
+func (r *recorder) Owns() ip.Scope                  { return ip.Scope{} }
+
+func (r *recorder) loop(s backend.Source) *backend.Loop {
+	h := ip.Host{Kernel: iptest.NewKernel(iptest.Faults{}), Log: slog.New(slog.DiscardHandler)}
+	return backend.NewLoop(s, backend.NewApplier(r, h, nil))
+}
 
 // loopRig is a loop that runs in a bubble of its own time.
 type loopRig struct {
@@ -115,7 +118,7 @@ func inBubble(t *testing.T, f func(r *loopRig)) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &loopRig{source: &source{changed: make(chan struct{}, 1)}, backend: &recorder{}}
 		r.source.view.Self = []subnet.Lease{{Subnet: netip.MustParsePrefix("10.5.1.0/24")}}
-		r.Loop = backend.NewLoop(r.source, r.backend, slog.New(slog.DiscardHandler))
+		r.Loop = r.backend.loop(r.source)
 		r.After = func(_ subnet.View, err error) error {
 			r.mu.Lock()
 			defer r.mu.Unlock()
@@ -284,7 +287,7 @@ func TestTheKernelIsReadAnewOnTheResyncTick(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, b := &source{changed: make(chan struct{})}, &recorder{}
 		s.view.Self = []subnet.Lease{{Subnet: netip.MustParsePrefix("10.5.1.0/24")}}
-		l := backend.NewLoop(s, b, slog.New(slog.DiscardHandler))
+		l := b.loop(s)
 		l.Resync = time.Minute
 		go func() { _ = l.Run(t.Context()) }()
 		time.Sleep(10*time.Minute + time.Second)

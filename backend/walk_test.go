@@ -147,18 +147,18 @@ func (w *walk) faults() iptest.Faults {
 
 // start starts the daemon, as after a crash: it knows nothing but what its state file says.
 func (w *walk) start() {
-	var b backend.Backend
+	var p backend.Planner
 	var err error
 	if w.config.BackendType == hostgw.Type {
-		b, err = hostgw.New(w.config, w.host)
+		p, err = hostgw.New(w.config, w.host)
 	} else {
-		b, err = vxlan.New(w.config, w.host)
+		p, err = vxlan.New(w.config, w.host)
 	}
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.scope = b.Scope()
-	w.loop = backend.NewLoop(w.source, b, w.host.Log)
+	w.scope = p.Owns()
+	w.loop = backend.NewLoop(w.source, backend.NewApplier(p, w.host, w.config.Networks()))
 	w.loop.Resync = time.Minute
 	ctx, cancel := context.WithCancel(w.t.Context())
 	var all sync.WaitGroup
@@ -166,7 +166,7 @@ func (w *walk) start() {
 	all.Go(func() { _ = loop.Run(ctx) })
 	all.Go(func() {
 		_ = w.kernel.Watch(ctx, func(ev ip.Event) {
-			if b.Observe(ev) {
+			if loop.Observe(ev) {
 				loop.Poke()
 			}
 		})

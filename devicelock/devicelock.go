@@ -99,8 +99,10 @@ func (l *Locks) First(devices ...string) (string, error) {
 	return "", errors.Join(errs...)
 }
 
-// All takes one of the names of each device, or none at all. Where locks cannot be made, it returns the first names and the error.
-func (l *Locks) All(devices [][]string) (names []string, err error) {
+// All takes one of the names of each device, or none at all: rather one of the last run than another. Where locks cannot be made, it returns the
+// first names and the error.
+func (l *Locks) All(devices [][]string, last []string) (names []string, err error) {
+	devices = prefer(devices, last)
 	for _, candidates := range devices {
 		name, err := l.First(candidates...)
 		if taken := (*TakenError)(nil); errors.As(err, &taken) {
@@ -113,6 +115,16 @@ func (l *Locks) All(devices [][]string) (names []string, err error) {
 		names = append(names, name)
 	}
 	return names, nil
+}
+
+// prefer puts the name that was used last before the others.
+func prefer(devices [][]string, last []string) [][]string {
+	out := make([][]string, len(devices))
+	for i, names := range devices {
+		used := max(0, slices.IndexFunc(names, func(name string) bool { return slices.Contains(last, name) }))
+		out[i] = slices.Concat(names[used:used+1], names[:used], names[used+1:])
+	}
+	return out
 }
 
 func firsts(devices [][]string) []string {

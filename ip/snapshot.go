@@ -1,5 +1,7 @@
 package ip
 
+import "net/netip"
+
 // Snapshot is a set of objects that never changes. Two that one Desired has handed out share what is the same in both, so that Diff costs
 // what is not. The zero value is empty.
 type Snapshot struct {
@@ -24,6 +26,12 @@ func (s State) snapshot(known Snapshot) Snapshot {
 // Len returns how many objects there are.
 func (s Snapshot) Len() int {
 	return s.Links.Len() + s.Addrs.Len() + s.FDB.Len() + s.Neighs.Len() + s.Routes.Len()
+}
+
+// WithoutRoute returns the objects but for the route to a range that has the default metric.
+func (s Snapshot) WithoutRoute(dst netip.Prefix) Snapshot {
+	s.Routes = Set[Route]{s.Routes.objects.Without(func(r *Route) bool { return r.Dst == dst && r.Metric == 0 })}
+	return s
 }
 
 // Desired is a state that is changed object by object, for as long as what it is computed from stays the same. One goroutine may use it.

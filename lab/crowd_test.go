@@ -54,7 +54,7 @@ const crowdPatience = 100
 func (c *crowd) config() string { return fmt.Sprintf(scaleNetwork, *crowdBackend) }
 
 // newBackend returns the backend of one host.
-func newBackend(config subnet.Config, h ip.Host) (backend.Backend, error) {
+func newBackend(config subnet.Config, h ip.Host) (backend.Planner, error) {
 	if config.BackendType == hostgw.Type {
 		return hostgw.New(config, h)
 	}
@@ -182,7 +182,7 @@ func (c *crowd) join(i int) *member {
 	h := &member{number: i, kernel: &counter{crowd: c}, stop: cancel}
 	quiet := slog.New(slog.DiscardHandler)
 	store := c.store(c.url)
-	var b backend.Backend
+	var b backend.Planner
 	check := func(subnet.Config) error { return nil }
 	o := keeper.Options{
 		Identity: identityOf(i), Prefix: "/crowd", TTL: 24 * time.Hour, RenewMargin: time.Hour, PeerGrace: crowdPatience * 10 * time.Minute, OnLost: subnet.LostMove,
@@ -199,12 +199,13 @@ func (c *crowd) join(i int) *member {
 		}
 		m := keeper.New(countingStore{store, c}, n, o)
 		h.keeper.Store(m)
-		b, err = newBackend(n.Config, c.host(i, h.kernel))
+		host := c.host(i, h.kernel)
+		b, err = newBackend(n.Config, host)
 		if err != nil {
 			c.b.Error(err)
 			return
 		}
-		loop := backend.NewLoop(m, b, quiet)
+		loop := backend.NewLoop(m, backend.NewApplier(b, host, n.Config.Networks()))
 		var both sync.WaitGroup
 		both.Go(func() { _ = m.Run(ctx) })
 		both.Go(func() { _ = loop.Run(ctx) })

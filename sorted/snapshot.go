@@ -97,9 +97,18 @@ func (s Snapshot[T]) Find(v T) (found T, ok bool) {
 	return found, ok
 }
 
-// Without returns the values of which gone does not hold.
+// Without returns the values of which gone does not hold. It shares the pages in which gone holds of none.
 func (s Snapshot[T]) Without(gone func(T) bool) Snapshot[T] {
-	return Of(s.compare, slices.DeleteFunc(slices.Collect(s.All()), gone))
+	out := Snapshot[T]{compare: s.compare}
+	for _, p := range s.pages {
+		if slices.ContainsFunc(p.values, gone) {
+			p = &page[T]{values: slices.DeleteFunc(slices.Clone(p.values), gone)}
+		}
+		if len(p.values) > 0 {
+			out.pages, out.n = append(out.pages, p), out.n+len(p.values)
+		}
+	}
+	return out
 }
 
 // place returns the page that a key belongs into, its place in that page, and whether there is a value with it. There is at least one page.

@@ -125,8 +125,8 @@ func silent(sessions map[netip.Prefix]api.Session) (out []netip.Prefix) {
 
 // skippedLocked returns the peers that the last pass has left out, by subnet, and why.
 func (s *Status) skippedLocked() map[netip.Prefix]string {
-	if s.from.Skipped == nil {
+	if s.from.Backend == nil {
 		return nil
 	}
-	return s.from.Skipped.Skipped()
+	return s.from.Backend.Skipped()
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"flanneld/api"
-	"flanneld/backend"
 	"flanneld/firewall"
 	"flanneld/ip"
 	"flanneld/probe"
@@ -124,11 +123,14 @@ func TestDriftThatIsRepairedAgainAndAgainIsNoticed(t *testing.T) {
 }
 
 // quietBackend is a backend that says nothing.
-type quietBackend struct{ backend.Backend }
+type quietBackend struct{ Backend }
 
-func (quietBackend) MTU() int             { return 1450 }
-func (quietBackend) Scope() ip.Scope      { return ip.Scope{} }
-func (quietBackend) Drift() [ip.Kinds]int { return [ip.Kinds]int{} }
+func (quietBackend) MTU() int                         { return 1450 }
+func (quietBackend) Scope() ip.Scope                  { return ip.Scope{} }
+func (quietBackend) Drift() [ip.Kinds]int             { return [ip.Kinds]int{} }
+func (quietBackend) Rival() string                    { return "" }
+func (quietBackend) Skipped() map[netip.Prefix]string { return nil }
+func (quietBackend) Problems() []string               { return nil }
 
 func TestChangesOfTheStateAreLogged(t *testing.T) {
 	j := NewJournal(slog.DiscardHandler)

@@ -25,7 +25,6 @@ type Sources struct {
 	Leases   Leases
 	Backend  Backend
 	Datapath Datapath // in user space
-	Skipped  Skipped  // by the backend
 	// Forwarding says which links drop packets of pods.
 	Forwarding func() []string
 	Sessions   func() map[netip.Prefix]api.Session // of encrypted tunnels, by subnet; nil: there are none
@@ -45,18 +44,15 @@ type Backend interface {
 	Scope() ip.Scope
 	MACs() map[string]ip.MAC
 	Drift() [ip.Kinds]int
+	Rival() string                    // another flannel that changes the same objects
+	Skipped() map[netip.Prefix]string // peers that are left out although their leases are valid, by subnet, and why
+	Problems() []string               // all else that is left out
 }
 
 // Datapath is what a backend whose datapath is in user space says of it.
 type Datapath interface {
 	Counters() map[string]uint64 // since the start, by name
 	Used() map[netip.Addr]bool   // hosts that packets were sent to since the last call
-}
-
-// Skipped is what a backend does not do although the leases call for it.
-type Skipped interface {
-	Skipped() map[netip.Prefix]string // peers, by subnet, and why
-	Problems() []string               // all else
 }
 
 // Options are what New needs; all of it.
@@ -280,12 +276,7 @@ func (s *Status) conditionLocked(l subnet.Status, findings map[netip.Prefix]prob
 	if s.from.Backend == nil {
 		return c
 	}
-	if b, ok := s.from.Backend.(interface{ Rival() string }); ok {
-		c.rival = b.Rival()
-	}
-	if s.from.Skipped != nil {
-		c.routes = s.from.Skipped.Problems()
-	}
+	c.rival, c.routes = s.from.Backend.Rival(), s.from.Backend.Problems()
 	if s.from.Forwarding != nil {
 		c.routes = slices.Concat(c.routes, s.from.Forwarding())
 	}

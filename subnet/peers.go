@@ -43,6 +43,11 @@ func (p Peers) Find(subnet netip.Prefix) (Lease, bool) {
 	return Lease{}, false
 }
 
+// Without returns the leases but for those of some subnets. It shares with p what is the same in both.
+func (p Peers) Without(gone func(subnet netip.Prefix) bool) Peers {
+	return Peers{p.set.Without(func(r ref) bool { return gone(r.lease().Subnet) })}
+}
+
 // Same reports whether both sets are of the same records, none of which has changed.
 func (p Peers) Same(o Peers) bool {
 	for range sorted.Changes(p.set, o.set) {

@@ -3,9 +3,9 @@
 package alloc
 
 import (
-	"context"
 	"net/netip"
 
+	"flanneld/backend"
 	"flanneld/ip"
 	"flanneld/subnet"
 )
@@ -13,46 +13,41 @@ import (
 // Type is the name of the backend in the network configuration and in records.
 const Type = "alloc"
 
-// Backend satisfies the interface of package backend.
+// Backend is a backend.Planner.
 type Backend struct {
-	*ip.Managed
 	host ip.Host
+	owns ip.Scope // nothing, or the networks that the host's own routes are in
+	fold *backend.Fold
 }
 
 // New returns the backend.
-func New(c subnet.Config, h ip.Host) *Backend {
-	var own ip.Scope // nothing, or the networks that the host's own routes are in
+func New(c subnet.Config, h ip.Host) (*Backend, error) {
+	b := &Backend{host: h, fold: backend.NewFold(h)}
 	if h.Blackhole {
-		own.Networks = c.Networks()
+		b.owns.Networks = c.Networks()
 	}
-	return &Backend{ip.NewManaged(h, own), h}
+	return b, nil
 }
 
-// Attrs implements backend.Backend.
+// Attrs implements backend.Planner.
 func (b *Backend) Attrs(prefix netip.Prefix) subnet.Attrs {
 	return subnet.Attrs{PublicIP: b.host.Underlay().PublicAddr(prefix), BackendType: Type}
 }
 
-// MTU implements backend.Backend.
+// MTU implements backend.Planner.
 func (b *Backend) MTU() int { return b.host.Underlay().MTU }
 
-// Valid implements backend.Backend.
+// Valid implements backend.Planner.
 func (b *Backend) Valid(subnet.Lease) error { return nil }
 
-// Set implements backend.Backend.
-func (b *Backend) Set(self []subnet.Lease, _ subnet.Peers) error {
-	want := b.host.Desired()
-	for _, l := range self {
-		want.Put(b.host.OwnRoutes(l.Subnet)...)
-	}
-	return b.Reconcile(want.Snapshot())
-}
+// Owns implements backend.Planner.
+func (b *Backend) Owns() ip.Scope { return b.owns }
 
-// MACs implements backend.Backend.
-func (b *Backend) MACs() map[string]ip.MAC { return nil }
+// Routes implements backend.Router.
+func (b *Backend) Routes() backend.Routes { return backend.None }
 
-// Run implements backend.Backend.
-func (b *Backend) Run(ctx context.Context) error {
-	<-ctx.Done()
-	return nil
+// Plan implements backend.Planner.
+func (b *Backend) Plan(self []subnet.Lease, _ subnet.Peers) (ip.Snapshot, error) {
+	b.fold.Start(self, nil)
+	return b.fold.Snapshot(), nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"flanneld/backend"
 	"flanneld/backend/alloc"
 	"flanneld/ip"
 	"flanneld/ip/iptest"
@@ -38,11 +39,16 @@ func TestLeftoversGoAndNothingComes(t *testing.T) {
 				t.Fatal(err)
 			}
 			addrs := []netip.Addr{netip.MustParseAddr("192.0.2.1")}
-			b := alloc.New(c, ip.Host{
+			h := ip.Host{
 				Kernel: k, Log: slog.New(slog.DiscardHandler), Blackhole: tt.blackhole,
 				Underlay:  func() ip.Underlay { return ip.Underlay{Link: "eth0", MTU: 1500, Addrs: addrs, PublicAddrs: addrs} },
 				Leftovers: ip.Scope{Links: []string{"flannel.1"}, Networks: c.Networks()},
-			})
+			}
+			planner, err := alloc.New(c, h)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b := backend.NewApplier(planner, h, c.Networks())
 			self := []subnet.Lease{{Subnet: netip.MustParsePrefix("10.5.34.0/24"), Attrs: b.Attrs(netip.Prefix{})}}
 			peers := []subnet.Lease{{Subnet: netip.MustParsePrefix("10.5.35.0/24"), Attrs: subnet.Attrs{BackendType: "alloc"}}}
 			for range 2 {

@@ -9,8 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"flanneld/backend"
 	"flanneld/backend/extension/options"
-	"flanneld/backend/skip"
 	"flanneld/ip"
 	"flanneld/subnet"
 )
@@ -24,12 +24,11 @@ const patience = 5 * time.Second
 // Type is the name of the backend in the network configuration and in records.
 const Type = options.Type
 
-// Backend satisfies the interface of package backend.
+// Backend is a backend.Planner whose datapath are commands.
 type Backend struct {
-	*ip.Managed
-	*skip.Filter
-
 	host    ip.Host
+	owns    ip.Scope // nothing, or the networks that the host's own routes are in
+	fold    *backend.Fold
 	config  subnet.Config
 	options options.Options
 	data    string // what is published, JSON
@@ -52,14 +51,13 @@ func newBackend(c subnet.Config, h ip.Host, limit time.Duration) (*Backend, erro
 	if err != nil {
 		return nil, err
 	}
-	var own ip.Scope // nothing, or the networks that the host's own routes are in
-	if h.Blackhole {
-		own.Networks = c.Networks()
-	}
 	ctx, stop := context.WithCancel(context.Background())
 	b := &Backend{
-		Managed: ip.NewManaged(h, own), Filter: skip.New(h, c.Networks()), host: h, config: c, options: o,
+		host: h, fold: backend.NewFold(h), config: c, options: o,
 		runner: runner{ctx, limit}, stop: stop, slots: make(chan struct{}, atOnce), states: map[netip.Prefix]*state{},
+	}
+	if h.Blackhole {
+		b.owns.Networks = c.Networks()
 	}
 	if err := b.preStartup(); err != nil {
 		stop()
@@ -82,15 +80,15 @@ func (b *Backend) preStartup() error {
 	return err
 }
 
-// Attrs implements backend.Backend.
+// Attrs implements backend.Planner.
 func (b *Backend) Attrs(prefix netip.Prefix) subnet.Attrs {
 	return subnet.Attrs{PublicIP: b.host.Underlay().PublicAddr(prefix), BackendType: Type, BackendData: b.data}
 }
 
-// MTU implements backend.Backend.
+// MTU implements backend.Planner.
 func (b *Backend) MTU() int { return b.host.Underlay().MTU }
 
-// Valid implements backend.Backend.
+// Valid implements backend.Planner.
 func (b *Backend) Valid(l subnet.Lease) error {
 	if _, err := parseData(l.BackendData); err != nil {
 		return errors.New("its backend data are no JSON string")
@@ -98,19 +96,24 @@ func (b *Backend) Valid(l subnet.Lease) error {
 	return nil
 }
 
-// Set implements backend.Backend.
-func (b *Backend) Set(self []subnet.Lease, peers subnet.Peers) error {
-	want := b.host.Desired()
-	for _, l := range self {
-		want.Put(b.host.OwnRoutes(l.Subnet)...)
-	}
-	err := b.Reconcile(want.Snapshot())
-	b.Begin(self, peers)
-	hosts := peersOf(peers, func(p netip.Prefix) bool { return b.Why(p) != "" })
-	b.End(nil, b.Conflicts())
-	if err := errors.Join(err, b.postStartup(self)); err != nil {
+// Owns implements backend.Planner.
+func (b *Backend) Owns() ip.Scope { return b.owns }
+
+// Plan implements backend.Planner. All that leads to the peers is made by the commands.
+func (b *Backend) Plan(self []subnet.Lease, _ subnet.Peers) (ip.Snapshot, error) {
+	b.fold.Start(self, nil)
+	return b.fold.Snapshot(), nil
+}
+
+// Open implements backend.Datapath.
+func (b *Backend) Open([]subnet.Lease, subnet.Peers) error { return nil }
+
+// Carry implements backend.Datapath.
+func (b *Backend) Carry(self []subnet.Lease, peers subnet.Peers) error {
+	if err := b.postStartup(self); err != nil {
 		return err
 	}
+	hosts := peersOf(peers)
 	b.await(b.begin(hosts))
 	return b.failures(hosts).orNil()
 }
@@ -146,10 +149,7 @@ func (b *Backend) postStartup(self []subnet.Lease) error {
 	return nil
 }
 
-// MACs implements backend.Backend.
-func (b *Backend) MACs() map[string]ip.MAC { return nil }
-
-// Run implements backend.Backend: commands that run when it ends are killed.
+// Run implements backend.Datapath: commands that run when it ends are killed.
 func (b *Backend) Run(ctx context.Context) error {
 	<-ctx.Done()
 	b.mu.Lock()

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"flanneld/backend"
 	"flanneld/backend/extension"
 	"flanneld/backend/extension/options"
 	"flanneld/ip"
@@ -26,6 +27,7 @@ type bench struct {
 	dir string
 	log *bytes.Buffer
 	b   *extension.Backend
+	all *backend.Applier
 }
 
 // script writes an executable, and returns its path.
@@ -56,6 +58,7 @@ func start(t *testing.T, limit time.Duration, scripts map[string]string) (*bench
 	}}
 	e.b, err = extension.NewWithLimit(c, h, limit)
 	if err == nil {
+		e.all = backend.NewApplier(e.b, h, c.Networks())
 		ctx, cancel := context.WithCancel(context.Background())
 		ended := make(chan error)
 		go func() { ended <- e.b.Run(ctx) }()
@@ -73,7 +76,7 @@ func lease(prefix, public, data string) subnet.Lease {
 
 var self = []subnet.Lease{lease("10.5.34.0/24", "192.0.2.1", ""), lease("fd00:5:0:22::/64", "2001:db8::1", "")}
 
-func (e *bench) set(leases ...subnet.Lease) error { return e.b.Set(self, subnet.PeersOf(leases...)) }
+func (e *bench) set(leases ...subnet.Lease) error { return e.all.Set(self, subnet.PeersOf(leases...)) }
 
 // until makes passes until one satisfies the condition.
 func (e *bench) until(condition func(err error) bool, leases ...subnet.Lease) {

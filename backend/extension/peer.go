@@ -17,15 +17,12 @@ type peer struct {
 }
 
 // peersOf returns the hosts that leases are of, by their first subnet.
-func peersOf(peers subnet.Peers, skip func(netip.Prefix) bool) map[netip.Prefix]peer {
+func peersOf(peers subnet.Peers) map[netip.Prefix]peer {
 	out := map[netip.Prefix]peer{}
 	for l, r := range peers.Records() {
 		first := l.Subnet
 		if all := r.Prefixes(); len(all) > 0 {
 			first = all[0]
-		}
-		if skip(l.Subnet) {
-			continue
 		}
 		p := out[first]
 		if l.Subnet.Addr().Is4() {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"flanneld/backend"
 	"flanneld/backend/hostgw"
 	"flanneld/ip"
 	"flanneld/ip/iptest"
@@ -34,6 +35,16 @@ func lease(prefix, public string) subnet.Lease {
 	return subnet.Lease{Subnet: netip.MustParsePrefix(prefix), Attrs: subnet.Attrs{PublicIP: netip.MustParseAddr(public), BackendType: hostgw.Type}}
 }
 
+func on(t *testing.T, h ip.Host) *backend.Applier {
+	t.Helper()
+	c := config(t)
+	b, err := hostgw.New(c, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return backend.NewApplier(b, h, c.Networks())
+}
+
 func TestRoutesLeadToThePeersAndNothingElseIsTouched(t *testing.T) {
 	k := iptest.NewKernel(iptest.Faults{})
 	k.Underlay("eth0", "192.0.2.1/24")
@@ -49,10 +60,7 @@ func TestRoutesLeadToThePeersAndNothingElseIsTouched(t *testing.T) {
 	)
 	h := host(k)
 	h.Blackhole = true
-	b, err := hostgw.New(config(t), h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := on(t, h)
 	peers := []subnet.Lease{lease("10.5.35.0/24", "192.0.2.2"), lease("10.5.37.0/24", "192.0.2.37")}
 	if err := b.Set([]subnet.Lease{lease("10.5.34.0/24", "192.0.2.1")}, subnet.PeersOf(peers...)); err != nil {
 		t.Fatal(err)
@@ -75,11 +83,8 @@ route 10.9.0.0/16 via 192.0.2.9 dev eth0 proto 3
 func TestAPeerBehindARouterHarmsNoOther(t *testing.T) {
 	k := iptest.NewKernel(iptest.Faults{})
 	k.Underlay("eth0", "192.0.2.1/24")
-	b, err := hostgw.New(config(t), host(k))
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = b.Set(nil, subnet.PeersOf(lease("10.5.35.0/24", "198.51.100.2"), lease("10.5.36.0/24", "192.0.2.3")))
+	b := on(t, host(k))
+	err := b.Set(nil, subnet.PeersOf(lease("10.5.35.0/24", "198.51.100.2"), lease("10.5.36.0/24", "192.0.2.3")))
 	if !ip.PeersOnly(err) || !strings.Contains(err.Error(), "10.5.35.0/24 via 198.51.100.2") {
 		t.Errorf("got %v", err)
 	}

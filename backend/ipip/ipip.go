@@ -3,15 +3,13 @@
 package ipip
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 
+	"flanneld/backend"
 	"flanneld/backend/ipip/options"
 	"flanneld/backend/reach"
-	"flanneld/backend/skip"
 	"flanneld/ip"
 	"flanneld/subnet"
 )
@@ -27,15 +25,16 @@ const (
 	minMTU   = 68 // that every IPv4 link has (RFC 791)
 )
 
-// Backend satisfies the interface of package backend.
+// Backend is a backend.Planner.
 type Backend struct {
-	*ip.Managed
-	*skip.Filter
-
-	host    ip.Host
-	reach   *reach.Reach
-	desired *desired // of the last pass
+	host  ip.Host
+	owns  ip.Scope
+	reach *reach.Reach
+	fold  *backend.Fold
 }
+
+// Devices returns the names of the devices that a network needs.
+func Devices(subnet.Config) []string { return []string{Device} }
 
 // New reads the options.
 func New(c subnet.Config, h ip.Host) (*Backend, error) {
@@ -43,21 +42,21 @@ func New(c subnet.Config, h ip.Host) (*Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	own := ip.Scope{Links: []string{Device}, Networks: c.Networks()}
 	return &Backend{
-		Managed: ip.NewManaged(h, own), Filter: skip.New(h, c.Networks()), host: h, reach: reach.New(o.DirectRouting, c.Networks()),
+		host: h, owns: ip.Scope{Links: []string{Device}, Networks: c.Networks()},
+		reach: reach.New(o.DirectRouting, c.Networks()), fold: backend.NewFold(h),
 	}, nil
 }
 
-// Attrs implements backend.Backend.
+// Attrs implements backend.Planner.
 func (b *Backend) Attrs(prefix netip.Prefix) subnet.Attrs {
 	return subnet.Attrs{PublicIP: b.host.Underlay().PublicAddr(prefix), BackendType: Type}
 }
 
-// MTU implements backend.Backend.
+// MTU implements backend.Planner.
 func (b *Backend) MTU() int { return b.host.Underlay().MTU - overhead }
 
-// Valid implements backend.Backend.
+// Valid implements backend.Planner.
 func (b *Backend) Valid(l subnet.Lease) error {
 	if !l.PublicIP.Is4() || !l.Subnet.Addr().Is4() {
 		return errors.New("its public IP or its subnet is not of IPv4")
@@ -65,74 +64,36 @@ func (b *Backend) Valid(l subnet.Lease) error {
 	return nil
 }
 
-// Set implements backend.Backend.
-func (b *Backend) Set(self []subnet.Lease, peers subnet.Peers) error {
+// Owns implements backend.Planner.
+func (b *Backend) Owns() ip.Scope { return b.owns }
+
+// Observe implements backend.Observer.
+func (b *Backend) Observe(ev ip.Event) bool { return b.reach.Observe(ev) }
+
+// Plan implements backend.Planner.
+func (b *Backend) Plan(self []subnet.Lease, peers subnet.Peers) (ip.Snapshot, error) {
 	u := b.host.Underlay()
 	if b.MTU() < minMTU {
-		return fmt.Errorf("the MTU of %s, %d, is too small for a tunnel: it must be %d at least", u.Link, u.MTU, minMTU+overhead)
+		return ip.Snapshot{}, fmt.Errorf("the MTU of %s, %d, is too small for a tunnel: it must be %d at least", u.Link, u.MTU, minMTU+overhead)
 	}
-	own := base(u, self)
-	for _, l := range self {
-		own = append(own, b.host.OwnRoutes(l.Subnet)...)
-	}
-	direct, moved := b.reach.Start(b.host.Kernel, u)
-	moved = b.Begin(self, peers) || moved
-	if d := b.desired; moved || d == nil || d.link != u.Link || !slices.Equal(d.own, own) {
-		skip := func(p netip.Prefix) bool { return b.Why(p) != "" }
-		b.desired = &desired{link: u.Link, own: own, direct: direct, skip: skip, state: b.host.Desired(own...)}
-	}
-	err := b.Reconcile(b.desired.follow(peers))
-	b.End(nil, b.Conflicts())
-	return err
+	direct, during := b.reach.Start(b.host.Kernel, u)
+	b.fold.Start(self, during, device(u, self)...)
+	return b.fold.Follow(peers, func(l *subnet.Lease) []ip.Object {
+		if direct(l.PublicIP) {
+			return []ip.Object{backend.DirectRoute(l, u.Link)}
+		}
+		// The next hop is the peer's host: the kernel sends the outer packet to its address.
+		return []ip.Object{ip.Route{Dst: l.Subnet, Via: l.PublicIP, Link: Device, Onlink: true, Protocol: ip.Protocol}}
+	}), nil
 }
 
-// base returns what does not depend on the peers.
-func base(u ip.Underlay, self []subnet.Lease) []ip.Object {
+// device returns the device of this host, with an address.
+func device(u ip.Underlay, self []subnet.Lease) []ip.Object {
 	var out []ip.Object
 	for _, l := range self {
-		first := l.Subnet.Addr()
 		out = append(out,
 			ip.Link{Name: Device, Type: "ipip", MTU: u.MTU - overhead, Up: true, IPIP: ip.IPIP{Local: u.Addr(l.Subnet)}},
-			ip.Addr{Link: Device, Prefix: netip.PrefixFrom(first, first.BitLen())})
+			backend.FirstAddr(Device, l.Subnet))
 	}
 	return out
-}
-
-// desired is the state that carries packets to the peers. It follows them for as long as all but peers and state stay the same.
-type desired struct {
-	link   string // of the underlay
-	own    []ip.Object
-	direct func(netip.Addr) bool   // whether an address is on the link
-	skip   func(netip.Prefix) bool // whether no route may lead to a subnet
-	peers  subnet.Peers
-	state  *ip.Desired // of own and peers
-}
-
-func (d *desired) follow(peers subnet.Peers) ip.Snapshot {
-	skip.Routes(d.state, d.peers, peers, d.skip, d.route)
-	d.peers = peers
-	return d.state.Snapshot()
-}
-
-// route is what leads to a peer. In the tunnel its host is the next hop, which is the address that the kernel sends the outer packet to.
-func (d *desired) route(l *subnet.Lease) ip.Route {
-	if d.direct(l.PublicIP) {
-		return ip.Route{Dst: l.Subnet, Via: l.PublicIP, Link: d.link, Protocol: ip.Protocol}
-	}
-	return ip.Route{Dst: l.Subnet, Via: l.PublicIP, Link: Device, Onlink: true, Protocol: ip.Protocol}
-}
-
-// Observe implements backend.Backend.
-func (b *Backend) Observe(ev ip.Event) bool {
-	moved, drifted := b.reach.Observe(ev), b.Managed.Observe(ev)
-	return moved || drifted
-}
-
-// MACs implements backend.Backend.
-func (b *Backend) MACs() map[string]ip.MAC { return nil }
-
-// Run implements backend.Backend: the datapath is the kernel's.
-func (b *Backend) Run(ctx context.Context) error {
-	<-ctx.Done()
-	return nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"flanneld/backend"
 	"flanneld/backend/ipip"
 	"flanneld/backend/ipip/options"
 	"flanneld/ip"
@@ -36,14 +37,15 @@ func lease(prefix, public string) subnet.Lease {
 }
 
 // on returns the backend on a kernel that has eth0 and what flannel has left there.
-func on(t *testing.T, h ip.Host, k *iptest.Kernel, options string) *ipip.Backend {
+func on(t *testing.T, h ip.Host, k *iptest.Kernel, options string) *backend.Applier {
 	t.Helper()
 	k.Underlay("eth0", "192.0.2.1/24")
-	b, err := ipip.New(config(t, options), h)
+	c := config(t, options)
+	b, err := ipip.New(c, h)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return b
+	return backend.NewApplier(b, h, c.Networks())
 }
 
 const underlay = `link eth0 type veth mac 02:00:00:00:00:ee mtu 1500 up

@@ -19,20 +19,27 @@ type Reach struct {
 
 	known map[netip.Addr]bool // of the goroutine that makes the passes, like all below
 	alone bool                // the underlay has no neighbours
+	epoch uint64
+}
+
+// Epoch is the time in which answers stay the same: those of two passes in one are equal.
+type Epoch struct {
+	Link string // of the underlay
+	n    uint64
 }
 
 // New returns one; off, it takes no peer to be on the link. networks are those of the pods.
 func New(on bool, networks []netip.Prefix) *Reach { return &Reach{on: on, networks: networks} }
 
 // Start begins a pass on an underlay. Where that has no neighbours, nobody is on the link: a VPN would drop packets to pods, whose addresses it does
-// not know. It returns the function that decides for one address, and whether its answers may be others than those of the last pass.
-func (r *Reach) Start(k ip.Kernel, u ip.Underlay) (direct func(netip.Addr) bool, moved bool) {
+// not know. It returns the function that decides for one address.
+func (r *Reach) Start(k ip.Kernel, u ip.Underlay) (direct func(netip.Addr) bool, during Epoch) {
 	if !r.on {
-		return func(netip.Addr) bool { return false }, false
+		return func(netip.Addr) bool { return false }, Epoch{Link: u.Link}
 	}
 	before := r.link.Swap(&u.Link)
 	if r.stale.Swap(false) || before == nil || *before != u.Link || r.alone != u.NoNeighbours {
-		r.known, r.alone, moved = map[netip.Addr]bool{}, u.NoNeighbours, true
+		r.known, r.alone, r.epoch = map[netip.Addr]bool{}, u.NoNeighbours, r.epoch+1
 	}
 	return func(a netip.Addr) bool {
 		direct, ok := r.known[a]
@@ -42,7 +49,7 @@ func (r *Reach) Start(k ip.Kernel, u ip.Underlay) (direct func(netip.Addr) bool,
 			r.known[a] = direct
 		}
 		return direct
-	}, moved
+	}, Epoch{u.Link, r.epoch}
 }
 
 // Observe reports whether the way to peers may have changed. The routes of pods, which come and go, cannot do that.

@@ -13,14 +13,15 @@ import (
 	"flanneld/subnet"
 )
 
-// Filter is used by the goroutine that makes the passes: Begin, Why for each peer, End. The other methods may be called by any.
+// Filter is used by the goroutine that makes the passes: Begin, then End. The other methods may be called by any.
 type Filter struct {
 	host      ip.Host
 	networks  []netip.Prefix
-	connected []ip.Connected     // of the last pass
-	peers     subnet.Peers       // of the last pass
-	counts    map[netip.Addr]int // public addresses of peers inside the networks
-	public    []netip.Addr       // the same, sorted
+	connected []ip.Connected          // of the last pass
+	peers     subnet.Peers            // of the last pass
+	counts    map[netip.Addr]int      // public addresses of peers inside the networks
+	public    []netip.Addr            // the same, sorted
+	reasons   map[netip.Prefix]string // why no route may lead to peers; few
 
 	mu       sync.Mutex              // guards all below
 	skipped  map[netip.Prefix]string // never changed
@@ -29,13 +30,13 @@ type Filter struct {
 
 // New returns a filter that leaves out nobody.
 func New(h ip.Host, networks []netip.Prefix) *Filter {
-	return &Filter{host: h, networks: networks, counts: map[netip.Addr]int{}}
+	return &Filter{host: h, networks: networks, counts: map[netip.Addr]int{}, reasons: map[netip.Prefix]string{}}
 }
 
-// Begin begins a pass, and reports whether Why may answer otherwise than in the last one.
-func (f *Filter) Begin(self []subnet.Lease, peers subnet.Peers) (changed bool) {
+// Begin begins a pass, and returns the peers that routes may lead to.
+func (f *Filter) Begin(self []subnet.Lease, peers subnet.Peers) subnet.Peers {
 	connected := f.reserved(self)
-	changed = !slices.Equal(connected, f.connected)
+	changed := !slices.Equal(connected, f.connected)
 	f.connected = connected
 	moved := false
 	for old, now := range subnet.PeerChanges(f.peers, peers) {
@@ -46,11 +47,38 @@ func (f *Filter) Begin(self []subnet.Lease, peers subnet.Peers) (changed bool) {
 			moved = f.count(now.PublicIP, 1) || moved
 		}
 	}
-	f.peers = peers
 	if moved {
 		f.public = slices.SortedFunc(maps.Keys(f.counts), netip.Addr.Compare)
 	}
-	return changed || moved
+	before := f.peers
+	if changed || moved {
+		before = subnet.Peers{}
+		clear(f.reasons)
+	}
+	f.peers = peers
+	f.follow(before, peers)
+	if len(f.reasons) == 0 {
+		return peers
+	}
+	return peers.Without(func(p netip.Prefix) bool { return f.reasons[p] != "" })
+}
+
+// follow finds out which of the peers that have changed no route may lead to.
+func (f *Filter) follow(before, now subnet.Peers) {
+	if len(f.connected)+len(f.public)+len(f.reasons) == 0 {
+		return
+	}
+	for old, now := range subnet.PeerChanges(before, now) {
+		if old != nil {
+			delete(f.reasons, old.Subnet)
+		}
+		if now == nil {
+			continue
+		}
+		if why := f.why(now.Subnet); why != "" {
+			f.reasons[now.Subnet] = why
+		}
+	}
 }
 
 // reserved returns what no peer may have: all that the host is connected to, but for the bridge that its own pods are on.
@@ -67,7 +95,7 @@ func (f *Filter) reserved(self []subnet.Lease) []ip.Connected {
 // count adds to how many peers have an address, and reports whether it has come or gone.
 func (f *Filter) count(a netip.Addr, n int) (changed bool) {
 	a = a.WithZone("")
-	if !f.inside(a) {
+	if !inside(f.networks, a) {
 		return false
 	}
 	before := f.counts[a]
@@ -78,9 +106,9 @@ func (f *Filter) count(a netip.Addr, n int) (changed bool) {
 	return (before == 0) != (f.counts[a] == 0)
 }
 
-// Why says why no route may lead to a range; empty: one may. A route that is as long as one of others, or longer, or has a lower metric, takes
+// why says why no route may lead to a range; empty: one may. A route that is as long as one of others, or longer, or has a lower metric, takes
 // packets from it without replacing it.
-func (f *Filter) Why(p netip.Prefix) string {
+func (f *Filter) why(p netip.Prefix) string {
 	for _, c := range f.connected {
 		if !c.Prefix.Overlaps(p) {
 			continue
@@ -96,43 +124,35 @@ func (f *Filter) Why(p netip.Prefix) string {
 	return ""
 }
 
-// Routed returns the networks that one route each may lead to, and what is wrong with the others: the host is connected to just that range. A
-// route may be wider than such a range.
-func (f *Filter) Routed() (networks []netip.Prefix, problems []string) {
+// Networks returns a state without the routes of whole networks that this host is connected to, and says which are missing. A route may be
+// wider than what an interface is connected to.
+func (f *Filter) Networks(want ip.Snapshot) (allowed ip.Snapshot, problems []string) {
 	for _, n := range f.networks {
 		i := slices.IndexFunc(f.connected, func(c ip.Connected) bool { return c.Prefix.Masked() == n })
 		if i >= 0 {
 			problems = append(problems, fmt.Sprintf("the route of the network %s is missing: %s is connected to the same network", n, f.connected[i].Link))
-			continue
+			want = want.WithoutRoute(n)
 		}
-		networks = append(networks, n)
 	}
-	return networks, problems
+	return want, problems
 }
 
-// Outside returns an error if the host of a lease is inside the network: where one route leads to a whole network, it takes the tunnel's own
-// packets along. Any goroutine may call it.
-func (f *Filter) Outside(l subnet.Lease) error {
-	if f.inside(l.PublicIP) {
+// Outside returns an error if the host of a lease is inside the networks of pods: where one route leads to a whole network, it takes the
+// tunnel's own packets along.
+func Outside(networks []netip.Prefix, l subnet.Lease) error {
+	if inside(networks, l.PublicIP) {
 		return fmt.Errorf("its public IP %s is inside the network of the pods: tunnel packets to it would be routed into the tunnel", l.PublicIP)
 	}
 	return nil
 }
 
-func (f *Filter) inside(a netip.Addr) bool {
-	return slices.ContainsFunc(f.networks, func(n netip.Prefix) bool { return n.Contains(a) })
+func inside(networks []netip.Prefix, a netip.Addr) bool {
+	return slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Contains(a) })
 }
 
 // End ends a pass. more are the peers that the backend leaves out for its own reasons; conflicts are the routes that are missing.
 func (f *Filter) End(more map[netip.Prefix]string, conflicts []ip.Conflict, problems ...string) {
-	skipped := map[netip.Prefix]string{}
-	if len(f.connected)+len(f.public) > 0 {
-		for l := range f.peers.All() {
-			if why := f.Why(l.Subnet); why != "" {
-				skipped[l.Subnet] = why
-			}
-		}
-	}
+	skipped := maps.Clone(f.reasons)
 	for _, c := range conflicts {
 		if _, ok := f.peers.Find(c.Want.Dst); ok && c.Want.Metric == 0 {
 			skipped[c.Want.Dst] = c.Error()

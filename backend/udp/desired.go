@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"flanneld/backend"
 	"flanneld/ip"
 	"flanneld/subnet"
 )
@@ -25,10 +26,9 @@ func Devices() []string {
 func desired(device string, networks []netip.Prefix, self []subnet.Lease, mtu int) []ip.Object {
 	out := []ip.Object{ip.Link{Name: device, Type: "tun", MTU: mtu, Up: true}}
 	for _, own := range self {
-		first := own.Subnet.Addr()
-		out = append(out, ip.Addr{Link: device, Prefix: netip.PrefixFrom(first, first.BitLen())})
+		out = append(out, backend.FirstAddr(device, own.Subnet))
 		for _, n := range networks {
-			if n.Contains(first) {
+			if n.Contains(own.Subnet.Addr()) {
 				out = append(out, ip.Route{Dst: n, Link: device, Protocol: ip.Protocol})
 			}
 		}

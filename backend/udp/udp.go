@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"flanneld/backend"
 	"flanneld/backend/skip"
 	"flanneld/backend/udp/options"
 	"flanneld/ip"
@@ -15,20 +16,27 @@ import (
 // Type is the name of the backend in the network configuration; records name none.
 const Type = options.Type
 
-// Backend satisfies the interface of package backend.
+// Backend is a backend.Planner with a datapath in this process.
 type Backend struct {
-	*ip.Managed
-	*skip.Filter
-
 	host     ip.Host
+	owns     ip.Scope
+	fold     *backend.Fold
 	options  Options
 	networks []netip.Prefix
 	device   string // name
 	datapath *datapath
 	tables   *tables
+	last     carried // of the last plan
 }
 
-// New returns the backend. It opens nothing before Set.
+// carried is what a plan has found out about this host.
+type carried struct {
+	self    []subnet.Lease          // those whose family is carried
+	small   string                  // why IPv6 is not; empty: it is
+	skipped map[netip.Prefix]string // peers, and why
+}
+
+// New returns the backend. It opens nothing before Open.
 func New(c subnet.Config, h ip.Host, k Keeper) (*Backend, error) {
 	o, err := ParseOptions(c.Backend)
 	if err != nil {
@@ -38,72 +46,76 @@ func New(c subnet.Config, h ip.Host, k Keeper) (*Backend, error) {
 	if len(h.Devices) > 0 {
 		device = h.Devices[0]
 	}
-	own := ip.Scope{Links: []string{device}, Networks: c.Networks()}
 	return &Backend{
-		Managed: ip.NewManaged(h, own), Filter: skip.New(h, c.Networks()), host: h, options: o, networks: c.Networks(), device: device,
-		datapath: newDatapath(device, h.Log, k), tables: newTables(c.Networks()),
+		host: h, owns: ip.Scope{Links: []string{device}, Networks: c.Networks()}, fold: backend.NewFold(h),
+		options: o, networks: c.Networks(), device: device, datapath: newDatapath(device, h.Log, k), tables: newTables(c.Networks()),
 	}, nil
 }
 
-// Attrs implements backend.Backend.
+// Attrs implements backend.Planner.
 func (b *Backend) Attrs(prefix netip.Prefix) subnet.Attrs {
 	return subnet.Attrs{PublicIP: b.host.Underlay().PublicAddr(prefix), BackendType: Type}
 }
 
-// MTU implements backend.Backend.
+// MTU implements backend.Planner.
 func (b *Backend) MTU() int {
 	mtu, _ := b.options.mtu(b.host.Underlay(), b.networks)
 	return mtu
 }
 
-// Valid implements backend.Backend.
+// Valid implements backend.Planner.
 func (b *Backend) Valid(l subnet.Lease) error {
 	if l.PublicIP.BitLen() != l.Subnet.Addr().BitLen() {
 		return errors.New("its public IP is not of the subnet's family")
 	}
-	return b.Outside(l)
+	return skip.Outside(b.networks, l)
 }
 
-// Set implements backend.Backend.
-func (b *Backend) Set(self []subnet.Lease, peers subnet.Peers) error {
-	u := b.host.Underlay()
-	mtu, small := b.options.mtu(u, b.networks)
-	carried := self
+// Owns implements backend.Planner.
+func (b *Backend) Owns() ip.Scope { return b.owns }
+
+// Routes implements backend.Router.
+func (b *Backend) Routes() backend.Routes { return backend.PerNetwork }
+
+// Plan implements backend.Planner.
+func (b *Backend) Plan(self []subnet.Lease, peers subnet.Peers) (ip.Snapshot, error) {
+	mtu, small := b.options.mtu(b.host.Underlay(), b.networks)
+	b.last = carried{self, small, nil}
 	if small != "" {
-		carried = slices.DeleteFunc(slices.Clone(self), func(l subnet.Lease) bool { return l.Subnet.Addr().Is6() })
-		if len(carried) == 0 && len(self) > 0 {
-			return errors.New(small)
+		b.last.self = slices.DeleteFunc(slices.Clone(self), func(l subnet.Lease) bool { return l.Subnet.Addr().Is6() })
+		if len(b.last.self) == 0 && len(self) > 0 {
+			return ip.Snapshot{}, errors.New(small)
 		}
 	}
+	b.last.skipped = leftOut(small, peers)
+	b.fold.Start(self, nil, desired(b.device, b.networks, b.last.self, mtu)...)
+	return b.fold.Snapshot(), nil
+}
+
+// Open implements backend.Datapath.
+func (b *Backend) Open(self []subnet.Lease, peers subnet.Peers) error {
+	u := b.host.Underlay()
 	b.datapath.table.Store(b.tables.next(self, u.Addrs, peers))
 	s := spec{port: b.options.Port, offload: b.options.Offload}
-	for _, l := range carried {
+	for _, l := range b.last.self {
 		s.locals[familyOf(l.Subnet.Addr())] = u.OnLink(u.Receiving(l.Subnet))
 	}
-	opened := b.datapath.ensure(s)
-	if errors.Is(opened, ip.ErrOtherDevice) {
-		// Whatever has the name goes; a second try makes our own.
-		if err := b.Clear(); err != nil {
-			return errors.Join(opened, err)
-		}
-		opened = b.datapath.ensure(s)
+	return b.datapath.ensure(s)
+}
+
+// Carry implements backend.Datapath: the table is in force since Open.
+func (b *Backend) Carry([]subnet.Lease, subnet.Peers) error { return nil }
+
+// Skipped implements backend.Skipper.
+func (b *Backend) Skipped() (peers map[netip.Prefix]string, problems []string) {
+	if b.last.small != "" {
+		problems = []string{b.last.small}
 	}
-	b.Begin(self, peers)
-	networks, problems := b.Routed()
-	if small != "" {
-		problems = append(problems, small)
-	}
-	want := b.host.Desired(desired(b.device, networks, carried, mtu)...)
-	for _, l := range self {
-		want.Put(b.host.OwnRoutes(l.Subnet)...)
-	}
-	err := b.Reconcile(want.Snapshot())
-	b.End(b.leftOut(small, peers), b.Conflicts(), problems...)
-	return errors.Join(opened, err)
+	return b.last.skipped, problems
 }
 
 // leftOut says why peers are left out when a family is not carried.
-func (b *Backend) leftOut(small string, peers subnet.Peers) map[netip.Prefix]string {
+func leftOut(small string, peers subnet.Peers) map[netip.Prefix]string {
 	if small == "" {
 		return nil
 	}
@@ -116,10 +128,7 @@ func (b *Backend) leftOut(small string, peers subnet.Peers) map[netip.Prefix]str
 	return out
 }
 
-// MACs implements backend.Backend.
-func (b *Backend) MACs() map[string]ip.MAC { return nil }
-
-// Run implements backend.Backend.
+// Run implements backend.Datapath.
 func (b *Backend) Run(ctx context.Context) error {
 	b.datapath.run(ctx)
 	return nil

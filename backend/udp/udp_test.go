@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var _ backend.Backend = (*udp.Backend)(nil)
+var _ backend.Datapath = (*udp.Backend)(nil)
 
 func lease(prefix, addr string) subnet.Lease {
 	return subnet.Lease{Subnet: netip.MustParsePrefix(prefix), Attrs: subnet.Attrs{PublicIP: netip.MustParseAddr(addr), BackendType: udp.Type}}

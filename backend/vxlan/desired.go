@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"flanneld/backend"
 	"flanneld/ip"
 	"flanneld/sorted"
 	"flanneld/subnet"
@@ -81,18 +82,23 @@ func (o Options) underlayMTU(u ip.Underlay) int {
 	return u.MTU
 }
 
-// desired is the state that carries packets to the peers. It follows them for as long as what it stands on stays the same.
+// desired is the state that carries packets to the peers. It follows them for as long as what it depends on stays the same.
 type desired struct {
-	link   string      // of the underlay
-	own    []ip.Object // of this host: devices, addresses, routes
+	fold   *backend.Fold
+	peers  subnet.Peers // of the last plan
+	link   string       // of the underlay
 	halves []half
-	direct func(netip.Addr) bool   // whether an address is on the underlay link: no tunnel; the answer stays the same
-	skip   func(netip.Prefix) bool // whether no route may lead to a subnet; the answer stays the same
+	direct func(netip.Addr) bool // whether an address is on the underlay link: no tunnel; the answer stays the same
 
-	peers   subnet.Peers
-	state   *ip.Desired           // of own and peers
 	doubled map[netip.Prefix]peer // left out, because their MAC is that of an older one, or our own
 	small   []string              // why a family of the network is not carried
+}
+
+func newDesired(h ip.Host) *desired { return &desired{fold: backend.NewFold(h)} }
+
+// begin begins anew, without peers.
+func (d *desired) begin(link string, halves []half, direct func(netip.Addr) bool, small []string) {
+	d.link, d.halves, d.direct, d.small, d.doubled = link, halves, direct, small, map[netip.Prefix]peer{}
 }
 
 // half is what concerns one family.
@@ -159,7 +165,7 @@ func (o Options) base(u ip.Underlay, macs map[string]ip.MAC, self []subnet.Lease
 		own = append(own, ip.Link{
 			Name: dev.name, Type: "vxlan", MAC: macs[dev.name], Up: true, MTU: o.underlayMTU(u) - dev.overhead,
 			VXLAN: ip.VXLAN{VNI: o.VNI, Port: o.Port, Local: u.Addr(l.Subnet), Underlay: u.Link, Learning: o.Learning, GBP: o.GBP},
-		}, ip.Addr{Link: dev.name, Prefix: netip.PrefixFrom(first, first.BitLen())})
+		}, backend.FirstAddr(dev.name, l.Subnet))
 		halves = append(halves, half{first.BitLen(), dev.name, macs[dev.name], sorted.New(byMAC)})
 	}
 	return own, halves
@@ -167,7 +173,7 @@ func (o Options) base(u ip.Underlay, macs map[string]ip.MAC, self []subnet.Lease
 
 // follow returns the state for these peers.
 func (d *desired) follow(peers subnet.Peers) ip.Snapshot {
-	for old, now := range subnet.Changes(d.peers, peers) {
+	for old, now := range d.fold.Changes(peers) {
 		if old.Valid() {
 			d.change(old, false)
 		}
@@ -176,7 +182,7 @@ func (d *desired) follow(peers subnet.Peers) ip.Snapshot {
 		}
 	}
 	d.peers = peers
-	return d.state.Snapshot()
+	return d.fold.Snapshot()
 }
 
 // change adds a lease or takes it away.
@@ -186,11 +192,10 @@ func (d *desired) change(p subnet.Peer, add bool) {
 	data, err := parseData(l.BackendData)
 	switch {
 	case i < 0 || err != nil: // Valid has said so
-	case d.skip(l.Subnet):
 	case d.direct(l.PublicIP) && add:
-		d.state.Put(d.directRoute(l))
+		d.fold.Put(backend.DirectRoute(l, d.link))
 	case d.direct(l.PublicIP):
-		d.state.Delete(d.directRoute(l))
+		d.fold.Delete(backend.DirectRoute(l, d.link))
 	default:
 		d.changeTunnel(&d.halves[i], peer{data.VtepMAC, p}, add)
 	}
@@ -199,7 +204,7 @@ func (d *desired) change(p subnet.Peer, add bool) {
 // changeTunnel adds a peer in a tunnel or takes it away, and with it whoever loses or gets its MAC thereby.
 func (d *desired) changeTunnel(h *half, p peer, add bool) {
 	if first, ok := h.first(p.mac); ok {
-		d.state.Delete(d.tunnel(h, first)...)
+		d.fold.Delete(d.tunnel(h, first)...)
 	}
 	if add {
 		h.peers.Put(p)
@@ -209,7 +214,7 @@ func (d *desired) changeTunnel(h *half, p peer, add bool) {
 	}
 	first, ok := h.first(p.mac)
 	if ok {
-		d.state.Put(d.tunnel(h, first)...)
+		d.fold.Put(d.tunnel(h, first)...)
 	}
 	for o := range h.with(p.mac) {
 		if ok && o == first {
@@ -264,11 +269,6 @@ func (h *half) first(mac ip.MAC) (peer, bool) {
 		return p, mac != h.mac
 	}
 	return peer{}, false
-}
-
-// directRoute is what leads to a peer on the underlay link.
-func (d *desired) directRoute(l *subnet.Lease) ip.Route {
-	return ip.Route{Dst: l.Subnet, Via: l.PublicIP, Link: d.link, Protocol: ip.Protocol}
 }
 
 // tunnel is what leads to a peer in the tunnel.

@@ -1,16 +1,13 @@
 package vxlan
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"flanneld/backend/reach"
-	"flanneld/backend/skip"
 	"flanneld/backend/vxlan/options"
 	"flanneld/ip"
 	"flanneld/subnet"
@@ -19,16 +16,14 @@ import (
 // Type is the name of the backend in the network configuration and in records.
 const Type = options.Type
 
-// Backend satisfies the interface of package backend.
+// Backend is a backend.Planner.
 type Backend struct {
-	*ip.Managed
-	*skip.Filter
-
 	host    ip.Host
 	options Options
 	config  subnet.Config
+	owns    ip.Scope
 	macs    map[string]ip.MAC
-	desired *desired // of the last pass
+	desired *desired // of the last plan
 	reach   *reach.Reach
 }
 
@@ -41,18 +36,16 @@ func New(c subnet.Config, h ip.Host) (*Backend, error) {
 		return nil, err
 	}
 	b := &Backend{
-		host: h, options: o, config: c, macs: map[string]ip.MAC{}, Filter: skip.New(h, c.Networks()),
-		reach: reach.New(o.DirectRouting, c.Networks()),
+		host: h, options: o, config: c, owns: ip.Scope{Networks: c.Networks()}, macs: map[string]ip.MAC{},
+		desired: newDesired(h), reach: reach.New(o.DirectRouting, c.Networks()),
 	}
-	own := ip.Scope{Networks: c.Networks()}
 	for _, network := range c.Networks() {
 		name := o.device(network).name
-		own.Links = append(own.Links, name)
+		b.owns.Links = append(b.owns.Links, name)
 		if b.macs[name], err = b.mac(name); err != nil {
 			return nil, err
 		}
 	}
-	b.Managed = ip.NewManaged(h, own)
 	return b, nil
 }
 
@@ -75,10 +68,13 @@ func (b *Backend) mac(name string) (ip.MAC, error) {
 	return m, nil
 }
 
-// MACs implements backend.Backend.
+// MACs implements backend.Addressed.
 func (b *Backend) MACs() map[string]ip.MAC { return b.macs }
 
-// Attrs implements backend.Backend.
+// Ingress implements backend.Ingress.
+func (b *Backend) Ingress() (port uint16, vni uint32) { return b.options.Port, b.options.VNI }
+
+// Attrs implements backend.Planner.
 func (b *Backend) Attrs(prefix netip.Prefix) subnet.Attrs {
 	text, err := json.Marshal(data{b.options.VNI, b.macs[b.options.device(prefix).name]})
 	if err != nil {
@@ -87,7 +83,7 @@ func (b *Backend) Attrs(prefix netip.Prefix) subnet.Attrs {
 	return subnet.Attrs{PublicIP: b.host.Underlay().PublicAddr(prefix), BackendType: Type, BackendData: string(text)}
 }
 
-// MTU implements backend.Backend: the largest packet of every family that is carried.
+// MTU implements backend.Planner: the largest packet of every family that is carried.
 func (b *Backend) MTU() int {
 	u, overhead := b.host.Underlay(), 0
 	for _, network := range b.config.Networks() {
@@ -98,7 +94,7 @@ func (b *Backend) MTU() int {
 	return b.options.underlayMTU(u) - overhead
 }
 
-// Valid implements backend.Backend.
+// Valid implements backend.Planner.
 func (b *Backend) Valid(l subnet.Lease) error {
 	d, err := parseData(l.BackendData)
 	if err != nil {
@@ -107,38 +103,28 @@ func (b *Backend) Valid(l subnet.Lease) error {
 	return b.options.checkVNI(d)
 }
 
-// Set implements backend.Backend.
-func (b *Backend) Set(self []subnet.Lease, peers subnet.Peers) error {
+// Owns implements backend.Planner.
+func (b *Backend) Owns() ip.Scope { return b.owns }
+
+// Observe implements backend.Observer.
+func (b *Backend) Observe(ev ip.Event) bool { return b.reach.Observe(ev) }
+
+// Plan implements backend.Planner.
+func (b *Backend) Plan(self []subnet.Lease, peers subnet.Peers) (ip.Snapshot, error) {
 	u := b.host.Underlay()
 	carried, small := b.options.carried(u, self)
 	if len(carried) == 0 && len(small) > 0 {
-		return errors.New(small[0])
+		return ip.Snapshot{}, errors.New(small[0])
 	}
 	own, halves := b.options.base(u, b.macs, carried)
-	for _, l := range self {
-		own = append(own, b.host.OwnRoutes(l.Subnet)...)
+	direct, during := b.reach.Start(b.host.Kernel, u)
+	if b.desired.fold.Start(self, during, own...) {
+		b.desired.begin(u.Link, halves, direct, small)
 	}
-	direct, moved := b.reach.Start(b.host.Kernel, u)
-	moved = b.Begin(self, peers) || moved
-	if d := b.desired; moved || d == nil || d.link != u.Link || !slices.Equal(d.own, own) {
-		b.desired = &desired{
-			link: u.Link, own: own, halves: halves, direct: direct, skip: func(p netip.Prefix) bool { return b.Why(p) != "" },
-			state: b.host.Desired(own...), doubled: map[netip.Prefix]peer{}, small: small,
-		}
-	}
-	err := b.Reconcile(b.desired.follow(peers))
-	b.End(b.desired.leftOut(), b.Conflicts(), small...)
-	return err
+	return b.desired.follow(peers), nil
 }
 
-// Observe implements backend.Backend.
-func (b *Backend) Observe(ev ip.Event) bool {
-	moved, drifted := b.reach.Observe(ev), b.Managed.Observe(ev)
-	return moved || drifted
-}
-
-// Run implements backend.Backend: the datapath is the kernel's.
-func (b *Backend) Run(ctx context.Context) error {
-	<-ctx.Done()
-	return nil
+// Skipped implements backend.Skipper.
+func (b *Backend) Skipped() (peers map[netip.Prefix]string, problems []string) {
+	return b.desired.leftOut(), b.desired.small
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"flanneld/backend"
 	"flanneld/backend/vxlan"
 	"flanneld/ip"
 	"flanneld/ip/iptest"
@@ -42,7 +43,7 @@ func newRig(t *testing.T, f iptest.Faults) *rig {
 	return r
 }
 
-func (r *rig) backend(config string) *vxlan.Backend {
+func (r *rig) backend(config string) *backend.Applier {
 	r.t.Helper()
 	c, err := subnet.ParseConfig([]byte(config))
 	if err != nil {
@@ -52,7 +53,7 @@ func (r *rig) backend(config string) *vxlan.Backend {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	return b
+	return backend.NewApplier(b, r.host, c.Networks())
 }
 
 const (
@@ -78,7 +79,7 @@ func own(prefixes ...string) []subnet.Lease {
 }
 
 // wantKernel compares what the backend has put into the kernel.
-func (r *rig) wantKernel(b *vxlan.Backend, want string) {
+func (r *rig) wantKernel(b *backend.Applier, want string) {
 	r.t.Helper()
 	got, err := r.kernel.Dump(b.Scope())
 	if err != nil {
@@ -89,12 +90,12 @@ func (r *rig) wantKernel(b *vxlan.Backend, want string) {
 	}
 }
 
-func set(t *testing.T, b *vxlan.Backend, self []subnet.Lease, peers ...subnet.Lease) {
+func set(t *testing.T, b *backend.Applier, self []subnet.Lease, peers ...subnet.Lease) {
 	t.Helper()
 	setPeers(t, b, self, subnet.PeersOf(peers...))
 }
 
-func setPeers(t *testing.T, b *vxlan.Backend, self []subnet.Lease, peers subnet.Peers) {
+func setPeers(t *testing.T, b *backend.Applier, self []subnet.Lease, peers subnet.Peers) {
 	t.Helper()
 	if err := b.Set(self, peers); err != nil {
 		t.Fatal(err)

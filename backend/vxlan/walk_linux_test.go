@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"flanneld/backend"
 	"flanneld/backend/vxlan"
 	"flanneld/ip"
 	"flanneld/ip/iptest"
@@ -274,12 +275,14 @@ func benchmarkPass(b *testing.B, peers []subnet.Lease, config string, doubt bool
 		b.Fatal(err)
 	}
 	addrs := []netip.Addr{netip.MustParseAddr("192.0.2.1")}
-	back, err := vxlan.New(c, ip.Host{Kernel: k, Log: slog.New(slog.DiscardHandler), Underlay: func() ip.Underlay {
+	h := ip.Host{Kernel: k, Log: slog.New(slog.DiscardHandler), Underlay: func() ip.Underlay {
 		return ip.Underlay{Link: "eth0", MTU: 1500, Addrs: addrs, PublicAddrs: addrs}
-	}})
+	}}
+	planner, err := vxlan.New(c, h)
 	if err != nil {
 		b.Fatal(err)
 	}
+	back := backend.NewApplier(planner, h, c.Networks())
 	self := own("10.0.1.0/24")
 	all := subnet.PeersOf(peers...)
 	sets := []subnet.Peers{all, subnet.PeersOf(peers[without:]...)}

@@ -7,6 +7,7 @@ import (
 
 	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 
+	"flanneld/backend"
 	"flanneld/backend/wireguard/options"
 	"flanneld/ip"
 	"flanneld/subnet"
@@ -119,17 +120,17 @@ func ofFamily(addrs []netip.Addr, is4 bool) netip.Addr {
 func isPublic(a netip.Addr) bool { return a.IsGlobalUnicast() && !a.IsPrivate() }
 
 // objects returns what stands in the kernel: the devices, and for each of our subnets its first address and the route
-// of its whole network, if that may be routed.
-func (o config) objects(kind string, h host, self []subnet.Lease, routed []netip.Prefix) []ip.Object {
+// of its whole network.
+func (o config) objects(kind string, h host, self []subnet.Lease) []ip.Object {
 	var out []ip.Object
 	for _, name := range o.devices(h.networks) {
 		out = append(out, ip.Link{Name: name, Type: kind, MTU: o.mtu(h.underlay), Up: true})
 	}
 	for _, l := range self {
-		name, first := o.device(l.Subnet), l.Subnet.Addr()
-		out = append(out, ip.Addr{Link: name, Prefix: netip.PrefixFrom(first, first.BitLen())})
-		for _, n := range routed {
-			if n.Contains(first) {
+		name := o.device(l.Subnet)
+		out = append(out, backend.FirstAddr(name, l.Subnet))
+		for _, n := range h.networks {
+			if n.Contains(l.Subnet.Addr()) {
 				out = append(out, ip.Route{Dst: n, Link: name, Protocol: ip.Protocol})
 			}
 		}

@@ -5,26 +5,23 @@ import (
 	"time"
 
 	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
+
+	"flanneld/backend"
 )
 
-// Session is what a device knows of one peer.
-type Session struct {
-	Handshake      time.Time // of the last one; zero: none since the device stands
-	Endpoint       netip.AddrPort
-	Received, Sent int64 // bytes
-	Silent         bool  // packets are sent to it, and it does not answer handshakes
-}
-
-// Sessions returns those of all peers, by subnet, as of the last look at the devices.
-func (b *Backend) Sessions() map[netip.Prefix]Session {
+// Sessions implements backend.Encrypted, as of the last look at the devices.
+func (b *Backend) Sessions() map[netip.Prefix]backend.Session {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	now, out := time.Now(), map[netip.Prefix]Session{}
+	now, out := time.Now(), map[netip.Prefix]backend.Session{}
 	for name, w := range b.wires {
 		planned := b.plan.devices[name].peers
 		for _, p := range w.seen {
 			for _, subnet := range planned[p.PublicKey].allowed {
-				out[subnet] = Session{p.LastHandshakeTime, addrPort(p.Endpoint), p.ReceiveBytes, p.TransmitBytes, w.calls.silent(p.PublicKey, now)}
+				out[subnet] = backend.Session{
+					Handshake: p.LastHandshakeTime, Endpoint: addrPort(p.Endpoint),
+					Received: p.ReceiveBytes, Sent: p.TransmitBytes, Silent: w.calls.silent(p.PublicKey, now),
+				}
 			}
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 
+	"flanneld/backend"
 	"flanneld/backend/wireguard"
 )
 
@@ -57,7 +58,7 @@ func TestSessionsAreThoseOfTheLastLook(t *testing.T) {
 	r.tunnels.Open["flannel-wg"].See = func(p *wgtypes.Peer) { p.LastHandshakeTime, p.ReceiveBytes, p.TransmitBytes = met, 10, 20 }
 	r.b.Look()
 	got := r.b.Sessions()
-	want := wireguard.Session{Handshake: met, Endpoint: netip.MustParseAddrPort("192.0.2.2:4500"), Received: 10, Sent: 20}
+	want := backend.Session{Handshake: met, Endpoint: netip.MustParseAddrPort("192.0.2.2:4500"), Received: 10, Sent: 20}
 	if len(got) != 1 || got[netip.MustParsePrefix("10.5.2.0/24")] != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}

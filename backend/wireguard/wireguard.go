@@ -11,6 +11,7 @@ import (
 
 	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 
+	"flanneld/backend"
 	"flanneld/backend/skip"
 	"flanneld/backend/wireguard/options"
 	"flanneld/ip"
@@ -23,17 +24,16 @@ const Type = options.Type
 // lookPeriod is how often the devices are read: the kernel does not tell who changes their peers.
 const lookPeriod = 5 * time.Second
 
-// Backend satisfies the interface of package backend.
+// Backend is a backend.Planner whose datapath are WireGuard devices.
 type Backend struct {
-	*ip.Managed
-	*skip.Filter
-
 	host     ip.Host
+	owns     ip.Scope
+	fold     *backend.Fold
 	options  config
 	networks []netip.Prefix
 	devices  []string
 	private  wgtypes.Key
-	doubt    atomic.Bool // a device may have been changed or made anew
+	suspect  atomic.Bool // a device may have been changed or made anew
 
 	mu     sync.Mutex // guards all below
 	engine engine
@@ -46,7 +46,7 @@ type Backend struct {
 	sent   map[netip.Addr]int64
 }
 
-// New reads the options and the private key, which it makes if there is none. It opens no device before Set.
+// New reads the options and the private key, which it makes if there is none. It opens no device before Open.
 func New(c subnet.Config, h ip.Host, keys options.KeyFiles, k Keeper) (*Backend, error) {
 	o, err := options.Parse(c.Backend)
 	if err != nil {
@@ -66,56 +66,70 @@ func New(c subnet.Config, h ip.Host, keys options.KeyFiles, k Keeper) (*Backend,
 func newBackend(c subnet.Config, o config, h ip.Host, private wgtypes.Key, e engine) *Backend {
 	own := ip.Scope{Links: o.devices(c.Networks()), Networks: c.Networks()}
 	return &Backend{
-		Managed: ip.NewManaged(h, own), Filter: skip.New(h, c.Networks()), host: h, options: o, networks: c.Networks(),
-		devices: own.Links, private: private, engine: e, wires: map[string]*wire{}, sent: map[netip.Addr]int64{},
+		host: h, owns: own, fold: backend.NewFold(h), options: o, networks: c.Networks(), devices: own.Links,
+		private: private, engine: e, wires: map[string]*wire{}, sent: map[netip.Addr]int64{},
 	}
 }
 
-// Attrs implements backend.Backend.
+// Attrs implements backend.Planner.
 func (b *Backend) Attrs(prefix netip.Prefix) subnet.Attrs {
 	d := data{b.private.PublicKey(), b.options.port(b.options.device(prefix))}
 	return subnet.Attrs{PublicIP: b.host.Underlay().PublicAddr(prefix), BackendType: Type, BackendData: d.String()}
 }
 
-// MTU implements backend.Backend.
+// MTU implements backend.Planner.
 func (b *Backend) MTU() int { return b.options.mtu(b.host.Underlay()) }
 
-// Valid implements backend.Backend.
+// Valid implements backend.Planner.
 func (b *Backend) Valid(l subnet.Lease) error {
-	if err := b.Outside(l); err != nil {
+	if err := skip.Outside(b.networks, l); err != nil {
 		return err
 	}
 	_, err := parseData(l.BackendData)
 	return err
 }
 
-// Set implements backend.Backend.
-func (b *Backend) Set(self []subnet.Lease, peers subnet.Peers) error {
+// Owns implements backend.Planner.
+func (b *Backend) Owns() ip.Scope { return b.owns }
+
+// Routes implements backend.Router.
+func (b *Backend) Routes() backend.Routes { return backend.PerNetwork }
+
+// Plan implements backend.Planner. The peers are settings of the devices.
+func (b *Backend) Plan(self []subnet.Lease, _ subnet.Peers) (ip.Snapshot, error) {
+	b.fold.Start(self, nil, b.options.objects(b.engine.kind(), b.hostNow(), self)...)
+	return b.fold.Snapshot(), nil
+}
+
+func (b *Backend) hostNow() host { return host{b.private, b.networks, b.host.Underlay()} }
+
+// Open implements backend.Datapath.
+func (b *Backend) Open(_ []subnet.Lease, peers subnet.Peers) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
 		return errors.New("the backend is closed")
 	}
-	look := b.doubt.Swap(false)
-	h := host{b.private, b.networks, b.host.Underlay()}
-	opened := b.openLocked(h)
-	if errors.Is(opened, ip.ErrOtherDevice) {
-		// Whatever has the name goes; a second try makes our own.
-		if err := b.Clear(); err != nil {
-			return errors.Join(opened, err)
-		}
-		opened = b.openLocked(h)
-	}
-	b.Begin(self, peers)
-	networks, covered := b.Routed()
-	want := b.host.Desired(b.options.objects(b.engine.kind(), h, self, networks)...)
-	for _, l := range self {
-		want.Put(b.host.OwnRoutes(l.Subnet)...)
-	}
-	err := b.Reconcile(want.Snapshot())
+	h := b.hostNow()
 	b.followLocked(h, peers)
-	b.End(b.plan.skipped, b.Conflicts(), covered...)
-	return errors.Join(opened, err, b.syncLocked(look))
+	return b.openLocked(h)
+}
+
+// Carry implements backend.Datapath.
+func (b *Backend) Carry([]subnet.Lease, subnet.Peers) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil
+	}
+	return b.syncLocked(b.suspect.Swap(false))
+}
+
+// Skipped implements backend.Skipper.
+func (b *Backend) Skipped() (peers map[netip.Prefix]string, problems []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.plan.skipped, nil
 }
 
 // openLocked makes all devices be open.
@@ -161,19 +175,15 @@ func (b *Backend) syncLocked(look bool) error {
 	return errors.Join(errs...)
 }
 
-// Observe implements backend.Backend.
+// Observe implements backend.Observer. Where a device of ours is changed, its settings are read again with the next pass.
 func (b *Backend) Observe(ev ip.Event) bool {
-	drifted := b.Managed.Observe(ev)
-	if l, ok := ev.Object.(ip.Link); ev.Object == nil || ok && slices.Contains(b.devices, l.Name) && (drifted || ev.Deleted) {
-		b.doubt.Store(true)
+	if l, ok := ev.Object.(ip.Link); ev.Object == nil || ok && slices.Contains(b.devices, l.Name) {
+		b.suspect.Store(true)
 	}
-	return drifted
+	return false
 }
 
-// MACs implements backend.Backend.
-func (b *Backend) MACs() map[string]ip.MAC { return nil }
-
-// Run implements backend.Backend: it looks whether others have changed the devices.
+// Run implements backend.Datapath: it looks whether others have changed the devices.
 func (b *Backend) Run(ctx context.Context) error {
 	t := time.NewTicker(lookPeriod)
 	defer t.Stop()

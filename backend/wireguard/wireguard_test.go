@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 
+	"flanneld/backend"
 	"flanneld/backend/wireguard"
 	"flanneld/ip"
 	"flanneld/ip/iptest"
@@ -29,6 +30,7 @@ type rig struct {
 	log      *bytes.Buffer
 	private  wgtypes.Key
 	b        *wireguard.Backend
+	all      *backend.Applier
 }
 
 func newRig(t *testing.T, config string) *rig {
@@ -45,6 +47,7 @@ func newRig(t *testing.T, config string) *rig {
 	if r.b, err = wireguard.NewWith(c, h, r.private, r.tunnels); err != nil {
 		t.Fatal(err)
 	}
+	r.all = backend.NewApplier(r.b, h, c.Networks())
 	t.Cleanup(r.b.Close)
 	return r
 }
@@ -83,7 +86,7 @@ func lease(prefix, public_ string, key byte) subnet.Lease {
 
 func (r *rig) set(self []subnet.Lease, peers ...subnet.Lease) {
 	r.t.Helper()
-	if err := r.b.Set(self, subnet.PeersOf(peers...)); err != nil {
+	if err := r.all.Set(self, subnet.PeersOf(peers...)); err != nil {
 		r.t.Fatal(err)
 	}
 }
@@ -125,7 +128,7 @@ addr fd00:5:0:1::/128 dev flannel-wg-v6
 route 10.5.0.0/16 dev flannel-wg
 route fd00:5::/48 dev flannel-wg-v6
 `
-	s, err := r.kernel.Dump(r.b.Scope())
+	s, err := r.kernel.Dump(r.all.Scope())
 	if err != nil || s.String() != want {
 		t.Errorf("kernel:\n%s%v, want:\n%s", s, err, want)
 	}
@@ -144,7 +147,7 @@ func TestASingleDeviceChoosesTheEndpointByTheMode(t *testing.T) {
 		r := newRig(t, fmt.Sprintf(dualWith, freePort(), freePort(), tt.mode))
 		r.underlay.Addrs = []netip.Addr{r.underlay.Addrs[0], netip.MustParseAddr(tt.own6)}
 		a, b := lease("10.5.2.0/24", tt.v4, 2), lease("fd00:5:0:2::/64", tt.v6, 2)
-		if err := r.b.Set(selfDual, recordOf(t, a, b)); err != nil {
+		if err := r.all.Set(selfDual, recordOf(t, a, b)); err != nil {
 			t.Fatal(err)
 		}
 		want := netip.AddrPortFrom(netip.MustParseAddr(tt.want), 4500).String()
@@ -292,7 +295,7 @@ func TestOfTwoHostsWithOneKeyTheFirstHasIt(t *testing.T) {
 	r := newRig(t, config4)
 	r.set(selfAlone, lease("10.5.2.0/24", "192.0.2.2", 2), lease("10.5.3.0/24", "192.0.2.3", 2), lease("10.5.4.0/24", "192.0.2.4", 200))
 	r.wantPeers("flannel-wg", map[byte]string{2: "192.0.2.2:4500 [{10.5.2.0 ffffff00}]"})
-	skipped := r.b.Skipped()
+	skipped := r.all.Skipped()
 	if len(skipped) != 2 || !strings.Contains(skipped[netip.MustParsePrefix("10.5.3.0/24")], "same public key") ||
 		!strings.Contains(skipped[netip.MustParsePrefix("10.5.4.0/24")], "that of this host") {
 		t.Errorf("skipped: %v", skipped)
@@ -302,7 +305,7 @@ func TestOfTwoHostsWithOneKeyTheFirstHasIt(t *testing.T) {
 func TestAFailedChangeIsTriedAgain(t *testing.T) {
 	r := newRig(t, config4)
 	r.tunnels.Fail = func() error { return errors.New("out of memory") }
-	if err := r.b.Set(selfAlone, subnet.PeersOf(lease("10.5.2.0/24", "192.0.2.2", 2))); err == nil || !strings.Contains(err.Error(), "out of memory") {
+	if err := r.all.Set(selfAlone, subnet.PeersOf(lease("10.5.2.0/24", "192.0.2.2", 2))); err == nil || !strings.Contains(err.Error(), "out of memory") {
 		t.Fatalf("got %v", err)
 	}
 	r.tunnels.Fail = func() error { return nil }

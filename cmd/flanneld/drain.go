@@ -24,7 +24,7 @@ const drainWait = 3 * time.Second
 //	   └────────────────────────────────────────────┘
 type drainRequest struct {
 	answer  chan drainAnswer // capacity 1
-	backend backend.Backend
+	backend *backend.Loop
 }
 
 type drainAnswer struct {
@@ -67,7 +67,7 @@ func (d *process) drain(ctx context.Context) (api.Drained, error) {
 }
 
 // awaitDrain returns the request to drain, as an error, or nil when ctx ends.
-func (d *process) awaitDrain(ctx context.Context, b backend.Backend) error {
+func (d *process) awaitDrain(ctx context.Context, b *backend.Loop) error {
 	select {
 	case <-ctx.Done():
 		return nil
@@ -118,7 +118,7 @@ func (d *process) giveBack(ctx context.Context) (api.Drained, error) {
 	return out, nil
 }
 
-func (d *process) cleanKernel(b backend.Backend) ([]string, error) {
+func (d *process) cleanKernel(b *backend.Loop) ([]string, error) {
 	removed := []string{}
 	ops, err := ip.Remains(d.kernel, b.Scope())
 	if err != nil {

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 
 	"flanneld/backend"
-	"flanneld/backend/vxlan"
 	"flanneld/firewall"
 	"flanneld/options"
 	"flanneld/subnet"
@@ -23,23 +22,13 @@ func firewallOptions(o options.Options, log *slog.Logger) firewall.PolicyOptions
 }
 
 // tunnelOf returns the port that packets of peers arrive at; the zero value if it is not to be closed to others.
-func tunnelOf(c subnet.Config) firewall.Ingress {
-	if o, err := vxlan.ParseOptions(c.Backend); c.BackendType == vxlan.Type && err == nil {
-		return firewall.Ingress{Port: o.Port, VXLAN: true, VNI: o.VNI}
+func tunnelOf(p backend.Planner) firewall.Ingress {
+	i, ok := p.(backend.Ingress)
+	if !ok {
+		return firewall.Ingress{}
 	}
-	return firewall.Ingress{}
-}
-
-// guarded is a backend behind the firewall: packets of a peer are admitted before any route leads to it.
-type guarded struct {
-	backend.Backend
-	firewall *firewall.Applier
-}
-
-// Set implements backend.Backend.
-func (g guarded) Set(self []subnet.Lease, peers subnet.Peers) error {
-	g.firewall.Set(self, peers)
-	return g.Backend.Set(self, peers)
+	port, vni := i.Ingress()
+	return firewall.Ingress{Port: port, VXLAN: vni != 0, VNI: vni}
 }
 
 // withUnderlay adds the host's own address where peers are told another one.

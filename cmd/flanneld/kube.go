@@ -26,7 +26,7 @@ func checkAnnotations(o options.Options) error {
 
 // kubeSource returns the Kubernetes API as the source of leases, once the own node is known; b is filled in before it
 // runs.
-func (d *process) kubeSource(ctx context.Context, b *backend.Backend) (leaseSource, subnet.Config, error) {
+func (d *process) kubeSource(ctx context.Context, b *backend.Planner) (leaseSource, subnet.Config, error) {
 	config, text, err := readConfigFile(d.o.NetConfigPath)
 	if err != nil {
 		return nil, subnet.Config{}, err

@@ -29,7 +29,7 @@ type publisher struct {
 	*process
 	manager   leaseSource
 	ready     func() // is called when packets flow
-	backend   backend.Backend
+	backend   *backend.Loop
 	saved     subnet.State
 	dirty     atomic.Bool       // peers have changed since they were saved
 	seen      subnet.Peers      // of the last pass

@@ -15,14 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"flanneld/backend"
-	"flanneld/backend/alloc"
-	"flanneld/backend/check"
-	"flanneld/backend/extension"
-	"flanneld/backend/hostgw"
-	"flanneld/backend/ipip"
-	"flanneld/backend/udp"
-	"flanneld/backend/vxlan"
-	"flanneld/backend/wireguard"
+	"flanneld/backend/registry"
 	wgoptions "flanneld/backend/wireguard/options"
 	"flanneld/devicelock"
 	"flanneld/firewall"
@@ -214,7 +207,7 @@ func (d *process) renew() {
 
 // join takes part in the network with one identity and one configuration, until ctx ends.
 func (d *process) join(ctx context.Context) error {
-	var b backend.Backend
+	var b backend.Planner
 	m, config, err := d.source(ctx, &b)
 	if err != nil {
 		return err
@@ -231,29 +224,30 @@ func (d *process) join(ctx context.Context) error {
 	d.connected = underlay.NewConnected(d.kernel, config.Networks(), d.o.EtcdEndpoints, d.log)
 	host := d.host()
 	host.Devices, host.Leftovers.Links = devices, locks.Unused(host.Leftovers.Links, devices)
-	if b, err = newBackend(config, host, d.files, wgoptions.FindKeyFiles(d.o.StateDir, d.o.SubnetFile)); err != nil {
+	d.files.Drop(config.BackendType) // of an earlier run with another backend
+	b, err = registry.New(registry.Env{
+		Config: config, Host: host, Files: d.files, Keys: wgoptions.FindKeyFiles(d.o.StateDir, d.o.SubnetFile),
+	})
+	if err != nil {
 		return err
 	}
-	facts := status.Sources{Leases: m, Backend: b, NoProbes: config.BackendType == alloc.Type}
+	loop := backend.NewLoop(m, backend.NewApplier(b, host, config.Networks()))
+	facts := status.Sources{Leases: m, Backend: loop, NoProbes: !loop.Carries(), Sessions: sessionsOf(b)}
 	facts.Datapath, _ = b.(status.Datapath) // nil where the datapath is the kernel's
-	facts.Skipped, _ = b.(status.Skipped)
-	facts.Sessions = sessionsOf(b)
-	b = guarded{b, d.policy.Join(config.Networks(), tunnelOf(config), d.underlay.Now)}
-	p := &publisher{process: d, manager: m, backend: b, unwritten: map[string]string{}, ready: func() {}}
+	p := &publisher{process: d, manager: m, backend: loop, unwritten: map[string]string{}, ready: func() {}}
 	switch m := m.(type) {
 	case *kube.Source:
 		p.ready = m.SetReady
 	case *keeper.Keeper:
 		m.LeaveReserved()
 	}
-	loop := backend.NewLoop(m, b, d.log)
-	loop.Resync = resyncPeriod
+	loop.Resync, loop.Admit = resyncPeriod, d.policy.Join(config.Networks(), tunnelOf(b), d.underlay.Now).Set
 	settings := forwarding.New(d.o.IPForward, config.Networks(), d.log)
 	loop.Before = func() {
 		d.status.Begin()
 		before := d.underlay.Now().Addrs
 		if d.underlay.Refresh() {
-			b.Observe(ip.Event{})
+			loop.Observe(ip.Event{})
 			m.Refresh()
 		}
 		if store := d.store.Load(); store != nil && !slices.Equal(before, d.underlay.Now().Addrs) {
@@ -264,7 +258,7 @@ func (d *process) join(ctx context.Context) error {
 	d.underlay.OnMove(loop.Poke)
 	loop.After = func(v subnet.View, err error) error {
 		if own := v.Own.Prefixes(); len(own) > 0 {
-			settings.OnLinks(b.Scope().Links, append(d.connected.Bridges(own), d.underlay.Now().Link))
+			settings.OnLinks(loop.Scope().Links, append(d.connected.Bridges(own), d.underlay.Now().Link))
 		}
 		return p.after(v, err)
 	}
@@ -274,12 +268,11 @@ func (d *process) join(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return m.Run(ctx) })
 	g.Go(func() error { return loop.Run(ctx) })
-	g.Go(func() error { return b.Run(ctx) })
 	g.Go(func() error { return p.keepPeers(ctx) })
-	g.Go(func() error { return d.awaitDrain(ctx, b) })
+	g.Go(func() error { return d.awaitDrain(ctx, loop) })
 	g.Go(func() error {
 		return d.kernel.Watch(ctx, func(ev ip.Event) {
-			if concerned := slices.Contains([]bool{d.underlay.Observe(ev), d.connected.Observe(ev), b.Observe(ev)}, true); concerned {
+			if concerned := slices.Contains([]bool{d.underlay.Observe(ev), d.connected.Observe(ev), loop.Observe(ev)}, true); concerned {
 				loop.Poke()
 			}
 		})
@@ -329,26 +322,4 @@ func publicIPs(r subnet.Record) (out []netip.Addr) {
 		out = append(out, l.PublicIP)
 	}
 	return out
-}
-
-// newBackend makes the backend that the network configuration names.
-func newBackend(c subnet.Config, h ip.Host, files *systemd.FDStore, keys wgoptions.KeyFiles) (backend.Backend, error) {
-	files.Drop(c.BackendType) // of an earlier run with another backend
-	switch c.BackendType {
-	case vxlan.Type:
-		return vxlan.New(c, h)
-	case hostgw.Type:
-		return hostgw.New(c, h)
-	case extension.Type:
-		return extension.New(c, h)
-	case ipip.Type:
-		return ipip.New(c, h)
-	case udp.Type:
-		return udp.New(c, h, files)
-	case wireguard.Type:
-		return wireguard.New(c, h, keys, files)
-	case alloc.Type:
-		return alloc.New(c, h), nil
-	}
-	return nil, check.Config(c)
 }

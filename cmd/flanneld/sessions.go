@@ -5,17 +5,11 @@ import (
 
 	"flanneld/api"
 	"flanneld/backend"
-	"flanneld/backend/wireguard"
 )
 
-// encrypted is a backend whose tunnels have sessions.
-type encrypted interface {
-	Sessions() map[netip.Prefix]wireguard.Session // by subnet
-}
-
 // sessionsOf returns what asks a backend for its sessions, by subnet of the peer; nil where there are none.
-func sessionsOf(b backend.Backend) func() map[netip.Prefix]api.Session {
-	e, ok := b.(encrypted)
+func sessionsOf(b backend.Planner) func() map[netip.Prefix]api.Session {
+	e, ok := b.(backend.Encrypted)
 	if !ok {
 		return nil
 	}

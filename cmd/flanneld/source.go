@@ -31,7 +31,7 @@ type leaseSource interface {
 }
 
 // source returns where the leases come from, and the network configuration; b is filled in before it runs.
-func (d *process) source(ctx context.Context, b *backend.Backend) (leaseSource, subnet.Config, error) {
+func (d *process) source(ctx context.Context, b *backend.Planner) (leaseSource, subnet.Config, error) {
 	if d.o.KubeSubnetMgr {
 		return d.kubeSource(ctx, b)
 	}
@@ -52,7 +52,7 @@ func (d *process) network() string {
 }
 
 // leaseOptions returns what the protocol of the leases must know of this host; b is filled in before that runs.
-func (d *process) leaseOptions(b *backend.Backend) keeper.Options {
+func (d *process) leaseOptions(b *backend.Planner) keeper.Options {
 	host, err := os.Hostname()
 	if err != nil {
 		d.log.Warn("host name unknown", "error", err)
@@ -81,12 +81,12 @@ func (d *process) leaseOptions(b *backend.Backend) keeper.Options {
 }
 
 // attrs returns what a lease of this host tells others; b is filled in before it is called.
-func (d *process) attrs(b *backend.Backend) func(netip.Prefix) subnet.Attrs {
+func (d *process) attrs(b *backend.Planner) func(netip.Prefix) subnet.Attrs {
 	return func(p netip.Prefix) subnet.Attrs { return withUnderlay((*b).Attrs(p), d.underlay.Now().Addr(p)) }
 }
 
 // valid returns what says why a lease of another host is of no use; b is filled in before it is called.
-func valid(b *backend.Backend) func(subnet.Lease) error {
+func valid(b *backend.Planner) func(subnet.Lease) error {
 	return func(l subnet.Lease) error { return (*b).Valid(l) }
 }
 

@@ -1,0 +1,83 @@
+// Package registry has one line for each backend: what makes it, and which devices it needs. The check of its options is in package
+// backend/check, which links no datapath.
+package registry
+
+import (
+	"flanneld/backend"
+	"flanneld/backend/alloc"
+	"flanneld/backend/check"
+	"flanneld/backend/extension"
+	"flanneld/backend/hostgw"
+	"flanneld/backend/ipip"
+	"flanneld/backend/udp"
+	"flanneld/backend/vxlan"
+	"flanneld/backend/wireguard"
+	wgoptions "flanneld/backend/wireguard/options"
+	"flanneld/ip"
+	"flanneld/subnet"
+)
+
+// Env is what backends may need of this process.
+type Env struct {
+	Config subnet.Config
+	Host   ip.Host
+	Files  udp.Keeper         // keeps open files over a restart
+	Keys   wgoptions.KeyFiles // where private keys are
+}
+
+// entry is one backend. devices returns the devices that a network needs, the names that each may have in their order.
+type entry struct {
+	create  func(Env) (backend.Planner, error)
+	devices func(subnet.Config) [][]string
+}
+
+var entries = map[string]entry{
+	alloc.Type:     {plain(alloc.New), none},
+	extension.Type: {plain(extension.New), none},
+	hostgw.Type:    {plain(hostgw.New), none},
+	ipip.Type:      {plain(ipip.New), fixed(ipip.Devices)},
+	udp.Type:       {newUDP, func(subnet.Config) [][]string { return [][]string{udp.Devices()} }},
+	vxlan.Type:     {plain(vxlan.New), fixed(vxlan.Devices)},
+	wireguard.Type: {newWireGuard, fixed(wireguard.Devices)},
+}
+
+// New makes the backend that a network configuration names.
+func New(e Env) (backend.Planner, error) {
+	b, ok := entries[e.Config.BackendType]
+	if !ok {
+		return nil, check.Config(e.Config)
+	}
+	return b.create(e)
+}
+
+// Devices returns the devices that a network needs, the names that each may have in their order.
+func Devices(c subnet.Config) [][]string {
+	b, ok := entries[c.BackendType]
+	if !ok {
+		return nil
+	}
+	return b.devices(c)
+}
+
+// plain is the usual case: a backend that needs its configuration and its host.
+func plain[B backend.Planner](create func(subnet.Config, ip.Host) (B, error)) func(Env) (backend.Planner, error) {
+	return func(e Env) (backend.Planner, error) { return create(e.Config, e.Host) }
+}
+
+func none(subnet.Config) [][]string { return nil }
+
+// fixed is for devices that have one name each.
+func fixed(names func(subnet.Config) []string) func(subnet.Config) [][]string {
+	return func(c subnet.Config) (out [][]string) {
+		for _, name := range names(c) {
+			out = append(out, []string{name})
+		}
+		return out
+	}
+}
+
+func newUDP(e Env) (backend.Planner, error) { return udp.New(e.Config, e.Host, e.Files) }
+
+func newWireGuard(e Env) (backend.Planner, error) {
+	return wireguard.New(e.Config, e.Host, e.Keys, e.Files)
+}
