@@ -61,6 +61,7 @@ const (
 	ipv4Header, ipv6Header, icmpHeader = 20, 40, 8 // bytes
 	usualData                          = 56        // bytes
 	maxProbes                          = 1 << 16
+	pingBuffer                         = 4 << 20 // bytes
 	// lateAnswer is how long Stop waits for answers.
 	lateAnswer = time.Second
 )
@@ -99,6 +100,10 @@ func (p *Pings) setUp() error {
 	}
 	err = raw.Control(func(fd uintptr) {
 		p.id = int(fd)
+		// What has waited in a queue on the way comes all at once.
+		if err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, pingBuffer); err != nil {
+			return
+		}
 		if !p.o.DontFragment {
 			return
 		}
