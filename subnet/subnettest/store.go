@@ -243,11 +243,17 @@ func (s *Server) revokeLocked(id subnet.LeaseID) {
 		l.timer.Stop()
 	}
 	delete(s.leases, id)
-	for _, key := range slices.Sorted(maps.Keys(s.entries)) {
-		if e := s.entries[key]; e.LeaseID == id {
-			s.removeLocked(key)
-			s.notedLocked(Write{Before: &e})
+	var expired []string
+	for key, e := range s.entries {
+		if e.LeaseID == id {
+			expired = append(expired, key)
 		}
+	}
+	slices.Sort(expired)
+	for _, key := range expired {
+		e := s.entries[key]
+		s.removeLocked(key)
+		s.notedLocked(Write{Before: &e})
 	}
 }
 

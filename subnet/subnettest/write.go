@@ -1,7 +1,6 @@
 package subnettest
 
 import (
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -10,15 +9,25 @@ import (
 )
 
 // conflictLocked returns the conflict with what stands in the way of a record: at its key, or with one of its prefixes. The
-// records at the keys except are about to go.
+// records at the keys except are about to go. Of several it is the first by key.
 func (s *Server) conflictLocked(r subnet.Record, except ...string) error {
-	keys := append(slices.Sorted(maps.Keys(s.entries)), slices.Sorted(maps.Keys(s.bad))...)
-	for _, key := range keys {
-		if !slices.Contains(except, key) && (key == r.Key() || !r.Claim && shares(key, r)) {
-			return s.conflictAtLocked(key)
+	first := ""
+	look := func(key string) {
+		inTheWay := key == r.Key() || !r.Claim && shares(key, r)
+		if inTheWay && !slices.Contains(except, key) && (first == "" || key < first) {
+			first = key
 		}
 	}
-	return nil
+	for key := range s.entries {
+		look(key)
+	}
+	for key := range s.bad {
+		look(key)
+	}
+	if first == "" {
+		return nil
+	}
+	return s.conflictAtLocked(first)
 }
 
 // shares reports whether the key of a record has one of the prefixes.
