@@ -42,8 +42,8 @@ type Scope struct {
 	// Networks are the ranges in which routes are ours: those of the main table with our Protocol, and those of any protocol but kernel (2) and ra (9)
 	// that leave by one of Links; in any case only with the default metric, or with BlackholeMetric and our Protocol.
 	Networks []netip.Prefix
-	// BootGateways takes over routes inside Networks via a next hop under the protocol boot (3), as flannel's host-gw leaves
-	// them.
+	// BootGateways takes over routes inside Networks via a next hop under the protocol boot (3), as flannel's direct routes
+	// are left.
 	BootGateways bool
 }
 

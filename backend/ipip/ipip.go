@@ -43,7 +43,7 @@ func New(c subnet.Config, h ip.Host) (*Backend, error) {
 		return nil, err
 	}
 	return &Backend{
-		host: h, owns: ip.Scope{Links: []string{Device}, Networks: c.Networks()},
+		host: h, owns: ip.Scope{Links: []string{Device}, Networks: c.Networks(), BootGateways: o.DirectRouting},
 		reach: reach.New(o.DirectRouting, c.Networks()), fold: backend.NewFold(h),
 	}, nil
 }

@@ -183,6 +183,20 @@ route 10.5.35.0/24 via 10.5.35.0 dev flannel.1 onlink
 	}
 }
 
+func TestDirectRoutesOfAFormerFlannelAreTakenOver(t *testing.T) {
+	r := newRig(t, iptest.Faults{})
+	b := r.backend(direct)
+	left := ip.Route{Dst: netip.MustParsePrefix("10.5.35.0/24"), Via: netip.MustParseAddr("192.0.2.2"), Link: "eth0", Protocol: 3}
+	gone := ip.Route{Dst: netip.MustParsePrefix("10.5.36.0/24"), Via: netip.MustParseAddr("192.0.2.3"), Link: "eth0", Protocol: 3}
+	r.kernel.Put(left)
+	r.kernel.Put(gone)
+	set(t, b, own("10.5.34.0/24"), lease("10.5.35.0/24", "192.0.2.2", 2))
+	s, err := r.kernel.Dump(b.Scope())
+	if err != nil || len(s.Routes) != 1 || s.Routes[0].Dst != left.Dst || s.Routes[0].Protocol != ip.Protocol {
+		t.Errorf("%v, %v, want one route with the protocol of the daemon", s.Routes, err)
+	}
+}
+
 func TestDirectRoutesFollowTheRoutesOfTheHost(t *testing.T) {
 	r := newRig(t, iptest.Faults{})
 	b := r.backend(direct)
