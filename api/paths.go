@@ -4,14 +4,15 @@ import "strings"
 
 // The paths of version 1. All answer JSON; those marked POST change something.
 const (
-	PathReady    = "/v1/ready"    // Ready: 200 if ready, else 503
-	PathStatus   = "/v1/status"   // Status
-	PathLeases   = "/v1/leases"   // Leases
-	PathPeers    = "/v1/peers"    // []Peer
-	PathEvents   = "/v1/events"   // []Event, oldest first
-	PathStore    = "/v1/store"    // Store, with the credentials: never to be shown
-	PathValidate = "/v1/validate" // POST a network configuration: Verdict
-	PathDrain    = "/v1/drain"    // POST: Drained
+	PathReady      = "/v1/ready"      // Ready: 200 if ready, else 503
+	PathStatus     = "/v1/status"     // Status
+	PathLeases     = "/v1/leases"     // Leases
+	PathPeers      = "/v1/peers"      // []Peer
+	PathEvents     = "/v1/events"     // []Event, oldest first
+	PathStore      = "/v1/store"      // Store, with the credentials: never to be shown
+	PathKubernetes = "/v1/kubernetes" // Kubernetes; 404 where the store is another one
+	PathValidate   = "/v1/validate"   // POST a network configuration: Verdict
+	PathDrain      = "/v1/drain"      // POST: Drained
 )
 
 // SocketPath returns where the daemon that writes this subnet file listens: one socket for each network of a host.

@@ -12,6 +12,9 @@ func checkBridge(f *Facts) Finding {
 		return skip("this host has no subnet")
 	}
 	bridges := f.Bridges()
+	if r, wrong := f.foreignBridge(); wrong {
+		return r
+	}
 	for _, l := range bridges {
 		for _, a := range l.Addrs {
 			if !f.inNetwork(a.Masked()) || f.ownSubnet(a.Addr()) {
@@ -29,6 +32,26 @@ func checkBridge(f *Facts) Finding {
 		return pass("no bridge uses the network yet")
 	}
 	return pass("%s is in the subnet", bridges[0].Name)
+}
+
+// foreignBridge looks for an address of the pods' bridge that is of an earlier subnet or network: the plugin refuses to
+// start a pod then ("cni0 already has an IP address different from").
+func (f *Facts) foreignBridge() (Finding, bool) {
+	name := f.CNI.bridgeName()
+	l, ok := f.link(name)
+	if !ok || f.Pod == nil {
+		return Finding{}, false
+	}
+	for _, a := range l.Addrs {
+		if f.ownSubnet(a.Addr()) || a.Addr().IsLinkLocalUnicast() {
+			continue
+		}
+		fix := fmt.Sprintf("kubectl drain %s --ignore-daemonsets, then on that node: ip link delete %s; "+
+			"then kubectl uncordon %s", f.Pod.Node, name, f.Pod.Node)
+		return fail(fix, "%s has %s, which is not in this node's podCIDR %s: pods cannot be started, and those that run "+
+			"are not reached", name, a, list(f.Subnets)), true
+	}
+	return Finding{}, false
 }
 
 // checkBridgeAddresses looks for two bridges with one range: each runtime hands out the same addresses.

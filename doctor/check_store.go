@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -14,7 +13,7 @@ import (
 )
 
 func checkStore(f *Facts) Finding {
-	if errors.Is(f.StoreErr, ErrKubernetes) {
+	if f.inKubernetes() {
 		if s := f.Status; s.StoreSince != nil {
 			return fail("kubectl get --raw=/readyz", "the API server is away since %s: %s", s.StoreSince.Format(time.RFC3339), s.StoreReason)
 		}
@@ -28,6 +27,9 @@ func checkStore(f *Facts) Finding {
 }
 
 func checkRights(f *Facts) Finding {
+	if f.inKubernetes() {
+		return checkNodeRights(f)
+	}
 	if r, ok := f.noStore(); ok {
 		return r
 	}
@@ -97,6 +99,9 @@ func Holder(s subnet.Snapshot, prefixes []netip.Prefix) (subnet.Entry, bool) {
 }
 
 func checkLease(f *Facts) Finding {
+	if f.inKubernetes() {
+		return checkPodCIDR(f)
+	}
 	if len(f.Subnets) == 0 {
 		return fail("", "this host has no subnet")
 	}
@@ -120,6 +125,9 @@ func checkLease(f *Facts) Finding {
 }
 
 func checkRecords(f *Facts) Finding {
+	if f.inKubernetes() {
+		return checkNodes(f)
+	}
 	if r, ok := f.noStore(); ok {
 		return r
 	}
@@ -138,6 +146,9 @@ func checkRecords(f *Facts) Finding {
 }
 
 func checkDuplicates(f *Facts) Finding {
+	if f.inKubernetes() {
+		return checkNodeAddresses(f)
+	}
 	if r, ok := f.noStore(); ok {
 		return r
 	}

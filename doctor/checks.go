@@ -17,7 +17,7 @@ var checks = []check{
 	{"peers", checkPeers}, {"overlap", checkOverlap}, {"leftovers", checkLeftovers},
 	{"forwarding", checkForwarding}, {"rp-filter", checkReversePath}, {"forward-chain", checkForwardChain},
 	{"firewall", checkFirewall},
-	{"bridge", checkBridge}, {"bridge-addresses", checkBridgeAddresses}, {"bridge-mtu", checkBridgeMTU},
+	{"cni", checkCNI}, {"bridge", checkBridge}, {"bridge-addresses", checkBridgeAddresses}, {"bridge-mtu", checkBridgeMTU},
 	{"docker-routing", checkDockerRouting},
 	{"neighbour-table", checkNeighbours}, {"connection-table", checkConntrack}, {"checksums", checkChecksums},
 	{"tunnel", checkTunnel}, {"handshakes", checkHandshakes}, {"path-mtu", checkPathMTU}, {"versions", checkVersions},
@@ -33,7 +33,7 @@ func Diagnose(f *Facts) []Finding {
 }
 
 func (c check) make(f *Facts) Finding {
-	r := c.run(f)
+	r := f.inCluster(c.run(f))
 	r.Check = c.name
 	if r.Result == Good || r.Result == Skipped {
 		r.Fix, r.Repair = "", nil
@@ -56,12 +56,15 @@ func (f *Facts) noDaemon() (Finding, bool) {
 // the daemon remembers of the peers.
 var ErrKubernetes = errors.New("the store is the Kubernetes API")
 
+// inKubernetes reports whether the store is the Kubernetes API.
+func (f *Facts) inKubernetes() bool { return errors.Is(f.StoreErr, ErrKubernetes) }
+
 // noStore is the finding of a check that needs the records of the store, if they are not known.
 func (f *Facts) noStore() (Finding, bool) {
 	if f.StoreErr == nil {
 		return Finding{}, false
 	}
-	if errors.Is(f.StoreErr, ErrKubernetes) {
+	if f.inKubernetes() {
 		return skip("the store is the Kubernetes API: kubectl get nodes"), true
 	}
 	return skip("the store is not reachable"), true

@@ -36,7 +36,7 @@ func (f *Facts) Derive() {
 	if f.StoreErr != nil || f.ConfigErr != nil {
 		f.Config, _ = subnet.ParseConfig([]byte(f.State.Config)) // an empty one, where there is none
 	}
-	if errors.Is(f.StoreErr, ErrKubernetes) {
+	if f.inKubernetes() {
 		f.Config = f.Config.Assigned() // a podCIDR may have any length
 	}
 	f.Peers, f.Records = nil, map[netip.Prefix]subnet.Record{}

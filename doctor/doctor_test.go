@@ -74,6 +74,7 @@ func healthy() *doctor.Facts {
 		Hops:   map[netip.Prefix]doctor.Hop{peer: {Hop: ip.Hop{Link: "flannel.1"}}},
 		Probes: map[netip.Prefix]probe.Result{peer: {Sent: 3, RoundTrip: time.Millisecond, PathMTU: 1450, Version: "v2"}},
 		Pings:  map[netip.Addr]bool{},
+		CNI:    cni(),
 	}
 }
 

@@ -31,6 +31,12 @@ type Facts struct {
 	StoreErr error
 	WriteErr error // why the user of the store may not write records
 
+	Kubernetes    api.Kubernetes // where that is the store
+	KubernetesErr error          // why it is not known
+	Leases        api.Leases     // of the nodes, as the daemon knows them; where the store is Kubernetes
+	Pod           *Pod           // nil: not in a pod
+	CNI           CNI
+
 	Links    []ip.Interface
 	LinksErr error
 	Routes   []Route        // of the main table

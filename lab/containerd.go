@@ -39,7 +39,7 @@ const criTimeout = 30 * time.Second
 
 // containerdScript runs in a mount namespace of its own, and lets /sys show the interfaces of the host and still the control groups.
 const containerdScript = `set -e
-mkdir "$0/cgroup"
+mkdir -p "$0/cgroup"
 mount --rbind /sys/fs/cgroup "$0/cgroup"
 mount -t sysfs sysfs /sys
 mount --rbind "$0/cgroup" /sys/fs/cgroup
@@ -99,7 +99,7 @@ func (h *Host) Containerd(ctx context.Context, o ContainerdOptions) (*Containerd
 	}
 	h.lab.onClose(func() { _ = conn.Close() })
 	r.Runtime, r.Images = cri.NewRuntimeServiceClient(conn), cri.NewImageServiceClient(conn)
-	h.lab.onClose(r.end)
+	h.lab.onClose(r.End)
 	if err := Await(ctx, func() error { return r.answers(ctx) }); err != nil {
 		return nil, err
 	}
@@ -166,8 +166,8 @@ func (r *Containerd) Remove(ctx context.Context, sandbox string) error {
 	return nil
 }
 
-// end removes all pods and ends containerd.
-func (r *Containerd) end() {
+// End removes all pods and ends containerd. Its files stay, so that another one can go on with them.
+func (r *Containerd) End() {
 	ctx, cancel := context.WithTimeout(context.Background(), criTimeout)
 	defer cancel()
 	if pods, err := r.Runtime.ListPodSandbox(ctx, &cri.ListPodSandboxRequest{}); err == nil {

@@ -14,14 +14,16 @@ const maxConfig = 1 << 20
 
 // Answers is what the socket serves. The functions are called for each request, by several goroutines at once.
 type Answers struct {
-	Ready    func() api.Ready
-	Status   func() api.Status
-	Leases   func() api.Leases
-	Peers    func() []api.Peer
-	Events   func() []api.Event
-	Store    func() api.Store
-	Validate func(config []byte) error
-	Drain    func(context.Context) (api.Drained, error)
+	Ready  func() api.Ready
+	Status func() api.Status
+	Leases func() api.Leases
+	Peers  func() []api.Peer
+	Events func() []api.Event
+	Store  func() api.Store
+	// Kubernetes asks the API server; nil: the store is another one.
+	Kubernetes func(context.Context) api.Kubernetes
+	Validate   func(config []byte) error
+	Drain      func(context.Context) (api.Drained, error)
 }
 
 // Handler returns version 1 of the API.
@@ -40,6 +42,11 @@ func (a Answers) Handler() http.Handler {
 	page(mux, api.PathPeers, a.Peers)
 	page(mux, api.PathEvents, a.Events)
 	page(mux, api.PathStore, a.Store)
+	if a.Kubernetes != nil {
+		mux.HandleFunc("GET "+api.PathKubernetes, func(w http.ResponseWriter, r *http.Request) {
+			writeJSON(w, http.StatusOK, a.Kubernetes(r.Context()))
+		})
+	}
 	mux.HandleFunc("POST "+api.PathValidate, func(w http.ResponseWriter, r *http.Request) {
 		text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxConfig))
 		if err != nil {

@@ -23,6 +23,7 @@ var (
 	StateError   = func(s api.Status) int { return exitCode(stateError(stateOf(s))) }
 	Unreached    = unreached
 	CleanText    = cleanText
+	ReadCNI      = readCNI
 	ParseConf    = parseConf
 	Destination  = destination
 	Checksum     = checksum

@@ -26,6 +26,7 @@ func gather(ctx context.Context, a *app) *doctor.Facts {
 	f.Others = subnet.ReadOtherStates(a.stateDir, a.subnetFile)
 	f.Env, f.EnvErr = subnet.ReadEnv(a.subnetFile)
 	a.gatherStore(ctx, f)
+	f.Pod, f.CNI = pod(), readCNI(cniFolder, cniBinFolders)
 	f.Routes = readRoutes(ctx)
 	f.Rules = readRules(ctx)
 	f.Sums = readChecksums()
@@ -47,6 +48,7 @@ func (a *app) gatherStore(ctx context.Context, f *doctor.Facts) {
 	access, err := a.access(ctx)
 	f.Store = doctor.Store{Endpoints: access.Endpoints, Prefix: access.Prefix, From: a.storeFrom}
 	if err == nil && access.Kubernetes {
+		gatherCluster(ctx, a, f)
 		err = doctor.ErrKubernetes
 	}
 	if f.StoreErr = err; err != nil {

@@ -50,7 +50,7 @@ func (d *process) publicStatus() api.Status {
 
 // socket returns the server for the operator of this host.
 func (d *process) socket() serve.Socket {
-	return serve.Socket{Path: api.SocketPath(d.o.SubnetFile), Log: d.log, Handler: serve.Answers{
+	answers := serve.Answers{
 		Ready:    d.status.Readiness,
 		Status:   d.status.Report,
 		Leases:   d.status.Leases,
@@ -59,7 +59,11 @@ func (d *process) socket() serve.Socket {
 		Store:    d.storeAccess,
 		Validate: validateConfig,
 		Drain:    d.drain,
-	}.Handler()}
+	}
+	if d.o.KubeSubnetMgr {
+		answers.Kubernetes = d.inspection
+	}
+	return serve.Socket{Path: api.SocketPath(d.o.SubnetFile), Log: d.log, Handler: answers.Handler()}
 }
 
 func (d *process) storeAccess() api.Store {

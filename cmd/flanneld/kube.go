@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"flanneld/api"
 	"flanneld/backend"
 	"flanneld/backend/alloc"
 	"flanneld/backend/vxlan"
@@ -50,6 +51,7 @@ func (d *process) kubeSource(ctx context.Context, b *backend.Planner) (leaseSour
 			d.status.Waiting("waiting for the Node object of this host: %v", reason)
 		},
 	}
+	d.kube.Store(&kubeAccess{client, o})
 	usable := usableWith(d.state, d.network(), config)
 	if usable == nil {
 		o.Last = d.state.Own.Host
@@ -70,6 +72,32 @@ func (d *process) kubeSource(ctx context.Context, b *backend.Planner) (leaseSour
 		source.State = d.state
 	}
 	return kube.New(client, source), config, nil
+}
+
+// kubeAccess is how the API server is asked about the own node.
+type kubeAccess struct {
+	client *kube.Client
+	own    kube.OwnOptions
+}
+
+// inspection asks the API server what a diagnosis needs.
+func (d *process) inspection(ctx context.Context) api.Kubernetes {
+	access := d.kube.Load()
+	if access == nil {
+		return api.Kubernetes{NodeError: "the API server was not asked yet", RightsError: "the API server was not asked yet"}
+	}
+	in := access.client.Inspect(ctx, access.own)
+	out := api.Kubernetes{Node: in.Node, PodCIDRs: in.PodCIDRs}
+	for _, r := range in.Rights {
+		out.Rights = append(out.Rights, api.Right{Verb: r.Verb, Resource: r.Resource, Allowed: r.Allowed, Reason: r.Reason})
+	}
+	if in.NodeErr != nil {
+		out.NodeError = in.NodeErr.Error()
+	}
+	if in.RightErr != nil {
+		out.RightsError = in.RightErr.Error()
+	}
+	return out
 }
 
 // usableWith says why the state of the last run must not be used before the API server has answered; nil: it may.

@@ -46,6 +46,7 @@ type process struct {
 	log      *slog.Logger
 	kernel   ip.Kernel
 	store    atomic.Pointer[etcdv3.Store] // nil until it is open, and with Kubernetes
+	kube     atomic.Pointer[kubeAccess]   // nil with etcd, and until the flags are read
 	journal  *status.Journal
 	drains   chan *drainRequest
 	stateDir *subnet.StateDir

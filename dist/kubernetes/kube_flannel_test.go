@@ -10,19 +10,21 @@ import (
 	"strings"
 	"testing"
 
+	"flanneld/hack/blocks"
 	"flanneld/lab"
 )
 
 // TestTheKubeFlannelManifestOnACluster follows docs/kubernetes.md with the Kubernetes API as the store, and swaps flanneld with the released
 // flannel node by node, there and back.
 func TestTheKubeFlannelManifestOnACluster(t *testing.T) {
-	s := newStory(t, "10.244.0.0/16")
+	s := newStory(t, clusterOptions{cidr: "10.244.0.0/16"})
 	s.run(t, []step{
 		{"nodes join, and are not ready without a network", s.join},
 		{"kube-flannel.yml is applied, and all nodes are ready", s.applyKubeFlannel},
 		{"each node has its podCIDR, and tells it to the others", s.published},
 		{"pods on all nodes reach one another", s.connect},
 		{"flannelctl works in the pods", s.flannelctl},
+		{"doctor finds what is wrong with the cluster, and what it advises mends it", s.diagnose},
 		{"an update under traffic loses nothing", s.updateKubeFlannel},
 		{"nodes go to the released flannel and back, and nothing is lost", s.swap},
 		{"a node that is removed is no peer any more", s.leave},
@@ -82,6 +84,16 @@ func (s *story) published(t *testing.T) {
 	}
 }
 
+// inPod runs a command in the pod of flanneld on a node.
+func (s *story) inPod(n *node, args ...string) (string, error) {
+	p := s.plane
+	pod, err := p.kubectl("--namespace=kube-flannel", "get", "pods", "--selector=app=flannel", "--field-selector=spec.nodeName="+n.name, "--output=name")
+	if err != nil {
+		return "", err
+	}
+	return p.kubectl(append([]string{"--namespace=kube-flannel", "exec", strings.TrimSpace(pod), "--container=kube-flannel", "--"}, args...)...)
+}
+
 // on runs a command on a node, among its own files.
 func (s *story) on(n *node, args ...string) string {
 	s.plane.t.Helper()
@@ -104,6 +116,7 @@ func (s *story) flannelctl(t *testing.T) {
 		}
 		return nil
 	})
+	s.documented(t, blocks.Cluster, false)
 	out, err := in("peers", "--json")
 	var peers []struct{ Programmed bool }
 	if err == nil {
@@ -117,8 +130,11 @@ func (s *story) flannelctl(t *testing.T) {
 		t.Errorf("doctor:\n%s", out)
 	}
 	t.Log(out)
-	if out, err = in("leases"); err == nil || !strings.Contains(err.Error()+out, "kubectl") {
-		t.Errorf("leases: %v, want an error that names kubectl\n%s", err, out)
+	if out, err = in("leases"); err != nil || strings.Count(out, "\n") <= len(s.nodes) {
+		t.Errorf("leases: %v, want a line for each of %d nodes\n%s", err, len(s.nodes), out)
+	}
+	if out, err = in("network", "get"); err == nil || !strings.Contains(err.Error()+out, "kubectl") {
+		t.Errorf("network get: %v, want an error that names kubectl\n%s", err, out)
 	}
 }
 

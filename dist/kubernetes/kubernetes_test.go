@@ -5,6 +5,7 @@
 package kubernetes_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509/pkix"
 	"flag"
@@ -15,6 +16,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -38,10 +40,20 @@ type story struct {
 	store *lab.Etcd
 	plane *plane
 	nodes []*node
-	image string // archive
-	pods  map[string]netip.Addr
+	image string                  // archive
+	pods  map[string][]netip.Addr // of the boxes
+	at    map[string]string       // names of their nodes
 
-	nftables bool // the mode of kube-proxy
+	o clusterOptions
+}
+
+// clusterOptions say what cluster it is.
+type clusterOptions struct {
+	cidr     string // what the controllers give the nodes' podCIDRs from; empty: nodes get none
+	nftables bool   // the mode of kube-proxy; else iptables
+	dual     bool   // both families
+	nodes    int    // 0: three
+	bare     bool   // the API server alone, without an image for nodes
 }
 
 // step is a part of a story.
@@ -51,23 +63,22 @@ type step struct {
 }
 
 func TestTheManifestOnACluster(t *testing.T) {
-	s := newStory(t, "")
+	s := newStory(t, clusterOptions{})
 	s.run(t, []step{
 		{"nodes join, and are not ready without a network", s.join},
-		{"the manifest is applied as the documentation says, and all nodes are ready", s.apply},
+		{"the manifest is applied as the documentation says, and all nodes are ready", s.applyEtcd},
 		{"pods on all nodes reach one another", s.connect},
 		{"an update under traffic loses nothing", s.update},
 	})
 }
 
-// newStory makes the programs, and a cluster without hosts. Its controllers give each node a podCIDR of the given range, if one is given.
-func newStory(t *testing.T, cidr string) *story {
+// newStory makes the programs, and a cluster without hosts.
+func newStory(t *testing.T, o clusterOptions) *story {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Minute)
 	t.Cleanup(cancel)
-	s := &story{whole: t, ctx: ctx, pods: map[string]netip.Addr{}}
+	s := &story{whole: t, ctx: ctx, o: o}
 	s.build(t)
-	s.plane.cidr = cidr
 	return s
 }
 
@@ -95,7 +106,11 @@ func (s *story) build(t *testing.T) {
 		t.Fatal(err)
 	}
 	start := time.Now()
-	bin, err := buildComponents(s.ctx, dir)
+	wanted := components
+	if s.o.bare {
+		wanted = []string{"kube-apiserver", "kubectl"}
+	}
+	bin, err := buildComponents(s.ctx, dir, wanted...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,12 +120,11 @@ func (s *story) build(t *testing.T) {
 	if err := lab.GoBuild(s.ctx, etcd, "flanneld/lab/etcd"); err != nil {
 		t.Fatal(err)
 	}
-	must(t, "../release", "go", "build", "-o", program, ".")
-	out := t.TempDir()
-	must(t, ".", program, "-root", "../..", "-o", out, "-arch", runtime.GOARCH, "-version", "v0.1.0", "-kinds", "image")
-	s.image = filepath.Join(out, "flanneld-0.1.0-image.tar")
+	if !s.o.bare {
+		s.buildImage(t, program)
+	}
 	t.Logf("%5.1f s  image and store", time.Since(start).Seconds())
-	if s.lab, err = lab.New(lab.Options{Binaries: lab.Binaries{Etcd: etcd}, Families: lab.IPv4}); err != nil {
+	if s.lab, err = lab.New(lab.Options{Binaries: lab.Binaries{Etcd: etcd}, Families: s.families()}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.lab.Close)
@@ -118,7 +132,23 @@ func (s *story) build(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.plane = &plane{Host: host, whole: t, ctx: s.ctx, bin: bin, certs: filepath.Join(host.Dir(), "certs")}
+	s.plane = &plane{Host: host, whole: t, ctx: s.ctx, bin: bin, certs: filepath.Join(host.Dir(), "certs"), cidr: s.o.cidr, dual: s.o.dual}
+}
+
+// buildImage makes the image as a release does.
+func (s *story) buildImage(t *testing.T, program string) {
+	t.Helper()
+	must(t, "../release", "go", "build", "-o", program, ".")
+	out := t.TempDir()
+	must(t, ".", program, "-root", "../..", "-o", out, "-arch", runtime.GOARCH, "-version", "v0.1.0", "-kinds", "image")
+	s.image = filepath.Join(out, "flanneld-0.1.0-image.tar")
+}
+
+func (s *story) families() lab.Families {
+	if s.o.dual {
+		return lab.Dual
+	}
+	return lab.IPv4
 }
 
 func must(t *testing.T, dir, name string, args ...string) {
@@ -141,17 +171,10 @@ func tell(t testing.TB, name string, p *lab.Process) {
 
 func (s *story) join(t *testing.T) {
 	p := s.plane
-	p.ok(os.MkdirAll(p.certs, 0o700))
-	var err error
-	p.authority, err = lab.NewAuthority(p.certs)
-	p.ok(err)
-	s.store, err = s.lab.IdleEtcd("etcd")
-	p.ok(err)
-	p.ok(p.authority.Issue("server", pkix.Name{CommonName: "etcd"}, s.store.Addr))
-	p.ok(p.authority.Issue("etcd-client", pkix.Name{CommonName: "flannel"}))
-	p.ok(s.store.StartTLS(s.ctx, p.certs))
-	p.start(s.store)
-	for i := range 3 {
+	s.startStore()
+	p.serve(s.store)
+	p.control()
+	for i := range cmp.Or(s.o.nodes, 3) {
 		s.nodes = append(s.nodes, s.node(fmt.Sprintf("node%d", i+1)))
 	}
 	for _, n := range s.nodes {
@@ -165,8 +188,23 @@ func (s *story) join(t *testing.T) {
 	}
 }
 
-// apply does what docs/kubernetes.md says.
-func (s *story) apply(t *testing.T) {
+// startStore starts etcd with TLS.
+func (s *story) startStore() {
+	p := s.plane
+	p.t.Helper()
+	p.ok(os.MkdirAll(p.certs, 0o700))
+	var err error
+	p.authority, err = lab.NewAuthority(p.certs)
+	p.ok(err)
+	s.store, err = s.lab.IdleEtcd("etcd")
+	p.ok(err)
+	p.ok(p.authority.Issue("server", pkix.Name{CommonName: "etcd"}, s.store.Addr))
+	p.ok(p.authority.Issue("etcd-client", pkix.Name{CommonName: "flannel"}))
+	p.ok(s.store.StartTLS(s.ctx, p.certs))
+}
+
+// applyEtcd does what docs/kubernetes.md says.
+func (s *story) applyEtcd(t *testing.T) {
 	p := s.plane
 	text, err := os.ReadFile("etcd/flannel.yaml")
 	p.ok(err)
@@ -182,7 +220,7 @@ func (s *story) apply(t *testing.T) {
 		p.ok(err)
 		p.ok(os.WriteFile(filepath.Join(p.Dir(), to), content, 0o600))
 	}
-	s.documented(t, false)
+	s.documented(t, blocks.Kubernetes, false)
 	p.must("apply", "--validate=strict", "--filename="+file)
 	s.rolledOut("kube-flannel", "flannel")
 	p.must("wait", "--for=condition=Ready", "node", "--all", "--timeout=60s")
@@ -190,10 +228,10 @@ func (s *story) apply(t *testing.T) {
 }
 
 // documented runs what docs/kubernetes.md says as it stands: its blocks, or the commands in its sentences.
-func (s *story) documented(t *testing.T, inline bool) {
+func (s *story) documented(t *testing.T, place blocks.Place, inline bool) {
 	t.Helper()
 	p := s.plane
-	commands, err := blocks.At("../..", blocks.Kubernetes)
+	commands, err := blocks.At("../..", place)
 	p.ok(err)
 	ran := 0
 	for _, c := range commands {
@@ -204,7 +242,9 @@ func (s *story) documented(t *testing.T, inline bool) {
 		out, err := p.Exec(p.ctx, "env", "PATH="+p.bin+":"+os.Getenv("PATH"), "KUBECONFIG="+filepath.Join(p.certs, "admin.yaml"), "HOME="+p.certs,
 			"sh", "-euc", "cd "+p.Dir()+"\n"+c.Run)
 		if err != nil {
-			s.rolledOut("kube-flannel", "flannel") // says more
+			if place == blocks.Kubernetes {
+				s.rolledOut("kube-flannel", "flannel") // says more
+			}
 			t.Fatalf("%s:\n%s%v", c.File, c.Text, err)
 		}
 		t.Log(out)
@@ -234,21 +274,39 @@ func (s *story) connect(t *testing.T) {
 	file := filepath.Join(p.Dir(), "boxes.json")
 	p.ok(os.WriteFile(file, []byte(boxes), 0o644))
 	p.must("apply", "--filename="+file)
+	s.boxes()
+	s.reach(t)
+}
+
+// boxes waits for one box on each node, and remembers their addresses.
+func (s *story) boxes() {
+	p := s.plane
+	p.t.Helper()
 	s.rolledOut("default", "box")
-	out := p.must("get", "pods", "--selector=app=box", "--output", `jsonpath={range .items[*]}{.metadata.name} {.spec.nodeName} {.status.podIP}{"\n"}{end}`)
-	network := netip.MustParsePrefix("10.244.0.0/16")
+	out := p.must("get", "pods", "--selector=app=box", "--field-selector=status.phase=Running",
+		"--output", `jsonpath={range .items[*]}{.metadata.name} {.spec.nodeName} {.status.podIPs[*].ip}{"\n"}{end}`)
+	networks := []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}
+	if s.o.dual {
+		networks = append(networks, netip.MustParsePrefix("fd00:10:244::/56"))
+	}
+	s.pods, s.at = map[string][]netip.Addr{}, map[string]string{}
 	for line := range strings.Lines(out) {
 		f := strings.Fields(line)
-		addr, err := netip.ParseAddr(f[2])
-		if err != nil || !network.Contains(addr) {
-			t.Fatalf("pod %s on %s has the address %q, want one in %s", f[0], f[1], f[2], network)
+		if len(f) != 2+len(networks) {
+			p.t.Fatalf("%q, want an address in each of %s", line, networks)
 		}
-		s.pods[f[0]] = addr
+		for i, text := range f[2:] {
+			addr, err := netip.ParseAddr(text)
+			if err != nil || !networks[i].Contains(addr) {
+				p.t.Fatalf("pod %s on %s has the addresses %q, want one in each of %s", f[0], f[1], f[2:], networks)
+			}
+			s.pods[f[0]] = append(s.pods[f[0]], addr)
+		}
+		s.at[f[0]] = f[1]
 	}
 	if len(s.pods) != len(s.nodes) {
-		t.Fatalf("pods: %s, want one on each node", out)
+		p.t.Fatalf("pods: %s, want one on each node", out)
 	}
-	s.reach(t)
 }
 
 // reach checks that each pod reaches each.
@@ -256,10 +314,14 @@ func (s *story) reach(t *testing.T) {
 	t.Helper()
 	p := s.plane
 	for from := range s.pods {
-		for to, addr := range s.pods {
-			if _, err := p.kubectl("exec", from, "--", "/bin/busybox", "ping", "-c", "1", "-w", "10", addr.String()); err != nil {
-				t.Errorf("%s to %s: %v", from, to, err)
+		script := "set -e"
+		for _, addrs := range s.pods {
+			for _, addr := range addrs {
+				script += "; busybox ping -c 1 -w 10 " + addr.String()
 			}
+		}
+		if out, err := p.kubectl("exec", from, "--", "/bin/busybox", "sh", "-c", script); err != nil {
+			t.Errorf("%s on %s to the pods %v: %v\n%s", from, s.at[from], s.pods, err, out)
 		}
 	}
 }
@@ -271,7 +333,7 @@ func (s *story) update(t *testing.T) {
 	p := s.plane
 	before := p.must("--namespace=kube-flannel", "get", "pods", "--output=name")
 	s.loseNothing(t, func() {
-		s.documented(t, true)
+		s.documented(t, blocks.Kubernetes, true)
 		s.rolledOut("kube-flannel", "flannel")
 	})
 	s.replaced(t, before)
@@ -288,17 +350,20 @@ func (s *story) replaced(t *testing.T, before string) {
 	}
 }
 
-// loseNothing does something while a pod pings another, ten times a second, and checks that each ping was answered.
-func (s *story) loseNothing(t *testing.T, do func()) {
+// loseNothing does something while a pod pings another, ten times a second, and checks that each ping was answered. The pods are on other
+// nodes than the given ones.
+func (s *story) loseNothing(t *testing.T, do func(), without ...*node) {
 	t.Helper()
 	p := s.plane
 	var from string
 	var to netip.Addr
-	for name, addr := range s.pods {
-		if from == "" {
+	for name, addrs := range s.pods {
+		switch {
+		case slices.ContainsFunc(without, func(n *node) bool { return n.name == s.at[name] }):
+		case from == "":
 			from = name
-		} else {
-			to = addr
+		default:
+			to = addrs[0]
 		}
 	}
 	done := make(chan string, 1)

@@ -19,6 +19,7 @@ type node struct {
 	name    string
 	runtime *lab.Containerd
 	kubelet *lab.Process
+	proxy   *lab.Process
 }
 
 // inside returns a command that runs args among the node's own files.
@@ -26,14 +27,23 @@ func (n *node) inside(args ...string) []string {
 	return append([]string{"nsenter", "--target", fmt.Sprint(n.runtime.Pid()), "--mount"}, args...)
 }
 
-// nodeSetup gives a node folders of its own, with what its administrator has installed: the reference plugins of CNI. The kubelet sets
-// some parameters of the whole machine; it finds them set.
+// addresses are those of the node, in the form of the kubelet's flag.
+func (n *node) addresses() string {
+	if n.Addr6.IsValid() {
+		return n.Addr.String() + "," + n.Addr6.String()
+	}
+	return n.Addr.String()
+}
+
+// nodeSetup gives a node folders of its own, with what its administrator has installed: the reference plugins of CNI. Those of a disk are
+// there again after a reboot. The kubelet sets some parameters of the whole machine; it finds them set.
 const nodeSetup = `
-for dir in /run /opt /var/lib /var/log; do mount -t tmpfs tmpfs "$dir"; done
-mkdir "$0/etc" && mount -t tmpfs tmpfs "$0/etc" && mkdir "$0/etc/upper" "$0/etc/work"
+for dir in /run /var/log; do mount -t tmpfs tmpfs "$dir"; done
+for dir in /opt /var/lib; do mkdir -p "$0/disk$dir" && mount --bind "$0/disk$dir" "$dir"; done
+mkdir -p "$0/etc" && mount -t tmpfs tmpfs "$0/etc" && mkdir "$0/etc/upper" "$0/etc/work"
 mount -t overlay -o "lowerdir=/etc,upperdir=$0/etc/upper,workdir=$0/etc/work" overlay /etc
-mkdir -p /etc/cni /opt/cni/bin
-mount -t tmpfs tmpfs /etc/cni
+mkdir -p /etc/cni /opt/cni/bin "$0/disk/cni"
+mount --bind "$0/disk/cni" /etc/cni
 cp PLUGINS/* /opt/cni/bin/
 for setting in vm/overcommit_memory=1 vm/panic_on_oom=0 kernel/panic=10 kernel/panic_on_oops=1 kernel/keys/root_maxkeys=1000000 kernel/keys/root_maxbytes=25000000; do
 	file="$0/$(echo "${setting%=*}" | tr / .)"
@@ -53,6 +63,8 @@ cgroupsPerQOS: false
 enforceNodeAllocatable: []
 failSwapOn: false
 resolvConf: ""
+clusterDNS: [DNS]
+clusterDomain: cluster.local
 evictionHard: {nodefs.available: "0%", imagefs.available: "0%", memory.available: "0%"}
 nodeStatusUpdateFrequency: 1s
 `
@@ -64,39 +76,48 @@ func (s *story) node(name string) *node {
 	h, err := s.lab.Host(name)
 	p.ok(err)
 	n := &node{Host: h, name: name}
-	n.runtime, err = h.Containerd(s.ctx, lab.ContainerdOptions{
-		Plugins: "/opt/cni/bin", Networks: "/etc/cni/net.d", Setup: strings.ReplaceAll(nodeSetup, "PLUGINS", plugintest.Reference(p.t)),
-	})
-	p.ok(err)
-	p.ok(n.runtime.Import(s.ctx, s.image, image, "--index-name", image))
 	p.ok(p.authority.Issue(name+"-server", pkix.Name{CommonName: name}, h.Addr))
-	config := strings.NewReplacer("SOCKET", n.runtime.Socket(), "CERTS", p.certs, "NAME", name).Replace(kubeletConfig)
-	file := filepath.Join(h.Dir(), "kubelet.yaml")
-	p.ok(os.WriteFile(file, []byte(config), 0o644))
-	n.kubelet, err = h.Start("kubelet", n.inside(filepath.Join(p.bin, "kubelet"),
-		"--config="+file, "--kubeconfig="+p.config(name, "system:node:"+name, "system:nodes"), "--hostname-override="+name, "--node-ip="+h.Addr.String())...)
-	p.ok(err)
-	s.proxy(n)
+	s.boot(n)
 	s.whole.Cleanup(func() {
 		n.kubelet.Kill() // it would make its pods again
 		tell(s.whole, name+" kubelet", n.kubelet)
+		tell(s.whole, name+" kube-proxy", n.proxy)
 		tell(s.whole, name+" containerd", n.runtime.Process)
 	})
 	return n
 }
 
-// proxy starts kube-proxy on a node: by it pods and the daemon reach the API server at the address of its Service. The limits of the
+// boot starts what a node runs.
+func (s *story) boot(n *node) {
+	p, h, name := s.plane, n.Host, n.name
+	p.t.Helper()
+	var err error
+	n.runtime, err = h.Containerd(s.ctx, lab.ContainerdOptions{
+		Plugins: "/opt/cni/bin", Networks: "/etc/cni/net.d", Setup: strings.ReplaceAll(nodeSetup, "PLUGINS", plugintest.Reference(p.t)),
+	})
+	p.ok(err)
+	p.ok(n.runtime.Import(s.ctx, s.image, image, "--index-name", image))
+	config := strings.NewReplacer("SOCKET", n.runtime.Socket(), "CERTS", p.certs, "NAME", name, "DNS", dns).Replace(kubeletConfig)
+	file := filepath.Join(h.Dir(), "kubelet.yaml")
+	p.ok(os.WriteFile(file, []byte(config), 0o644))
+	n.kubelet, err = h.Start("kubelet", n.inside(filepath.Join(p.bin, "kubelet"),
+		"--config="+file, "--kubeconfig="+p.config(name, "system:node:"+name, "system:nodes"), "--hostname-override="+name, "--node-ip="+n.addresses())...)
+	p.ok(err)
+	s.startProxy(n)
+}
+
+// startProxy starts kube-proxy on a node: by it pods and the daemon reach the API server at the address of its Service. The limits of the
 // connection tracking are the whole machine's, and left alone.
-func (s *story) proxy(n *node) {
+func (s *story) startProxy(n *node) {
 	p := s.plane
 	p.t.Helper()
 	mode := "iptables"
-	if s.nftables {
+	if s.o.nftables {
 		mode = "nftables"
 	}
-	process, err := n.Start("kube-proxy", n.inside(filepath.Join(p.bin, "kube-proxy"), "--kubeconfig="+p.config(n.name+"-proxy", "system:kube-proxy", ""),
-		"--hostname-override="+n.name, "--proxy-mode="+mode, "--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0",
+	var err error
+	n.proxy, err = n.Start("kube-proxy", n.inside(filepath.Join(p.bin, "kube-proxy"), "--kubeconfig="+p.config(n.name+"-proxy", "system:kube-proxy", ""),
+		"--hostname-override="+n.name, "--proxy-mode="+mode, "--cluster-cidr="+s.o.cidr, "--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0",
 		"--conntrack-tcp-timeout-close-wait=0", "--healthz-bind-address=", "--metrics-bind-address=127.0.0.1:10249")...)
 	p.ok(err)
-	s.whole.Cleanup(func() { tell(s.whole, n.name+" kube-proxy", process) })
 }

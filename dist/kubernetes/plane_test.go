@@ -21,15 +21,15 @@ const version = "v1.34.4"
 // components are the programs of Kubernetes.
 var components = []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl"}
 
-// buildComponents returns the folder with the programs of Kubernetes. The first build takes minutes, the next ones link only.
-func buildComponents(ctx context.Context, dir string) (string, error) {
+// buildComponents returns the folder with programs of Kubernetes. The first build takes minutes; later ones find the programs up to date.
+func buildComponents(ctx context.Context, dir string, names ...string) (string, error) {
 	out := filepath.Join(dir, version)
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return "", err
 	}
 	const stamp = "k8s.io/component-base/version."
 	args := []string{"build", "-trimpath", "-ldflags", fmt.Sprintf("-s -w -X %[1]sgitVersion=%[2]s -X %[1]sgitMajor=1 -X %[1]sgitMinor=34", stamp, version), "-o", out + "/"}
-	for _, name := range components {
+	for _, name := range names {
 		args = append(args, "k8s.io/kubernetes/cmd/"+name)
 	}
 	c := exec.CommandContext(ctx, "go", args...)
@@ -50,34 +50,55 @@ type plane struct {
 	certs     string // certificates, and the files that name them
 	authority *lab.Authority
 	cidr      string // what the controllers give the nodes' podCIDRs from; empty: nodes get none
+	dual      bool
 }
 
-const services = "10.96.0.0/16"
+// services returns the addresses of Services.
+func (p *plane) services() string {
+	if p.dual {
+		return "10.96.0.0/16,fd00:10:96::/112"
+	}
+	return "10.96.0.0/16"
+}
 
-// start runs the components. The API server keeps its objects in the store that flanneld uses, too.
-func (p *plane) start(store *lab.Etcd) {
+// dns is the Service that pods ask for names.
+const dns = "10.96.0.10"
+
+// serve runs the API server. It keeps its objects in the store that flanneld uses, too.
+func (p *plane) serve(store *lab.Etcd, more ...string) {
 	p.t.Helper()
-	p.ok(p.authority.Issue("apiserver", pkix.Name{CommonName: "kube-apiserver", Organization: []string{"system:masters"}}, p.Addr, netip.MustParseAddr("10.96.0.1")))
+	p.ok(p.authority.Issue("apiserver", pkix.Name{CommonName: "kube-apiserver", Organization: []string{"system:masters"}}, p.Addr, netip.MustParseAddr("10.96.0.1"), netip.MustParseAddr("127.0.0.1")))
 	p.ok(p.authority.Issue("accounts", pkix.Name{CommonName: "service-accounts"}))
 	file := func(name string) string { return filepath.Join(p.certs, name) }
-	p.run("kube-apiserver",
+	p.run("kube-apiserver", append(more,
 		"--etcd-servers="+store.TLSURL(), "--etcd-cafile="+file("ca.crt"), "--etcd-certfile="+file("etcd-client.crt"), "--etcd-keyfile="+file("etcd-client.key"),
-		"--bind-address="+p.Addr.String(), "--advertise-address="+p.Addr.String(), "--secure-port=6443", "--service-cluster-ip-range="+services,
+		"--bind-address="+p.Addr.String(), "--advertise-address="+p.Addr.String(), "--secure-port=6443", "--service-cluster-ip-range="+p.services(),
 		"--tls-cert-file="+file("apiserver.crt"), "--tls-private-key-file="+file("apiserver.key"), "--client-ca-file="+file("ca.crt"),
 		"--kubelet-certificate-authority="+file("ca.crt"), "--kubelet-client-certificate="+file("apiserver.crt"), "--kubelet-client-key="+file("apiserver.key"),
 		"--kubelet-preferred-address-types=InternalIP", "--authorization-mode=Node,RBAC", "--allow-privileged=true",
-		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file="+file("accounts.key"), "--service-account-signing-key-file="+file("accounts.key"))
+		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file="+file("accounts.key"), "--service-account-signing-key-file="+file("accounts.key"))...)
 	p.config("admin", "admin", "system:masters")
 	p.await(func() error {
 		_, err := p.kubectl("get", "--raw=/readyz")
 		return err
 	})
+}
+
+// control runs the controllers and the scheduler.
+func (p *plane) control() {
+	p.t.Helper()
+	file := func(name string) string { return filepath.Join(p.certs, name) }
 	for _, name := range []string{"kube-controller-manager", "kube-scheduler"} {
 		args := []string{"--kubeconfig=" + p.config(name, "system:"+name, ""), "--leader-elect=false", "--secure-port=0"}
 		if name == "kube-controller-manager" {
 			args = append(args, "--service-account-private-key-file="+file("accounts.key"), "--root-ca-file="+file("ca.crt"), "--use-service-account-credentials")
 			if p.cidr != "" {
 				args = append(args, "--allocate-node-cidrs=true", "--cluster-cidr="+p.cidr)
+				if p.dual {
+					args = append(args, "--node-cidr-mask-size-ipv4=24", "--node-cidr-mask-size-ipv6=64")
+				} else {
+					args = append(args, "--node-cidr-mask-size=24")
+				}
 			}
 		}
 		p.run(name, args...)
@@ -138,4 +159,13 @@ func (p *plane) await(condition func() error) {
 	ctx, cancel := context.WithTimeout(p.ctx, patience)
 	defer cancel()
 	p.ok(lab.Await(ctx, condition))
+}
+
+// apply gives objects to the API server.
+func (s *story) apply(text string) {
+	p := s.plane
+	p.t.Helper()
+	file := filepath.Join(p.Dir(), "objects.yaml")
+	p.ok(os.WriteFile(file, []byte(text), 0o644))
+	p.must("apply", "--validate=strict", "--filename="+file)
 }

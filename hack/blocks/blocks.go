@@ -24,13 +24,14 @@ const (
 	Host       Place = "host"       // 192.0.2.2, a host of a healthy network with pods (lab)
 	Butane     Place = "butane"     // a machine with butane, and folders of this tree (dist/cloud)
 	Kubernetes Place = "kubernetes" // a machine with kubectl and a cluster (dist/kubernetes)
+	Cluster    Place = "cluster"    // the same, with the Kubernetes API as the store and the manifest applied (dist/kubernetes)
 	Machine    Place = "machine"    // a booted machine with systemd, our packages, etcd and docker (dist/machines)
 	Flannel    Place = "flannel"    // one with a running flannel and our package (dist/machines)
 	Never      Place = "never"      // nowhere: the table of exceptions says why
 )
 
 // Places are all of them.
-var Places = []Place{Source, First, Other, TLS, Etcd, Host, Butane, Kubernetes, Machine, Flannel, Never}
+var Places = []Place{Source, First, Other, TLS, Etcd, Host, Butane, Kubernetes, Cluster, Machine, Flannel, Never}
 
 // Command is shell of a document.
 type Command struct {

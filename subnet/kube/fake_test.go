@@ -34,6 +34,7 @@ type server struct {
 	history  []event
 	news     chan struct{}             // closed at each change
 	fail     func(r *http.Request) int // status of the answer; 0: none
+	denied   map[string]bool           // rights that nobody has, such as "patch nodes/status"
 	requests []string
 }
 
@@ -135,6 +136,8 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	name, found := strings.CutPrefix(r.URL.Path, "/api/v1/nodes/")
 	switch {
+	case strings.HasSuffix(r.URL.Path, "/selfsubjectaccessreviews"):
+		s.review(w, r)
 	case verb == "WATCH":
 		s.watch(w, r)
 	case !found && r.URL.Path == "/api/v1/nodes":
@@ -146,6 +149,24 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 	default:
 		s.pod(w, r.URL.Path)
 	}
+}
+
+// review tells whether the user has a right.
+func (s *server) review(w http.ResponseWriter, r *http.Request) {
+	var v struct {
+		Spec struct {
+			ResourceAttributes struct{ Verb, Resource, Subresource string }
+		}
+	}
+	if err := json.NewDecoder(r.Body).Decode(&v); err != nil || r.Header.Get("Content-Type") != "application/json" {
+		status(w, 400, "no review")
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := v.Spec.ResourceAttributes
+	allowed := !s.denied[strings.TrimSuffix(a.Verb+" "+a.Resource+"/"+a.Subresource, "/")]
+	answer(w, 201, map[string]any{"status": map[string]any{"allowed": allowed, "reason": "as the test says"}})
 }
 
 func status(w http.ResponseWriter, code int, message string) {
