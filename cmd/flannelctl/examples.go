@@ -19,6 +19,7 @@ flannelctl ping 10.5.46.7   # a pod`,
 	"leases list":    `flannelctl leases list --json`,
 	"leases watch":   `flannelctl leases watch`,
 	"leases history": `flannelctl leases history 10.5.34.0/24`,
+	"leases nodes":   `flannelctl leases nodes   # review the commands, then run them where kubectl works`,
 	"leases reserve": `flannelctl leases reserve 192.0.2.9 10.5.34.0/24
 flannelctl leases reserve host9 10.5.34.0/24   # the host has a lease now`,
 	"leases release": `flannelctl leases release 10.5.34.0/24

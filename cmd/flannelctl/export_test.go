@@ -24,6 +24,7 @@ var (
 	Unreached    = unreached
 	CleanText    = cleanText
 	ReadCNI      = readCNI
+	NodeCommands = nodeCommands
 	ParseConf    = parseConf
 	Destination  = destination
 	Checksum     = checksum

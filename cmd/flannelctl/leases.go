@@ -26,7 +26,7 @@ func newLeases(a *app) *cobra.Command {
 			Use: "watch", Short: "Print all records, then each change, until interrupted", Args: arguments(0),
 			RunE: func(cmd *cobra.Command, _ []string) error { return a.watchLeases(cmd.Context()) },
 		},
-		newReserve(a), newRelease(a), newHistory(a),
+		newReserve(a), newRelease(a), newHistory(a), newNodes(a),
 	)
 	return c
 }
