@@ -201,6 +201,14 @@ func TestTheChartCanLeaveTheConfigurationOfCNIAlone(t *testing.T) {
 	}
 }
 
+func TestTheChartCanGiveThePodAllRights(t *testing.T) {
+	d := mustRender(t, map[string]any{"flannel": map[string]any{"privileged": true}})
+	got := at(t, d["DaemonSet"], "spec", "template", "spec", "containers", 0, "securityContext")
+	if want := map[string]any{"privileged": true, "readOnlyRootFilesystem": true}; !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
 func TestTheChartWantsANetwork(t *testing.T) {
 	if _, err := render(t, map[string]any{"podCidr": ""}); err == nil || !strings.Contains(err.Error(), "podCidr") {
 		t.Errorf("got %v, want an error that names podCidr", err)
