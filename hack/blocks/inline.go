@@ -58,6 +58,8 @@ var inline = map[string]where{
 	"make cross":           {Source, "make -n cross"},
 	"go test ./subnet/keeper -run TestNoSchedule -sim.seed N": {Source, "go test ./subnet/keeper -run TestNoSchedule -sim.seed 1"},
 
+	"go test ./subnet/keeper -run TestNoOrder -steps.seed N": {Source, "go test ./subnet/keeper -run TestNoOrder -steps.seed 1"},
+
 	"kubectl rollout restart": {Kubernetes, "kubectl -n kube-flannel rollout restart daemonset flannel"},
 
 	"firewall-cmd --permanent --add-port=8472/udp": {Never, ""},
