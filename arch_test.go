@@ -75,6 +75,9 @@ var rules = map[string]rule{
 			"backend/vxlan", "backend/wireguard", "backend/wireguard/options", "ip", "subnet",
 		},
 	},
+	"backend/backendtest": {
+		ours: []string{"backend", "ip", "ip/iptest", "subnet"}, others: []string{"github.com/google/go-cmp/cmp"},
+	},
 	"backend/skip":      {ours: []string{"ip", "subnet"}},
 	"backend/reach":     {ours: []string{"ip", "subnet"}},
 	"backend/vxlan":     {ours: []string{"backend", "backend/reach", "ip", "sorted", "subnet"}},
