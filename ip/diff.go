@@ -47,8 +47,8 @@ func diff[T value[T]](d *differ, have, want Set[T]) {
 
 // becomes reports whether the kernel can change one device into the other while it stands. Of a vxlan device it can change
 // the local address within a family, the underlay and learning (vxlan_changelink in drivers/net/vxlan/vxlan_core.c).
-// An ipip device is made anew: its local address changes with that of the host, where no tunnel packet would arrive anyway.
+// A device with a Tunnel is made anew: its local address changes with that of the host, where no tunnel packet would arrive anyway.
 func (l Link) becomes(w Link) bool {
 	a, b := l.VXLAN, w.VXLAN
-	return l.Type == w.Type && l.IPIP == w.IPIP && a.VNI == b.VNI && a.Port == b.Port && a.GBP == b.GBP && a.Local.BitLen() == b.Local.BitLen()
+	return l.Type == w.Type && l.Tunnel == w.Tunnel && a.VNI == b.VNI && a.Port == b.Port && a.GBP == b.GBP && a.Local.BitLen() == b.Local.BitLen()
 }

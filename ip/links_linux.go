@@ -2,7 +2,6 @@ package ip
 
 import (
 	"fmt"
-	"net/netip"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -94,30 +93,16 @@ func decodeLink(b []byte) (l link, ok bool) {
 			l.AcceptRA = acceptsRA(data)
 		}
 	}
-	switch d := from.(type) {
+	switch from.(type) {
 	case *netlink.Device: // of no type: a network card, or a loopback
 		l.Type = ""
 	case *netlink.Tuntap:
 		l.Type = "tun" // as the kernel calls it
-	case *netlink.Iptun:
-		l.IPIP = ipipOf(d)
-	case *netlink.Vxlan:
-		local, _ := netip.AddrFromSlice(d.SrcAddr)
-		l.VXLAN = VXLAN{VNI: uint32(d.VxlanId), Port: uint16(d.Port), Local: local, Learning: d.Learning, GBP: d.GBP}
-		l.underlay = uint32(d.VtepDevIndex)
+	}
+	if decode := linkTypeOf(l.Type).decode; decode != nil {
+		decode(from, &l)
 	}
 	return l, true
-}
-
-// protoIPIP is the only protocol in an ipip device that is made without one (IFLA_IPTUN_PROTO).
-const protoIPIP = unix.IPPROTO_IPIP
-
-func ipipOf(d *netlink.Iptun) IPIP {
-	local, _ := netip.AddrFromSlice(d.Local.To4())
-	remote, _ := netip.AddrFromSlice(d.Remote.To4())
-	odd := remote.IsValid() && !remote.IsUnspecified() || d.Link != 0 || d.Ttl != 0 || d.Tos != 0 || d.PMtuDisc != 0 || d.FlowBased || d.EncapType != 0 ||
-		d.Proto != 0 && d.Proto != protoIPIP
-	return IPIP{Local: local, Odd: odd}
 }
 
 // deserialize reads a struct ifinfomsg by the library, which reads beyond the end of a message that is not well formed.

@@ -55,11 +55,12 @@ type Link struct {
 	Up       bool
 	AcceptRA bool // whether IPv6 router advertisements are obeyed
 	VXLAN    VXLAN
-	IPIP     IPIP
+	Tunnel   Tunnel
 }
 
-// IPIP are the settings of an ipip device (IFLA_IPTUN_*, include/uapi/linux/if_tunnel.h). It has no hardware address.
-type IPIP struct {
+// Tunnel are the settings of a device that puts IP packets into IP packets and takes the destination from the next hop of the route: ipip
+// (IFLA_IPTUN_*, include/uapi/linux/if_tunnel.h). It has no hardware address, and its settings cannot change in its lifetime.
+type Tunnel struct {
 	Local netip.Addr // source address of the tunnel packets
 	Odd   bool       // has what we never give it: a remote address, a link, a fixed TTL, another protocol
 }
@@ -157,10 +158,10 @@ func (l Link) String() string {
 	if l.AcceptRA {
 		s += " accept_ra"
 	}
-	if l.IPIP.Local.IsValid() {
-		s += " local " + l.IPIP.Local.String()
+	if l.Tunnel.Local.IsValid() {
+		s += " local " + l.Tunnel.Local.String()
 	}
-	if l.IPIP.Odd {
+	if l.Tunnel.Odd {
 		s += " odd"
 	}
 	if l.VXLAN == (VXLAN{}) {

@@ -92,7 +92,7 @@ func device(u ip.Underlay, self []subnet.Lease) []ip.Object {
 	var out []ip.Object
 	for _, l := range self {
 		out = append(out,
-			ip.Link{Name: Device, Type: "ipip", MTU: u.MTU - overhead, Up: true, IPIP: ip.IPIP{Local: u.Addr(l.Subnet)}},
+			ip.Link{Name: Device, Type: "ipip", MTU: u.MTU - overhead, Up: true, Tunnel: ip.Tunnel{Local: u.Addr(l.Subnet)}},
 			backend.FirstAddr(Device, l.Subnet))
 	}
 	return out

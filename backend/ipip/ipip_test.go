@@ -68,7 +68,7 @@ route 10.5.36.0/24 via 198.51.100.2 dev flannel.ipip onlink
 		k := iptest.NewKernel(iptest.Faults{})
 		b := on(t, host(k), k, tt.options)
 		k.Put( // a device of an earlier address, and a route to a peer that has gone
-			ip.Link{Name: ipip.Device, Type: "ipip", MTU: 1480, Up: true, IPIP: ip.IPIP{Local: netip.MustParseAddr("192.0.2.77")}},
+			ip.Link{Name: ipip.Device, Type: "ipip", MTU: 1480, Up: true, Tunnel: ip.Tunnel{Local: netip.MustParseAddr("192.0.2.77")}},
 			ip.Route{Dst: netip.MustParsePrefix("10.5.37.0/24"), Via: netip.MustParseAddr("192.0.2.37"), Link: ipip.Device, Onlink: true, Protocol: 3},
 		)
 		peers := subnet.PeersOf(lease("10.5.35.0/24", "192.0.2.2"), lease("10.5.36.0/24", "198.51.100.2"))
