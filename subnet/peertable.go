@@ -40,6 +40,12 @@ func (t *PeerTable) Replace(s Snapshot, until time.Time) { t.table.reset(s, unti
 // RetainAll sets until when the records that are stale now stay.
 func (t *PeerTable) RetainAll(until time.Time) { t.table.retainAll(until) }
 
+// Lost returns how many records are stale because a list has lost them.
+func (t *PeerTable) Lost() int { return t.table.kept }
+
+// ExtendLost sets until when those stay.
+func (t *PeerTable) ExtendLost(until time.Time) { t.table.extendLost(until) }
+
 // Release drops the stale records of this host, with the subnets self: its own subnets are not kept from it.
 func (t *PeerTable) Release(self []Lease) {
 	for _, e := range t.table.stale.related(&Entry{Record: Record{Identity: t.identity, Leases: self}}) {

@@ -115,6 +115,17 @@ func (t *table) retainAll(until time.Time) {
 	}
 }
 
+// extendLost sets the time of the stale records that a list has lost.
+func (t *table) extendLost(until time.Time) {
+	for key, r := range t.retentions {
+		if !r.deleted {
+			r.until = until
+			t.retentions[key] = r
+		}
+	}
+	t.end = until
+}
+
 // put takes in what stands in the store, which nobody changes from then on. Stale of its host, or in its subnets, are dropped.
 func (t *table) put(e *Entry) {
 	if e.Claim {

@@ -1,11 +1,11 @@
 package keeper
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 
 	"flanneld/subnet"
 )
@@ -34,26 +34,18 @@ func (f *facts) findLoss(own *subnet.Entry) *loss {
 	return nil
 }
 
-// choose returns the subnets to ask for, one of each family: those in use, else what may stay of the record that is
-// replaced, else those that are wanted, else free ones. The second value says why there are none.
+// choose returns the subnets to ask for, one of each family. The second value says why there are none. What is taken is
+// looked up once, and only if it matters: after a wipe thousands of hosts want just their own subnets back.
 func (f *facts) choose(outdated *subnet.Entry) ([]subnet.Lease, string) {
 	var key string
 	var before []netip.Prefix
 	if outdated != nil {
 		key, before = outdated.Key, outdated.Prefixes()
 	}
-	taken := f.records.Taken(f.config, key)
-	free := func(p netip.Prefix) bool { return !overlaps(p, taken) && !overlaps(p, f.reserved) }
+	taken := sync.OnceValue(func() []netip.Prefix { return f.records.Taken(f.config, key) })
 	var chosen []subnet.Lease
 	for _, pool := range f.config.Pools {
-		p := cmp.Or(
-			first(subnet.Record{Leases: f.inUse}.Prefixes(), func(p netip.Prefix) bool { return pool.Holds(p) && !overlaps(p, f.reserved) }),
-			first(before, func(p netip.Prefix) bool { return pool.Holds(p) && free(p) }),
-			first(f.wanted, func(p netip.Prefix) bool { return pool.Leases(p) && free(p) }),
-		)
-		if !p.IsValid() {
-			p, _ = pool.Choose(f.seed, slices.Concat(taken, f.avoid))
-		}
+		p := f.chooseOf(pool, before, taken)
 		if !p.IsValid() {
 			leases, reservations := f.records.Counts(pool)
 			const text = "no free subnet: %s holds %d, with %d leases and %d reservations; delete unused records or widen the range"
@@ -64,10 +56,25 @@ func (f *facts) choose(outdated *subnet.Entry) ([]subnet.Lease, string) {
 	return chosen, ""
 }
 
-// first returns the first subnet of which something is true; the zero value: none.
-func first(in []netip.Prefix, is func(netip.Prefix) bool) netip.Prefix {
-	if i := slices.IndexFunc(in, is); i >= 0 {
-		return in[i]
+// chooseOf returns a subnet of a pool: that in use, else that of the record that is replaced, else one that is wanted, else
+// a free one. The zero value: there is none.
+func (f *facts) chooseOf(pool subnet.Pool, before []netip.Prefix, taken func() []netip.Prefix) netip.Prefix {
+	for _, l := range f.inUse {
+		if pool.Holds(l.Subnet) && !overlaps(l.Subnet, f.reserved) {
+			return l.Subnet
+		}
 	}
-	return netip.Prefix{}
+	free := func(p netip.Prefix) bool { return !overlaps(p, f.reserved) && !overlaps(p, taken()) }
+	for _, p := range before {
+		if pool.Holds(p) && free(p) {
+			return p
+		}
+	}
+	for _, p := range f.wanted {
+		if pool.Leases(p) && free(p) {
+			return p
+		}
+	}
+	p, _ := pool.Choose(f.seed, slices.Concat(taken(), f.avoid))
+	return p
 }

@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"testing"
@@ -125,6 +126,34 @@ func TestOfTwoPairsWithOneSubnetInCommonTheYoungerIsReplaced(t *testing.T) {
 	f.policy = subnet.LostHold
 	if a := decide(f, now); a.Do != Wait || a.Lost == nil {
 		t.Errorf("under the policy hold: %+v", a)
+	}
+}
+
+// TestAHostThatWantsItsOwnSubnetLooksForNoOther counts the memory of a decision in a store with the records of many others.
+func TestAHostThatWantsItsOwnSubnetLooksForNoOther(t *testing.T) {
+	now := time.Now()
+	var others []*subnet.Entry
+	for i := range 5_000 {
+		p := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 6 + byte(i>>8), byte(i), 0}), 24)
+		others = append(others, entry(fmt.Sprint("x", i), "x", int64(i), 8, p.String(), "192.0.3.1"))
+	}
+	f := testFacts(t, now, others...)
+	f.config, _ = subnet.ParseConfig([]byte(`{"Network":"10.0.0.0/8","SubnetLen":24,"Backend":{"Type":"vxlan"}}`))
+	bytes := func() int64 {
+		return testing.Benchmark(func(b *testing.B) {
+			for b.Loop() {
+				if a := decide(f, now); a.Do != Create {
+					b.Fatalf("%+v", a)
+				}
+			}
+		}).AllocedBytesPerOp()
+	}
+	if n := bytes(); n < 100_000 {
+		t.Errorf("a host without a subnet used %d bytes: the test measures nothing", n)
+	}
+	f.inUse = entry("id", "me", 1, 7, "10.5.1.0/24", "192.0.2.1").Leases
+	if n := bytes(); n > 20_000 {
+		t.Errorf("a host that wants its own subnet used %d bytes", n)
 	}
 }
 

@@ -61,6 +61,7 @@ type Keeper struct {
 	fixed   bool          // the configuration does not come from the store
 	first   *subnet.Snapshot
 	listed  time.Time // when first was
+	graced  time.Time // when the time of the peers that a list has lost last began
 
 	held     *subnet.Entry // the own record as this session has confirmed it
 	decideAt time.Time     // when to decide next; zero: after an event

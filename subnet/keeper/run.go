@@ -157,7 +157,8 @@ func (k *Keeper) list(ctx context.Context) (subnet.Snapshot, error) {
 // after a break while running, at start only if it is not the history that the last run saw.
 func (k *Keeper) reset(s subnet.Snapshot) {
 	k.mu.Lock()
-	until, f := time.Now().Add(k.o.PeerGrace), &k.facts
+	k.graced = time.Now()
+	until, f := k.graced.Add(k.o.PeerGrace), &k.facts
 	if k.position == (subnet.Position{}) {
 		if k.sameHistory(s) {
 			until = time.Time{}
@@ -192,12 +193,16 @@ func (k *Keeper) follow(events []subnet.Event) {
 		return
 	}
 	k.mu.Lock()
+	lost := k.facts.records.Lost()
 	for _, ev := range events {
 		if at := k.whenConcerned(ev); !at.IsZero() && (k.decideAt.IsZero() || at.Before(k.decideAt)) {
 			k.decideAt = at
 		}
 		k.facts.records.Apply(ev, time.Now().Add(linger))
 		k.position.Revision = max(k.position.Revision, ev.Revision)
+	}
+	if k.facts.records.Lost() < lost {
+		k.extendGrace(time.Now())
 	}
 	k.mu.Unlock()
 	for _, ev := range events {
@@ -242,35 +247,6 @@ func (k *Keeper) whenConcerned(ev subnet.Event) time.Time {
 		return k.pace.at(now)
 	}
 	return time.Time{}
-}
-
-// prune drops stale peers whose time is up, and says so. A deleted record frees its subnet only then.
-func (k *Keeper) prune() {
-	k.mu.Lock()
-	lost, deleted := k.facts.records.Prune(time.Now())
-	waits := k.held == nil || !k.status.Held
-	k.mu.Unlock()
-	if lost > 0 {
-		k.log.Info("stale peers removed: the store has no record of them", "count", lost)
-	}
-	if lost+deleted > 0 {
-		if waits {
-			k.decideAt = time.Now()
-		}
-		wake(k.changed)
-	}
-}
-
-// logSkipped logs each skipped record once for each reason.
-func (k *Keeper) logSkipped() {
-	k.mu.Lock()
-	reasons := k.facts.records.Reasons(k.facts.config, k.facts.inUse)
-	k.mu.Unlock()
-	for _, key := range sortedKeys(reasons) {
-		if reasons[key] != "" {
-			k.log.Warn("record skipped", "key", key, "reason", reasons[key])
-		}
-	}
 }
 
 func (k *Keeper) storeDown(ctx context.Context, err error) {

@@ -44,6 +44,40 @@ func TestAWipedStoreIsFilledAgainAndNoPeerIsLost(t *testing.T) {
 	})
 }
 
+// TestTheGraceOfLostPeersBeginsAnewWhileOthersComeBack wipes a store to which the hosts return one after the other, over a longer time than the
+// grace. One of them is dead.
+func TestTheGraceOfLostPeersBeginsAnewWhileOthersComeBack(t *testing.T) {
+	network(t, func(t *testing.T, s *subnettest.Server) {
+		a := newHost(t, s, 1).start()
+		var others []*host
+		for n := range 4 {
+			others = append(others, newHost(t, s, 2+n).start())
+		}
+		after(time.Second)
+		before := a.peers()
+		for _, h := range others {
+			h.client.Cut(true)
+		}
+		s.Wipe()
+		for _, h := range others[1:] {
+			after(8 * time.Minute)
+			if got := a.peers(); !slices.Equal(got, before) {
+				t.Errorf("peers %v, want %v", got, before)
+			}
+			h.client.Cut(false)
+			after(10 * time.Second)
+		}
+		_ = others[0].quit()
+		after(11 * time.Minute)
+		if got := a.peers(); len(got) != len(before)-1 {
+			t.Errorf("peers after the grace period: %v", got)
+		}
+		for _, h := range append(others[1:], a) {
+			_ = h.quit()
+		}
+	})
+}
+
 // TestARecordDeletedDuringAnElectionCostsNoPacket has the record of a host deleted at every moment of the time in which members of a store
 // elect a leader, with the host cut off until just then: its peers must not have dropped it when it has its record back.
 func TestARecordDeletedDuringAnElectionCostsNoPacket(t *testing.T) {

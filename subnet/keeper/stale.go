@@ -1,0 +1,41 @@
+package keeper
+
+import "time"
+
+// extendGrace begins the time anew for which peers that a list has lost are kept, because one of them has come back: others
+// may still be waiting for a store that has much to do. It does so now and then only, because it looks at all of them.
+func (k *Keeper) extendGrace(now time.Time) {
+	if now.Sub(k.graced) > k.o.PeerGrace/4 {
+		k.graced = now
+		k.facts.records.ExtendLost(now.Add(k.o.PeerGrace))
+	}
+}
+
+// prune drops stale peers whose time is up, and says so. A deleted record frees its subnet only then.
+func (k *Keeper) prune() {
+	k.mu.Lock()
+	lost, deleted := k.facts.records.Prune(time.Now())
+	waits := k.held == nil || !k.status.Held
+	k.mu.Unlock()
+	if lost > 0 {
+		k.log.Info("stale peers removed: the store has no record of them", "count", lost)
+	}
+	if lost+deleted > 0 {
+		if waits {
+			k.decideAt = time.Now()
+		}
+		wake(k.changed)
+	}
+}
+
+// logSkipped logs each skipped record once for each reason.
+func (k *Keeper) logSkipped() {
+	k.mu.Lock()
+	reasons := k.facts.records.Reasons(k.facts.config, k.facts.inUse)
+	k.mu.Unlock()
+	for _, key := range sortedKeys(reasons) {
+		if reasons[key] != "" {
+			k.log.Warn("record skipped", "key", key, "reason", reasons[key])
+		}
+	}
+}
