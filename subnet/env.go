@@ -65,7 +65,7 @@ func EnvValues(text []byte) map[string]string {
 	return values
 }
 
-// UnmarshalText reads the file. Unknown lines are skipped; a line of ours with a value that makes no sense is
+// UnmarshalText reads the file. Unknown lines are skipped; a line of ours with an invalid value is
 // an error.
 func (e *Env) UnmarshalText(text []byte) error {
 	*e = Env{}

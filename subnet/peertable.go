@@ -14,15 +14,15 @@ import (
 type PeerTable struct {
 	table *table
 	viewer
-	said map[string]string
-	news map[string]string // reasons that have changed since the last call of Reasons
+	reported map[string]string // reasons as of that call, by key
+	changes  map[string]string // reasons that have changed since the last call of Reasons
 }
 
 // NewPeerTable returns an empty table. Valid says why a lease of the right network and backend type cannot be that of
 // a peer; nil: it can.
 func NewPeerTable(identity string, valid func(Lease) error) *PeerTable {
 	t := &PeerTable{table: newTable(), viewer: viewer{identity, valid}}
-	t.said, t.news = map[string]string{}, map[string]string{}
+	t.reported, t.changes = map[string]string{}, map[string]string{}
 	return t
 }
 
@@ -76,7 +76,7 @@ func (t *PeerTable) With(p netip.Prefix) []*Entry { return t.table.living.with(p
 // Claims returns the claims by their keys. Nobody may change them.
 func (t *PeerTable) Claims() map[string]Entry { return t.table.claims }
 
-// Bad returns the records that make no sense by their keys. Nobody may change them.
+// Bad returns the invalid records by their keys. Nobody may change them.
 func (t *PeerTable) Bad() map[string]BadRecord { return t.table.bad }
 
 // Taken returns the subnets that may not be leased: those of all records, also invalid and stale ones, but not of the
@@ -107,21 +107,21 @@ func (t *PeerTable) Peers(c Config, self []Lease) (peers Peers, skipped, stale i
 // wrong with it any more.
 func (t *PeerTable) Reasons(c Config, self []Lease) map[string]string {
 	t.judged(c, self)
-	news := t.news
-	t.news = map[string]string{}
-	return news
+	changes := t.changes
+	t.changes = map[string]string{}
+	return changes
 }
 
 // judged returns what a host with the subnets self makes of the records.
 func (t *PeerTable) judged(c Config, self []Lease) *selection {
 	if !t.table.selection.fits(c, self) {
-		t.table.selection = newSelection(t.table, c, self, t.viewer, t.said)
+		t.table.selection = newSelection(t.table, c, self, t.viewer, t.reported)
 	}
 	p := t.table.selection
 	for _, key := range p.reasons() {
-		t.news[key] = p.skipped[key]
+		t.changes[key] = p.skipped[key]
 	}
-	t.said = p.skipped
+	t.reported = p.skipped
 	return p
 }
 
@@ -136,13 +136,13 @@ func (t *PeerTable) Records(self []Lease) []Record {
 	return out
 }
 
-// Inventory returns all records, those that make no sense among them, sorted by key. Why some are skipped is as of the
+// Inventory returns all records, the invalid ones among them, sorted by key. Why some are skipped is as of the
 // last call of Peers.
 func (t *PeerTable) Inventory(self []Lease) []Listed {
 	var out []Listed
 	for _, e := range t.table.sorted() {
 		out = append(out, Listed{
-			Entry: *e, Own: isOwn(e, t.identity, self), Stale: t.table.stale.at(e.Key) == e, Skipped: t.said[e.Key],
+			Entry: *e, Own: isOwn(e, t.identity, self), Stale: t.table.stale.at(e.Key) == e, Skipped: t.reported[e.Key],
 		})
 	}
 	for _, key := range slices.Sorted(maps.Keys(t.table.bad)) {

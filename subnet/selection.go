@@ -21,7 +21,7 @@ type selection struct {
 	peers   *sorted.Set[ref]          // those in force, by subnet
 	waiting map[netip.Prefix][]ref    // behind the one in force, in the order of their age; few
 	skipped map[string]string         // why a record is no peer, or not with all its subnets; by key
-	recheck map[string]bool           // keys whose reason may have changed since said
+	recheck map[string]bool           // keys whose reason may have changed since they were reported
 	of      func(key string) reasoned // what stands at a key
 }
 
@@ -37,13 +37,13 @@ type viewer struct {
 	valid    func(Lease) error
 }
 
-// newSelection returns what a host makes of the records of a table. What was said of them before, by key, need not be said again.
-func newSelection(t *table, c Config, self []Lease, v viewer, said map[string]string) *selection {
+// newSelection returns what a host makes of the records of a table. What was reported of them before, by key, need not be reported again.
+func newSelection(t *table, c Config, self []Lease, v viewer, reported map[string]string) *selection {
 	p := &selection{
 		config: c, identity: v.identity, self: self, valid: v.valid, of: t.at,
-		peers: sorted.New(bySubnet), waiting: map[netip.Prefix][]ref{}, skipped: said, recheck: map[string]bool{},
+		peers: sorted.New(bySubnet), waiting: map[netip.Prefix][]ref{}, skipped: reported, recheck: map[string]bool{},
 	}
-	for key := range said {
+	for key := range reported {
 		p.recheck[key] = true
 	}
 	for key := range t.bad {
@@ -187,7 +187,7 @@ func (p *selection) why(at reasoned) string {
 	return fmt.Sprintf("%.*s", maxReason, strings.Join(slices.Compact(all), "; "))
 }
 
-// maxReason bounds what is said of a record, in characters.
+// maxReason bounds the reason given for a record, in characters.
 const maxReason = 500
 
 func (p *selection) whyOf(e *Entry, stale bool) (all []string) {

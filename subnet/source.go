@@ -32,11 +32,11 @@ type Status struct {
 	StoreSince time.Time // since when the store cannot be reached; zero while it can
 	StoreError string
 	Pending    string // a change of the configuration that waits for a restart
-	Skipped    int    // records that make no sense
+	Skipped    int    // invalid records
 	Stale      int    // peers that are kept although the store has lost them
 }
 
-// Listed is a record as a source knows it. Of one that makes no sense only the key and the revision are set.
+// Listed is a record as a source knows it. Of an invalid one only the key and the revision are set.
 type Listed struct {
 	Entry
 	Own     bool   // this host's

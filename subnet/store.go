@@ -23,8 +23,8 @@ type Entry struct {
 	Value string
 }
 
-// BadRecord is a key under PREFIX/subnets/ (named below PREFIX, like an Entry) whose name or value makes no sense. Of a
-// claim that makes no sense only a ConflictError tells.
+// BadRecord is a key under PREFIX/subnets/ (named below PREFIX, like an Entry) whose name or value is invalid. Of an
+// invalid claim only a ConflictError tells.
 type BadRecord struct {
 	Key      string
 	Revision int64
@@ -53,7 +53,7 @@ type Snapshot struct {
 type Event struct {
 	Revision int64
 	Put      *Entry
-	Bad      *BadRecord // a record came or changed, and makes no sense
+	Bad      *BadRecord // a record came or changed, and is invalid
 	Deleted  string     // key of a record or claim that was deleted or expired
 	// ConfigSet says that the network configuration changed to Config; nil: it was deleted.
 	ConfigSet bool
@@ -88,7 +88,7 @@ type Store interface {
 	Update(ctx context.Context, old Entry, r Record, id LeaseID, spent ...Entry) (Entry, error)
 
 	// Delete deletes the entry under the same conditions. Else it returns a *ConflictError; success if nothing
-	// stands there. A claim that makes no sense is deleted as an Entry with its key, revision and store lease.
+	// stands there. An invalid claim is deleted as an Entry with its key, revision and store lease.
 	Delete(ctx context.Context, old Entry, spent ...Entry) error
 
 	// KeepAlive renews a store lease once, without touching the record, and returns the time to live that
