@@ -13,6 +13,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/cache"
 
 	"flanneld/subnet"
 )
@@ -269,8 +270,11 @@ func (s *Source) expire(ctx context.Context) {
 // nodeStore is the Source as the client library sees it: objects come in here.
 type nodeStore Source
 
+// The library asks for the transformer only if the type fits exactly.
+var _ cache.TransformingStore = (*nodeStore)(nil)
+
 // Transformer tells the library what to keep of the objects of a list.
-func (s *nodeStore) Transformer() func(any) (any, error) {
+func (s *nodeStore) Transformer() cache.TransformFunc {
 	return func(o any) (any, error) {
 		if n, ok := o.(*corev1.Node); ok {
 			return s.o.Names.trim(n), nil
