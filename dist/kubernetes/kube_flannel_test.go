@@ -84,16 +84,6 @@ func (s *story) published(t *testing.T) {
 	}
 }
 
-// inPod runs a command in the pod of flanneld on a node.
-func (s *story) inPod(n *node, args ...string) (string, error) {
-	p := s.plane
-	pod, err := p.kubectl("--namespace=kube-flannel", "get", "pods", "--selector=app=flannel", "--field-selector=spec.nodeName="+n.name, "--output=name")
-	if err != nil {
-		return "", err
-	}
-	return p.kubectl(append([]string{"--namespace=kube-flannel", "exec", strings.TrimSpace(pod), "--container=kube-flannel", "--"}, args...)...)
-}
-
 // on runs a command on a node, among its own files.
 func (s *story) on(n *node, args ...string) string {
 	s.plane.t.Helper()

@@ -44,7 +44,8 @@ type story struct {
 	pods  map[string][]netip.Addr // of the boxes
 	at    map[string]string       // names of their nodes
 
-	o clusterOptions
+	o      clusterOptions
+	client *lab.Host // outside the cluster; nil: none yet
 }
 
 // clusterOptions say what cluster it is.

@@ -63,7 +63,7 @@ cgroupsPerQOS: false
 enforceNodeAllocatable: []
 failSwapOn: false
 resolvConf: ""
-clusterDNS: [DNS]
+clusterDNS: [RESOLVER]
 clusterDomain: cluster.local
 evictionHard: {nodefs.available: "0%", imagefs.available: "0%", memory.available: "0%"}
 nodeStatusUpdateFrequency: 1s
@@ -97,7 +97,7 @@ func (s *story) boot(n *node) {
 	})
 	p.ok(err)
 	p.ok(n.runtime.Import(s.ctx, s.image, image, "--index-name", image))
-	config := strings.NewReplacer("SOCKET", n.runtime.Socket(), "CERTS", p.certs, "NAME", name, "DNS", dns).Replace(kubeletConfig)
+	config := strings.NewReplacer("SOCKET", n.runtime.Socket(), "CERTS", p.certs, "NAME", name, "RESOLVER", dns).Replace(kubeletConfig)
 	file := filepath.Join(h.Dir(), "kubelet.yaml")
 	p.ok(os.WriteFile(file, []byte(config), 0o644))
 	n.kubelet, err = h.Start("kubelet", n.inside(filepath.Join(p.bin, "kubelet"),

@@ -160,12 +160,3 @@ func (p *plane) await(condition func() error) {
 	defer cancel()
 	p.ok(lab.Await(ctx, condition))
 }
-
-// apply gives objects to the API server.
-func (s *story) apply(text string) {
-	p := s.plane
-	p.t.Helper()
-	file := filepath.Join(p.Dir(), "objects.yaml")
-	p.ok(os.WriteFile(file, []byte(text), 0o644))
-	p.must("apply", "--validate=strict", "--filename="+file)
-}
