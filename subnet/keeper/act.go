@@ -74,8 +74,8 @@ func (k *Keeper) grant(ctx context.Context) error {
 	return nil
 }
 
-// renewed plans the next renewal: a third of the time to live later, or sooner if the margin asks for it. The lease surely
-// lives until start + ttl, start being the time before the request.
+// renewed plans the next renewal: a third of the time to live later, or sooner if the margin asks for it. The lease
+// surely lives until start + ttl, start being the time before the request.
 func (k *Keeper) renewed(id subnet.LeaseID, start time.Time, ttl time.Duration) {
 	pause := ttl / 3
 	if early := ttl - k.o.RenewMargin; early >= time.Minute {

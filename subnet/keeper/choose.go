@@ -56,8 +56,8 @@ func (f *facts) choose(outdated *subnet.Entry) ([]subnet.Lease, string) {
 	return chosen, ""
 }
 
-// chooseOf returns a subnet of a pool: that in use, else that of the record that is replaced, else one that is wanted, else
-// a free one. The zero value: there is none.
+// chooseOf returns a subnet of a pool: that in use, else that of the record that is replaced, else one that is
+// wanted, else a free one. The zero value: there is none.
 func (f *facts) chooseOf(pool subnet.Pool, before []netip.Prefix, taken func() []netip.Prefix) netip.Prefix {
 	for _, l := range f.inUse {
 		if pool.Holds(l.Subnet) && !overlaps(l.Subnet, f.reserved) {

@@ -33,9 +33,9 @@ func (c claim) answer(now time.Time) claim {
 	return c
 }
 
-// consents reports whether the owners of our record and of others have not answered a claim to it, as far as there may be
-// one. If not, it says what to do: all are asked at the same time. An owner may come back until the moment of the write, and
-// a watch that lags does not show it: what is written then goes by the claims.
+// consents reports whether the owners of our record and of others have not answered a claim to it, as far as there
+// may be one. If not, it says what to do: all are asked at the same time. An owner may come back until the moment of
+// the write, and a watch that lags does not show it: what is written then goes by the claims.
 func (f *facts) consents(own *subnet.Entry, others []subnet.Entry, now time.Time) (Action, bool) {
 	if own != nil && f.relation(own.Record).silence() > 0 {
 		others = append([]subnet.Entry{*own}, others...)
@@ -80,8 +80,8 @@ func (f *facts) ask(e subnet.Entry, now time.Time) (Action, bool) {
 	return Action{Do: Claim, Entry: e, Record: question}, false
 }
 
-// claimInTheWay returns what stands at the key of a claim of ours, if it is something else. It also says why that may be
-// deleted; empty: it may not, but it goes with its store lease.
+// claimInTheWay returns what stands at the key of a claim of ours, if it is something else. It also says why that may
+// be deleted; empty: it may not, but it goes with its store lease.
 func (f *facts) claimInTheWay(question subnet.Record) (other subnet.Entry, why string) {
 	other, there := f.records.Claims()[question.Key()]
 	if bad, invalid := f.records.Bad()[question.Key()]; invalid {
@@ -124,8 +124,8 @@ func (f *facts) claimOnUs(a Action) (subnet.Entry, bool) {
 	return subnet.Entry{}, false
 }
 
-// ownClaim reports whether this host made a claim. It claims its own record if somebody else has edited that. A clone has
-// another address or another host name.
+// ownClaim reports whether this host made a claim. It claims its own record if somebody else has edited that. A clone
+// has another address or another host name.
 func (f *facts) ownClaim(e subnet.Entry) bool {
 	for _, c := range f.claims {
 		if c.entry.Key == e.Key && c.entry.LeaseID == e.LeaseID {

@@ -42,9 +42,9 @@ type ConfigOptions struct {
 	Report func(subnet.Status)
 }
 
-// WaitConfig returns the network configuration as soon as the store has a valid one, and logs what is missing or invalid until
-// then. If the store does not answer and the last run has left a usable state, it is that run's configuration. It returns
-// an error only when ctx ends.
+// WaitConfig returns the network configuration as soon as the store has a valid one, and logs what is missing or
+// invalid until then. If the store does not answer and the last run has left a usable state, it is that run's
+// configuration. It returns an error only when ctx ends.
 func WaitConfig(ctx context.Context, store subnet.Store, o ConfigOptions) (Network, error) {
 	w := configWait{store: store, o: o}
 	pause := backoff{}
@@ -138,8 +138,8 @@ func (w *configWait) changes(ctx context.Context, after subnet.Position) bool {
 	return changed
 }
 
-// setConfig follows a change at run time. What can take effect at once is the range of later leases; anything else waits
-// for a restart, and nothing breaks meanwhile.
+// setConfig follows a change at run time. What can take effect at once is the range of later leases; anything else
+// waits for a restart, and nothing breaks meanwhile.
 func (k *Keeper) setConfig(text []byte) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -44,8 +44,8 @@ type Action struct {
 // decide says what to do next. It is pure: the same facts and time give the same action.
 func decide(f *facts, now time.Time) Action {
 	a := f.settle(now)
-	// Claims are answered at rest, and not before: a host that is asked for an address which it has left must say so in its
-	// record first.
+	// Claims are answered at rest, and not before: a host that is asked for an address which it has left must say so in
+	// its record first.
 	if a.Do == Keep || a.Do == Wait {
 		if c, ok := f.claimOnUs(a); ok {
 			return Action{Do: Delete, Entry: c, Refuse: true}
@@ -88,8 +88,8 @@ func (f *facts) settle(now time.Time) Action {
 	return f.acquire(s, now)
 }
 
-// renewalDue reports whether the store lease of our record is to be renewed: it must not expire while others are asked. A
-// lease that another process may be keeping alive is left alone.
+// renewalDue reports whether the store lease of our record is to be renewed: it must not expire while others are
+// asked. A lease that another process may be keeping alive is left alone.
 func (f *facts) renewalDue(own subnet.Entry, now time.Time) bool {
 	switch {
 	case f.relation(own.Record).silence() > 0, own.LeaseID == 0, own.LeaseID == f.expired:
@@ -122,8 +122,8 @@ func (f *facts) takeOver(e subnet.Entry, now time.Time) Action {
 	return f.update(e, f.publish(e.Leases), why, now)
 }
 
-// confirm has our record say what we publish, and then deletes what this host has no use for any more: claims, and other
-// records that it has written.
+// confirm has our record say what we publish, and then deletes what this host has no use for any more: claims, and
+// other records that it has written.
 func (f *facts) confirm(s survey, now time.Time) Action {
 	a := f.update(*s.own, f.publish(s.own.Leases), "", now)
 	if a.Do == Grant || !s.own.Equal(a.Record) || a.Lease != s.own.LeaseID {
@@ -161,8 +161,8 @@ func (f *facts) acquire(s survey, now time.Time) Action {
 	return Action{Do: Create, Record: want, Lease: f.lease.id}
 }
 
-// update changes a record, on the store lease that it has: none for a reservation. If that has expired, or was not ours, it
-// gets another one, so that one host's life never hangs on another's.
+// update changes a record, on the store lease that it has: none for a reservation. If that has expired, or was not
+// ours, it gets another one, so that one host's life never hangs on another's.
 func (f *facts) update(e subnet.Entry, want subnet.Record, why string, now time.Time) Action {
 	a := Action{Do: Update, Entry: e, Record: want, Lease: e.LeaseID, Spent: f.consent(e), Why: why}
 	if e.LeaseID == 0 || e.LeaseID != f.expired && f.relation(e.Record).silence() == 0 {

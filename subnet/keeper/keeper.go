@@ -50,8 +50,8 @@ type Options struct {
 	Patience int
 }
 
-// Keeper holds this host's lease over a Store and follows those of all others. Run changes it, in one goroutine; all other
-// methods may be called by any.
+// Keeper holds this host's lease over a Store and follows those of all others. Run changes it, in one goroutine; all
+// other methods may be called by any.
 type Keeper struct {
 	store   subnet.Store
 	o       Options
@@ -120,8 +120,8 @@ func leasesOf(last subnet.State, c subnet.Config) []subnet.Lease {
 	return own
 }
 
-// LeaveReserved gives up the subnets of the last run if they are reserved. It is called before Run, when Options.Reserved
-// has an answer.
+// LeaveReserved gives up the subnets of the last run if they are reserved. It is called before Run, when
+// Options.Reserved has an answer.
 func (k *Keeper) LeaveReserved() {
 	k.mu.Lock()
 	defer k.mu.Unlock()

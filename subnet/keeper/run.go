@@ -153,8 +153,8 @@ func (k *Keeper) list(ctx context.Context) (subnet.Snapshot, error) {
 	return k.store.List(ctx)
 }
 
-// reset takes in a list. Peers that it has lost are kept for a while whenever the store's history may have broken: always
-// after a break while running, at start only if it is not the history that the last run saw.
+// reset takes in a list. Peers that it has lost are kept for a while whenever the store's history may have broken:
+// always after a break while running, at start only if it is not the history that the last run saw.
 func (k *Keeper) reset(s subnet.Snapshot) {
 	k.mu.Lock()
 	k.graced = time.Now()
@@ -215,8 +215,8 @@ func (k *Keeper) follow(events []subnet.Event) {
 	wake(k.changed)
 }
 
-// whenConcerned returns when an event calls for a decision: at once if it is about our record or a claim of or to us; if
-// we wait for a subnet, anything may help, but not more often than we may write. Zero: it does not.
+// whenConcerned returns when an event calls for a decision: at once if it is about our record or a claim of or to us;
+// if we wait for a subnet, anything may help, but not more often than we may write. Zero: it does not.
 func (k *Keeper) whenConcerned(ev subnet.Event) time.Time {
 	now := time.Now()
 	for key, c := range k.facts.claims {

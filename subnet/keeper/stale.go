@@ -2,8 +2,9 @@ package keeper
 
 import "time"
 
-// extendGrace begins the time anew for which peers that a list has lost are kept, because one of them has come back: others
-// may still be waiting for a store that has much to do. It does so now and then only, because it looks at all of them.
+// extendGrace begins the time anew for which peers that a list has lost are kept, because one of them has come back:
+// others may still be waiting for a store that has much to do. It does so now and then only, because it looks at all
+// of them.
 func (k *Keeper) extendGrace(now time.Time) {
 	if now.Sub(k.graced) > k.o.PeerGrace/4 {
 		k.graced = now

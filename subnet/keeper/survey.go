@@ -32,7 +32,8 @@ type storeLease struct {
 	ends    time.Time // it has surely ended then if nobody renews it
 }
 
-// fresh reports whether the lease needs no renewal. One that nobody renews while there is no record may end at any moment.
+// fresh reports whether the lease needs no renewal. One that nobody renews while there is no record may end at any
+// moment.
 func (l storeLease) fresh(now time.Time) bool { return l.id != 0 && now.Before(l.renewAt) }
 
 // survey is what the records of the store mean to this host.
@@ -43,12 +44,12 @@ type survey struct {
 	leftovers []subnet.Entry // old records of this host beside own, to be deleted
 }
 
-// maxContested bounds how many owners of our address are asked before it is used. Each costs two requests, and more than a
-// few records with one address are junk.
+// maxContested bounds how many owners of our address are asked before it is used. Each costs two requests, and more
+// than a few records with one address are junk.
 const maxContested = 8
 
-// survey looks at all records. Of those that may stay the one of the highest rank is this host's, of those that may not the
-// oldest.
+// survey looks at all records. Of those that may stay the one of the highest rank is this host's, of those that may
+// not the oldest.
 func (f *facts) survey() survey {
 	var s survey
 	var outdated *subnet.Entry
@@ -95,8 +96,8 @@ func byKey(records []subnet.Entry, except *subnet.Entry) []subnet.Entry {
 // older reports whether a record is older than another one; none is the youngest.
 func older(e, than *subnet.Entry) bool { return than == nil || e.Created < than.Created }
 
-// rank orders the records that may be this host's by how surely they are; 0: it is none. Pods live on the subnets in use:
-// another record is no reason to leave them, unless it is a reservation that was made while we did not run.
+// rank orders the records that may be this host's by how surely they are; 0: it is none. Pods live on the subnets in
+// use: another record is no reason to leave them, unless it is a reservation that was made while we did not run.
 func (f *facts) rank(e *subnet.Entry, rel Relation) int {
 	used := slices.EqualFunc(e.Leases, f.inUse, func(a, b subnet.Lease) bool { return a.Subnet == b.Subnet })
 	switch {
@@ -138,8 +139,8 @@ func (f *facts) isLeftover(e *subnet.Entry) bool {
 	return rel == Ours || rel == OursChanged || rel == Unnamed && !f.fits(e.Record)
 }
 
-// hasLeft reports whether the host of a record has another address than ours now, by what it claims: two hosts that swap
-// addresses do not wait for each other. A claim to the record itself may be a clone's.
+// hasLeft reports whether the host of a record has another address than ours now, by what it claims: two hosts that
+// swap addresses do not wait for each other. A claim to the record itself may be a clone's.
 func (f *facts) hasLeft(e *subnet.Entry) bool {
 	for _, c := range f.records.Claims() {
 		itself := subnet.Record{Leases: c.Leases}.Key() == e.Key
@@ -150,8 +151,8 @@ func (f *facts) hasLeft(e *subnet.Entry) bool {
 	return false
 }
 
-// hasOlderRival reports whether an older record has a subnet of a record of ours: all hosts go by the older one. Two such
-// records are written by hosts that look for keys only: the keys of two pairs with one subnet in common differ.
+// hasOlderRival reports whether an older record has a subnet of a record of ours: all hosts go by the older one. Two
+// such records are written by hosts that look for keys only: the keys of two pairs with one subnet in common differ.
 func (f *facts) hasOlderRival(own *subnet.Entry) bool {
 	return slices.ContainsFunc(own.Prefixes(), func(p netip.Prefix) bool {
 		return slices.ContainsFunc(f.holders(p, own), func(e *subnet.Entry) bool { return e.Created < own.Created })
