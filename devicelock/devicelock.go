@@ -38,8 +38,11 @@ func New(folder, holder string) *Locks {
 	return &Locks{folder: folder, holder: holder}
 }
 
-// Lock takes a device until Release. The error is a TakenError if another daemon has it.
+// Lock takes a device until Release. The error is a TakenError if another daemon has it, one of ours or the released flannel.
 func (l *Locks) Lock(device string) error {
+	if owner := ReleasedOwner(device); owner != "" {
+		return &TakenError{device, owner}
+	}
 	path, err := l.path(device)
 	if err != nil {
 		return err

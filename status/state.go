@@ -55,7 +55,7 @@ func (c condition) judge() (state string, reasons []string) {
 	}
 	reasons = slices.Concat(reasons, c.firewall, c.routes)
 	if c.rival != "" {
-		add("another flannel on this host, %s, changes the objects of this network: stop it, or give one of the two networks another device (vxlan: another VNI)", c.rival)
+		add("another flannel on this host, %s, uses the devices and routes of this network: stop it, or give one of the two networks another device (vxlan: another VNI)", c.rival)
 	}
 	for _, kind := range sortedKeys(c.changed) {
 		add("another program on this host keeps changing the network's objects of kind %s, last at %s", kind, c.changed[kind].UTC().Format(time.RFC3339))

@@ -41,7 +41,7 @@ func TestTheThreeStatesAreToldApart(t *testing.T) {
 		{"somebody keeps changing routes", condition{ready: true, changed: map[string]time.Time{"route": since}}, api.StateDegraded,
 			[]string{"another program on this host keeps changing the network's objects of kind route, last at 2026-01-02T03:04:05Z"}},
 		{"another flannel has the same device", condition{ready: true, rival: "flanneld (pid 7)"}, api.StateDegraded,
-			[]string{"another flannel on this host, flanneld (pid 7), changes the objects of this network: stop it, or give one of the two networks another device (vxlan: another VNI)"}},
+			[]string{"another flannel on this host, flanneld (pid 7), uses the devices and routes of this network: stop it, or give one of the two networks another device (vxlan: another VNI)"}},
 		{"a peer does not answer", condition{ready: true, peers: []string{"peer a does not answer"}}, api.StateDegraded, []string{"peer a does not answer"}},
 		{"not ready although only a peer is to blame", condition{peers: []string{"peer a"}}, api.StateNotReady, []string{"peer a"}},
 	} {

@@ -28,6 +28,7 @@ type Sources struct {
 	// Forwarding says which links drop packets of pods.
 	Forwarding func() []string
 	Sessions   func() map[netip.Prefix]api.Session // of encrypted tunnels, by subnet; nil: there are none
+	Owner      func() string                       // names another flannel that believes one of the devices to be its own; nil: nobody looks
 	NoProbes   bool                                // the backend carries no packets
 }
 
@@ -277,6 +278,9 @@ func (s *Status) conditionLocked(l subnet.Status, findings map[netip.Prefix]prob
 		return c
 	}
 	c.rival, c.routes = s.from.Backend.Rival(), s.from.Backend.Problems()
+	if c.rival == "" && s.from.Owner != nil {
+		c.rival = s.from.Owner()
+	}
 	if s.from.Forwarding != nil {
 		c.routes = slices.Concat(c.routes, s.from.Forwarding())
 	}

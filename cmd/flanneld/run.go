@@ -233,7 +233,9 @@ func (d *process) join(ctx context.Context) error {
 		return err
 	}
 	loop := backend.NewLoop(m, backend.NewApplier(b, host, config.Networks()))
-	facts := status.Sources{Leases: m, Backend: loop, NoProbes: !loop.Carries(), Sessions: sessionsOf(b)}
+	facts := status.Sources{
+		Leases: m, Backend: loop, NoProbes: !loop.Carries(), Sessions: sessionsOf(b), Owner: devicelock.NewWatch(devices).Owner,
+	}
 	facts.Datapath, _ = b.(status.Datapath) // nil where the datapath is the kernel's
 	p := &publisher{process: d, manager: m, backend: loop, unwritten: map[string]string{}, ready: func() {}}
 	switch m := m.(type) {

@@ -1,0 +1,223 @@
+package devicelock
+
+import (
+	"bytes"
+	"cmp"
+	"debug/buildinfo"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"flanneld/subnet"
+)
+
+// The released flannel is the program of the upstream project. It takes no lock, and must be recognised by what any process may read
+// of another one: a service has too few capabilities for the rest of /proc.
+
+// defaultSubnetFile is the released flannel's.
+const defaultSubnetFile = "/run/flannel/subnet.env"
+
+// maxTable bounds what is read of a file of /proc, in bytes.
+const maxTable = 1 << 20
+
+// released are the main packages of the released flannel, new and old.
+var released = []string{"github.com/flannel-io/flannel", "github.com/coreos/flannel"}
+
+// process is another process, seen through /proc.
+type process struct {
+	proc string // /proc
+	pid  int
+}
+
+// ReleasedOwner returns the running released flannel of this network namespace that a device belongs to: the address of the device is
+// the first one of the subnet in its subnet file. Empty: there is none, or it cannot be seen from this process namespace.
+func ReleasedOwner(device string) string {
+	link, err := net.InterfaceByName(device)
+	if err != nil {
+		return ""
+	}
+	addrs, err := link.Addrs()
+	if err != nil {
+		return ""
+	}
+	var own []netip.Addr
+	for _, a := range addrs {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			own = append(own, p.Addr())
+		}
+	}
+	return releasedOwner("/proc", os.Geteuid(), own)
+}
+
+// lookPause is how long what was seen of other processes counts.
+const lookPause = 10 * time.Second
+
+// Watch looks for a released flannel that has come to own one of the devices of a running daemon.
+type Watch struct {
+	devices []string
+
+	mu    sync.Mutex
+	at    time.Time
+	owner string
+}
+
+// NewWatch returns the watch of some devices.
+func NewWatch(devices []string) *Watch {
+	return &Watch{devices: devices}
+}
+
+// Owner returns the released flannel, as ReleasedOwner does. Any goroutine may call it; it looks every ten seconds at most.
+func (w *Watch) Owner() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.at.IsZero() && time.Since(w.at) < lookPause {
+		return w.owner
+	}
+	w.at, w.owner = time.Now(), ""
+	for _, device := range w.devices {
+		w.owner = cmp.Or(w.owner, ReleasedOwner(device))
+	}
+	return w.owner
+}
+
+// releasedOwner is ReleasedOwner of a device with the given addresses, among the processes of one user.
+func releasedOwner(proc string, user int, addrs []netip.Addr) string {
+	for _, p := range processes(proc, user) {
+		if !p.isReleased() || !p.sameNetwork() {
+			continue
+		}
+		file := p.subnetFile()
+		env, err := p.readEnv(file)
+		owns := func(s netip.Prefix) bool { return slices.Contains(addrs, s.Masked().Addr()) }
+		if err == nil && slices.ContainsFunc(env.Subnets, owns) {
+			return fmt.Sprintf("the released flannel, pid %d, subnet file %s", p.pid, file)
+		}
+	}
+	return ""
+}
+
+// processes lists those of a user that have flannel in their name. The user is root: nobody else can have a device, but anybody can start
+// a process of any name.
+func processes(proc string, user int) []process {
+	entries, err := os.ReadDir(proc)
+	if err != nil {
+		return nil
+	}
+	var out []process
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		p := process{proc, pid}
+		if name, err := os.ReadFile(p.path("comm")); err == nil && bytes.Contains(name, []byte("flannel")) && p.of(user) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// of reports whether the process is one of a user.
+func (p process) of(user int) bool {
+	info, err := os.Stat(p.path(""))
+	if err != nil {
+		return false
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int(st.Uid) == user
+}
+
+func (p process) path(name string) string {
+	return filepath.Join(p.proc, strconv.Itoa(p.pid), name)
+}
+
+// isReleased tells the released flannel from all other programs with such a name, ours among them. Where the program itself cannot be
+// looked at, ours is the one that holds a lock.
+func (p process) isReleased() bool {
+	if info, err := buildinfo.ReadFile(p.path("exe")); err == nil {
+		return slices.Contains(released, info.Path) || slices.Contains(released, info.Main.Path)
+	}
+	args := p.args()
+	if len(args) == 0 || p.locks() {
+		return false
+	}
+	name := filepath.Base(args[0])
+	return name == "flannel" || strings.HasPrefix(name, "flanneld")
+}
+
+// sameNetwork compares the network namespaces: each has its own files in /proc/PID/net.
+func (p process) sameNetwork() bool {
+	theirs, err := os.Stat(p.path("net/dev"))
+	if err != nil {
+		return false
+	}
+	ours, err := os.Stat(filepath.Join(p.proc, "self/net/dev"))
+	return err == nil && os.SameFile(ours, theirs)
+}
+
+// locks reports whether the process holds a lock for itself on any file, as each of our daemons does. If that cannot be told, it does.
+func (p process) locks() bool {
+	text, err := subnet.ReadFile(filepath.Join(p.proc, "locks"), maxTable)
+	if err != nil {
+		return true
+	}
+	for line := range strings.Lines(string(text)) {
+		// 1: FLOCK  ADVISORY  WRITE 812 00:19:5432 0 EOF
+		if f := strings.Fields(line); len(f) > 4 && f[1] == "FLOCK" && f[4] == strconv.Itoa(p.pid) {
+			return true
+		}
+	}
+	return false
+}
+
+// args is the command line.
+func (p process) args() []string {
+	text, err := os.ReadFile(p.path("cmdline"))
+	if err != nil || len(text) == 0 {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(string(text), "\x00"), "\x00")
+}
+
+// subnetFile is the path of the subnet file, as the process itself sees it. Its environment can only be read with the rights for that.
+func (p process) subnetFile() string {
+	args := p.args()
+	for i, arg := range args {
+		name, value, given := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+		switch {
+		case i == 0 || name != "subnet-file" || !strings.HasPrefix(arg, "-"):
+		case given:
+			return value
+		case i+1 < len(args):
+			return args[i+1]
+		}
+	}
+	environ, _ := os.ReadFile(p.path("environ"))
+	value := ""
+	for pair := range strings.SplitSeq(string(environ), "\x00") {
+		if v, ok := strings.CutPrefix(pair, "FLANNELD_SUBNET_FILE="); ok {
+			value = v
+		}
+	}
+	return cmp.Or(value, defaultSubnetFile)
+}
+
+// readEnv reads a subnet file of the process: in its own tree of files where that can be entered, else in ours, which a container shares
+// with the host.
+func (p process) readEnv(file string) (subnet.Env, error) {
+	if !filepath.IsAbs(file) {
+		return subnet.ReadEnv(p.path(filepath.Join("cwd", file)))
+	}
+	if env, err := subnet.ReadEnv(p.path(filepath.Join("root", file))); err == nil {
+		return env, nil
+	}
+	return subnet.ReadEnv(file)
+}
