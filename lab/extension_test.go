@@ -29,7 +29,7 @@ ip -6 route replace $IPV6SUBNET via $PUBLIC_IPV6
 	remove := filepath.Join(dir, "remove")
 	c.ok(os.WriteFile(remove, []byte("#!/bin/sh\nip route del $SUBNET; ip -6 route del $IPV6SUBNET\n"), 0o755))
 	name := filepath.Join(dir, "name")
-	c.ok(os.WriteFile(name, []byte("#!/bin/sh\nip netns identify | sed 's/.*-//'\n"), 0o755))
+	c.ok(os.WriteFile(name, []byte(fmt.Sprintf("#!/bin/sh\n[ ! -e %s/broken ] || { echo no name yet >&2; exit 1; }\nip netns identify | sed 's/.*-//'\n", dir)), 0o755))
 	e := c.etcd(fmt.Sprintf(`{"Network":"10.5.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:5::/48","Backend":{"Type":"extension",
 		"PreStartupCommand":%q,"PostStartupCommand":"ip route replace blackhole $SUBNET metric 4000","SubnetAddCommand":%q,"SubnetRemoveCommand":%q}}`, name, add, remove))
 	hosts := c.hosts(2)
@@ -54,10 +54,17 @@ ip -6 route replace $IPV6SUBNET via $PUBLIC_IPV6
 	c.await(func() error { return c.shown(hosts[0], subnet, "") })
 	c.reaches(pods[0].Namespace, must[*lab.Pod](t)(late.Pod()), lab.PingOptions{})
 
-	// One that leaves is removed.
+	// One that leaves while the daemon is stopped is removed at its next start. A command that fails then is waited for.
 	key := c.keyOf(late)
 	c.ok(d.Stop(c.ctx))
+	c.ok(daemons[0].Stop(c.ctx))
 	c.ok(e.Delete(c.ctx, "subnets/"+key))
+	broken := filepath.Join(dir, "broken")
+	c.ok(os.WriteFile(broken, nil, 0o644))
+	daemons[0] = c.start(hosts[0], e)
+	c.wantState(daemons[0], api.StateNotReady, "no name yet")
+	c.ok(os.Remove(broken))
+	c.wantState(daemons[0], api.StateReady, "")
 	for _, command := range []string{"ip route show", "ip -6 route show"} {
 		c.await(func() error {
 			out, err := hosts[0].Output(command)

@@ -43,8 +43,31 @@ type Backend struct {
 	states map[netip.Prefix]*state
 }
 
-// New reads the options and runs PreStartupCommand, whose standard output is published with the lease.
-func New(c subnet.Config, h ip.Host) (*Backend, error) { return newBackend(c, h, timeLimit) }
+// StartupError says that PreStartupCommand has failed. What it needs may come, so that New is worth another try.
+type StartupError struct{ Err error }
+
+func (e *StartupError) Error() string { return fmt.Sprintf("PreStartupCommand: %v", e.Err) }
+
+func (e *StartupError) Unwrap() error { return e.Err }
+
+// New reads the options and runs PreStartupCommand, whose standard output is published with the lease. former are the peers of
+// earlier runs: of those that have left since, the first pass removes what the commands had made.
+func New(ctx context.Context, c subnet.Config, h ip.Host, former []subnet.Record) (*Backend, error) {
+	return start(ctx, c, h, timeLimit, former)
+}
+
+func start(ctx context.Context, c subnet.Config, h ip.Host, limit time.Duration, former []subnet.Record) (*Backend, error) {
+	b, err := newBackend(c, h, limit)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.preStartup(ctx); err != nil {
+		b.stop()
+		return nil, err
+	}
+	b.remember(former)
+	return b, nil
+}
 
 func newBackend(c subnet.Config, h ip.Host, limit time.Duration) (*Backend, error) {
 	o, err := options.Parse(c.Backend)
@@ -59,20 +82,17 @@ func newBackend(c subnet.Config, h ip.Host, limit time.Duration) (*Backend, erro
 	if h.Blackhole {
 		b.owns.Networks = c.Networks()
 	}
-	if err := b.preStartup(); err != nil {
-		stop()
-		return nil, err
-	}
 	return b, nil
 }
 
-func (b *Backend) preStartup() error {
+// preStartup runs PreStartupCommand. It ends with ctx as well: nobody else can end it before Run.
+func (b *Backend) preStartup(ctx context.Context) error {
 	if len(b.options.PreStartup) == 0 {
 		return nil
 	}
-	printed, said, err := b.runner.run(b.options.PreStartup, nil, "")
+	printed, said, err := runner{ctx, b.runner.limit}.run(b.options.PreStartup, nil, "")
 	if err != nil {
-		return fmt.Errorf("PreStartupCommand: %w", err)
+		return &StartupError{err}
 	}
 	b.host.Log.Info("command has run", "command", words(b.options.PreStartup), "output", said)
 	data, err := json.Marshal(printed)

@@ -40,8 +40,8 @@ func script(t *testing.T, dir, name, text string) string {
 	return path
 }
 
-// start returns the backend with commands by their keys, CMD in them stands for the folder.
-func start(t *testing.T, limit time.Duration, scripts map[string]string) (*bench, error) {
+// start returns the backend with commands by their keys, after an earlier run that had some peers.
+func start(t *testing.T, limit time.Duration, scripts map[string]string, former ...subnet.Record) (*bench, error) {
 	t.Helper()
 	e := &bench{t: t, dir: t.TempDir(), log: &bytes.Buffer{}}
 	options := ""
@@ -56,7 +56,7 @@ func start(t *testing.T, limit time.Duration, scripts map[string]string) (*bench
 	h := ip.Host{Kernel: iptest.NewKernel(iptest.Faults{}), Log: slog.New(slog.NewTextHandler(e.log, nil)), Underlay: func() ip.Underlay {
 		return ip.Underlay{Link: "eth0", MTU: 1500, Addrs: addrs, PublicAddrs: addrs}
 	}}
-	e.b, err = extension.NewWithLimit(c, h, limit)
+	e.b, err = extension.NewWithLimit(t.Context(), c, h, limit, former...)
 	if err == nil {
 		e.all = backend.NewApplier(e.b, h, c.Networks())
 		ctx, cancel := context.WithCancel(context.Background())
@@ -206,8 +206,39 @@ func TestTheEndOfTheDaemonEndsItsCommands(t *testing.T) {
 	} // Run ends in the cleanup
 }
 
+func TestPeersThatLeftWhileTheDaemonWasStoppedAreRemoved(t *testing.T) {
+	record := func(leases ...subnet.Lease) subnet.Record { return subnet.Record{Leases: leases} }
+	vxlan := lease("10.5.38.0/24", "192.0.2.5", `{"VNI":1}`)
+	vxlan.BackendType = "vxlan"
+	stays, moves := lease("10.5.36.0/24", "192.0.2.3", ""), lease("10.5.37.0/24", "192.0.2.4", "")
+	e, err := start(t, time.Minute, map[string]string{
+		"SubnetAddCommand":    `echo "add $SUBNET $PUBLIC_IP" >>${SUBNET%.0/24}`,
+		"SubnetRemoveCommand": `echo "remove $SUBNET $PUBLIC_IP $IPV6SUBNET $(cat)" >>${SUBNET%.0/24}`,
+	}, record(lease("10.5.35.0/24", "192.0.2.2", `"hello"`), lease("fd00:5:0:23::/64", "2001:db8::2", "")), record(stays), record(moves), record(vxlan))
+	if err != nil {
+		t.Fatal(err)
+	}
+	moves.PublicIP = netip.MustParseAddr("192.0.2.9")
+	for range 2 {
+		if err := e.set(stays, moves); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for file, want := range map[string]string{
+		"10.5.35": "remove 10.5.35.0/24 192.0.2.2 fd00:5:0:23::/64 hello\n",
+		"10.5.36": "add 10.5.36.0/24 192.0.2.3\n",
+		"10.5.37": "remove 10.5.37.0/24 192.0.2.4  \nadd 10.5.37.0/24 192.0.2.9\n",
+		"10.5.38": "",
+	} {
+		if got := e.file(file); got != want {
+			t.Errorf("%s: the commands were %q, want %q", file, got, want)
+		}
+	}
+}
+
 func TestAStartupCommandThatFailsSaysSo(t *testing.T) {
-	if _, err := start(t, time.Minute, map[string]string{"PreStartupCommand": "echo no device; exit 1"}); err == nil || !strings.Contains(err.Error(), "no device") {
+	_, err := start(t, time.Minute, map[string]string{"PreStartupCommand": "echo no device; exit 1"})
+	if failed := (*extension.StartupError)(nil); !errors.As(err, &failed) || !strings.Contains(err.Error(), "no device") {
 		t.Errorf("PreStartupCommand: got %v", err)
 	}
 	e, err := start(t, time.Minute, map[string]string{"PostStartupCommand": "[ -e ready ] || { echo not yet; exit 1; }"})

@@ -5,11 +5,25 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
 	"flanneld/ip"
+	"flanneld/subnet"
 )
+
+// remember takes in the peers of earlier runs. Those that are still peers are added again, for the host may have been restarted.
+func (b *Backend) remember(former []subnet.Record) {
+	var entries []*subnet.Entry
+	for _, r := range former {
+		r.Leases = slices.DeleteFunc(slices.Clone(r.Leases), func(l subnet.Lease) bool { return l.BackendType != Type })
+		entries = append(entries, &subnet.Entry{Record: r})
+	}
+	for key, p := range peersOf(subnet.PeersOfEntries(entries...)) {
+		b.states[key] = &state{former: p}
+	}
+}
 
 // begin starts the commands that are due for the hosts that are wanted, and for those that have left. The channel is closed when all that run
 // have ended.
@@ -27,7 +41,7 @@ func (b *Backend) begin(hosts map[netip.Prefix]peer) (ended <-chan struct{}) {
 		if s.running || b.closed || now.Before(s.next) {
 			continue
 		}
-		if s.done == want {
+		if s.done == want && (want != (peer{}) || s.former == (peer{})) {
 			if want == (peer{}) {
 				delete(b.states, key)
 			}
@@ -54,6 +68,9 @@ func (b *Backend) follow(s *state, want peer) {
 	defer func() { <-b.slots }()
 	b.mu.Lock()
 	is := s.done
+	if is == (peer{}) && s.former != want {
+		is = s.former
+	}
 	b.mu.Unlock()
 	var err error
 	if is != (peer{}) {
@@ -67,7 +84,7 @@ func (b *Backend) follow(s *state, want peer) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s.running, s.done = false, is
+	s.running, s.done, s.former = false, is, peer{}
 	if err == nil || want == (peer{}) {
 		s.failure, s.fails, s.next = nil, 0, time.Time{}
 	} else {

@@ -66,6 +66,7 @@ func parseData(data string) (string, error) {
 // state is how far the commands for one peer are.
 type state struct {
 	done    peer // what the add command has succeeded for; the zero value: it has to be run
+	former  peer // what it had succeeded for in an earlier run, as far as is known: nobody has removed it since
 	running bool
 	failure error // of the last try
 	fails   int   // tries in a row

@@ -3,6 +3,8 @@
 package registry
 
 import (
+	"context"
+
 	"flanneld/backend"
 	"flanneld/backend/alloc"
 	"flanneld/backend/check"
@@ -21,19 +23,20 @@ import (
 type Env struct {
 	Config subnet.Config
 	Host   ip.Host
+	Former []subnet.Record    // the peers of the last run
 	Files  udp.Keeper         // keeps open files over a restart
 	Keys   wgoptions.KeyFiles // where private keys are
 }
 
 // entry is one backend. devices returns the devices that a network needs, the names that each may have in their order.
 type entry struct {
-	create  func(Env) (backend.Planner, error)
+	create  func(context.Context, Env) (backend.Planner, error)
 	devices func(subnet.Config) [][]string
 }
 
 var entries = map[string]entry{
 	alloc.Type:     {plain(alloc.New), none},
-	extension.Type: {plain(extension.New), none},
+	extension.Type: {newExtension, none},
 	hostgw.Type:    {plain(hostgw.New), none},
 	ipip.Type:      {plain(ipip.New), fixed(ipip.Devices)},
 	udp.Type:       {newUDP, func(subnet.Config) [][]string { return [][]string{udp.Devices()} }},
@@ -41,13 +44,13 @@ var entries = map[string]entry{
 	wireguard.Type: {newWireGuard, fixed(wireguard.Devices)},
 }
 
-// New makes the backend that a network configuration names.
-func New(e Env) (backend.Planner, error) {
+// New makes the backend that a network configuration names. What that takes time for ends with ctx.
+func New(ctx context.Context, e Env) (backend.Planner, error) {
 	b, ok := entries[e.Config.BackendType]
 	if !ok {
 		return nil, check.Config(e.Config)
 	}
-	return b.create(e)
+	return b.create(ctx, e)
 }
 
 // Devices returns the devices that a network needs, the names that each may have in their order.
@@ -60,8 +63,8 @@ func Devices(c subnet.Config) [][]string {
 }
 
 // plain is the usual case: a backend that needs its configuration and its host.
-func plain[B backend.Planner](create func(subnet.Config, ip.Host) (B, error)) func(Env) (backend.Planner, error) {
-	return func(e Env) (backend.Planner, error) { return create(e.Config, e.Host) }
+func plain[B backend.Planner](create func(subnet.Config, ip.Host) (B, error)) func(context.Context, Env) (backend.Planner, error) {
+	return func(_ context.Context, e Env) (backend.Planner, error) { return create(e.Config, e.Host) }
 }
 
 func none(subnet.Config) [][]string { return nil }
@@ -76,8 +79,14 @@ func fixed(names func(subnet.Config) []string) func(subnet.Config) [][]string {
 	}
 }
 
-func newUDP(e Env) (backend.Planner, error) { return udp.New(e.Config, e.Host, e.Files) }
+func newUDP(_ context.Context, e Env) (backend.Planner, error) {
+	return udp.New(e.Config, e.Host, e.Files)
+}
 
-func newWireGuard(e Env) (backend.Planner, error) {
+func newExtension(ctx context.Context, e Env) (backend.Planner, error) {
+	return extension.New(ctx, e.Config, e.Host, e.Former)
+}
+
+func newWireGuard(_ context.Context, e Env) (backend.Planner, error) {
 	return wireguard.New(e.Config, e.Host, e.Keys, e.Files)
 }

@@ -225,9 +225,8 @@ func (d *process) join(ctx context.Context) error {
 	d.connected = underlay.NewConnected(d.kernel, config.Networks(), d.o.EtcdEndpoints, d.log)
 	host := d.host()
 	host.Devices, host.Leftovers.Links = devices, locks.Unused(host.Leftovers.Links, devices)
-	d.files.Drop(config.BackendType) // of an earlier run with another backend
-	b, err = registry.New(registry.Env{
-		Config: config, Host: host, Files: d.files, Keys: wgoptions.FindKeyFiles(d.o.StateDir, d.o.SubnetFile),
+	b, err = d.startBackend(ctx, registry.Env{
+		Config: config, Host: host, Files: d.files, Keys: wgoptions.FindKeyFiles(d.o.StateDir, d.o.SubnetFile), Former: d.state.Peers,
 	})
 	if err != nil {
 		return err
