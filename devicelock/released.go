@@ -150,7 +150,10 @@ func (p process) isReleased() bool {
 		return false
 	}
 	name := filepath.Base(args[0])
-	return name == "flannel" || strings.HasPrefix(name, "flanneld")
+	if name == "flannel" {
+		return len(args) > 1 // else it is the CNI plugin
+	}
+	return strings.Contains(name, "flanneld")
 }
 
 // sameNetwork compares the network namespaces: each has its own files in /proc/PID/net.

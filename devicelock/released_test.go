@@ -80,6 +80,8 @@ func TestTheReleasedFlannelIsKnownByWhatItLeaves(t *testing.T) {
 		{"two words", change(func(o *other) { o.args = []string{"flanneld", "-v", "1", "-subnet-file", "/run/red.env"} }), names + "/run/red.env"},
 		{"the environment", change(func(o *other) { o.environ = "A=1\x00FLANNELD_SUBNET_FILE=/run/blue.env\x00" }), names + "/run/blue.env"},
 		{"the program of an archive", change(func(o *other) { o.args[0] = "./flanneld-amd64" }), names + "/run/flannel/subnet.env"},
+		{"the program of Debian", change(func(o *other) { o.args = []string{"/usr/bin/flannel", "-iface", "eth0"} }), names + "/run/flannel/subnet.env"},
+		{"the CNI plugin", change(func(o *other) { o.name, o.args = "flannel", []string{"/opt/cni/bin/flannel"} }), ""},
 		{"a device of another subnet", change(func(o *other) { o.subnet = "10.5.35.1/24" }), ""},
 		{"another network namespace", change(func(o *other) { o.network = "another" }), ""},
 		{"ours, for another network", change(func(o *other) { o.locks = true }), ""},

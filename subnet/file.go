@@ -83,21 +83,32 @@ func WriteFile(path string, mode os.FileMode, write func(io.Writer) error) (err 
 	removeLeftovers(path)
 	f, err := os.CreateTemp(dir, temporaryPrefix(path)+"*")
 	if err != nil {
-		return fmt.Errorf("create temporary file: %w", err)
+		return fmt.Errorf("create temporary file in %s: %w", dir, cause(err))
 	}
 	defer func() {
 		if err != nil {
 			_ = os.Remove(f.Name())
 		}
 	}()
-	err = errors.Join(write(f), f.Chmod(mode), f.Sync(), f.Close())
+	err = errors.Join(cause(write(f)), cause(f.Chmod(mode)), cause(f.Sync()), cause(f.Close()))
 	if err != nil {
-		return fmt.Errorf("write %s: %w", f.Name(), err)
+		return fmt.Errorf("write temporary file in %s: %w", dir, err)
 	}
 	if err := os.Rename(f.Name(), path); err != nil {
-		return fmt.Errorf("rename temporary file: %w", err)
+		return fmt.Errorf("rename temporary file: %w", cause(err))
 	}
 	return nil
+}
+
+// cause is the error of a temporary file without its name, which is another one each time: who logs what is new would log each try.
+func cause(err error) error {
+	if file := (*fs.PathError)(nil); errors.As(err, &file) && strings.HasPrefix(filepath.Base(file.Path), ".") {
+		return file.Err
+	}
+	if link := (*os.LinkError)(nil); errors.As(err, &link) {
+		return link.Err
+	}
+	return err
 }
 
 func temporaryPrefix(path string) string { return "." + filepath.Base(path) + "." }

@@ -2,6 +2,7 @@ package subnet_test
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -159,5 +160,19 @@ func TestAStateFolderThatOthersMayWriteIsRefused(t *testing.T) {
 		} else if !strings.Contains(err.Error(), "ch") || !strings.Contains(err.Error(), dir) {
 			t.Errorf("%v names no way out", err)
 		}
+	}
+}
+
+func TestTheErrorOfAWriteIsTheSameEachTime(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	fails := func() string {
+		err := subnet.WriteFile(path, 0o600, func(w io.Writer) error { return w.(*os.File).Close() })
+		if err == nil {
+			t.Fatal("a file that is closed is written")
+		}
+		return err.Error()
+	}
+	if first, second := fails(), fails(); first != second {
+		t.Errorf("first %s, then %s", first, second)
 	}
 }
