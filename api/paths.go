@@ -13,6 +13,7 @@ const (
 	PathKubernetes = "/v1/kubernetes" // Kubernetes; 404 where the store is another one
 	PathValidate   = "/v1/validate"   // POST a network configuration: Verdict
 	PathDrain      = "/v1/drain"      // POST: Drained
+	PathRotate     = "/v1/rotate"     // POST: Rotated
 )
 
 // SocketPath returns where the daemon that writes this subnet file listens: one socket for each network of a host.

@@ -204,6 +204,11 @@ type Drained struct {
 	Removed []string       `json:"removed"` // kernel objects
 }
 
+// Rotated tells the new key of this host's.
+type Rotated struct {
+	PublicKey string `json:"public_key"`
+}
+
 // Problem is the body of every answer that is neither 200 nor PathReady's.
 type Problem struct {
 	Error string `json:"error"`

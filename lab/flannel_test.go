@@ -24,7 +24,7 @@ import (
 
 // flannelProgram builds the released flannel, once for all tests.
 var flannelProgram = sync.OnceValues(func() (string, error) {
-	program := filepath.Join(filepath.Dir(binaries.Flanneld), "released-flanneld")
+	program := filepath.Join(filepath.Dir(binaries.Flanneld), "flanneld-released")
 	return program, lab.BuildFlannel(context.Background(), program, "flannel")
 })
 

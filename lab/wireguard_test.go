@@ -102,6 +102,7 @@ func TestWireGuardInTheDaemon(t *testing.T) {
 	t.Run("what is deleted comes back", s.tampered)
 	t.Run("a restart interrupts traffic only until the first handshakes", func(t *testing.T) { s.restarted(t, e) })
 	t.Run("the key is kept without the run folder", func(t *testing.T) { s.rebooted(t, e) })
+	t.Run("a new key interrupts traffic for a moment only", func(t *testing.T) { s.rotated(t, e) })
 	t.Run("a peer that does not answer handshakes is named", func(t *testing.T) { s.silent(t, e) })
 	t.Run("a host that leaves is no peer any more", func(t *testing.T) { s.left(t, e) })
 }

@@ -24,6 +24,7 @@ type Answers struct {
 	Kubernetes func(context.Context) api.Kubernetes
 	Validate   func(config []byte) error
 	Drain      func(context.Context) (api.Drained, error)
+	Rotate     func(context.Context) (api.Rotated, error)
 }
 
 // Handler returns version 1 of the API.
@@ -59,15 +60,21 @@ func (a Answers) Handler() http.Handler {
 		}
 		writeJSON(w, http.StatusOK, v)
 	})
-	mux.HandleFunc("POST "+api.PathDrain, func(w http.ResponseWriter, r *http.Request) {
-		d, err := a.Drain(r.Context())
+	order(mux, api.PathDrain, a.Drain)
+	order(mux, api.PathRotate, a.Rotate)
+	return mux
+}
+
+// order serves what changes something.
+func order[T any](mux *http.ServeMux, path string, f func(context.Context) (T, error)) {
+	mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
+		done, err := f(r.Context())
 		if err != nil {
 			writeJSON(w, http.StatusConflict, api.Problem{Error: err.Error()})
 			return
 		}
-		writeJSON(w, http.StatusOK, d)
+		writeJSON(w, http.StatusOK, done)
 	})
-	return mux
 }
 
 func page[T any](mux *http.ServeMux, path string, f func() T) {

@@ -76,15 +76,19 @@ func (t *TestTunnel) Configure(c wgtypes.Config) error {
 	return t.inner.Configure(c)
 }
 
+func (t *TestTunnel) lasts() bool { return false }
+
 func (t *TestTunnel) greet(keys []wgtypes.Key) { t.all.Greeted = append(t.all.Greeted, keys...) }
 
-// NewWith returns a backend with some engine and key.
-func NewWith(c subnet.Config, h ip.Host, private wgtypes.Key, e *Tunnels) (*Backend, error) {
+// NewWith returns a backend with some engine, key and files for keys to come.
+func NewWith(c subnet.Config, h ip.Host, private wgtypes.Key, e *Tunnels, files ...string) (*Backend, error) {
 	o, err := options.Parse(c.Backend)
 	if err != nil {
 		return nil, err
 	}
-	return newBackend(c, config{o}, h, private, e), nil
+	b := newBackend(c, config{o}, h, private, e)
+	b.files = files
+	return b, nil
 }
 
 // Look has the backend look at its devices, as it does all the time while it runs.

@@ -2,6 +2,8 @@ package wireguard
 
 import (
 	"fmt"
+	"slices"
+	"time"
 
 	"golang.zx2c4.com/wireguard/wgctrl"
 	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
@@ -36,4 +38,28 @@ func (t kernelTunnel) Device() (*wgtypes.Device, error) { return t.client.Device
 
 func (t kernelTunnel) Configure(c wgtypes.Config) error { return t.client.ConfigureDevice(t.name, c) }
 
-func (t kernelTunnel) greet([]wgtypes.Key) {}
+// greet turns keepalives on for a moment: the kernel sends the first one at once, and makes a session for it.
+func (t kernelTunnel) greet(peers []wgtypes.Key) {
+	d, err := t.client.Device(t.name)
+	if err != nil {
+		return // a handshake is made with the next packet
+	}
+	var off, on, back wgtypes.Config
+	never, often := time.Duration(0), time.Second
+	for _, p := range d.Peers {
+		if !slices.Contains(peers, p.PublicKey) {
+			continue
+		}
+		set := func(c *wgtypes.Config, interval *time.Duration) {
+			c.Peers = append(c.Peers, wgtypes.PeerConfig{PublicKey: p.PublicKey, UpdateOnly: true, PersistentKeepaliveInterval: interval})
+		}
+		set(&off, &never)
+		set(&on, &often)
+		set(&back, &p.PersistentKeepaliveInterval)
+	}
+	for _, c := range []wgtypes.Config{off, on, back} {
+		_ = t.client.ConfigureDevice(t.name, c) // what is left of it the next look repairs
+	}
+}
+
+func (t kernelTunnel) lasts() bool { return true }

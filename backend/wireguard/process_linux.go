@@ -125,6 +125,8 @@ func (t *processTunnel) greet(peers []wgtypes.Key) {
 	}
 }
 
+func (t *processTunnel) lasts() bool { return false }
+
 func (t *processTunnel) close() { t.dev.Close() }
 
 // steadyTUN keeps the device from closing its socket and forgetting all sessions while somebody has set the TUN device

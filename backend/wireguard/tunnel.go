@@ -23,9 +23,12 @@ type tunnel interface {
 	// Configure changes what is named. It never replaces all peers.
 	Configure(wgtypes.Config) error
 
-	// greet starts a handshake with peers, if the device is one of this process: their sessions with it have ended with the
-	// last run, and until there are new ones what they send is lost.
+	// greet starts a handshake with peers.
 	greet([]wgtypes.Key)
+
+	// lasts reports whether sessions outlive this process. Where they do not, those with peers have ended with the last run, and until
+	// there are new ones what they send is lost.
+	lasts() bool
 }
 
 // Keeper keeps open files from one run of the daemon to the next, so that packets wait in them meanwhile instead of

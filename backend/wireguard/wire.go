@@ -77,7 +77,7 @@ func (w *wire) look(want settings, now time.Time) (settings, error) {
 	return have, nil
 }
 
-// note remembers what was set, and greets the peers that are new or have moved.
+// note remembers what was set, and greets the peers that are new or have moved, if their sessions have ended.
 func (w *wire) note(c wgtypes.Config) {
 	var moved []wgtypes.Key
 	for _, p := range c.Peers {
@@ -91,5 +91,7 @@ func (w *wire) note(c wgtypes.Config) {
 			moved = append(moved, p.PublicKey)
 		}
 	}
-	w.tunnel.greet(moved)
+	if !w.tunnel.lasts() {
+		w.tunnel.greet(moved)
+	}
 }

@@ -32,18 +32,21 @@ type Backend struct {
 	options  config
 	networks []netip.Prefix
 	devices  []string
-	private  wgtypes.Key
-	suspect  atomic.Bool // a device may have been changed or made anew
+	files    options.KeyFiles
+	public   atomic.Pointer[wgtypes.Key] // as it is published
+	rotating sync.Mutex                  // held while the key is replaced
+	suspect  atomic.Bool                 // a device may have been changed or made anew
 
-	mu     sync.Mutex // guards all below
-	engine engine
-	closed bool
-	wires  map[string]*wire
-	peers  subnet.Peers // of the last plan
-	from   ip.Underlay  // of the last plan
-	plan   plan
-	healed uint64 // settings of devices and peers that others had changed
-	sent   map[netip.Addr]int64
+	mu      sync.Mutex // guards all below
+	private wgtypes.Key
+	engine  engine
+	closed  bool
+	wires   map[string]*wire
+	peers   subnet.Peers // of the last plan
+	from    ip.Underlay  // of the last plan
+	plan    plan
+	healed  uint64 // settings of devices and peers that others had changed
+	sent    map[netip.Addr]int64
 }
 
 // New reads the options and the private key, which it makes if there is none. It opens no device before Open.
@@ -60,20 +63,25 @@ func New(c subnet.Config, h ip.Host, keys options.KeyFiles, k Keeper) (*Backend,
 	if err != nil {
 		return nil, err
 	}
-	return newBackend(c, config{o}, h, private, e), nil
+	b := newBackend(c, config{o}, h, private, e)
+	b.files = keys
+	return b, nil
 }
 
 func newBackend(c subnet.Config, o config, h ip.Host, private wgtypes.Key, e engine) *Backend {
 	own := ip.Scope{Links: o.devices(c.Networks()), Networks: c.Networks()}
-	return &Backend{
+	b := &Backend{
 		host: h, owns: own, fold: backend.NewFold(h), options: o, networks: c.Networks(), devices: own.Links,
 		private: private, engine: e, wires: map[string]*wire{}, sent: map[netip.Addr]int64{},
 	}
+	public := private.PublicKey()
+	b.public.Store(&public)
+	return b
 }
 
 // Attrs implements backend.Planner.
 func (b *Backend) Attrs(prefix netip.Prefix) subnet.Attrs {
-	d := data{b.private.PublicKey(), b.options.port(b.options.device(prefix))}
+	d := data{*b.public.Load(), b.options.port(b.options.device(prefix))}
 	return subnet.Attrs{PublicIP: b.host.Underlay().PublicAddr(prefix), BackendType: Type, BackendData: d.String()}
 }
 
@@ -97,11 +105,12 @@ func (b *Backend) Routes() backend.Routes { return backend.PerNetwork }
 
 // Plan implements backend.Planner. The peers are settings of the devices.
 func (b *Backend) Plan(self []subnet.Lease, _ subnet.Peers) (ip.Snapshot, error) {
-	b.fold.Start(self, nil, b.options.objects(b.engine.kind(), b.hostNow(), self)...)
+	h := host{networks: b.networks, underlay: b.host.Underlay()} // the key is no object of the kernel's tables
+	b.fold.Start(self, nil, b.options.objects(b.engine.kind(), h, self)...)
 	return b.fold.Snapshot(), nil
 }
 
-func (b *Backend) hostNow() host { return host{b.private, b.networks, b.host.Underlay()} }
+func (b *Backend) hostLocked() host { return host{b.private, b.networks, b.host.Underlay()} }
 
 // Open implements backend.Datapath.
 func (b *Backend) Open(_ []subnet.Lease, peers subnet.Peers) error {
@@ -110,7 +119,7 @@ func (b *Backend) Open(_ []subnet.Lease, peers subnet.Peers) error {
 	if b.closed {
 		return errors.New("the backend is closed")
 	}
-	h := b.hostNow()
+	h := b.hostLocked()
 	b.followLocked(h, peers)
 	return b.openLocked(h)
 }

@@ -33,7 +33,7 @@ type rig struct {
 	all      *backend.Applier
 }
 
-func newRig(t *testing.T, config string) *rig {
+func newRig(t *testing.T, config string, files ...string) *rig {
 	t.Helper()
 	r := &rig{t: t, kernel: iptest.NewKernel(iptest.Faults{}), tunnels: wireguard.NewTunnels(), log: &bytes.Buffer{}, private: secret(200)}
 	r.kernel.Underlay("eth0", "192.0.2.1/24")
@@ -44,7 +44,7 @@ func newRig(t *testing.T, config string) *rig {
 		t.Fatal(err)
 	}
 	h := ip.Host{Kernel: r.kernel, Log: slog.New(slog.NewTextHandler(r.log, nil)), Underlay: func() ip.Underlay { return r.underlay }}
-	if r.b, err = wireguard.NewWith(c, h, r.private, r.tunnels); err != nil {
+	if r.b, err = wireguard.NewWith(c, h, r.private, r.tunnels, files...); err != nil {
 		t.Fatal(err)
 	}
 	r.all = backend.NewApplier(r.b, h, c.Networks())

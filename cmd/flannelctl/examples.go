@@ -30,6 +30,7 @@ flannelctl leases release 10.5.34.0/24 --force   # the lease of a host that is g
 	"network set": `flannelctl network set '{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}}'
 flannelctl network set @network.json`,
 	"drain": `flannelctl drain`,
+	"rekey": `flannelctl rekey`,
 	"cleanup": `flannelctl cleanup --dry-run
 flannelctl cleanup
 flannelctl cleanup --flannel   # also what a former flannel has left`,

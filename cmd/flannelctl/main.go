@@ -97,7 +97,8 @@ Exit codes:
 	_ = root.RegisterFlagCompletionFunc("output", formats) // fails only where there is no such flag
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.check() }
 	root.AddCommand(
-		newStatus(a), newPeers(a), newPing(a), newLeases(a), newNetwork(a), newDrain(a), newCleanup(a), newDoctor(a), newBundle(a),
+		newStatus(a), newPeers(a), newPing(a), newLeases(a), newNetwork(a), newDrain(a), newRotate(a), newCleanup(a), newDoctor(a),
+		newBundle(a),
 		newVersion(a), newManual(a, root),
 	)
 	showExamples(root)

@@ -59,6 +59,7 @@ func (d *process) socket() serve.Socket {
 		Store:    d.storeAccess,
 		Validate: validateConfig,
 		Drain:    d.drain,
+		Rotate:   d.rotate,
 	}
 	if d.o.KubeSubnetMgr {
 		answers.Kubernetes = d.inspection

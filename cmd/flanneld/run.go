@@ -49,6 +49,7 @@ type process struct {
 	kube     atomic.Pointer[kubeAccess]   // nil with etcd, and until the flags are read
 	journal  *status.Journal
 	drains   chan *drainRequest
+	rotator  atomic.Pointer[rotator] // nil: there is no key
 	stateDir *subnet.StateDir
 	state    subnet.State
 	status   *status.Status
@@ -236,6 +237,11 @@ func (d *process) join(ctx context.Context) error {
 		Leases: m, Backend: loop, NoProbes: !loop.Carries(), Sessions: sessionsOf(b), Owner: devicelock.NewWatch(devices).Owner,
 	}
 	facts.Datapath, _ = b.(status.Datapath) // nil where the datapath is the kernel's
+	if k, ok := b.(keyed); ok {
+		rotate := rotator(func(ctx context.Context) (string, error) { return k.Rotate(ctx, m.Refresh) })
+		d.rotator.Store(&rotate)
+		defer d.rotator.Store(nil)
+	}
 	p := &publisher{process: d, manager: m, backend: loop, unwritten: map[string]string{}, ready: func() {}}
 	switch m := m.(type) {
 	case *kube.Source:
