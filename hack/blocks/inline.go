@@ -8,10 +8,12 @@ type where struct {
 
 // inline are the commands that stand in a sentence or a table. Those that a block has as well need no line here.
 var inline = map[string]where{
-	"flannelctl doctor --fix":                                       {Host, ""},
-	"flannelctl leases history SUBNET":                              {Host, "flannelctl leases history 10.5.200.0/24"},
-	"flannelctl leases reserve ADDRESS SUBNET":                      {Host, "flannelctl leases reserve 192.0.2.78 10.5.201.0/24"},
-	"flannelctl rekey":                                              {Host, "! flannelctl rekey"}, // its backend has no keys; lab runs it with one that has
+	"flannelctl doctor --fix":                  {Host, ""},
+	"flannelctl leases history SUBNET":         {Host, "flannelctl leases history 10.5.200.0/24"},
+	"flannelctl leases reserve ADDRESS SUBNET": {Host, "flannelctl leases reserve 192.0.2.78 10.5.201.0/24"},
+	"flannelctl rekey":                         {Host, "! flannelctl rekey"}, // its backend has no keys; lab runs it with one that has
+	// The pod is of this host. The way to another host's is pinged by a test of flannelctl.
+	"flannelctl ping ADDRESS-OF-THE-CONTAINER":                      {Host, `flannelctl ping "$POD" 2>&1 | grep -q "own subnet"`},
 	"flannelctl network edit":                                       {Host, "EDITOR=true flannelctl network edit"},
 	"flannelctl --etcd-endpoints http://192.0.2.1:2379 network get": {Host, ""},
 	"ip link del flannel0":                                          {Host, "ip tuntap add dev flannel0 mode tun && ip link del flannel0"},
