@@ -39,6 +39,12 @@ func (a Addrs) of(is4 bool) sorted.Snapshot[element] {
 	return a.six
 }
 
+func (a Addrs) has(addr netip.Addr) bool {
+	addr = addr.Unmap()
+	_, there := a.of(addr.Is4()).Find(element{addr: addr})
+	return there
+}
+
 func (a Addrs) equal(b Addrs) bool { return same(a.four, b.four) && same(a.six, b.six) }
 
 func same(a, b sorted.Snapshot[element]) bool {

@@ -59,11 +59,17 @@ func (f *Firewall) dropsLocked() {
 		d.restart()
 	}
 	d.last = packets
+	// The first packets of a new peer may arrive before its record does.
+	strangers = slices.DeleteFunc(strangers, func(s Stranger) bool { return f.rules.Ingress.Peers.has(s.Addr) })
 	slices.SortFunc(strangers, func(a, b Stranger) int {
 		return cmp.Or(cmp.Compare(b.Packets, a.Packets), a.Addr.Compare(b.Addr))
 	})
 	d.strangers = strangers[:min(len(strangers), maxShown)]
-	if n := d.total(); n > d.said && time.Since(d.saidAt) >= sayEvery {
+	n := d.total()
+	if len(strangers) == 0 {
+		d.said = n
+	}
+	if n > d.said && time.Since(d.saidAt) >= sayEvery {
 		f.log.Warn("dropped tunnel packets from hosts that are not peers", "packets", n-d.said, "senders", d.strangers)
 		d.said, d.saidAt = n, time.Now()
 	}

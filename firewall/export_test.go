@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -138,4 +139,24 @@ func PlanAll(text string, r Rules) []string {
 		lines = append(lines, PlanLeftovers(table, text)...)
 	}
 	return append(lines, parseIPT(text).plan(masqueradeHook("X", r.normal(), true))...)
+}
+
+// dropping is a kernel that has dropped packets of these senders.
+type dropping struct {
+	edge
+	senders []Stranger
+}
+
+func (c dropping) dropped(table) (packets uint64, strangers []Stranger, err error) {
+	for _, s := range c.senders {
+		packets += s.Packets
+	}
+	return packets, slices.Clone(c.senders), nil
+}
+
+// StatusAfterDrops returns the status of a firewall that admits these peers and has dropped packets of these senders.
+func StatusAfterDrops(log *slog.Logger, peers Addrs, senders []Stranger) Status {
+	f := newFirewall("", log, dropping{&netfilter{}, senders}, execRunner{})
+	f.known, f.rules = true, Rules{Ingress: Ingress{Port: 8472, Peers: peers}}
+	return f.Status()
 }
