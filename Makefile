@@ -10,7 +10,7 @@ export CGO_ENABLED ?= 0
 PACKAGES = $(shell $(GO) list ./... | grep -v '/lab$$')
 
 # Suites of tests, each one the arguments of "go test"; hack/runtests runs them side by side. The end-to-end tests, some of which count lost
-# packets, come first; the others get what they leave of the processors ("--"). A timeout ends a test that hangs; it is wide enough for a machine that does other work as well.
+# packets, have the machine to themselves. A timeout ends a test that hangs; it is wide enough for a machine that does other work as well.
 UNIT = "$(PACKAGES) -timeout 30m"
 E2E  = "./lab -timeout 45m -parallel 6"
 # A test that takes longer than this needs a reason in its comment; 0: none does. Where six run at a time on two processors, each takes about
@@ -43,11 +43,12 @@ RUNTESTS = CI=1 $(BUILD)/runtests -most $(SLOW)
 
 ## check: for daily work: unit and kernel tests with fewer repetitions, and one cluster end to end (root)
 check: runtests
-	$(RUNTESTS) "./lab -timeout 15m -run TestEveryBackendInEveryFamily/vxlan_over_IPv4" -- "$(PACKAGES) -short -timeout 30m"
+	$(RUNTESTS) "./lab -timeout 15m -run TestEveryBackendInEveryFamily/vxlan_over_IPv4" "$(PACKAGES) -short -timeout 30m"
 
 ## test: all tests: unit, script, kernel, end to end, packages, monitoring (root)
 test: runtests
-	$(RUNTESTS) $(E2E) -- $(UNIT) $(DIST)
+	$(RUNTESTS) $(UNIT) $(DIST)
+	$(RUNTESTS) $(E2E)
 
 ## unit: unit, script and kernel tests (root)
 unit: runtests

@@ -4,9 +4,6 @@
 //
 //	runtests "./... -timeout 10m" "dist/cloud: ./..."
 //
-// Suites after "--" run beside the others and leave them the processors when they want them: for tests that only compute beside tests that
-// mostly wait.
-//
 // It fails if a test fails, if a test takes long and its comment does not say why (a line that starts with "Slow:"), or if a process, a
 // mount or a file of a test is still there in the end.
 package main
@@ -40,7 +37,7 @@ func main() {
 	defer stop()
 	start := time.Now()
 	r := newReport(os.Stdout, *verbose)
-	ok, err := run(ctx, r, suitesOf(flag.Args()))
+	ok, err := run(ctx, r, flag.Args())
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "runtests:", err)
 		os.Exit(1)
@@ -58,40 +55,8 @@ func main() {
 	}
 }
 
-// suite is one run of "go test".
-type suite struct {
-	dir        string // of the module
-	args       []string
-	background bool // runs at a lower priority
-}
-
-func suitesOf(args []string) (suites []suite) {
-	background := false
-	for _, arg := range args {
-		if arg == "--" {
-			background = true
-			continue
-		}
-		dir, rest, nested := strings.Cut(arg, ":")
-		if !nested {
-			dir, rest = ".", arg
-		}
-		suites = append(suites, suite{dir, strings.Fields(rest), background})
-	}
-	return suites
-}
-
-// command is the command line. The priority is inherited by the compiler, the tests and what they start.
-func (s suite) command() []string {
-	line := append([]string{"go", "test", "-json"}, s.args...)
-	if s.background {
-		line = append([]string{"nice", "-n", "5"}, line...)
-	}
-	return line
-}
-
 // run runs all suites at once in a temporary folder of their own, and reports whether they passed and left nothing behind.
-func run(ctx context.Context, r *report, suites []suite) (ok bool, err error) {
+func run(ctx context.Context, r *report, suites []string) (ok bool, err error) {
 	t, err := newTraces()
 	if err != nil {
 		return false, err
@@ -107,7 +72,7 @@ func run(ctx context.Context, r *report, suites []suite) (ok bool, err error) {
 	for i, err := range failed {
 		if err != nil {
 			ok = false
-			fmt.Printf("%s: %v\n", strings.Join(suites[i].command(), " "), err)
+			fmt.Printf("go test %s: %v\n", suites[i], err)
 		}
 	}
 	// A test that fails or is interrupted may leave something; it is removed all the same.
@@ -119,10 +84,13 @@ func run(ctx context.Context, r *report, suites []suite) (ok bool, err error) {
 }
 
 // runSuite runs one suite. The error of a suite in which only tests have failed is nil: the report has them.
-func runSuite(ctx context.Context, r *report, s suite, tmp string) error {
-	line := s.command()
-	cmd := exec.CommandContext(ctx, line[0], line[1:]...)
-	cmd.Dir, cmd.Stderr = s.dir, os.Stderr
+func runSuite(ctx context.Context, r *report, suite, tmp string) error {
+	dir, args, nested := strings.Cut(suite, ":")
+	if !nested {
+		dir, args = ".", suite
+	}
+	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-json"}, strings.Fields(args)...)...)
+	cmd.Dir, cmd.Stderr = dir, os.Stderr
 	cmd.Env = append(os.Environ(), "TMPDIR="+tmp)
 	// Ctrl-C reaches the tests by way of this program alone, once.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"reflect"
 	"strings"
 	"syscall"
 	"testing"
@@ -118,19 +117,4 @@ func TestCtrlCLeavesNothingBehind(t *testing.T) {
 		t.Errorf("ends with %v, want 130\n%s", err, out)
 	}
 	wantNothing(t, tmp, out)
-}
-
-func TestSuitesAfterTheDashesYieldToTheOthers(t *testing.T) {
-	suites := suitesOf([]string{"./lab -parallel 6", "--", "./... -timeout 10m", "dist/cloud: ./..."})
-	want := []suite{
-		{".", []string{"./lab", "-parallel", "6"}, false},
-		{".", []string{"./...", "-timeout", "10m"}, true},
-		{"dist/cloud", []string{"./..."}, true},
-	}
-	if !reflect.DeepEqual(suites, want) {
-		t.Errorf("got %v, want %v", suites, want)
-	}
-	if got := strings.Join(suites[2].command(), " "); got != "nice -n 5 go test -json ./..." {
-		t.Errorf("command is %q", got)
-	}
 }
