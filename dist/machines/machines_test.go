@@ -75,9 +75,6 @@ func (s *story) furnish(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
 	start := time.Now()
 	base, err := machines.Root(s.ctx, dir)
 	if err != nil {

@@ -21,6 +21,9 @@ const (
 
 // Root returns a folder with a system that machines share as their lowest layer. It is made once, and kept in dir.
 func Root(ctx context.Context, dir string) (string, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
 	making, err := lock(ctx, dir)
 	if err != nil {
 		return "", err
