@@ -16,8 +16,8 @@ const (
 	WaitTime = time.Second
 )
 
-// ladder are the sizes that are tried when full packets get lost.
-var ladder = []int{1450, 1400, 1350, 1280, 1200, 1000, 576}
+// Sizes are the sizes of IP packets, in bytes, that are tried when full ones get lost.
+var Sizes = []int{1450, 1400, 1350, 1280, 1200, 1000, 576}
 
 // Result is what one round has found about one peer.
 type Result struct {
@@ -53,7 +53,7 @@ func round(ctx context.Context, s *socket, targets []Target, version string) map
 		if t.MTU > smallSize {
 			sizes = append(sizes, t.MTU)
 		}
-		for _, size := range ladder {
+		for _, size := range Sizes {
 			if t.Full && size < t.MTU {
 				sizes = append(sizes, size)
 			}

@@ -28,8 +28,7 @@ docs/kubernetes.md has the steps of the migration.`,
 				if err != nil {
 					return err
 				}
-				_, err = fmt.Fprint(a.out, nodeCommands(snap, prefix))
-				return err
+				return a.write(nodeCommands(snap, prefix))
 			})
 		},
 	}

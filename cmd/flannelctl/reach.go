@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 
 	"flanneld/api"
 	"flanneld/ip"
+	"flanneld/probe"
 )
 
 // reachReport is what "flannelctl ping" has found out.
@@ -29,9 +31,6 @@ type reachReport struct {
 }
 
 const reachWait = time.Second
-
-// reachSizes are the sizes of packets that are tried when packets of the network's MTU get no answer.
-var reachSizes = []int{1450, 1400, 1350, 1280, 1200, 1000, 576}
 
 func newPing(a *app) *cobra.Command {
 	count := 3
@@ -103,7 +102,7 @@ func (r *reachReport) measure(ctx context.Context, p *pinger, count int) error {
 	if len(r.RoundTrips) == 0 {
 		return ctx.Err()
 	}
-	for _, size := range append([]int{r.MTU}, reachSizes...) {
+	for _, size := range append([]int{r.MTU}, probe.Sizes...) {
 		if size > r.MTU {
 			continue
 		}
@@ -157,7 +156,7 @@ func pathTo(a netip.Addr) (string, error) {
 }
 
 func writeReach(w page, r reachReport) {
-	w.row("to", fmt.Sprintf("%s: host %s, %s, subnet %s", r.Address, orDash(r.Host), r.PublicIP, r.Subnet))
+	w.row("to", fmt.Sprintf("%s: host %s, %s, subnet %s", r.Address, cmp.Or(r.Host, "-"), r.PublicIP, r.Subnet))
 	w.row("path", r.Path)
 	text := fmt.Sprintf("%d of %d", len(r.RoundTrips), r.Sent)
 	if len(r.RoundTrips) > 0 {
@@ -175,47 +174,39 @@ func writeReach(w page, r reachReport) {
 	}
 }
 
-func orDash(text string) string {
-	if text == "" {
-		return "-"
-	}
-	return text
-}
-
-// completeRecords offers the subnets of all records to the shell.
-func completeRecords(a *app) cobra.CompletionFunc {
+// completion offers what find returns for the first argument of a command.
+func completion(find func(ctx context.Context) []cobra.Completion) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
-		leases, err := ask[api.Leases](cmd.Context(), a, api.PathLeases)
-		if err != nil || len(args) > 0 {
+		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		var out []cobra.Completion
+		return find(cmd.Context()), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// completeRecords offers the subnets of all records to the shell; without a daemon there are none.
+func completeRecords(a *app) cobra.CompletionFunc {
+	return completion(func(ctx context.Context) (out []cobra.Completion) {
+		leases, _ := ask[api.Leases](ctx, a, api.PathLeases)
 		for _, r := range leases.Records {
 			if len(r.Subnets) > 0 {
 				out = append(out, cobra.CompletionWithDesc(strings.ReplaceAll(list(r.Subnets), " ", ""), clean(r.Host)))
 			}
 		}
-		return out, cobra.ShellCompDirectiveNoFileComp
-	}
+		return out
+	})
 }
 
-// completePeers offers hosts and subnets of peers to the shell.
+// completePeers offers hosts and subnets of peers to the shell; without a daemon there are none.
 func completePeers(a *app) cobra.CompletionFunc {
-	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
-		if len(args) > 0 {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		peers, err := ask[[]api.Peer](cmd.Context(), a, api.PathPeers)
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		var out []cobra.Completion
+	return completion(func(ctx context.Context) (out []cobra.Completion) {
+		peers, _ := ask[[]api.Peer](ctx, a, api.PathPeers)
 		for _, p := range peers {
 			if p.Host != "" {
 				out = append(out, cobra.CompletionWithDesc(clean(p.Host), p.Subnet.String()))
 			}
 			out = append(out, p.Subnet.String())
 		}
-		return out, cobra.ShellCompDirectiveNoFileComp
-	}
+		return out
+	})
 }
