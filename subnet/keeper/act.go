@@ -3,6 +3,7 @@ package keeper
 import (
 	"context"
 	"errors"
+	"maps"
 	"strings"
 	"time"
 
@@ -134,13 +135,10 @@ func (k *Keeper) claim(ctx context.Context, a Action) error {
 
 // delete deletes a record, a claim of ours, or one of another.
 func (k *Keeper) delete(ctx context.Context, a Action) error {
-	own := false
-	for key, c := range k.facts.claims {
-		if own = c.entry.Key == a.Entry.Key && !a.Refuse; own {
-			delete(k.facts.claims, key) // whatever comes of it: it expires
-			break
-		}
-	}
+	ours := func(_ string, c claim) bool { return c.entry.Key == a.Entry.Key && !a.Refuse }
+	asked := len(k.facts.claims)
+	maps.DeleteFunc(k.facts.claims, ours) // whatever comes of it: it expires
+	own := len(k.facts.claims) < asked
 	if a.Refuse && k.refused != a.Entry.Revision {
 		k.refused = a.Entry.Revision
 		k.log.Warn("claim of another host to this host's subnet refused: it has the same identity or address",

@@ -16,8 +16,6 @@ type loss struct {
 	holder string
 }
 
-func (l loss) String() string { return fmt.Sprintf("subnet %s was taken by %s", l.subnet, l.holder) }
-
 // findLoss returns who has one of the subnets in use, which the record of this host does not hold; nil: nobody.
 func (f *facts) findLoss(own *subnet.Entry) *loss {
 	for _, l := range f.inUse {

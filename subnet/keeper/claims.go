@@ -40,6 +40,15 @@ func (f *facts) consents(own *subnet.Entry, others []subnet.Entry, now time.Time
 	if own != nil && f.relation(own.Record).silence() > 0 {
 		others = append([]subnet.Entry{*own}, others...)
 	}
+	// After a refusal nothing can be written for long. What others need, perhaps to leave our address, is given back.
+	if refused := slices.DeleteFunc(slices.Clone(others), func(e subnet.Entry) bool { return !f.refused(e, now) }); len(refused) > 0 {
+		for _, e := range others {
+			for _, c := range f.consent(e) {
+				return Action{Do: Delete, Entry: c}, false
+			}
+		}
+		others = refused
+	}
 	wait, ok := Action{}, true
 	for _, e := range others {
 		a, silent := f.ask(e, now)
@@ -54,22 +63,24 @@ func (f *facts) consents(own *subnet.Entry, others []subnet.Entry, now time.Time
 	return wait, ok
 }
 
+// refused reports whether the owner of a record has refused our claim to it, and is not to be asked again yet.
+func (f *facts) refused(e subnet.Entry, now time.Time) bool {
+	c := f.claims[e.Key]
+	return c.refused && c.target == e.Revision && now.Before(c.until)
+}
+
 // ask returns what to do to learn whether the owner of a record lives; true: it has not answered our claim.
 func (f *facts) ask(e subnet.Entry, now time.Time) (Action, bool) {
 	c, asked := f.claims[e.Key]
-	switch {
+	switch stands := c.refused || now.Before(c.expiry); {
 	case !asked || c.target != e.Revision:
 	case c.refused && e.Identity == f.identity:
 		return Action{Do: Fail, Err: ErrCloned, Level: slog.LevelError, Why: e.Record.String()}, false
-	case c.refused && now.Before(c.until):
-		return Action{Do: Wait, Until: c.until, Level: slog.LevelWarn, Why: conflictText(e)}, false
-	case c.refused || !now.Before(c.expiry):
-	case !now.Before(c.until):
+	case stands && now.Before(c.until):
+		why, level := f.claimText(c, e)
+		return Action{Do: Wait, Until: c.until, Level: level, Why: why}, false
+	case stands && !c.refused:
 		return Action{}, true
-	case c.again:
-		return Action{Do: Wait, Until: c.until, Level: slog.LevelWarn, Why: conflictText(e)}, false
-	default:
-		return Action{Do: Wait, Until: c.until, Level: slog.LevelInfo, Why: f.question(e)}, false
 	}
 	question := f.claim(e.Record)
 	if other, why := f.claimInTheWay(question); why != "" {

@@ -207,3 +207,31 @@ func TestAClaimToOurRecordIsRefusedAtRest(t *testing.T) {
 		t.Errorf("got %+v, want the new address to be written first", a)
 	}
 }
+
+// TestAHostThatIsRefusedGivesBackItsOtherClaims is about two hosts that would wait for each other: the one that refuses may
+// need the record that the other claims, to leave the address that both want.
+func TestAHostThatIsRefusedGivesBackItsOtherClaims(t *testing.T) {
+	now := time.Now()
+	ours, theirs := entry("id", "old", 5, 0, "10.5.1.0/24", "192.0.2.9"), entry("x", "x", 6, 8, "10.5.2.0/24", "192.0.2.1")
+	f := testFacts(t, now, ours, theirs)
+	for i, e := range []*subnet.Entry{ours, theirs} {
+		c := subnet.Entry{Record: f.claim(e.Record), Revision: int64(7 + i), LeaseID: 9}
+		c.Key = c.Record.Key()
+		f.claims[e.Key] = claim{target: e.Revision, entry: c, expiry: now.Add(claimTTL), until: now.Add(claimWait)}
+	}
+	if a := decide(f, now); a.Do != Wait {
+		t.Fatalf("both are asked: %+v", a)
+	}
+	f.claims[theirs.Key] = f.claims[theirs.Key].answer(now)
+	a := decide(f, now)
+	if a.Do != Delete || !a.Entry.Claim || a.Entry.Revision != 7 {
+		t.Fatalf("one has refused: %+v, want the claim to the other to be deleted", a)
+	}
+	delete(f.claims, ours.Key)
+	if a := decide(f, now); a.Do != Wait || a.Until != now.Add(claimAgain) {
+		t.Errorf("the claim is given back: %+v, want to wait for a minute", a)
+	}
+	if a := decide(f, now.Add(claimAgain)); a.Do != Claim {
+		t.Errorf("after a minute: %+v, want both to be asked again", a)
+	}
+}

@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"fmt"
+	"log/slog"
 	"strings"
 
 	"flanneld/subnet"
@@ -19,24 +20,28 @@ func (k *Keeper) logAction(a Action) {
 	}
 }
 
-// conflictText says that the owner of a record with our address runs.
-func conflictText(e subnet.Entry) string {
-	const text = "public IP conflict: the running host %s has the public IP of this host; give one of them another address (-iface, -public-ip)"
-	return fmt.Sprintf(text, e.Record)
+// claimText says what we wait for after our claim to a record.
+func (f *facts) claimText(c claim, e subnet.Entry) (why string, level slog.Level) {
+	const conflict = "public IP conflict: the running host %s has the public IP of this host; " +
+		"give one of them another address (-iface, -public-ip)"
+	const changed = "found this host's record with another host name or address, %s: " +
+		"checking that no other host uses it"
+	const lostState = "found this host's record, %s, with an old identity (new state folder): " +
+		"checking that no other daemon uses it"
+	text, level := "checking whether %s, whose record has this host's address, still runs", slog.LevelInfo
+	switch rel := f.relation(e.Record); {
+	case c.refused || c.again:
+		text, level = conflict, slog.LevelWarn
+	case rel == OursRenamed || rel == OursChanged:
+		text = changed
+	case rel == SameMachine:
+		text = lostState
+	}
+	return fmt.Sprintf(text, e.Record), level
 }
 
-// question says what a claim to a record is for.
-func (f *facts) question(e subnet.Entry) string {
-	switch f.relation(e.Record) {
-	case OursRenamed, OursChanged:
-		const text = "found this host's record with another host name or address, %s: checking that no other host uses it"
-		return fmt.Sprintf(text, e.Record)
-	case SameMachine:
-		const text = "found this host's record, %s, with an old identity (new state folder): checking that no other daemon uses it"
-		return fmt.Sprintf(text, e.Record)
-	}
-	return fmt.Sprintf("checking whether %s, whose record has this host's address, still runs", e.Record)
-}
+// String says what was lost, and to whom.
+func (l loss) String() string { return fmt.Sprintf("subnet %s was taken by %s", l.subnet, l.holder) }
 
 // inTheWayText says that a claim of another host delays ours.
 func inTheWayText(other, e subnet.Entry) string {

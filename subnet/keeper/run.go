@@ -113,6 +113,18 @@ func (k *Keeper) session(ctx context.Context) error {
 	}
 }
 
+// untilNext returns how long nothing is due.
+func (k *Keeper) untilNext() time.Duration {
+	now := time.Now()
+	next := now.Add(time.Hour)
+	for _, t := range []time.Time{k.decideAt, k.facts.records.Due()} {
+		if !t.IsZero() && t.Before(next) {
+			next = t
+		}
+	}
+	return max(0, next.Sub(now))
+}
+
 // startWatch follows the store after a position in a goroutine, until ctx ends or the store does not let it.
 func (k *Keeper) startWatch(ctx context.Context, after subnet.Position) *watch {
 	w := &watch{batches: make(chan []subnet.Event), ended: make(chan error, 1), started: time.Now()}

@@ -123,15 +123,3 @@ func (k *Keeper) lostClaim(conflict *subnet.ConflictError) bool {
 	}
 	return false
 }
-
-// untilNext returns how long nothing is due.
-func (k *Keeper) untilNext() time.Duration {
-	now := time.Now()
-	next := now.Add(time.Hour)
-	for _, t := range []time.Time{k.decideAt, k.facts.records.Due()} {
-		if !t.IsZero() && t.Before(next) {
-			next = t
-		}
-	}
-	return max(0, next.Sub(now))
-}
