@@ -200,8 +200,8 @@ func TestPackagesImportOnlyWhatTheDesignAllows(t *testing.T) {
 			continue
 		}
 		for _, name := range imports(s.file) {
-			if complaint := r.refuses(s.folder(), name); complaint != "" {
-				t.Errorf("%s imports %s: %s", s.path, name, complaint)
+			if reason := r.refuses(s.folder(), name); reason != "" {
+				t.Errorf("%s imports %s: %s", s.path, name, reason)
 			}
 		}
 	}

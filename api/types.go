@@ -21,7 +21,7 @@ const (
 	StateNotReady = "not ready" // packets do not flow, or pods may not be started yet
 )
 
-// Status is one daemon's picture of the network and of itself.
+// Status is what one daemon knows of the network and of itself.
 type Status struct {
 	Version     string            `json:"version"`
 	Host        string            `json:"host,omitempty"`
@@ -64,15 +64,15 @@ type Status struct {
 
 // Firewall is what the packet filter says.
 type Firewall struct {
-	StrictIngress bool       `json:"strict_ingress"`         // tunnel packets are accepted from peers only
-	Open          string     `json:"open_because,omitempty"` // why not
-	Dropped       uint64     `json:"dropped_tunnel_packets"` // of strangers, since the start
-	Strangers     []Stranger `json:"strangers"`              // who sent most of them in the last minutes, first
-	Problems      []string   `json:"problems"`               // what stands in the way of the network's packets
+	StrictIngress bool      `json:"strict_ingress"`         // tunnel packets are accepted from peers only
+	Open          string    `json:"open_because,omitempty"` // why not
+	Dropped       uint64    `json:"dropped_tunnel_packets"` // of hosts that are no peers, since the start
+	NonPeers      []NonPeer `json:"strangers"`              // who sent most of them in the last minutes, first
+	Problems      []string  `json:"problems"`               // what stands in the way of the network's packets
 }
 
-// Stranger is a host that is no peer and sends to the tunnel.
-type Stranger struct {
+// NonPeer is a host that is no peer and sends to the tunnel.
+type NonPeer struct {
 	Address netip.Addr `json:"address"`
 	Packets uint64     `json:"packets"`
 }

@@ -46,10 +46,10 @@ type Loop struct {
 const (
 	firstRetry = 50 * time.Millisecond
 	lastRetry  = 30 * time.Second
-	// lastFight is the pace at which what others keep changing is put right, and at which After is tried again: slow enough to cost
+	// contendedRetry is the pace at which what others keep changing is put right, and at which After is tried again: slow enough to cost
 	// nothing, and fast enough for traffic to have most of the time.
-	lastFight = 5 * time.Second
-	heartbeat = time.Second
+	contendedRetry = 5 * time.Second
+	heartbeat      = time.Second
 	// stuckAfter is how long a pass may take before the loop counts as dead.
 	stuckAfter = time.Minute
 	// quiet is the least pause between two passes. After a long pass the pause is as long as the pass, so that a storm of
@@ -141,8 +141,8 @@ func (l *Loop) pass() (slowest time.Duration, err error) {
 	}
 	slowest = lastRetry
 	after := l.After(v, err)
-	if after != nil || errors.Is(err, ip.ErrFight) {
-		slowest = lastFight
+	if after != nil || errors.Is(err, ip.ErrContention) {
+		slowest = contendedRetry
 	}
 	return slowest, errors.Join(err, after)
 }

@@ -78,7 +78,7 @@ func (r *recorder) Observe(ip.Event) bool {
 	return true
 }
 
-func (r *recorder) doubts() int {
+func (r *recorder) observations() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.observed
@@ -243,9 +243,9 @@ func TestAFailedPassIsTriedAgainEverSlowerAndNewsDoNotWait(t *testing.T) {
 	})
 }
 
-func TestAFightIsFoughtEveryFewSeconds(t *testing.T) {
+func TestWhatOthersKeepChangingIsRepairedEveryFewSeconds(t *testing.T) {
 	inBubble(t, func(r *loopRig) {
-		r.backend.become(ip.ErrFight, 0)
+		r.backend.become(ip.ErrContention, 0)
 		r.Poke()
 		time.Sleep(10 * time.Minute)
 		if n := len(r.backend.passes()); n < 120 || n > 300 {
@@ -291,8 +291,8 @@ func TestTheKernelIsReadAnewOnTheResyncTick(t *testing.T) {
 		l.Resync = time.Minute
 		go func() { _ = l.Run(t.Context()) }()
 		time.Sleep(10*time.Minute + time.Second)
-		if len(b.passes()) != 11 || b.doubts() != 10 {
-			t.Errorf("%d passes, %d times in doubt", len(b.passes()), b.doubts())
+		if len(b.passes()) != 11 || b.observations() != 10 {
+			t.Errorf("%d passes, %d observations", len(b.passes()), b.observations())
 		}
 	})
 }

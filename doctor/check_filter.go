@@ -99,11 +99,11 @@ func checkFirewall(f *Facts) Finding {
 		return skip("the daemon has set up no firewall yet")
 	case len(w.Problems) > 0:
 		return fail("", "%s", some(w.Problems))
-	case len(w.Strangers) > 0:
+	case len(w.NonPeers) > 0:
 		fix := fmt.Sprintf("find out what %s is: a host whose lease has expired, or one that should not send to the tunnel",
-			w.Strangers[0].Address)
+			w.NonPeers[0].Address)
 		return warn(fix,
-			"%d tunnel packets of hosts that are no peers were dropped, most of them from %s", w.Dropped, w.Strangers[0].Address)
+			"%d tunnel packets of hosts that are no peers were dropped, most of them from %s", w.Dropped, w.NonPeers[0].Address)
 	}
 	return pass("the rules are in place")
 }

@@ -7,25 +7,25 @@ import (
 	"time"
 )
 
-// Stranger is a sender whose tunnel packets were dropped within the last minutes.
-type Stranger struct {
+// NonPeer is a sender whose tunnel packets were dropped within the last minutes.
+type NonPeer struct {
 	Addr    netip.Addr `json:"address"`
 	Packets uint64     `json:"packets"`
 }
 
 // Status is what an operator wants to know of the firewall.
 type Status struct {
-	Drift     int        // objects that others had changed
-	Dropped   uint64     // packets of strangers to the tunnel, since the start
-	Strangers []Stranger // who sent most of them, first
-	Problems  []string   // what stands in the way of the network's packets
+	Drift    int       // objects that others had changed
+	Dropped  uint64    // packets of hosts that are no peers to the tunnel, since the start
+	NonPeers []NonPeer // who sent most of them, first
+	Problems []string  // what stands in the way of the network's packets
 }
 
 // drops adds up what a counter says that starts anew with each table.
 type drops struct {
 	before, last uint64 // of earlier tables, of this one
 	readAt       time.Time
-	strangers    []Stranger
+	nonPeers     []NonPeer
 	saidAt       time.Time
 	said         uint64
 }
@@ -35,11 +35,11 @@ func (d *drops) restart() { d.before, d.last = d.before+d.last, 0 }
 func (d *drops) total() uint64 { return d.before + d.last }
 
 const (
-	// sayEvery is the least time between two log lines about strangers.
+	// sayEvery is the least time between two log lines about hosts that are no peers.
 	sayEvery = time.Minute
 	// readEvery is the least time between two looks at the counters.
 	readEvery = time.Second
-	// maxShown bounds the strangers that are shown.
+	// maxShown bounds the hosts that are no peers that are shown.
 	maxShown = 10
 )
 
@@ -50,7 +50,7 @@ func (f *Firewall) dropsLocked() {
 		return
 	}
 	d.readAt = time.Now()
-	packets, strangers, err := f.edge.dropped(f.have)
+	packets, nonPeers, err := f.edge.dropped(f.have)
 	if err != nil {
 		f.log.Debug("counters not readable", "error", err)
 		return
@@ -60,17 +60,17 @@ func (f *Firewall) dropsLocked() {
 	}
 	d.last = packets
 	// The first packets of a new peer may arrive before its record does.
-	strangers = slices.DeleteFunc(strangers, func(s Stranger) bool { return f.rules.Ingress.Peers.has(s.Addr) })
-	slices.SortFunc(strangers, func(a, b Stranger) int {
+	nonPeers = slices.DeleteFunc(nonPeers, func(s NonPeer) bool { return f.rules.Ingress.Peers.has(s.Addr) })
+	slices.SortFunc(nonPeers, func(a, b NonPeer) int {
 		return cmp.Or(cmp.Compare(b.Packets, a.Packets), a.Addr.Compare(b.Addr))
 	})
-	d.strangers = strangers[:min(len(strangers), maxShown)]
+	d.nonPeers = nonPeers[:min(len(nonPeers), maxShown)]
 	n := d.total()
-	if len(strangers) == 0 {
+	if len(nonPeers) == 0 {
 		d.said = n
 	}
 	if n > d.said && time.Since(d.saidAt) >= sayEvery {
-		f.log.Warn("dropped tunnel packets from hosts that are not peers", "packets", n-d.said, "senders", d.strangers)
+		f.log.Warn("dropped tunnel packets from hosts that are not peers", "packets", n-d.said, "senders", d.nonPeers)
 		d.said, d.saidAt = n, time.Now()
 	}
 }
@@ -80,7 +80,7 @@ func (f *Firewall) Status() Status {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.dropsLocked()
-	s := Status{Drift: f.drift, Dropped: f.drops.total(), Strangers: slices.Clone(f.drops.strangers), Problems: slices.Clone(f.problems)}
+	s := Status{Drift: f.drift, Dropped: f.drops.total(), NonPeers: slices.Clone(f.drops.nonPeers), Problems: slices.Clone(f.problems)}
 	if f.failed != nil {
 		s.Problems = append(s.Problems, f.failed.Error())
 	}

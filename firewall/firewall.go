@@ -46,7 +46,7 @@ type edge interface {
 	// lead makes the rules of a chain that carry a mark these, before all others, and reports whether that was a change.
 	lead(c foreignChain, mark string, rules []rule) (bool, error)
 	// dropped returns what the table has dropped since it was written.
-	dropped(t table) (uint64, []Stranger, error)
+	dropped(t table) (uint64, []NonPeer, error)
 	// diagnose says what the kernel lacks for the table, nil if nothing.
 	diagnose() error
 	// own reports whether a notification of a netlink port is the echo of what we did.

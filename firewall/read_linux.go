@@ -136,7 +136,7 @@ func (n *netfilter) chains() ([]foreignChain, error) {
 }
 
 // dropped implements edge.
-func (n *netfilter) dropped(t table) (packets uint64, strangers []Stranger, err error) {
+func (n *netfilter) dropped(t table) (packets uint64, nonPeers []NonPeer, err error) {
 	err = n.with(func(c *nftables.Conn) error {
 		k := kernelTable(t.name)
 		rules, err := c.GetRules(k, &nftables.Chain{Table: k, Name: chainTunnel})
@@ -157,7 +157,7 @@ func (n *netfilter) dropped(t table) (packets uint64, strangers []Stranger, err 
 			}
 			for _, e := range list {
 				if addr, ok := netip.AddrFromSlice(e.Key); ok && e.Counter != nil {
-					strangers = append(strangers, Stranger{addr, e.Counter.Packets})
+					nonPeers = append(nonPeers, NonPeer{addr, e.Counter.Packets})
 				}
 			}
 		}
@@ -166,5 +166,5 @@ func (n *netfilter) dropped(t table) (packets uint64, strangers []Stranger, err 
 	if err != nil {
 		return 0, nil, fmt.Errorf("read counters of table %s: %w", t.name, err)
 	}
-	return packets, strangers, nil
+	return packets, nonPeers, nil
 }

@@ -126,7 +126,7 @@ func (t *table) masquerade(r Rules) {
 	t.chains = append(t.chains, c)
 }
 
-// closeTunnel adds the chains that drop what strangers send to the tunnel. Drop is the last rule and everything that passes is
+// closeTunnel adds the chains that drop what hosts that are no peers send to the tunnel. Drop is the last rule and everything that passes is
 // accepted before it, so that a packet that cannot be parsed, such as the first fragment of one that was cut right
 // behind the UDP header, does not get past. The hook input comes after the reassembly of IPv4 fragments.
 func (t *table) closeTunnel(i Ingress) {
@@ -135,8 +135,8 @@ func (t *table) closeTunnel(i Ingress) {
 	tunnel := chain{name: chainTunnel}
 	for _, is4 := range families {
 		peers := set{name: in(is4, setPeers), is4: is4, elems: i.Peers.of(is4)}
-		strangers := set{name: in(is4, setStrangers), is4: is4, dynamic: true, timeout: strangersTimeout, size: strangersSize}
-		t.sets = append(t.sets, peers, strangers)
+		nonPeers := set{name: in(is4, setStrangers), is4: is4, dynamic: true, timeout: strangersTimeout, size: strangersSize}
+		t.sets = append(t.sets, peers, nonPeers)
 		tunnel.add(family(is4), saddrIn(is4, setPeers), verdictAccept())
 	}
 	if i.VXLAN {

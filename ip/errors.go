@@ -70,7 +70,7 @@ func FailedOps(err error) []*OpError {
 	return nil
 }
 
-// PeersOnly reports whether an error of Reconcile consists of failed operations on single peers, or is ErrFight: what this
+// PeersOnly reports whether an error of Reconcile consists of failed operations on single peers, or is ErrContention: what this
 // host itself needs is in place.
 func PeersOnly(err error) bool {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
@@ -81,7 +81,7 @@ func PeersOnly(err error) bool {
 		}
 		return true
 	}
-	if errors.Is(err, ErrFight) {
+	if errors.Is(err, ErrContention) {
 		return true
 	}
 	var op *OpError

@@ -20,17 +20,17 @@ type Reconciler struct {
 	kernel Kernel
 	log    *slog.Logger
 
-	mu     sync.Mutex      // guards all below
-	known  bool            // the kernel holds what we remember
-	have   Snapshot        // what it held after the last pass; empty if there was none
-	unsure map[Object]bool // keys of what the last pass may not have brought about
-	expect Snapshot        // what it holds or is being made to hold
-	scope  Scope
-	drift  [Kinds]int // since the start
-	by     string     // who changed something of ours last
-	rival  string     // another flannel that has changed something of ours
-	fights fights
-	taken  conflicts
+	mu          sync.Mutex      // guards all below
+	known       bool            // the kernel holds what we remember
+	have        Snapshot        // what it held after the last pass; empty if there was none
+	unsure      map[Object]bool // keys of what the last pass may not have brought about
+	expect      Snapshot        // what it holds or is being made to hold
+	scope       Scope
+	drift       [Kinds]int // since the start
+	by          string     // who changed something of ours last
+	rival       string     // another flannel that has changed something of ours
+	contentions contentions
+	taken       conflicts
 }
 
 // Result tells what one pass did.
@@ -42,7 +42,7 @@ type Result struct {
 
 // NewReconciler returns one that knows nothing yet.
 func NewReconciler(k Kernel, log *slog.Logger) *Reconciler {
-	return &Reconciler{kernel: k, log: log, fights: fights{}, taken: conflicts{}}
+	return &Reconciler{kernel: k, log: log, contentions: contentions{}, taken: conflicts{}}
 }
 
 // Drift returns how many objects were found changed by others since the start, by kind.
@@ -70,7 +70,7 @@ func (r *Reconciler) Conflicts() []Conflict {
 }
 
 // Reconcile makes the kernel hold exactly want of all that is in the scope, but for the routes in Conflicts. The error joins an *OpError for each
-// operation that failed, to be tried again by the next call; it is ErrFight if all is in place but others keep
+// operation that failed, to be tried again by the next call; it is ErrContention if all is in place but others keep
 // changing it, and the next call should wait.
 func (r *Reconciler) Reconcile(scope Scope, want Snapshot) (Result, error) {
 	r.mu.Lock()
@@ -94,8 +94,8 @@ func (r *Reconciler) Reconcile(scope Scope, want Snapshot) (Result, error) {
 		return res, err
 	}
 	r.have, r.unsure = want, nil
-	if r.fights.any(time.Now()) {
-		return res, ErrFight
+	if r.contentions.any(time.Now()) {
+		return res, ErrContention
 	}
 	return res, nil
 }
@@ -163,7 +163,7 @@ func (r *Reconciler) compare(before, found Snapshot) (counts [Kinds]int) {
 	if len(all) > 0 && isFlannel(by) {
 		r.rival = by
 	}
-	r.fights.note(all, by, time.Now(), r.log)
+	r.contentions.note(all, by, time.Now(), r.log)
 	r.mu.Unlock()
 	for _, some := range byKind(all) {
 		d := some[0]
@@ -188,5 +188,5 @@ func (r *Reconciler) Observe(ev Event) bool {
 	if ev.By != "" {
 		r.by = ev.By
 	}
-	return !r.fights.about(ev.Object) // else the caller's retry timer sets the pace
+	return !r.contentions.about(ev.Object) // else the caller's retry timer sets the pace
 }

@@ -307,7 +307,7 @@ func TestAFightIsNamedAndSlowedDown(t *testing.T) {
 			}
 			_, err = r.Reconcile(scope, desired(cluster(2)).Snapshot())
 		}
-		if !errors.Is(err, ip.ErrFight) || !ip.PeersOnly(err) || rounds != 11 {
+		if !errors.Is(err, ip.ErrContention) || !ip.PeersOnly(err) || rounds != 11 {
 			t.Fatalf("after %d rounds: %v", rounds, err)
 		}
 		wantState(t, r.kernel, cluster(2))
@@ -322,7 +322,7 @@ func TestAFightIsNamedAndSlowedDown(t *testing.T) {
 		if route := cluster(2).Routes[0]; !r.Observe(ip.Event{Object: route, Deleted: true}) {
 			t.Error("another object does not wake the daemon")
 		}
-		if _, err := r.Reconcile(scope, desired(cluster(2)).Snapshot()); !errors.Is(err, ip.ErrFight) {
+		if _, err := r.Reconcile(scope, desired(cluster(2)).Snapshot()); !errors.Is(err, ip.ErrContention) {
 			t.Errorf("a quiet pass ends the fight: %v", err)
 		}
 		time.Sleep(2 * time.Minute)

@@ -304,7 +304,7 @@ func forgedPacketIsDroppedAndCounted(t *testing.T, n network) {
 	}
 	s.ok(lab.Await(s.ctx, func() error {
 		f := s.status(s.daemons[0]).Firewall
-		if f == nil || !f.StrictIngress || f.Dropped == 0 || len(f.Strangers) != 1 || f.Strangers[0].Address != s.outsider.AddrOf(pod.Addr()) || f.Strangers[0].Packets != f.Dropped {
+		if f == nil || !f.StrictIngress || f.Dropped == 0 || len(f.NonPeers) != 1 || f.NonPeers[0].Address != s.outsider.AddrOf(pod.Addr()) || f.NonPeers[0].Packets != f.Dropped {
 			return fmt.Errorf("the status shows %+v", f)
 		}
 		return nil

@@ -215,7 +215,7 @@ func TestANetworkManagerIsNamedAndNotFoughtAtFullSpeed(t *testing.T) {
 			c.await(func() error {
 				meddle()
 				if !strings.Contains(d.Log(), "another program keeps changing the network's objects") {
-					return errors.New("the fight is not named")
+					return errors.New("the other program is not named")
 				}
 				if reason := statusOf(t, c, d).Reason; !strings.Contains(reason, "another program keeps changing") {
 					return fmt.Errorf("status says %q", reason)
@@ -233,7 +233,7 @@ func TestANetworkManagerIsNamedAndNotFoughtAtFullSpeed(t *testing.T) {
 				meddle()
 			}
 			if passes := statusOf(t, c, d).Passes.Count - before; passes > 15 {
-				t.Errorf("%d passes in two seconds of a fight", passes)
+				t.Errorf("%d passes in two seconds", passes)
 			}
 			c.await(func() error { // put right in the end
 				if out := must[string](t)(h.Output("ip addr show dev flannel.1")); !tt.right(out) {

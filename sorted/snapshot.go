@@ -144,7 +144,7 @@ func Changes[T comparable](before, after Snapshot[T]) iter.Seq2[*T, *T] {
 			case a.done():
 				from = b.next()
 			default:
-				c := before.compare(*b.peek(), *a.peek())
+				c := before.compare(*b.value(), *a.value())
 				if c <= 0 {
 					from = b.next()
 				}
@@ -169,10 +169,10 @@ type cursor[T any] struct {
 }
 
 func (c *cursor[T]) done() bool { return len(c.pages) == 0 }
-func (c *cursor[T]) peek() *T   { return &c.pages[0].values[c.at] }
+func (c *cursor[T]) value() *T  { return &c.pages[0].values[c.at] }
 
 func (c *cursor[T]) next() *T {
-	v := c.peek()
+	v := c.value()
 	if c.at++; c.at == len(c.pages[0].values) {
 		c.skip()
 	}

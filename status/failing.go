@@ -18,7 +18,7 @@ type failing struct {
 // subnet, or the public address.
 func newFailing(peers subnet.Peers, err error) failing {
 	f := failing{single: map[netip.Prefix]string{}}
-	if err == nil || errors.Is(err, ip.ErrFight) && ip.PeersOnly(err) {
+	if err == nil || errors.Is(err, ip.ErrContention) && ip.PeersOnly(err) {
 		return f
 	}
 	if !ip.PeersOnly(err) {

@@ -77,10 +77,10 @@ func (s *Status) ownLeaseLocked(l subnet.Status) api.Lease {
 
 func apiFirewall(s firewall.PolicyStatus) *api.Firewall {
 	f := api.Firewall{
-		StrictIngress: s.Strict, Open: s.Open, Dropped: s.Dropped, Strangers: []api.Stranger{}, Problems: append([]string{}, s.Problems...),
+		StrictIngress: s.Strict, Open: s.Open, Dropped: s.Dropped, NonPeers: []api.NonPeer{}, Problems: append([]string{}, s.Problems...),
 	}
-	for _, one := range s.Strangers {
-		f.Strangers = append(f.Strangers, api.Stranger{Address: one.Addr, Packets: one.Packets})
+	for _, one := range s.NonPeers {
+		f.NonPeers = append(f.NonPeers, api.NonPeer{Address: one.Addr, Packets: one.Packets})
 	}
 	return &f
 }

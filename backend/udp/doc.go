@@ -6,7 +6,7 @@
 // the kernel steers there, so that no packet needs a lock and none overtakes another of its flow:
 //
 //	                    ┌──────────────────────── worker ────────────────────────┐
-//	        packet with │ router          segment              outbox            │ sendmmsg
+//	        packet with │ router          segment              send queue        │ sendmmsg
 //	 TUN ──virtio-net──▶│ table, TTL, ──▶ headers written, ──▶ runs of equal  ─E─▶│─UDP_SEGMENT─▶ socket
 //	queue   header      │ ECN, MTU        payload in place     size, one peer    │
 //	  ▲                 │   │ ICMP errors                                        │

@@ -2,7 +2,7 @@ package udp
 
 import "errors"
 
-// forward routes one packet from the device, b with its virtio-net header, into the outbox.
+// forward routes one packet from the device, b with its virtio-net header, into the send queue.
 func (w *worker) forward(t *table, b []byte) {
 	if len(b) < vnetSize {
 		w.counters.add(dropMalformed, 1)
@@ -18,22 +18,22 @@ func (w *worker) forward(t *table, b []byte) {
 	to := t.route(h.dst)
 	if to == nil {
 		w.counters.add(dropNoRoute, 1)
-		w.complain(t, noRoute, p, &h, 0)
+		w.report(t, noRoute, p, &h, 0)
 		return
 	}
 	if h.hops <= 1 {
 		w.counters.add(dropExpired, 1)
-		w.complain(t, hopsExceeded, p, &h, 0)
+		w.report(t, hopsExceeded, p, &h, 0)
 		return
 	}
 	if v.gso != gsoNone {
 		w.forwardSegments(t, p, &h, v, to)
 		return
 	}
-	room := to.room()
-	if len(p) > room && h.dontFrag {
+	limit := to.limit()
+	if len(p) > limit && h.dontFrag {
 		w.counters.add(dropTooBig, 1)
-		w.complain(t, tooBig, p, &h, room)
+		w.report(t, tooBig, p, &h, limit)
 		return
 	}
 	h.decrementHops(p)
@@ -41,8 +41,8 @@ func (w *worker) forward(t *table, b []byte) {
 		w.counters.add(dropMalformed, 1)
 		return
 	}
-	if len(p) > room {
-		w.forwardFragments(p, &h, to, room)
+	if len(p) > limit {
+		w.forwardFragments(p, &h, to, limit)
 		return
 	}
 	if w.out.full() {
@@ -59,14 +59,14 @@ func (w *worker) forwardSegments(t *table, p []byte, h *header, v vnet, to *path
 		return
 	}
 	size := s.headers + s.size
-	if room := to.room(); min(size, len(p)) > room {
+	if limit := to.limit(); min(size, len(p)) > limit {
 		if h.dontFrag {
 			w.counters.add(dropTooBig, 1)
-			w.complain(t, tooBig, p, h, room)
+			w.report(t, tooBig, p, h, limit)
 			return
 		}
 		h.decrementHops(p)
-		w.fragmentSegments(&s, to, room)
+		w.fragmentSegments(&s, to, limit)
 		return
 	}
 	h.decrementHops(p)
@@ -83,12 +83,12 @@ func (w *worker) forwardSegments(t *table, p []byte, h *header, v vnet, to *path
 }
 
 // fragmentSegments sends the segments of a packet that do not fit the path and may be fragmented.
-func (w *worker) fragmentSegments(s *segmenter, to *path, room int) {
+func (w *worker) fragmentSegments(s *segmenter, to *path, limit int) {
 	for i := range s.count() {
 		w.flush() // it sends from the segment before
 		w.segment = s.whole(i, w.segment[:0])
-		if h, _ := parse(w.segment); h.total > room {
-			w.forwardFragments(w.segment, &h, to, room)
+		if h, _ := parse(w.segment); h.total > limit {
+			w.forwardFragments(w.segment, &h, to, limit)
 		} else {
 			w.out.add(to, h.class&ecnMask, w.segment)
 		}
@@ -96,8 +96,8 @@ func (w *worker) fragmentSegments(s *segmenter, to *path, room int) {
 }
 
 // forwardFragments sends a packet that does not fit the path and may be fragmented.
-func (w *worker) forwardFragments(p []byte, h *header, to *path, room int) {
-	f := newFragmenter(p, *h, room)
+func (w *worker) forwardFragments(p []byte, h *header, to *path, limit int) {
+	f := newFragmenter(p, *h, limit)
 	n := f.count()
 	w.out.seal()
 	for i := range n {
@@ -109,7 +109,7 @@ func (w *worker) forwardFragments(p []byte, h *header, to *path, room int) {
 	}
 }
 
-// flush sends what is in the outbox.
+// flush sends what is in the send queue.
 func (w *worker) flush() {
 	for rest := w.out.msgs; len(rest) > 0; {
 		n, err := w.edge.Send(rest)

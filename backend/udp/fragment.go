@@ -9,8 +9,8 @@ type fragmenter struct {
 	step   int // payload of each fragment but the last, a multiple of 8
 }
 
-func newFragmenter(p []byte, h header, room int) fragmenter {
-	return fragmenter{p, h.size, (room - h.size) &^ 7}
+func newFragmenter(p []byte, h header, limit int) fragmenter {
+	return fragmenter{p, h.size, (limit - h.size) &^ 7}
 }
 
 func (f *fragmenter) count() int { return (len(f.packet) - f.size + f.step - 1) / f.step }

@@ -5,16 +5,16 @@ import (
 	"net/netip"
 )
 
-// complaint is what a router has to say about a packet.
-type complaint uint8
+// icmpError is what a router reports about a packet.
+type icmpError uint8
 
 const (
-	noRoute complaint = iota
+	noRoute icmpError = iota
 	hopsExceeded
 	tooBig
 )
 
-// Type and code of each complaint (RFC 792, RFC 1191, RFC 4443).
+// Type and code of each error (RFC 792, RFC 1191, RFC 4443).
 var icmpTypes = [families][3][2]uint8{
 	ipv4: {noRoute: {3, 0}, hopsExceeded: {11, 0}, tooBig: {3, 4}},
 	ipv6: {noRoute: {1, 0}, hopsExceeded: {3, 0}, tooBig: {2, 0}},
@@ -27,9 +27,9 @@ const (
 	errorHops = 64
 )
 
-// mayComplain reports whether a router may answer a packet with an ICMP error (RFC 1122, section 3.2.2; RFC 4443,
+// mayReport reports whether a router may answer a packet with an ICMP error (RFC 1122, section 3.2.2; RFC 4443,
 // section 2.4). Unreachable networks are not told to any kind of ICMP.
-func mayComplain(what complaint, p []byte, h *header) bool {
+func mayReport(what icmpError, p []byte, h *header) bool {
 	if h.later || !isHost(h.src) {
 		return false
 	}
@@ -58,7 +58,7 @@ func isHost(a netip.Addr) bool {
 }
 
 // putError writes an ICMP error about packet p into b and returns its length. mtu is for tooBig.
-func putError(b []byte, what complaint, p []byte, h *header, own netip.Addr, mtu int) int {
+func putError(b []byte, what icmpError, p []byte, h *header, own netip.Addr, mtu int) int {
 	kind := icmpTypes[h.family][what]
 	if h.family == ipv4 {
 		const headers = 20 + 8

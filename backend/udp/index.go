@@ -61,9 +61,9 @@ func (x *index) all() iter.Seq[*path] {
 	}
 }
 
-// newPage returns a page with room for so many paths, and those of the slots in it. shift is that of the index.
-func newPage(shift uint, room int, slots []entry) page {
-	size := bits.Len(uint(max(1, 2*room-1)))
+// newPage returns a page for so many paths, and those of the slots in it. shift is that of the index.
+func newPage(shift uint, capacity int, slots []entry) page {
+	size := bits.Len(uint(max(1, 2*capacity-1)))
 	p := page{slots: make([]entry, 1<<size), shift: uint32(shift) - uint32(size)}
 	for _, e := range slots {
 		if e.to != nil {
@@ -73,7 +73,7 @@ func newPage(shift uint, room int, slots []entry) page {
 	return p
 }
 
-// put adds an entry, in place of that with its key if there is one. There is room.
+// put adds an entry, in place of that with its key if there is one. The page is large enough.
 func (p *page) put(e entry) {
 	last := uint64(len(p.slots) - 1)
 	i := e.key.hash() >> p.shift & last
@@ -121,8 +121,8 @@ func (d *draft) insert(e entry, added int) {
 	d.thaw()
 	at := e.key.hash() >> d.shift
 	p := &d.pages[at]
-	if room := int(p.used) + added; !d.own[at] || 2*room > len(p.slots) {
-		*p, d.own[at] = newPage(d.shift, room, p.slots), true
+	if capacity := int(p.used) + added; !d.own[at] || 2*capacity > len(p.slots) {
+		*p, d.own[at] = newPage(d.shift, capacity, p.slots), true
 	}
 	p.put(e)
 }

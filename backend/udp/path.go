@@ -42,8 +42,8 @@ func (p *path) learn(mtu int, now time.Time) {
 	p.learned.Store(uint64(now.Add(learnedFor).Unix())<<16 | uint64(mtu))
 }
 
-// room returns the largest packet that fits into a datagram on this path, as far as it is known.
-func (p *path) room() int {
+// limit returns the largest packet that fits into a datagram on this path, as far as it is known.
+func (p *path) limit() int {
 	l := p.learned.Load()
 	if l == 0 {
 		return 1<<16 - 1

@@ -18,7 +18,7 @@ type worker struct {
 	counters *counters
 
 	arena   []byte // packets read from the device
-	out     outbox
+	out     sendQueue
 	in      []inbound
 	run     run
 	reply   [maxError6]byte
@@ -39,7 +39,7 @@ const (
 )
 
 func newWorker(e edge, t *atomic.Pointer[table], errors *rate.Limiter, c *counters, messages int, merge bool) *worker {
-	w := &worker{edge: e, table: t, errors: errors, counters: c, arena: make([]byte, arenaSize), out: newOutbox(merge), run: newRun()}
+	w := &worker{edge: e, table: t, errors: errors, counters: c, arena: make([]byte, arenaSize), out: newSendQueue(merge), run: newRun()}
 	w.in = make([]inbound, messages)
 	for i := range w.in {
 		w.in[i].buf = make([]byte, 1<<16)
@@ -115,10 +115,10 @@ func (w *worker) learn(dst netip.Addr, mtu int) {
 	}
 }
 
-// complain answers a packet with an ICMP error, if that may be.
-func (w *worker) complain(t *table, what complaint, p []byte, h *header, mtu int) {
+// report answers a packet with an ICMP error, if that may be.
+func (w *worker) report(t *table, what icmpError, p []byte, h *header, mtu int) {
 	own := t.own[h.family]
-	if !own.IsValid() || !mayComplain(what, p, h) {
+	if !own.IsValid() || !mayReport(what, p, h) {
 		return
 	}
 	if !w.errors.Allow() {

@@ -107,8 +107,8 @@ func TestRandomWalkOnTheRealKernel(t *testing.T) {
 		_ = b.Set(own("10.5.10.0/24"), subnet.PeersOf(peers...)) // may fail while the underlay is down
 		iptest.Run(t, "ip link set eth0 up\nip addr replace 192.0.2.1/24 dev eth0")
 		b.Observe(ip.Event{})
-		// All this is a fight to the daemon.
-		if err := b.Set(own("10.5.10.0/24"), subnet.PeersOf(peers...)); err != nil && !errors.Is(err, ip.ErrFight) {
+		// To the daemon another program keeps changing all this.
+		if err := b.Set(own("10.5.10.0/24"), subnet.PeersOf(peers...)); err != nil && !errors.Is(err, ip.ErrContention) {
 			t.Fatal(err)
 		}
 		got, err := k.Dump(b.Scope())
@@ -249,7 +249,7 @@ func BenchmarkPass(b *testing.B) {
 		}
 		for _, bb := range []struct {
 			name, config string
-			doubt        bool
+			reread       bool
 			without      int // number of peers that every second pass is without
 		}{
 			{"nothing to do", "", false, 0},
@@ -257,12 +257,12 @@ func BenchmarkPass(b *testing.B) {
 			{"one peer comes or goes", "", false, 1},
 			{"direct routing, routes changed", `,"DirectRouting":true`, true, 0},
 		} {
-			b.Run(fmt.Sprintf("%s/%d", bb.name, n), func(b *testing.B) { benchmarkPass(b, peers, bb.config, bb.doubt, bb.without) })
+			b.Run(fmt.Sprintf("%s/%d", bb.name, n), func(b *testing.B) { benchmarkPass(b, peers, bb.config, bb.reread, bb.without) })
 		}
 	}
 }
 
-func benchmarkPass(b *testing.B, peers []subnet.Lease, config string, doubt bool, without int) {
+func benchmarkPass(b *testing.B, peers []subnet.Lease, config string, reread bool, without int) {
 	iptest.Namespace(b)
 	iptest.Underlay(b, "eth0", "192.0.2.1/24")
 	k, err := ip.NewKernel(slog.New(slog.DiscardHandler))
@@ -291,7 +291,7 @@ func benchmarkPass(b *testing.B, peers []subnet.Lease, config string, doubt bool
 	}
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		if doubt {
+		if reread {
 			back.Observe(ip.Event{})
 		}
 		if err := back.Set(self, sets[i%2]); err != nil {

@@ -134,8 +134,8 @@ func tunnelText(f api.Firewall) string {
 	if f.Dropped > 0 {
 		text += fmt.Sprintf(", %s from other hosts dropped", plural(int(f.Dropped), "packet"))
 	}
-	if len(f.Strangers) > 0 {
-		text += fmt.Sprintf(", most of the recent ones from %s", f.Strangers[0].Address)
+	if len(f.NonPeers) > 0 {
+		text += fmt.Sprintf(", most of the recent ones from %s", f.NonPeers[0].Address)
 	}
 	return text
 }

@@ -46,7 +46,7 @@ func (p *publisher) after(v subnet.View, err error) error {
 		p.dirty.Store(true)
 	}
 	p.say(err)
-	p.tell(v.Peers)
+	p.logPeers(v.Peers)
 	if len(v.Self) == 0 || err != nil && !ip.PeersOnly(err) {
 		p.status.Pass(v, p.underlay.Now(), err, false)
 		return nil
@@ -102,8 +102,8 @@ func (p *publisher) say(err error) {
 	}
 }
 
-// tell logs which peers have come, changed and gone, at debug level.
-func (p *publisher) tell(peers subnet.Peers) {
+// logPeers logs which peers have come, changed and gone, at debug level.
+func (p *publisher) logPeers(peers subnet.Peers) {
 	if !p.log.Enabled(context.Background(), slog.LevelDebug) {
 		return
 	}

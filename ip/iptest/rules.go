@@ -83,7 +83,7 @@ func (k *Kernel) applyLocked(op ip.Op, by string) error {
 			return nil
 		}
 		delete(k.objects, key(op.Object))
-		k.tell(ip.Event{Deleted: true, Object: old, By: by})
+		k.notify(ip.Event{Deleted: true, Object: old, By: by})
 		k.aftermath(old, nil)
 		return nil
 	}
@@ -101,7 +101,7 @@ func (k *Kernel) applyLocked(op ip.Op, by string) error {
 		k.last++
 		k.indexes[l.Name] = k.last
 	}
-	k.tell(ip.Event{Object: op.Object, By: by})
+	k.notify(ip.Event{Object: op.Object, By: by})
 	if stands {
 		k.aftermath(old, op.Object)
 	}
@@ -189,13 +189,13 @@ func (k *Kernel) drop(f func(ip.Object) bool) {
 		}
 		delete(k.objects, key)
 		if o.Kind() == ip.KindLink {
-			k.tell(ip.Event{Deleted: true, Object: o})
+			k.notify(ip.Event{Deleted: true, Object: o})
 			k.aftermath(o, nil)
 		}
 	}
 }
 
-func (k *Kernel) tell(ev ip.Event) {
+func (k *Kernel) notify(ev ip.Event) {
 	copies := 1
 	if k.faults.Copies != nil {
 		copies = k.faults.Copies(ev)
