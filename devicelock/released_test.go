@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // other is a process as a test puts it into a folder that stands for /proc.
@@ -108,5 +110,38 @@ func TestAProcessOfAnotherUserOwnsNoDevice(t *testing.T) {
 func TestADeviceThatIsNotThereBelongsToNobody(t *testing.T) {
 	if got := NewWatch([]string{"flannel.77777"}).Owner(); got != "" {
 		t.Errorf("the owner is %q", got)
+	}
+}
+
+func TestTheWatchCostsLittleOnAHostWithManyProcesses(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		took time.Duration // one look
+		most int           // looks within an hour
+	}{
+		{"few processes", time.Millisecond, 360},
+		{"many processes", 50 * time.Millisecond, 36},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, looks := NewWatch([]string{"flannel.1", "flannel-v6.1"}), 0
+				w.look = func(devices ...string) string {
+					if len(devices) != 2 {
+						t.Errorf("a look for %d devices, want one look for both", len(devices))
+					}
+					looks++
+					time.Sleep(tt.took)
+					return fmt.Sprint(looks)
+				}
+				for start := time.Now(); time.Since(start) < time.Hour; time.Sleep(time.Second) {
+					if got := w.Owner(); got != fmt.Sprint(looks) {
+						t.Fatalf("owner %q, the last look has found %d", got, looks)
+					}
+				}
+				if looks > tt.most || looks < tt.most/2 {
+					t.Errorf("%d looks within an hour, want %d at most", looks, tt.most)
+				}
+			})
+		})
 	}
 }
