@@ -89,12 +89,12 @@ race: runtests
 bench: deps
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 30m ./...
 
-## bench-scale: clusters of up to SCALE hosts, simulated ones of up to CROWD with CROWD_BACKEND: what a start, an event and an idle minute cost (root)
+## bench-scale: clusters of up to SCALE hosts, simulated ones of up to SIMULATED with SIMULATED_BACKEND: what a start, an event and an idle minute cost (root)
 SCALE ?= 10000
-CROWD ?= 1000
-CROWD_BACKEND ?= vxlan
+SIMULATED ?= 1000
+SIMULATED_BACKEND ?= vxlan
 bench-scale: deps
-	$(GO) test -run '^$$' -bench Scale -benchtime 1x -timeout 6h ./lab -scale $(SCALE) -crowd $(CROWD) -crowd-backend $(CROWD_BACKEND)
+	$(GO) test -run '^$$' -bench Scale -benchtime 1x -timeout 6h ./lab -scale $(SCALE) -simulated $(SIMULATED) -simulated-backend $(SIMULATED_BACKEND)
 
 ## lint: gofmt, govet, staticcheck, errorlint, unparam, misspell, over all modules and build tags
 lint:

@@ -67,7 +67,7 @@ type Firewall struct {
 	StrictIngress bool      `json:"strict_ingress"`         // tunnel packets are accepted from peers only
 	Open          string    `json:"open_because,omitempty"` // why not
 	Dropped       uint64    `json:"dropped_tunnel_packets"` // of hosts that are no peers, since the start
-	NonPeers      []NonPeer `json:"strangers"`              // who sent most of them in the last minutes, first
+	NonPeers      []NonPeer `json:"non_peers"`              // who sent most of them in the last minutes, first
 	Problems      []string  `json:"problems"`               // what stands in the way of the network's packets
 }
 

@@ -142,11 +142,11 @@ func (h *host) command(c call) *exec.Cmd {
 // try calls the plugin; the error is a *cniError if the plugin has said what is wrong.
 func (h *host) try(c call) (stdout string, err error) {
 	cmd := h.command(c)
-	var out, complaints bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &complaints
+	var out, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &stderr
 	err = cmd.Run()
-	if complaints.Len() > 0 {
-		h.t.Errorf("%s writes to stderr: %s", c.verb, complaints.String())
+	if stderr.Len() > 0 {
+		h.t.Errorf("%s writes to stderr: %s", c.verb, stderr.String())
 	}
 	if err == nil {
 		return out.String(), nil

@@ -86,7 +86,7 @@ func (r dockerScript) run(t *testing.T) (stdout, stderr string, code int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var out, complaints strings.Builder
+	var out, errOut strings.Builder
 	bin := t.TempDir()
 	writeFile(t, filepath.Join(bin, "dockerd"), "#!/bin/sh\n[ \"$*\" = --help ] && echo '      --bip string   IPv4 address\n"+r.help+"'\n")
 	if err := os.Chmod(filepath.Join(bin, "dockerd"), 0o755); err != nil {
@@ -94,11 +94,11 @@ func (r dockerScript) run(t *testing.T) (stdout, stderr string, code int) {
 	}
 	cmd := exec.Command(r.shell[0], append(append(r.shell[1:], script, "-j", "daemon.json"), r.args...)...)
 	cmd.Dir, cmd.Env = r.dir, append([]string{"PATH=" + bin + ":" + os.Getenv("PATH")}, r.env...)
-	cmd.Stdout, cmd.Stderr = &out, &complaints
+	cmd.Stdout, cmd.Stderr = &out, &errOut
 	if err := cmd.Run(); err != nil && !errors.As(err, new(*exec.ExitError)) {
 		t.Fatal(err)
 	}
-	return out.String(), complaints.String(), cmd.ProcessState.ExitCode()
+	return out.String(), errOut.String(), cmd.ProcessState.ExitCode()
 }
 
 // Slow: every shell that there is reads each of some dozens of files, in processes of its own.

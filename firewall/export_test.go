@@ -57,7 +57,7 @@ func NewLacking(log *slog.Logger) *Firewall {
 // Recover gives the kernel what it lacked.
 func Recover(f *Firewall) {
 	f.edge = f.edge.(lacking).edge
-	f.tableDoubt.Store(true)
+	f.tableStale.Store(true)
 }
 
 // Programs is a host with these programs only, and what they print by "name arguments".
@@ -124,12 +124,12 @@ func Count(f *Firewall) *atomic.Int64 {
 	return n
 }
 
-// Judge reports whether a datagram of notifications makes the firewall doubt its table, and what it needs in tables of others.
+// Judge reports whether a datagram of notifications makes the table stale, and what it needs in tables of others.
 func Judge(b []byte) (table, host bool) {
 	f := newFirewall("", slog.New(slog.DiscardHandler), &netfilter{}, execRunner{})
-	f.hostDoubt.Store(false)
+	f.hostStale.Store(false)
 	f.take(b)
-	return f.tableDoubt.Load(), f.hostDoubt.Load()
+	return f.tableStale.Load(), f.hostStale.Load()
 }
 
 // PlanAll makes every plan for a table that a program has printed.
@@ -144,10 +144,10 @@ func PlanAll(text string, r Rules) []string {
 // dropping is a kernel that has dropped packets of these senders.
 type dropping struct {
 	edge
-	senders []Stranger
+	senders []NonPeer
 }
 
-func (c dropping) dropped(table) (packets uint64, strangers []Stranger, err error) {
+func (c dropping) dropped(table) (packets uint64, nonPeers []NonPeer, err error) {
 	for _, s := range c.senders {
 		packets += s.Packets
 	}
@@ -155,7 +155,7 @@ func (c dropping) dropped(table) (packets uint64, strangers []Stranger, err erro
 }
 
 // StatusAfterDrops returns the status of a firewall that admits these peers and has dropped packets of these senders.
-func StatusAfterDrops(log *slog.Logger, peers Addrs, senders []Stranger) Status {
+func StatusAfterDrops(log *slog.Logger, peers Addrs, senders []NonPeer) Status {
 	f := newFirewall("", log, dropping{&netfilter{}, senders}, execRunner{})
 	f.known, f.rules = true, Rules{Ingress: Ingress{Port: 8472, Peers: peers}}
 	return f.Status()

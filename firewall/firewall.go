@@ -57,8 +57,8 @@ type edge interface {
 // goroutine.
 //
 //	Set ───────────────────────────────┐
-//	notification of the kernel ─▶ doubt ├─▶ read if in doubt ─▶ differs? one transaction
-//	resync tick: new generation ─▶ doubt┘
+//	notification of the kernel ─▶ stale ├─▶ read if stale ──────▶ differs? one transaction
+//	resync tick: new generation ─▶ stale┘
 type Firewall struct {
 	log   *slog.Logger
 	names names
@@ -66,7 +66,7 @@ type Firewall struct {
 	host  *hostFilter
 	wake  chan struct{} // capacity 1
 
-	tableDoubt, hostDoubt atomic.Bool // others may have changed what is ours
+	tableStale, hostStale atomic.Bool // others may have changed what is ours
 
 	mu       sync.Mutex // guards all below, and the edge
 	rules    Rules      // normal
@@ -93,7 +93,7 @@ func New(network string, log *slog.Logger) *Firewall {
 func newFirewall(network string, log *slog.Logger, e edge, r runner) *Firewall {
 	n := namesOf(network)
 	f := &Firewall{log: log, names: n, edge: e, host: &hostFilter{log: log, names: n, runner: r}, wake: make(chan struct{}, 1)}
-	f.hostDoubt.Store(true)
+	f.hostStale.Store(true)
 	return f
 }
 
@@ -105,12 +105,12 @@ func (f *Firewall) Set(r Rules) error {
 	defer f.mu.Unlock()
 	last, first := f.rules, !f.given
 	f.rules, f.given = r, true
-	if last.equal(r) && f.known && !f.tableDoubt.Load() {
+	if last.equal(r) && f.known && !f.tableStale.Load() {
 		return nil
 	}
 	last.Ingress = r.Ingress
 	if first || !last.equal(r) {
-		f.hostDoubt.Store(true)
+		f.hostStale.Store(true)
 		f.poke()
 	}
 	err := f.passLocked()
@@ -120,13 +120,13 @@ func (f *Firewall) Set(r Rules) error {
 	return err
 }
 
-// doubt takes in that others may have changed what is ours.
-func (f *Firewall) doubt(table, host bool) {
+// invalidate takes in that others may have changed what is ours.
+func (f *Firewall) invalidate(table, host bool) {
 	if table {
-		f.tableDoubt.Store(true)
+		f.tableStale.Store(true)
 	}
 	if host {
-		f.hostDoubt.Store(true)
+		f.hostStale.Store(true)
 	}
 	if table || host {
 		f.poke()
@@ -158,7 +158,7 @@ func (f *Firewall) passLocked() error {
 		}
 	} else if f.lacks != nil {
 		f.lacks = nil
-		f.hostDoubt.Store(true)
+		f.hostStale.Store(true)
 	}
 	f.failed = err
 	return err
@@ -168,7 +168,7 @@ func (f *Firewall) passLocked() error {
 func (f *Firewall) standInLocked(lacks error) error {
 	if f.lacks == nil {
 		f.log.Warn("nftables is not available, using iptables", "reason", lacks)
-		f.hostDoubt.Store(true)
+		f.hostStale.Store(true)
 		f.poke()
 	}
 	f.lacks = lacks
@@ -179,7 +179,7 @@ func (f *Firewall) standInLocked(lacks error) error {
 }
 
 func (f *Firewall) tryLocked(want table) error {
-	if f.tableDoubt.Swap(false) {
+	if f.tableStale.Swap(false) {
 		f.known = false
 	}
 	if !f.known {
@@ -254,7 +254,7 @@ func (f *Firewall) Run(ctx context.Context, resync time.Duration) error {
 		case <-f.wake:
 		case <-retry.C:
 		case <-tick.C:
-			f.doubtAfterTick()
+			f.invalidateAfterTick()
 		}
 		if f.heal(ctx) {
 			wait = 0
@@ -275,19 +275,19 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// doubtAfterTick doubts everything if a transaction has taken place since the last tick: notifications may be lost. The
+// invalidateAfterTick invalidates everything if a transaction has taken place since the last tick: notifications may be lost. The
 // legacy iptables tell nobody.
-func (f *Firewall) doubtAfterTick() {
+func (f *Firewall) invalidateAfterTick() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if g, err := f.edge.generation(); err != nil || g != f.seen {
 		f.seen = g
-		f.tableDoubt.Store(true)
-		f.hostDoubt.Store(true)
+		f.tableStale.Store(true)
+		f.hostStale.Store(true)
 	}
 	blocked := len(unforwarded(f.host.runner, f.rules.Networks)) > 0
 	if f.host.legacyInUse() || blocked != f.blocked {
-		f.hostDoubt.Store(true)
+		f.hostStale.Store(true)
 	}
 	f.blocked = blocked
 }
@@ -300,16 +300,16 @@ func (f *Firewall) heal(ctx context.Context) bool {
 		return true
 	}
 	var err error
-	if f.tableDoubt.Load() || !f.known {
+	if f.tableStale.Load() || !f.known {
 		err = f.passLocked()
 	}
 	f.dropsLocked()
-	look, rules, lacks := f.hostDoubt.Swap(false), f.rules, f.lacks
+	look, rules, lacks := f.hostStale.Swap(false), f.rules, f.lacks
 	var chains []foreignChain
 	if look && lacks == nil {
 		var listed error
 		if chains, listed = f.edge.chains(); listed != nil {
-			f.hostDoubt.Store(true)
+			f.hostStale.Store(true)
 			f.log.Debug("chains not readable", "error", listed)
 			f.mu.Unlock()
 			return false
@@ -319,7 +319,7 @@ func (f *Firewall) heal(ctx context.Context) bool {
 	if look {
 		f.lookAround(ctx, rules, chains, lacks)
 	}
-	return err == nil && !f.hostDoubt.Load()
+	return err == nil && !f.hostStale.Load()
 }
 
 // lookAround does what is to be done in the tables of others.
@@ -340,7 +340,7 @@ func (f *Firewall) lookAround(ctx context.Context, rules Rules, chains []foreign
 	}
 	f.sayLocked(append(out.problems, unforwarded(f.host.runner, rules.Networks)...))
 	if out.failed {
-		f.hostDoubt.Store(true)
+		f.hostStale.Store(true)
 	}
 }
 

@@ -23,7 +23,7 @@ func notification(kind uint16, family byte, table string) []byte {
 	return append(append(b, family, unix.NFNETLINK_V0, 0, 0), attr...)
 }
 
-func TestOnlyChangesThatConcernUsRaiseDoubt(t *testing.T) {
+func TestOnlyChangesThatConcernUsMakeTheTableStale(t *testing.T) {
 	for _, tt := range []struct {
 		name        string
 		datagram    []byte

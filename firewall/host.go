@@ -156,8 +156,8 @@ func (h *hostFilter) table(ctx context.Context, in hostInput, p place, out *host
 	}
 	program, ok := h.program(ctx, p)
 	if !ok {
-		if complaint := in.missing(p); complaint != "" {
-			return errors.New(complaint)
+		if missing := in.missing(p); missing != "" {
+			return errors.New(missing)
 		}
 		return nil
 	}

@@ -33,7 +33,7 @@ var pieces = []piece{
 		return c.AddSet(set{name: "s", is4: true, ranges: true}.kernel(t), nil)
 	}},
 	{"nftables sets that packets fill", "CONFIG_NF_TABLES", func(c *nftables.Conn, t *nftables.Table) error {
-		return c.AddSet(set{name: "s", is4: true, dynamic: true, size: 1, timeout: strangersTimeout}.kernel(t), nil)
+		return c.AddSet(set{name: "s", is4: true, dynamic: true, size: 1, timeout: nonPeersTimeout}.kernel(t), nil)
 	}},
 }
 

@@ -43,11 +43,11 @@ func (r execRunner) run(ctx context.Context, stdin, name string, args ...string)
 	}
 	ctx, cancel := context.WithTimeout(ctx, programTime)
 	defer cancel()
-	var out, complaints bytes.Buffer
+	var out, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &complaints
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &stderr
 	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("%s: %w: %s", name, err, bytes.TrimSpace(complaints.Bytes()))
+		return "", fmt.Errorf("%s: %w: %s", name, err, bytes.TrimSpace(stderr.Bytes()))
 	}
 	return out.String(), nil
 }

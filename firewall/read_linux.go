@@ -151,7 +151,7 @@ func (n *netfilter) dropped(t table) (packets uint64, nonPeers []NonPeer, err er
 			}
 		}
 		for _, is4 := range families {
-			list, err := c.GetSetElements(&nftables.Set{Table: k, Name: in(is4, setStrangers)})
+			list, err := c.GetSetElements(&nftables.Set{Table: k, Name: in(is4, setNonPeers)})
 			if err != nil {
 				return err
 			}

@@ -71,6 +71,20 @@ var golden = map[string]string{
 }
 `,
 	"strict ingress of a tunnel in user space": `table inet flannel {
+	set nonpeers4 {
+		type ipv4_addr
+		size 1024
+		flags dynamic,timeout
+		timeout 10m
+	}
+
+	set nonpeers6 {
+		type ipv6_addr
+		size 1024
+		flags dynamic,timeout
+		timeout 10m
+	}
+
 	set peers4 {
 		type ipv4_addr
 		elements = { 192.0.2.2, 192.0.2.3 }
@@ -78,20 +92,6 @@ var golden = map[string]string{
 
 	set peers6 {
 		type ipv6_addr
-	}
-
-	set strangers4 {
-		type ipv4_addr
-		size 1024
-		flags dynamic,timeout
-		timeout 10m
-	}
-
-	set strangers6 {
-		type ipv6_addr
-		size 1024
-		flags dynamic,timeout
-		timeout 10m
 	}
 
 	chain input {
@@ -102,8 +102,8 @@ var golden = map[string]string{
 	chain tunnel {
 		ip saddr @peers4 accept
 		ip6 saddr @peers6 accept
-		update @strangers4 { ip saddr counter }
-		update @strangers6 { ip6 saddr counter }
+		update @nonpeers4 { ip saddr counter }
+		update @nonpeers6 { ip6 saddr counter }
 		counter drop
 	}
 }

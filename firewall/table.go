@@ -63,13 +63,13 @@ const (
 	chainInput       = "input"
 	chainTunnel      = "tunnel"
 
-	setNetworks  = "networks"
-	setSubnets   = "subnets"
-	setPeers     = "peers"
-	setStrangers = "strangers"
+	setNetworks = "networks"
+	setSubnets  = "subnets"
+	setPeers    = "peers"
+	setNonPeers = "nonpeers"
 
-	strangersTimeout = 10 * time.Minute
-	strangersSize    = 1024 // what one who forges senders can make us remember
+	nonPeersTimeout = 10 * time.Minute
+	nonPeersSize    = 1024 // what one who forges senders can make us remember
 )
 
 // families are walked in this order wherever both get the same treatment.
@@ -135,7 +135,7 @@ func (t *table) closeTunnel(i Ingress) {
 	tunnel := chain{name: chainTunnel}
 	for _, is4 := range families {
 		peers := set{name: in(is4, setPeers), is4: is4, elems: i.Peers.of(is4)}
-		nonPeers := set{name: in(is4, setStrangers), is4: is4, dynamic: true, timeout: strangersTimeout, size: strangersSize}
+		nonPeers := set{name: in(is4, setNonPeers), is4: is4, dynamic: true, timeout: nonPeersTimeout, size: nonPeersSize}
 		t.sets = append(t.sets, peers, nonPeers)
 		tunnel.add(family(is4), saddrIn(is4, setPeers), verdictAccept())
 	}
@@ -143,7 +143,7 @@ func (t *table) closeTunnel(i Ingress) {
 		tunnel.add(otherVNI(i.VNI), verdictAccept())
 	}
 	for _, is4 := range families {
-		tunnel.add(family(is4), remember(is4, setStrangers))
+		tunnel.add(family(is4), remember(is4, setNonPeers))
 	}
 	tunnel.add(counter(), verdictDrop())
 	t.chains = append(t.chains, base, tunnel)

@@ -20,7 +20,7 @@ const (
 	attrTable = unix.NFTA_TABLE_NAME
 )
 
-// Watch doubts what stands as soon as the kernel tells that others have changed it, until ctx ends, and then returns nil.
+// Watch invalidates what stands as soon as the kernel tells that others have changed it, until ctx ends, and then returns nil.
 // Without notifications the resync remains.
 func (f *Firewall) Watch(ctx context.Context) error {
 	file, err := openWatch()
@@ -39,7 +39,7 @@ func (f *Firewall) Watch(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("watch nftables: %w", err)
 	}
-	f.doubt(true, true)
+	f.invalidate(true, true)
 	buf := make([]byte, 64<<10)
 	for {
 		var n int
@@ -52,7 +52,7 @@ func (f *Firewall) Watch(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(received, unix.ENOBUFS):
-			f.doubt(true, true)
+			f.invalidate(true, true)
 			continue
 		case received != nil && !errors.Is(received, unix.EINTR):
 			err = received
@@ -95,7 +95,7 @@ func (f *Firewall) take(b []byte) {
 		}
 		b = b[min(len(b), int(length+3)&^3):]
 	}
-	f.doubt(table, host)
+	f.invalidate(table, host)
 }
 
 // judge reports whether a change may concern our table, and whether what we need in tables of others: base chains anywhere,

@@ -136,14 +136,14 @@ func BenchmarkCodec(b *testing.B) {
 // BenchmarkReconcile is one pass: from memory, and with everything read anew.
 func BenchmarkReconcile(b *testing.B) {
 	for _, n := range sizes {
-		for _, doubt := range []bool{false, true} {
-			b.Run(fmt.Sprintf("doubt=%t/%d", doubt, n), func(b *testing.B) {
+		for _, dump := range []bool{false, true} {
+			b.Run(fmt.Sprintf("dump=%t/%d", dump, n), func(b *testing.B) {
 				iptest.Namespace(b)
 				iptest.Underlay(b, "eth0", "192.0.2.1/24")
 				r := ip.NewReconciler(kernel(b), slog.New(slog.DiscardHandler))
 				want := desired(cluster(n)).Snapshot()
 				for b.Loop() {
-					if doubt {
+					if dump {
 						r.Observe(ip.Event{})
 					}
 					if _, err := r.Reconcile(scope, want); err != nil {

@@ -8,7 +8,7 @@ import (
 )
 
 // Reconciler makes the kernel hold what is wanted, and remembers that it does, so that a pass without a reason to
-// doubt reads nothing.
+// read again reads nothing.
 //
 //	        Reconcile: clean Apply
 //	unknown ─────────────────────▶ known ──┐ Reconcile: Diff against memory

@@ -287,11 +287,11 @@ func TestABadPeerHarmsNoOther(t *testing.T) {
 		t.Errorf("without the underlay: %v", err)
 	}
 	if text := err.Error(); strings.Count(text, "put ") != 1 {
-		t.Errorf("one cause, many complaints: %s", text)
+		t.Errorf("one cause, many lines: %s", text)
 	}
 }
 
-func TestAFightIsNamedAndSlowedDown(t *testing.T) {
+func TestContentionIsNamedAndSlowedDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, iptest.Faults{})
 		r.pass(cluster(2))
@@ -303,7 +303,7 @@ func TestAFightIsNamedAndSlowedDown(t *testing.T) {
 			time.Sleep(time.Second)
 			r.kernel.Put(down)
 			if !r.Observe(ip.Event{Object: down, By: "NetworkManager (pid 7)"}) {
-				t.Fatal("no fight yet, and not woken")
+				t.Fatal("no contention yet, and not woken")
 			}
 			_, err = r.Reconcile(scope, desired(cluster(2)).Snapshot())
 		}
@@ -323,18 +323,18 @@ func TestAFightIsNamedAndSlowedDown(t *testing.T) {
 			t.Error("another object does not wake the daemon")
 		}
 		if _, err := r.Reconcile(scope, desired(cluster(2)).Snapshot()); !errors.Is(err, ip.ErrContention) {
-			t.Errorf("a quiet pass ends the fight: %v", err)
+			t.Errorf("a quiet pass ends the contention: %v", err)
 		}
 		time.Sleep(2 * time.Minute)
 		r.pass(cluster(2))
 		if !r.Observe(ip.Event{Object: down}) {
-			t.Error("the fight is over, and the object does not wake the daemon")
+			t.Error("the contention is over, and the object does not wake the daemon")
 		}
 	})
 }
 
-// Many changes of different objects, as an operator at work makes them, are no fight.
-func TestManyRepairsOfDifferentObjectsAreNoFight(t *testing.T) {
+// Many changes of different objects, as an operator at work makes them, are no contention.
+func TestManyRepairsOfDifferentObjectsAreNoContention(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, iptest.Faults{})
 		r.pass(cluster(30))

@@ -98,7 +98,7 @@ func TestCleanupTakesAFormerFlannelAway(t *testing.T) {
 	h := c.host("host1")
 	c.ok(h.Run("iptables-nft -P FORWARD ACCEPT", "iptables-nft -t nat -P POSTROUTING ACCEPT", "ip6tables-nft -P FORWARD ACCEPT"))
 	c.ok(h.Run("iptables-nft -A FORWARD -s 192.0.2.0/24 -j ACCEPT"))
-	before := c.picture(h)
+	before := c.hostState(h)
 	rules := filepath.Join(h.Dir(), "rules")
 	c.ok(os.WriteFile(rules, []byte(`*nat
 :FLANNEL-POSTRTG - [0:0]
@@ -120,7 +120,7 @@ COMMIT
 		"nft add table ip flannel-ipv4", "nft add table ip6 flannel-ipv6"))
 	c.ctlOK(h, "cleanup", "--flannel", "--dry-run")
 	out := c.ctlOK(h, "cleanup", "--flannel")
-	if got := c.picture(h); got != before {
+	if got := c.hostState(h); got != before {
 		t.Errorf("before flannel:\n%s\nafter cleanup (%s):\n%s", before, out, got)
 	}
 }

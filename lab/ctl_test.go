@@ -206,8 +206,8 @@ func TestADrainedHostLeavesItsSubnetToOthers(t *testing.T) {
 // dates are the lines of iptables-save that are new each time.
 var dates = regexp.MustCompile(`(?m)^# (Generated|Completed) .*\n`)
 
-// kernelPicture is all that a daemon may have changed in a host's kernel.
-func (c *cluster) kernelPicture(h *lab.Host) string {
+// kernelState is all that a daemon may have changed in a host's kernel.
+func (c *cluster) kernelState(h *lab.Host) string {
 	c.t.Helper()
 	var b strings.Builder
 	for _, command := range []string{
@@ -219,10 +219,10 @@ func (c *cluster) kernelPicture(h *lab.Host) string {
 	return b.String()
 }
 
-// picture is the kernel's and that of the daemon's files.
-func (c *cluster) picture(h *lab.Host) string {
+// hostState is the kernel's and that of the daemon's files.
+func (c *cluster) hostState(h *lab.Host) string {
 	c.t.Helper()
-	out := c.kernelPicture(h)
+	out := c.kernelState(h)
 	for _, dir := range []string{filepath.Dir(h.SubnetFile()), h.StateDir()} {
 		files, _ := filepath.Glob(dir + "/*")
 		out += fmt.Sprintln(dir, files)
@@ -239,7 +239,7 @@ func TestCleanupLeavesNoTraceOfAnyBackend(t *testing.T) {
 			e := c.etcd(network{backend, lab.Dual}.config())
 			hosts := c.hosts(2)
 			h := hosts[0]
-			before, drained := c.picture(h), c.kernelPicture(hosts[1])
+			before, drained := c.hostState(h), c.kernelState(hosts[1])
 			daemons := c.startAll(hosts, e, "-ip-masq")
 			c.await(func() error {
 				if s := ctlJSON[api.Status](c, h, "status"); s.Peers != 2 {
@@ -248,17 +248,17 @@ func TestCleanupLeavesNoTraceOfAnyBackend(t *testing.T) {
 				return nil
 			})
 			c.ctlOK(hosts[1], "drain")
-			if got := c.kernelPicture(hosts[1]); got != drained {
+			if got := c.kernelState(hosts[1]); got != drained {
 				t.Errorf("before the first start:\n%s\nafter drain:\n%s", drained, got)
 			}
 			c.ok(daemons[0].Stop(c.ctx))
-			during := c.picture(h)
+			during := c.hostState(h)
 			c.ctlOK(h, "cleanup", "--dry-run")
-			if got := c.picture(h); got != during {
+			if got := c.hostState(h); got != during {
 				t.Errorf("a dry run changed the host from\n%s\nto\n%s", during, got)
 			}
 			out := c.ctlOK(h, "cleanup")
-			if got := c.picture(h); got != before {
+			if got := c.hostState(h); got != before {
 				t.Errorf("before the first start:\n%s\nafter cleanup (%s):\n%s", before, out, got)
 			}
 			if _, err := os.Stat(h.StateDir()); err == nil {

@@ -19,8 +19,8 @@ func BenchmarkScaleEvent(b *testing.B) {
 		b.Run(fmt.Sprint(n, " records"), func(b *testing.B) {
 			ctx, cancel := context.WithCancel(b.Context())
 			defer cancel()
-			c := &crowd{b: b, ctx: ctx}
-			crowdEtcd(b, c, false)
+			c := &simulation{b: b, ctx: ctx}
+			simulationEtcd(b, c, false)
 			client, err := clientv3.New(clientv3.Config{Endpoints: []string{c.etcd}, DialTimeout: 5 * time.Second})
 			if err != nil {
 				b.Fatal(err)
@@ -30,7 +30,7 @@ func BenchmarkScaleEvent(b *testing.B) {
 				var ops []clientv3.Op
 				for j := i; j < i+100; j++ {
 					key, value := scaleRecord(j)
-					ops = append(ops, clientv3.OpPut("/crowd/"+key, value))
+					ops = append(ops, clientv3.OpPut("/simulated/"+key, value))
 				}
 				if _, err := client.Txn(ctx).Then(ops...).Commit(); err != nil {
 					b.Fatal(err)
@@ -48,7 +48,7 @@ func BenchmarkScaleEvent(b *testing.B) {
 				moved := netip.AddrFrom4([4]byte{198, 19, byte(i >> 8), byte(i)})
 				i++
 				before := h.kernel.ops.Load()
-				if _, err := client.Put(ctx, "/crowd/"+key, fmt.Sprintf(
+				if _, err := client.Put(ctx, "/simulated/"+key, fmt.Sprintf(
 					`{"PublicIP":"%s","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"02:00:00:01:%02x:%02x"}}`, moved, (i-1)%n>>8, (i-1)%n&0xff)); err != nil {
 					b.Fatal(err)
 				}

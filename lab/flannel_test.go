@@ -171,7 +171,7 @@ func TestHostsAreSwappedWithARealFlannel(t *testing.T) {
 			}
 			for i, h := range m.hosts {
 				well(i, "flanneld", m.swap(i, m.flanneld))
-				if out := m.kernelPicture(h); strings.Contains(out, "FLANNEL-") || strings.Contains(out, "flannel-ipv4") {
+				if out := m.kernelState(h); strings.Contains(out, "FLANNEL-") || strings.Contains(out, "flannel-ipv4") {
 					t.Errorf("rules of flannel are left:\n%s", out)
 				}
 			}
@@ -293,7 +293,7 @@ func TestCleanupTakesARealFlannelAway(t *testing.T) {
 			m := flannels(t, families, config, 2)
 			h := m.host("host3")
 			m.ok(h.Run("iptables-nft -P FORWARD ACCEPT", "iptables-nft -t nat -P POSTROUTING ACCEPT", "ip6tables-nft -P FORWARD ACCEPT", "ip6tables-nft -t nat -P POSTROUTING ACCEPT"))
-			before := counters.ReplaceAllString(m.picture(h), "")
+			before := counters.ReplaceAllString(m.hostState(h), "")
 			m.hosts, m.stop = append(m.hosts, h), append(m.stop, nil)
 			m.flannel(2)
 			m.await(func() error {
@@ -303,10 +303,10 @@ func TestCleanupTakesARealFlannelAway(t *testing.T) {
 				}
 				return err
 			})
-			during := m.picture(h)
+			during := m.hostState(h)
 			m.ok(m.stop[2]())
 			out := m.ctlOK(h, "cleanup", "--flannel")
-			if got := counters.ReplaceAllString(m.picture(h), ""); got != before {
+			if got := counters.ReplaceAllString(m.hostState(h), ""); got != before {
 				t.Errorf("before flannel:\n%s\nwith flannel:\n%s\nafter cleanup (%s):\n%s", before, during, out, got)
 			}
 		})

@@ -48,12 +48,12 @@ func (c *cluster) attach(h *lab.Host, config []byte) (string, netip.Addr) {
 	name := h.Name() + "-cni"
 	c.ok(h.Run("ip netns add " + name))
 	c.t.Cleanup(func() { _ = h.Run("ip netns delete " + name) })
-	var out, complaints bytes.Buffer
+	var out, stderr bytes.Buffer
 	cmd := exec.CommandContext(c.ctx, filepath.Join(plugins, "bridge"))
 	cmd.Env = append(os.Environ(), "CNI_COMMAND=ADD", "CNI_CONTAINERID=c2", "CNI_IFNAME=eth0", "CNI_NETNS=/run/netns/"+name, "CNI_PATH="+plugins)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(config), &out, &complaints
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(config), &out, &stderr
 	if err := h.Do(cmd.Run); err != nil {
-		c.t.Fatalf("bridge: %v: %s%s", err, out.String(), complaints.String())
+		c.t.Fatalf("bridge: %v: %s%s", err, out.String(), stderr.String())
 	}
 	var result struct {
 		IPs []struct{ Address netip.Prefix }

@@ -23,28 +23,28 @@ import (
 	"flanneld/lab"
 )
 
-// crowdSize is the largest simulated cluster.
-var crowdSize = flag.Int("crowd", 1_000, "simulate clusters of up to so many hosts, with -scale")
+// simulationSize is the largest simulated cluster.
+var simulationSize = flag.Int("simulated", 1_000, "simulate clusters of up to so many hosts, with -scale")
 
-// crowdBackend is the backend of its hosts.
-var crowdBackend = flag.String("crowd-backend", "vxlan", "the backend of simulated clusters: vxlan or host-gw, which needs less memory")
+// simulationBackend is the backend of its hosts.
+var simulationBackend = flag.String("simulated-backend", "vxlan", "the backend of simulated clusters: vxlan or host-gw, which needs less memory")
 
 const (
-	churnRate   = 10 // hosts a second that leave, and as many that come
-	churnTime   = 10 * time.Second
-	restarts    = 50
-	waves       = 5
-	listsAtOnce = 100           // by all hosts together
-	crowdTime   = 2 * time.Hour // of one cluster at most
+	churnRate      = 10 // hosts a second that leave, and as many that come
+	churnTime      = 10 * time.Second
+	restarts       = 50
+	waves          = 5
+	listsAtOnce    = 100           // by all hosts together
+	simulationTime = 2 * time.Hour // of one cluster at most
 )
 
-// BenchmarkScaleCluster takes a crowd through its life. The table that it prints is that of docs/scale.md.
+// BenchmarkScaleCluster takes a simulated cluster through its life. The table that it prints is that of docs/scale.md.
 func BenchmarkScaleCluster(b *testing.B) {
 	// What is measured is the hosts, and not how often this process has to look through the memory of all.
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	fmt.Println("| hosts | phase | changes | took | requests | events heard | MiB from store | p50 | p99 | µs of a host an event | µs of store and proxy an event | bytes a pair |")
 	for _, n := range []int{100, 300, 1_000, 1_500, 2_000, 3_000, 5_000, 10_000} {
-		if n > min(*scale, *crowdSize) {
+		if n > min(*scale, *simulationSize) {
 			continue
 		}
 		for _, proxied := range []bool{false, true} {
@@ -88,10 +88,10 @@ func available(b *testing.B) int64 {
 }
 
 // live has n hosts go through a life.
-func live(b *testing.B, proxied bool, n int, life func(c *crowd, n int)) {
-	ctx, cancel := context.WithTimeout(b.Context(), crowdTime)
+func live(b *testing.B, proxied bool, n int, life func(c *simulation, n int)) {
+	ctx, cancel := context.WithTimeout(b.Context(), simulationTime)
 	defer cancel()
-	c := &crowd{b: b, ctx: ctx, lists: make(chan struct{}, listsAtOnce)}
+	c := &simulation{b: b, ctx: ctx, lists: make(chan struct{}, listsAtOnce)}
 	var sharing sync.WaitGroup
 	sharing.Go(func() { shareMemory(ctx, b) })
 	defer func() {
@@ -99,18 +99,18 @@ func live(b *testing.B, proxied bool, n int, life func(c *crowd, n int)) {
 		c.leave()
 		sharing.Wait()
 	}()
-	crowdEtcd(b, c, proxied)
+	simulationEtcd(b, c, proxied)
 	b.ReportMetric(0, "ns/op")
 	life(c, n)
 }
 
 // atOnce is a new cluster whose hosts all start at the same moment.
-func atOnce(c *crowd, n int) {
+func atOnce(c *simulation, n int) {
 	c.phase("cold start at once", n, func() { c.grow(n) })
 }
 
 // inWaves is one whose hosts start in waves, and what comes then.
-func inWaves(c *crowd, n int) {
+func inWaves(c *simulation, n int) {
 	for range waves {
 		c.phase(fmt.Sprintf("cold start in waves of %d", n/waves), n/waves, func() { c.grow(n / waves) })
 	}
@@ -122,21 +122,21 @@ func inWaves(c *crowd, n int) {
 }
 
 // again is a cluster of which all hosts start anew at the same moment, as after a loss of power, and that loses its store then.
-func again(c *crowd, n int) {
+func again(c *simulation, n int) {
 	c.enter(n)
 	c.phase("all start again at once", 0, func() { c.grow(n) })
 	c.loseStore()
 }
 
-// loseStore has the crowd live through a wiped store, but not behind a proxy.
-func (c *crowd) loseStore() {
+// loseStore has the simulated hosts live through a wiped store, but not behind a proxy.
+func (c *simulation) loseStore() {
 	if c.wipe != nil {
 		c.phase("wiped store", len(c.hosts), c.relist)
 	}
 }
 
 // grow adds hosts, and waits until all route to all.
-func (c *crowd) grow(n int) {
+func (c *simulation) grow(n int) {
 	for range n {
 		c.hosts = append(c.hosts, c.join(c.next))
 		c.next++
@@ -145,7 +145,7 @@ func (c *crowd) grow(n int) {
 }
 
 // churn has the oldest hosts leave, as if they were drained, and new ones come.
-func (c *crowd) churn(changes int) {
+func (c *simulation) churn(changes int) {
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{c.etcd}, DialTimeout: 5 * time.Second})
 	if err != nil {
 		c.b.Fatal(err)
@@ -157,7 +157,7 @@ func (c *crowd) churn(changes int) {
 		<-tick.C
 		old := c.hosts[0]
 		c.end(old)
-		if _, err := client.Delete(c.ctx, "/crowd/"+old.view().Own.Key()); err != nil {
+		if _, err := client.Delete(c.ctx, "/simulated/"+old.view().Own.Key()); err != nil {
 			c.b.Fatal(err)
 		}
 		c.hosts = append(c.hosts[1:], c.join(c.next))
@@ -167,7 +167,7 @@ func (c *crowd) churn(changes int) {
 }
 
 // restart restarts hosts one after the other, and notes how long each takes until it routes to all others.
-func (c *crowd) restart() {
+func (c *simulation) restart() {
 	for i := range min(restarts, len(c.hosts)) {
 		start := time.Now()
 		c.end(c.hosts[i])
@@ -181,7 +181,7 @@ func (c *crowd) restart() {
 }
 
 // relist waits until every host has its record in a store that was wiped, and has heard of those of all others. No route may be taken away meanwhile.
-func (c *crowd) relist() {
+func (c *simulation) relist() {
 	removed := c.removed.Load()
 	defer func() {
 		if n := c.removed.Load() - removed; n > 0 {
@@ -195,7 +195,7 @@ func (c *crowd) relist() {
 	}
 	defer client.Close()
 	for c.ctx.Err() == nil {
-		resp, err := client.Get(c.ctx, "/crowd/subnets/", clientv3.WithPrefix(), clientv3.WithCountOnly())
+		resp, err := client.Get(c.ctx, "/simulated/subnets/", clientv3.WithPrefix(), clientv3.WithCountOnly())
 		if err == nil && resp.Count == int64(len(c.hosts)) {
 			break
 		}
@@ -216,7 +216,7 @@ func (c *crowd) relist() {
 }
 
 // complete waits until every host routes to every other.
-func (c *crowd) complete() {
+func (c *simulation) complete() {
 	want, told := int64(len(c.hosts)-1), time.Now()
 	for {
 		missing := 0
@@ -241,7 +241,7 @@ func (c *crowd) complete() {
 }
 
 // end stops a host, which must not take long.
-func (c *crowd) end(h *member) {
+func (c *simulation) end(h *member) {
 	h.stop()
 	ended := make(chan struct{})
 	go func() {
@@ -257,7 +257,7 @@ func (c *crowd) end(h *member) {
 }
 
 // leave ends all hosts without a trace in the store.
-func (c *crowd) leave() {
+func (c *simulation) leave() {
 	for _, h := range c.hosts {
 		h.stop()
 	}
@@ -267,7 +267,7 @@ func (c *crowd) leave() {
 }
 
 // phase measures one phase of a cluster's life and reports it under a name.
-func (c *crowd) phase(name string, changes int, f func()) {
+func (c *simulation) phase(name string, changes int, f func()) {
 	c.joined.Clear()
 	c.mu.Lock()
 	c.lag = map[time.Duration]int{}
@@ -293,7 +293,7 @@ func (c *crowd) phase(name string, changes int, f func()) {
 }
 
 // percentile returns how long news took at most in so many of a hundred cases.
-func (c *crowd) percentile(p int) string {
+func (c *simulation) percentile(p int) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	all, seen := 0, 0
@@ -309,7 +309,7 @@ func (c *crowd) percentile(p int) string {
 }
 
 // sent returns how many bytes the store has sent to its clients.
-func (c *crowd) sent() float64 {
+func (c *simulation) sent() float64 {
 	out, err := exec.Command("curl", "-s", c.etcd+"/metrics").Output()
 	if err != nil {
 		c.b.Fatal(err)
@@ -325,7 +325,7 @@ func ownTime() time.Duration {
 }
 
 // othersTime returns that of the store and of the proxy.
-func (c *crowd) othersTime() (sum time.Duration) {
+func (c *simulation) othersTime() (sum time.Duration) {
 	for _, pid := range c.pids {
 		sum += cpuOf(c.b, pid)
 	}

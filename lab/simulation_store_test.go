@@ -17,7 +17,7 @@ import (
 // measured here of memory is what a host needs besides.
 type countingStore struct {
 	*etcdv3.Store
-	crowd *crowd
+	sim *simulation
 }
 
 // recordID names one version of a record in one history of the store.
@@ -29,18 +29,18 @@ type recordID struct {
 // shared returns the one copy of an entry.
 func (s countingStore) shared(e *subnet.Entry) *subnet.Entry {
 	id := recordID{e.Key, e.Revision}
-	first, _ := s.crowd.records.LoadOrStore(id, e)
+	first, _ := s.sim.records.LoadOrStore(id, e)
 	if one := first.(*subnet.Entry); one.Equal(e.Record) && one.Created == e.Created && one.LeaseID == e.LeaseID {
 		return one
 	}
-	s.crowd.records.Store(id, e) // another history
+	s.sim.records.Store(id, e) // another history
 	return e
 }
 
 func (s countingStore) List(ctx context.Context) (subnet.Snapshot, error) {
-	s.crowd.requests.Add(1)
-	s.crowd.lists <- struct{}{}
-	defer func() { <-s.crowd.lists }()
+	s.sim.requests.Add(1)
+	s.sim.lists <- struct{}{}
+	defer func() { <-s.sim.lists }()
 	snap, err := s.Store.List(ctx)
 	for i := range snap.Entries {
 		snap.Entries[i] = s.shared(snap.Entries[i])
@@ -49,9 +49,9 @@ func (s countingStore) List(ctx context.Context) (subnet.Snapshot, error) {
 }
 
 func (s countingStore) Watch(ctx context.Context, after subnet.Position, f func([]subnet.Event)) error {
-	s.crowd.requests.Add(1)
+	s.sim.requests.Add(1)
 	return s.Store.Watch(ctx, after, func(events []subnet.Event) {
-		s.crowd.events.Add(int64(len(events)))
+		s.sim.events.Add(int64(len(events)))
 		for i := range events {
 			if events[i].Put != nil {
 				events[i].Put = s.shared(events[i].Put)
@@ -62,32 +62,32 @@ func (s countingStore) Watch(ctx context.Context, after subnet.Position, f func(
 }
 
 func (s countingStore) Grant(ctx context.Context, ttl time.Duration) (subnet.LeaseID, error) {
-	s.crowd.requests.Add(1)
+	s.sim.requests.Add(1)
 	return s.Store.Grant(ctx, ttl)
 }
 
 func (s countingStore) Create(ctx context.Context, r subnet.Record, id subnet.LeaseID) (subnet.Entry, error) {
-	s.crowd.requests.Add(1)
+	s.sim.requests.Add(1)
 	at := time.Now()
 	e, err := s.Store.Create(ctx, r, id)
 	if err == nil {
-		s.crowd.joined.Store(r.Leases[0].Subnet, at)
+		s.sim.joined.Store(r.Leases[0].Subnet, at)
 	}
 	return e, err
 }
 
 func (s countingStore) Update(ctx context.Context, old subnet.Entry, r subnet.Record, id subnet.LeaseID, claims ...subnet.Entry) (subnet.Entry, error) {
-	s.crowd.requests.Add(1)
+	s.sim.requests.Add(1)
 	return s.Store.Update(ctx, old, r, id, claims...)
 }
 
 func (s countingStore) KeepAlive(ctx context.Context, id subnet.LeaseID) (time.Duration, error) {
-	s.crowd.requests.Add(1)
+	s.sim.requests.Add(1)
 	return s.Store.KeepAlive(ctx, id)
 }
 
-// crowdEtcd starts an etcd on the loopback, and a proxy before it if that is asked for.
-func crowdEtcd(b *testing.B, c *crowd, proxied bool) {
+// simulationEtcd starts an etcd on the loopback, and a proxy before it if that is asked for.
+func simulationEtcd(b *testing.B, c *simulation, proxied bool) {
 	dir := b.TempDir()
 	c.etcd = "http://127.0.0.1:23790"
 	c.url = c.etcd
@@ -131,15 +131,15 @@ func background(b *testing.B, args ...string) *exec.Cmd {
 }
 
 // store returns a connection to a store by its URL.
-func (c *crowd) store(url string) *etcdv3.Store {
-	s, err := etcdv3.New(etcdv3.Options{Endpoints: []string{url}, Prefix: "/crowd", Log: slog.New(slog.DiscardHandler), Patience: crowdPatience})
+func (c *simulation) store(url string) *etcdv3.Store {
+	s, err := etcdv3.New(etcdv3.Options{Endpoints: []string{url}, Prefix: "/simulated", Log: slog.New(slog.DiscardHandler), Patience: simulationPatience})
 	if err != nil {
 		c.b.Fatal(err)
 	}
 	return s
 }
 
-func (c *crowd) offerConfig() {
+func (c *simulation) offerConfig() {
 	s := c.store(c.etcd)
 	defer s.Close()
 	for c.ctx.Err() == nil {

@@ -18,9 +18,9 @@ import (
 	"flanneld/subnet/keeper"
 )
 
-// crowd is a cluster of many simulated hosts in this process: managers, loops and backends are the real ones, over one real
+// simulation is a cluster of many simulated hosts in this process: managers, loops and backends are the real ones, over one real
 // etcd; their kernels only count.
-type crowd struct {
+type simulation struct {
 	b     *testing.B
 	ctx   context.Context
 	url   string // of the store, or of a proxy before it
@@ -46,12 +46,12 @@ type crowd struct {
 	lag map[time.Duration]int // how often news took how long, to a millisecond
 }
 
-// crowdPatience is how many times longer than a real host a simulated one waits for the store, and for peers that it has lost: thousands of
+// simulationPatience is how many times longer than a real host a simulated one waits for the store, and for peers that it has lost: thousands of
 // hosts share two cores.
-const crowdPatience = 100
+const simulationPatience = 100
 
 // config is the configuration of the network.
-func (c *crowd) config() string { return fmt.Sprintf(scaleNetwork, *crowdBackend) }
+func (c *simulation) config() string { return fmt.Sprintf(scaleNetwork, *simulationBackend) }
 
 // newBackend returns the backend of one host.
 func newBackend(config subnet.Config, h ip.Host) (backend.Planner, error) {
@@ -81,7 +81,7 @@ func (h *member) view() subnet.View {
 // counter is an ip.Kernel that notes when it is given the route to a peer.
 type counter struct {
 	ip.Kernel
-	crowd  *crowd
+	sim    *simulation
 	routes atomic.Int64
 	there  [1 << 16 / 64]uint64 // bits: which of the subnets of 10.0.0.0/8 have a route; a route that is put again is none more
 	ops    atomic.Int64
@@ -105,17 +105,17 @@ func (k *counter) Apply(ops []ip.Op) error {
 			k.note(r.Dst, false)
 		default:
 			k.note(r.Dst, true)
-			if at, ok := k.crowd.joined.Load(r.Dst); ok && k.since.Before(at.(time.Time)) {
+			if at, ok := k.sim.joined.Load(r.Dst); ok && k.since.Before(at.(time.Time)) {
 				lag = append(lag, now.Sub(at.(time.Time)))
 			}
 		}
 	}
-	k.crowd.took(lag...)
+	k.sim.took(lag...)
 	return nil
 }
 
 // took notes how long news took.
-func (c *crowd) took(all ...time.Duration) {
+func (c *simulation) took(all ...time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, d := range all {
@@ -133,7 +133,7 @@ func (k *counter) note(subnet netip.Prefix, there bool) {
 		k.routes.Add(1)
 	case !there && *word&bit != 0:
 		k.routes.Add(-1)
-		k.crowd.removed.Add(1)
+		k.sim.removed.Add(1)
 	}
 	*word &^= bit
 	if there {
@@ -144,7 +144,7 @@ func (k *counter) note(subnet netip.Prefix, there bool) {
 func identityOf(i int) string { return fmt.Sprint("host", i) }
 
 // host returns what the backend of host number i is given.
-func (c *crowd) host(i int, k ip.Kernel) ip.Host {
+func (c *simulation) host(i int, k ip.Kernel) ip.Host {
 	addrs := []netip.Addr{netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)})}
 	return ip.Host{
 		Kernel: k, Log: slog.New(slog.DiscardHandler), Shared: &c.objects, Identity: identityOf(i),
@@ -153,7 +153,7 @@ func (c *crowd) host(i int, k ip.Kernel) ip.Host {
 }
 
 // enter writes the records of n hosts, as their last run left them.
-func (c *crowd) enter(n int) {
+func (c *simulation) enter(n int) {
 	s := c.store(c.etcd)
 	defer s.Close()
 	config, err := subnet.ParseConfig([]byte(c.config()))
@@ -161,7 +161,7 @@ func (c *crowd) enter(n int) {
 		c.b.Fatal(err)
 	}
 	for i := range n {
-		b, err := newBackend(config, c.host(i, &counter{crowd: c}))
+		b, err := newBackend(config, c.host(i, &counter{sim: c}))
 		if err != nil {
 			c.b.Fatal(err)
 		}
@@ -177,23 +177,23 @@ func (c *crowd) enter(n int) {
 }
 
 // join starts host number i.
-func (c *crowd) join(i int) *member {
+func (c *simulation) join(i int) *member {
 	ctx, cancel := context.WithCancel(c.ctx)
-	h := &member{number: i, kernel: &counter{crowd: c}, stop: cancel}
+	h := &member{number: i, kernel: &counter{sim: c}, stop: cancel}
 	quiet := slog.New(slog.DiscardHandler)
 	store := c.store(c.url)
 	var b backend.Planner
 	check := func(subnet.Config) error { return nil }
 	o := keeper.Options{
-		Identity: identityOf(i), Prefix: "/crowd", TTL: 24 * time.Hour, RenewMargin: time.Hour, PeerGrace: crowdPatience * 10 * time.Minute, OnLost: subnet.LostMove,
+		Identity: identityOf(i), Prefix: "/simulated", TTL: 24 * time.Hour, RenewMargin: time.Hour, PeerGrace: simulationPatience * 10 * time.Minute, OnLost: subnet.LostMove,
 		Check: check,
 		Attrs: func(p netip.Prefix) subnet.Attrs { return b.Attrs(p) },
 		Valid: func(l subnet.Lease) error { return b.Valid(l) },
-		Log:   quiet, Patience: crowdPatience,
+		Log:   quiet, Patience: simulationPatience,
 	}
 	h.ended.Go(func() {
 		defer store.Close()
-		n, err := keeper.WaitConfig(ctx, countingStore{store, c}, keeper.ConfigOptions{Prefix: "/crowd", Check: check, Log: quiet})
+		n, err := keeper.WaitConfig(ctx, countingStore{store, c}, keeper.ConfigOptions{Prefix: "/simulated", Check: check, Log: quiet})
 		if err != nil {
 			return
 		}

@@ -27,12 +27,12 @@ func TestEveryFlagStandsInTheConfigurationFileWithItsDefault(t *testing.T) {
 	if got, want := len(environ), flags-1; got != want || want < 30 {
 		t.Fatalf("the file has %d variables, want one for each of %d flags", got, want)
 	}
-	var complaints bytes.Buffer
-	got, err := options.Parse(nil, environ, &complaints)
-	if err != nil || complaints.Len() > 0 {
-		t.Fatalf("defaults of the file: %v\n%s", err, &complaints)
+	var stderr bytes.Buffer
+	got, err := options.Parse(nil, environ, &stderr)
+	if err != nil || stderr.Len() > 0 {
+		t.Fatalf("defaults of the file: %v\n%s", err, &stderr)
 	}
-	want, err := options.Parse(nil, nil, &complaints)
+	want, err := options.Parse(nil, nil, &stderr)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -143,14 +143,14 @@ func TestARefusalIsKnownInBothFamilies(t *testing.T) {
 	}
 }
 
-func TestStrangersAreNotAnswered(t *testing.T) {
+func TestHostsThatAreNoPeersAreNotAnswered(t *testing.T) {
 	t.Parallel()
 	port := freePort(t)
 	a := prober(t, port, 5, func(probe.Outcome, time.Duration) {}, peer(6))
 	b := prober(t, port, 6, func(probe.Outcome, time.Duration) {}) // does not know a
 	await(t, a, peer(6), func(f probe.Finding) bool { return f.Lost == f.Sent })
 	if n := len(b.Findings()); n != 0 {
-		t.Errorf("%d findings about strangers", n)
+		t.Errorf("%d findings about hosts that are no peers", n)
 	}
 }
 

@@ -188,7 +188,7 @@ func (p *Prober) take(s *socket, q packet, from netip.AddrPort, size int) {
 
 // rounds asks the chosen peers, over each family's socket. It reports whether something is wrong that was not before: a peer that has
 // just come may not have its device or its socket yet, so that the next round decides.
-func (p *Prober) rounds(ctx context.Context) (doubt bool) {
+func (p *Prober) rounds(ctx context.Context) (again bool) {
 	chosen := p.choose(p.busy())
 	for local, s := range p.sockets {
 		var targets []Target
@@ -201,17 +201,17 @@ func (p *Prober) rounds(ctx context.Context) (doubt bool) {
 		if ctx.Err() != nil {
 			return false
 		}
-		doubt = p.note(results) || doubt
+		again = p.note(results) || again
 		p.observe(results)
 	}
 	if p.o.Forget != nil {
 		p.o.Forget() // what was sent in the round were questions
 	}
-	return doubt
+	return again
 }
 
 // note takes in what a round has found, and reports whether it is the first in a row that found something wrong about a peer.
-func (p *Prober) note(results map[netip.Addr]Result) (doubt bool) {
+func (p *Prober) note(results map[netip.Addr]Result) (again bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for a, r := range results {
@@ -221,9 +221,9 @@ func (p *Prober) note(results map[netip.Addr]Result) (doubt bool) {
 			continue
 		}
 		p.bad[a]++
-		doubt = doubt || p.bad[a] == 1
+		again = again || p.bad[a] == 1
 	}
-	return doubt
+	return again
 }
 
 // busy returns whom this host has sent to since the last round.

@@ -58,7 +58,7 @@ var (
 	driftTotal = prometheus.NewDesc(namespace+"_drift_objects_total", "Kernel objects repaired after another program had changed or deleted them.", []string{"kind"}, nil)
 	probePeers = prometheus.NewDesc(namespace+"_probe_peers", "Probed peers by finding; one peer may have several findings.", []string{"finding"}, nil)
 	datapath   = prometheus.NewDesc(namespace+"_datapath_events_total", "Packets and bytes of the udp backend, by result.", []string{"event"}, nil)
-	strangers  = prometheus.NewDesc(namespace+"_strangers_dropped_packets_total", "Tunnel packets dropped because they did not come from a peer.", nil, nil)
+	nonPeers   = prometheus.NewDesc(namespace+"_nonpeer_dropped_packets_total", "Tunnel packets dropped because they did not come from a peer.", nil, nil)
 	packets    = prometheus.NewDesc(namespace+"_tunnel_packets_total", "Packets through the tunnel device.", []string{"device", "direction"}, nil)
 	octets     = prometheus.NewDesc(namespace+"_tunnel_bytes_total", "Bytes through the tunnel device.", []string{"device", "direction"}, nil)
 	drops      = prometheus.NewDesc(namespace+"_tunnel_dropped_packets_total", "Packets that the tunnel device dropped.", []string{"device", "direction", "reason"}, nil)
@@ -69,7 +69,7 @@ func (c *StatusCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, g := range c.gauges {
 		ch <- g.desc
 	}
-	for _, d := range []*prometheus.Desc{leaseLeft, driftTotal, probePeers, datapath, strangers, packets, octets, drops} {
+	for _, d := range []*prometheus.Desc{leaseLeft, driftTotal, probePeers, datapath, nonPeers, packets, octets, drops} {
 		ch <- d
 	}
 }
@@ -95,7 +95,7 @@ func (c *StatusCollector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(datapath, prometheus.CounterValue, float64(n), event)
 	}
 	if s.Firewall != nil {
-		ch <- prometheus.MustNewConstMetric(strangers, prometheus.CounterValue, float64(s.Firewall.Dropped))
+		ch <- prometheus.MustNewConstMetric(nonPeers, prometheus.CounterValue, float64(s.Firewall.Dropped))
 	}
 	c.collectDevices(ch, s.Devices)
 }

@@ -106,11 +106,11 @@ func (s *Set[T]) own(at, more int) *page[T] {
 	if ours && n <= cap(p.values) {
 		return p
 	}
-	room := n
+	capacity := n
 	if more > 0 {
-		room = min(n+n/8, pageSize)
+		capacity = min(n+n/8, pageSize)
 	}
-	values := append(make([]T, 0, room), p.values...)
+	values := append(make([]T, 0, capacity), p.values...)
 	if ours {
 		p.values = values
 	} else {

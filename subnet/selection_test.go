@@ -223,20 +223,20 @@ func (o *oracle) peers(c Config, opt viewer, self []Lease) (peers []Lease, skipp
 	return peers, skipped
 }
 
-// TestThePictureIsThatOfAllRecords changes a table at random, and compares what is kept up to date with what comes out when
+// TestWhatIsKeptIsThatOfAllRecords changes a table at random, and compares what is kept up to date with what comes out when
 // everything is looked at anew.
-func TestThePictureIsThatOfAllRecords(t *testing.T) {
+func TestWhatIsKeptIsThatOfAllRecords(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	for round := range 60 {
 		d := &drawn{Rand: rand.New(rand.NewPCG(seed, uint64(round)))}
-		if why := comparePictures(d); why != "" {
+		if why := compareChosen(d); why != "" {
 			t.Fatalf("round %d: %s", round, why)
 		}
 	}
 }
 
-func comparePictures(d *drawn) string {
+func compareChosen(d *drawn) string {
 	text := []string{
 		`{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}`,
 		`{"Network":"10.5.0.0/16","EnableIPv6":true,"IPv6Network":"fd01::/48","Backend":{"Type":"vxlan"}}`,

@@ -129,9 +129,9 @@ func TestPathMTUIsLearnedAndTold(t *testing.T) {
 		w := newRouter()
 		host := peerAddr(six, 2)
 		w.MTU[host] = 1400
-		room := 1372
+		fits := 1372
 		if six {
-			room = 1352
+			fits = 1352
 		}
 		f := tcpFlow(six)
 		send := func(b []byte) {
@@ -152,14 +152,14 @@ func TestPathMTUIsLearnedAndTold(t *testing.T) {
 			if six {
 				want, mtu = [2]byte{2, 0}, int(binary.BigEndian.Uint32(b[10+44:]))
 			}
-			if got := icmpType(t, b); got != want || mtu != room {
-				t.Errorf("ICMP %v with MTU %d, want %v with %d", got, mtu, want, room)
+			if got := icmpType(t, b); got != want || mtu != fits {
+				t.Errorf("ICMP %v with MTU %d, want %v with %d", got, mtu, want, fits)
 			}
 		}
 		headers := f.start() + 20
-		send(from(f.packet(make([]byte, room-headers))))
-		send(f.super(make([]byte, 20000), room-headers))
-		if len(w.Sent) != 1+(20000+room-headers-1)/(room-headers) {
+		send(from(f.packet(make([]byte, fits-headers))))
+		send(f.super(make([]byte, 20000), fits-headers))
+		if len(w.Sent) != 1+(20000+fits-headers-1)/(fits-headers) {
 			t.Errorf("%d datagrams of what fits", len(w.Sent))
 		}
 		f.dst = pod(six, 3)

@@ -48,11 +48,11 @@ func run(m *testing.M) int {
 // program runs butane or ignition-validate.
 func program(name string, args ...string) (stdout string, err error) {
 	c := exec.Command(filepath.Join(programs, name), args...)
-	var out, complaints strings.Builder
-	c.Stdout, c.Stderr = &out, &complaints
+	var out, stderr strings.Builder
+	c.Stdout, c.Stderr = &out, &stderr
 	err = c.Run()
 	if err != nil {
-		err = fmt.Errorf("%s %v: %w\n%s%s", name, args, err, complaints.String(), out.String())
+		err = fmt.Errorf("%s %v: %w\n%s%s", name, args, err, stderr.String(), out.String())
 	}
 	return out.String(), err
 }

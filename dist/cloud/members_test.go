@@ -98,12 +98,12 @@ func isolated(t *testing.T, script, dir string) (string, error) {
 	defer cancel()
 	c := exec.CommandContext(ctx, need.Program(t, "unshare"), "--net", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", script)
 	c.Env = append(os.Environ(), "DIR="+dir)
-	var complaints strings.Builder
-	c.Stderr = &complaints
+	var stderr strings.Builder
+	c.Stderr = &stderr
 	c.WaitDelay = 5 * time.Second
 	out, err := c.Output()
 	if err != nil {
-		err = fmt.Errorf("%w\n%s", err, complaints.String())
+		err = fmt.Errorf("%w\n%s", err, stderr.String())
 	}
 	return string(out), err
 }

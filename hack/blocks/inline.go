@@ -42,7 +42,7 @@ var inline = map[string]where{
 
 	"make demo HOLD=1": {Source, "make -n demo HOLD=1"}, // waits for a key
 	"make build":       {Source, ""},
-	"make bench-scale SCALE=10000 CROWD=10000 CROWD_BACKEND=host-gw": {Source, "make -n bench-scale SCALE=10000 CROWD=10000 CROWD_BACKEND=host-gw"},
+	"make bench-scale SCALE=10000 SIMULATED=10000 SIMULATED_BACKEND=host-gw": {Source, "make -n bench-scale SCALE=10000 SIMULATED=10000 SIMULATED_BACKEND=host-gw"},
 	"make release":               {Source, "make -n release"},
 	"make help":                  {Source, ""},
 	"make check":                 {Source, "make -n check"},

@@ -107,7 +107,7 @@ func poke(c chan struct{}) {
 	}
 }
 
-// View returns the present picture. Nodes that make no sense are named in the log, once each.
+// View returns the present leases. Nodes that make no sense are named in the log, once each.
 func (s *Source) View() subnet.View {
 	s.mu.Lock()
 	defer s.mu.Unlock()
