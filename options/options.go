@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"flanneld/subnet"
+	"flanneld/subnet/annotation"
 )
 
 // Options are the effective values of all flags. The table of flags is in flags.go.
@@ -105,7 +106,7 @@ func Defaults() Options {
 		ProbePort:                 8473,
 		ProbeInterval:             10 * time.Second,
 		LogFormat:                 LogText,
-		KubeAnnotationPrefix:      "flannel.alpha.coreos.com",
+		KubeAnnotationPrefix:      annotation.DefaultPrefix,
 		SetNodeNetworkUnavailable: true,
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"flanneld/doctor"
 	"flanneld/options"
 	"flanneld/subnet"
+	"flanneld/subnet/annotation"
 	"flanneld/subnet/etcdv3"
 )
 
@@ -62,30 +63,12 @@ func quote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\'
 
 // nodePatch is what a Node object gets of a record.
 func nodePatch(r subnet.Record, prefix string) map[string]any {
-	if !strings.Contains(prefix, "/") {
-		prefix += "/"
-	}
-	if !strings.HasSuffix(prefix, "/") && !strings.HasSuffix(prefix, "-") {
-		prefix += "-"
-	}
-	notes := map[string]string{prefix + "kube-subnet-manager": "true"}
 	var cidrs []string
-	for _, l := range r.Leases {
-		family := map[bool]string{true: "", false: "v6"}[l.Subnet.Addr().Is4()]
-		notes[prefix+"backend-type"] = l.BackendType
-		notes[prefix+"public-ip"+family] = l.PublicIP.String()
-		data := prefix + "backend-data"
-		if family != "" {
-			data = prefix + "backend-v6-data"
-		}
-		notes[data] = cmp.Or(l.BackendData, "null")
-		if l.Underlay.IsValid() {
-			notes[prefix+"underlay-ip"+family] = l.Underlay.String()
-		}
-		cidrs = append(cidrs, l.Subnet.String())
+	for _, p := range r.Prefixes() {
+		cidrs = append(cidrs, p.String())
 	}
 	return map[string]any{
-		"metadata": map[string]any{"annotations": notes},
+		"metadata": map[string]any{"annotations": annotation.NewNames(prefix).Of(r.Leases)},
 		"spec":     map[string]any{"podCIDR": cidrs[0], "podCIDRs": cidrs},
 	}
 }

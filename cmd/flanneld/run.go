@@ -232,6 +232,7 @@ func (d *process) join(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.state.Peers = nil // m has them, as long as they are of use
 	loop := backend.NewLoop(m, backend.NewApplier(b, host, config.Networks()))
 	facts := status.Sources{
 		Leases: m, Backend: loop, NoProbes: !loop.Carries(), Sessions: sessionsOf(b), Owner: devicelock.NewWatch(devices).Owner,

@@ -21,7 +21,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"flanneld/subnet/kube"
+	"flanneld/subnet/annotation"
 )
 
 // connect makes the client by which this test is the kubelets.
@@ -45,7 +45,7 @@ func largeNode(i int) *corev1.Node {
 	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: largeName(i), Annotations: map[string]string{}}}
 	n.APIVersion, n.Kind, n.Spec.PodCIDR, n.Spec.PodCIDRs = "v1", "Node", cidr, []string{cidr}
 	if i >= 2 {
-		prefix := kube.DefaultPrefix + "/"
+		prefix := annotation.DefaultPrefix + "/"
 		n.Annotations = map[string]string{
 			prefix + "kube-subnet-manager": "true", prefix + "backend-type": "vxlan", prefix + "public-ip": fmt.Sprintf("198.18.%d.%d", 100+i>>8, i&0xff),
 			prefix + "backend-data": fmt.Sprintf(`{"VNI":1,"VtepMAC":"02:00:00:01:%02x:%02x"}`, i>>8, i&0xff),

@@ -26,6 +26,7 @@ import (
 	"flanneld/api"
 	"flanneld/lab"
 	"flanneld/subnet"
+	"flanneld/subnet/annotation"
 	"flanneld/subnet/kube"
 )
 
@@ -213,7 +214,7 @@ func (l *large) requests() map[string][]string {
 // startManagers runs sources of other nodes in this process, each with a watch of its own.
 func (l *large) startManagers(t *testing.T) {
 	p := l.plane
-	names, err := kube.NewNames(kube.DefaultPrefix)
+	names, err := kube.NewNames(annotation.DefaultPrefix)
 	p.ok(err)
 	config, err := subnet.ParseConfig([]byte(scaleNetwork))
 	p.ok(err)
@@ -225,8 +226,8 @@ func (l *large) startManagers(t *testing.T) {
 		client, err := kube.NewClient(kube.ClientOptions{Kubeconfig: kubeconfig, UserAgent: "manager", Log: slog.New(slog.DiscardHandler)})
 		p.ok(err)
 		n := largeNode(2 + i)
-		attrs := subnet.Attrs{BackendType: "vxlan", PublicIP: netip.MustParseAddr(n.Annotations[kube.DefaultPrefix+"/public-ip"]),
-			BackendData: n.Annotations[kube.DefaultPrefix+"/backend-data"]}
+		attrs := subnet.Attrs{BackendType: "vxlan", PublicIP: netip.MustParseAddr(n.Annotations[annotation.DefaultPrefix+"/public-ip"]),
+			BackendData: n.Annotations[annotation.DefaultPrefix+"/backend-data"]}
 		m := kube.New(client, kube.Options{
 			Node: n.Name, Names: names, Config: config.Assigned(), Text: scaleNetwork, PeerGrace: time.Hour, Peers: true,
 			Attrs: func(netip.Prefix) subnet.Attrs { return attrs }, Valid: func(subnet.Lease) error { return nil }, Log: slog.New(slog.DiscardHandler),

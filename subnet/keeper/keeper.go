@@ -103,6 +103,7 @@ func New(store subnet.Store, n Network, o Options) *Keeper {
 		stale = append(stale, &subnet.Entry{Record: r, Key: r.Key()})
 	}
 	k.facts.records.Retain(stale, time.Now().Add(o.PeerGrace))
+	k.o.State.Peers = nil // the table has them, as long as they are of use
 	return k
 }
 

@@ -2,7 +2,6 @@ package kube
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,61 +11,33 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"flanneld/subnet"
+	"flanneld/subnet/annotation"
 )
 
-// DefaultPrefix is the prefix of the annotations' names unless -kube-annotation-prefix gives another one.
-const DefaultPrefix = "flannel.alpha.coreos.com"
-
-// Names are the names of the annotations with their prefix. Those of one array are for IPv4 and IPv6, in this order.
+// Names are the names of the annotations with their prefix, known to be such that the API server accepts them.
 type Names struct {
-	prefix      string
-	managed     string    // "true": the node takes part in the network
-	backendType string    // as in records
-	backendData [2]string // JSON, "null" if the backend publishes none
-	publicIP    [2]string // what peers send to
-	overwrite   [2]string // written by the operator: published as publicIP
-	nodePublic  [2]string // written by the operator: like -public-ip at start
-	underlay    [2]string // ours: the host's own address where publicIP is translated on the way; absent: the same
+	annotation.Names
+	known map[string]string // each name to itself: nodes share one copy
 }
 
-// NewNames returns the names for the value of -kube-annotation-prefix: at most one slash; without one, "/" is
-// appended; a prefix that then ends in neither "/" nor "-" gets "-".
+// NewNames returns the names for the value of -kube-annotation-prefix.
 func NewNames(prefix string) (Names, error) {
-	if !strings.Contains(prefix, "/") {
-		prefix += "/"
-	}
-	if !strings.HasSuffix(prefix, "/") && !strings.HasSuffix(prefix, "-") {
-		prefix += "-"
-	}
-	both := func(v4, v6 string) [2]string { return [2]string{prefix + v4, prefix + v6} }
-	n := Names{
-		prefix: prefix, managed: prefix + "kube-subnet-manager", backendType: prefix + "backend-type",
-		backendData: both("backend-data", "backend-v6-data"),
-		publicIP:    both("public-ip", "public-ipv6"),
-		overwrite:   both("public-ip-overwrite", "public-ipv6-overwrite"),
-		nodePublic:  both("node-public-ip", "node-public-ipv6"),
-		underlay:    both("underlay-ip", "underlay-ipv6"),
-	}
-	if wrong := validation.IsQualifiedName(n.managed); len(wrong) > 0 {
+	n := Names{annotation.NewNames(prefix), map[string]string{}}
+	if wrong := validation.IsQualifiedName(n.Managed); len(wrong) > 0 {
 		return Names{}, fmt.Errorf("annotation prefix %q: %s", prefix, strings.Join(wrong, "; "))
 	}
-	return n, nil
-}
-
-// familyOf returns the index of a family in the arrays of Names.
-func familyOf(is4 bool) int {
-	if is4 {
-		return 0
+	for _, name := range n.All() {
+		n.known[name] = name
 	}
-	return 1
+	return n, nil
 }
 
 // errNotManaged says that a node does not take part in the network.
 var errNotManaged = errors.New("no flanneld runs on the node yet")
 
 // record returns what a node publishes. It is errNotManaged for one that publishes nothing.
-func (n Names) record(o node) (subnet.Record, error) {
-	if o.annotations[n.managed] != "true" {
+func (n Names) record(o *node) (subnet.Record, error) {
+	if o.annotations[n.Managed] != "true" {
 		return subnet.Record{}, errNotManaged
 	}
 	prefixes, err := o.prefixes()
@@ -84,27 +55,27 @@ func (n Names) record(o node) (subnet.Record, error) {
 	return r, nil
 }
 
-func (n Names) lease(o node, p netip.Prefix) (subnet.Lease, error) {
-	family := familyOf(p.Addr().Is4())
-	l := subnet.Lease{Subnet: p, Attrs: subnet.Attrs{BackendType: strings.ToLower(o.annotations[n.backendType])}}
+func (n Names) lease(o *node, p netip.Prefix) (subnet.Lease, error) {
+	family := annotation.Family(p.Addr().Is4())
+	l := subnet.Lease{Subnet: p, Attrs: subnet.Attrs{BackendType: strings.ToLower(o.annotations[n.BackendType])}}
 	if l.BackendType == "" {
-		return subnet.Lease{}, fmt.Errorf("annotation %s is missing", n.backendType)
+		return subnet.Lease{}, fmt.Errorf("annotation %s is missing", n.BackendType)
 	}
-	text := o.annotations[n.publicIP[family]]
+	text := o.annotations[n.PublicIP[family]]
 	a, err := netip.ParseAddr(text)
 	if err != nil {
-		return subnet.Lease{}, fmt.Errorf("annotation %s is %.80q, want an address", n.publicIP[family], text)
+		return subnet.Lease{}, fmt.Errorf("annotation %s is %.80q, want an address", n.PublicIP[family], text)
 	}
 	if err := subnet.CheckPublicIP(a, p); err != nil {
-		return subnet.Lease{}, fmt.Errorf("annotation %s is %s: %w", n.publicIP[family], a, err)
+		return subnet.Lease{}, fmt.Errorf("annotation %s is %s: %w", n.PublicIP[family], a, err)
 	}
 	l.PublicIP = a
 	// The address beside it is a help, not a condition: a wrong one counts as none.
-	if u, err := netip.ParseAddr(o.annotations[n.underlay[family]]); err == nil && subnet.CheckPublicIP(u, p) == nil {
+	if u, err := netip.ParseAddr(o.annotations[n.Underlay[family]]); err == nil && subnet.CheckPublicIP(u, p) == nil {
 		l.Underlay = u
 	}
-	if l.BackendData, err = compact(o.annotations[n.backendData[family]]); err != nil {
-		return subnet.Lease{}, fmt.Errorf("annotation %s: %w", n.backendData[family], err)
+	if l.BackendData, err = compact(o.annotations[n.BackendData[family]]); err != nil {
+		return subnet.Lease{}, fmt.Errorf("annotation %s: %w", n.BackendData[family], err)
 	}
 	return l, nil
 }
@@ -118,37 +89,29 @@ func compact(text string) (string, error) {
 	if err := json.Compact(&b, []byte(text)); err != nil {
 		return "", fmt.Errorf("not JSON: %w", err)
 	}
-	if b.String() == "null" {
+	switch b.String() {
+	case "null":
 		return "", nil
+	case text:
+		return text, nil // which the node has, too
 	}
 	return b.String(), nil
 }
 
 // wanted returns the annotations that a node with these leases must have; "": it must not have that one.
 func (n Names) wanted(leases []subnet.Lease) map[string]string {
-	want := map[string]string{n.managed: "true"}
-	for family := range 2 {
-		for _, name := range []string{n.backendData[family], n.publicIP[family], n.underlay[family]} {
-			want[name] = ""
-		}
-	}
-	for _, l := range leases {
-		family := familyOf(l.Subnet.Addr().Is4())
-		want[n.backendType] = l.BackendType
-		want[n.backendData[family]] = cmp.Or(l.BackendData, "null")
-		want[n.publicIP[family]] = l.PublicIP.String()
-		if l.Underlay.IsValid() {
-			want[n.underlay[family]] = l.Underlay.String()
-		}
+	want := n.Of(leases)
+	for _, name := range n.Published() {
+		want[name] = want[name] // "" if it is not there
 	}
 	return want
 }
 
 // overwritten returns the leases with the public addresses that the operator has written for this node, and what is
 // wrong with those that cannot be used.
-func (n Names) overwritten(o node, leases []subnet.Lease) (out []subnet.Lease, wrong error) {
+func (n Names) overwritten(o *node, leases []subnet.Lease) (out []subnet.Lease, wrong error) {
 	for _, l := range leases {
-		name := n.overwrite[familyOf(l.Subnet.Addr().Is4())]
+		name := n.Overwrite[annotation.Family(l.Subnet.Addr().Is4())]
 		if text := o.annotations[name]; text != "" {
 			a, err := netip.ParseAddr(text)
 			if err == nil {

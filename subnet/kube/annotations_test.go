@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"flanneld/subnet"
+	"flanneld/subnet/annotation"
 )
 
 func TestPrefixesOfAnnotations(t *testing.T) {
@@ -19,31 +20,31 @@ func TestPrefixesOfAnnotations(t *testing.T) {
 		n, err := NewNames(prefix)
 		if err != nil {
 			t.Errorf("%q: %v", prefix, err)
-		} else if n.publicIP[0] != want {
-			t.Errorf("%q: got %s, want %s", prefix, n.publicIP[0], want)
+		} else if n.PublicIP[0] != want {
+			t.Errorf("%q: got %s, want %s", prefix, n.PublicIP[0], want)
 		}
 	}
 	for _, prefix := range []string{"", "a/b/c", "exa mple.com", "/", "example.com/-"} {
 		if n, err := NewNames(prefix); err == nil {
-			t.Errorf("%q: got %s, want an error", prefix, n.publicIP[0])
+			t.Errorf("%q: got %s, want an error", prefix, n.PublicIP[0])
 		}
 	}
 }
 
 func TestRecordsOfNodes(t *testing.T) {
-	n, err := NewNames(DefaultPrefix)
+	n, err := NewNames(annotation.DefaultPrefix)
 	if err != nil {
 		t.Fatal(err)
 	}
-	good := func(change map[string]string) node {
+	good := func(change map[string]string) *node {
 		a := map[string]string{
-			n.managed: "true", n.backendType: "VXLAN", n.backendData[0]: `{"VNI": 1, "VtepMAC": "c6:d2:32:6f:8f:44"}`, n.publicIP[0]: "192.0.2.1",
-			n.backendData[1]: "null", n.publicIP[1]: "2001:db8::1",
+			n.Managed: "true", n.BackendType: "VXLAN", n.BackendData[0]: `{"VNI": 1, "VtepMAC": "c6:d2:32:6f:8f:44"}`, n.PublicIP[0]: "192.0.2.1",
+			n.BackendData[1]: "null", n.PublicIP[1]: "2001:db8::1",
 		}
 		for key, text := range change {
 			a[key] = text
 		}
-		return node{name: "a", uid: "u", podCIDRs: []string{"fd00:5::/64", "10.5.34.0/24"}, annotations: a}
+		return &node{name: "a", uid: "u", podCIDRs: []string{"fd00:5::/64", "10.5.34.0/24"}, annotations: a}
 	}
 	want := subnet.Record{Identity: "u", Host: "a", Leases: []subnet.Lease{
 		{Subnet: netip.MustParsePrefix("10.5.34.0/24"), Attrs: subnet.Attrs{
@@ -58,12 +59,12 @@ func TestRecordsOfNodes(t *testing.T) {
 		t.Errorf("want (-) and got (+) differ:\n%s", diff)
 	}
 	for name, change := range map[string]map[string]string{
-		"no flanneld":           {n.managed: ""},
-		"no backend":            {n.backendType: ""},
-		"no address":            {n.publicIP[0]: ""},
-		"IPv6 for IPv4":         {n.publicIP[0]: "2001:db8::1"},
-		"not a host's address":  {n.publicIP[1]: "ff02::1"},
-		"data that is not JSON": {n.backendData[0]: "{"},
+		"no flanneld":           {n.Managed: ""},
+		"no backend":            {n.BackendType: ""},
+		"no address":            {n.PublicIP[0]: ""},
+		"IPv6 for IPv4":         {n.PublicIP[0]: "2001:db8::1"},
+		"not a host's address":  {n.PublicIP[1]: "ff02::1"},
+		"data that is not JSON": {n.BackendData[0]: "{"},
 	} {
 		if r, err := n.record(good(change)); err == nil {
 			t.Errorf("%s: got %v, want an error", name, r)
@@ -78,7 +79,7 @@ func TestRecordsOfNodes(t *testing.T) {
 
 // What a node publishes is read back as it was meant.
 func TestPublishedLeasesAreReadBack(t *testing.T) {
-	n, err := NewNames(DefaultPrefix)
+	n, err := NewNames(annotation.DefaultPrefix)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +89,7 @@ func TestPublishedLeasesAreReadBack(t *testing.T) {
 		{Subnet: netip.MustParsePrefix("fd00:5::/64"), Attrs: subnet.Attrs{
 			PublicIP: netip.MustParseAddr("2001:db8::1"), BackendType: "udp", BackendData: `{"a":1}`}},
 	}
-	own := node{name: "a", uid: "u", podCIDRs: []string{"10.5.34.0/24", "fd00:5::/64"}, annotations: map[string]string{}}
+	own := &node{name: "a", uid: "u", podCIDRs: []string{"10.5.34.0/24", "fd00:5::/64"}, annotations: map[string]string{}}
 	for name, text := range n.wanted(leases) {
 		if text != "" {
 			own.annotations[name] = text
@@ -111,13 +112,13 @@ func TestPublishedLeasesAreReadBack(t *testing.T) {
 func FuzzRecord(f *testing.F) {
 	f.Add("10.5.34.0/24", "fd00:5::/64", "vxlan", `{"VNI":1}`, "192.0.2.1", "2001:db8::1")
 	f.Add("10.5.34.0/24", "", "", "null", "::ffff:1.2.3.4", "fe80::1%eth0")
-	n, err := NewNames(DefaultPrefix)
+	n, err := NewNames(annotation.DefaultPrefix)
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, cidr4, cidr6, kind, data, ip4, ip6 string) {
-		r, err := n.record(node{name: "a", podCIDRs: []string{cidr4, cidr6}, annotations: map[string]string{
-			n.managed: "true", n.backendType: kind, n.backendData[0]: data, n.publicIP[0]: ip4, n.publicIP[1]: ip6,
+		r, err := n.record(&node{name: "a", podCIDRs: []string{cidr4, cidr6}, annotations: map[string]string{
+			n.Managed: "true", n.BackendType: kind, n.BackendData[0]: data, n.PublicIP[0]: ip4, n.PublicIP[1]: ip6,
 		}})
 		if err != nil {
 			return

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 
+	"flanneld/subnet/annotation"
 	"flanneld/subnet/kube"
 )
 
@@ -116,7 +117,7 @@ func (s *server) annotation(node, name string) string {
 	if s.nodes[node] == nil {
 		return ""
 	}
-	return s.nodes[node].Annotations[kube.DefaultPrefix+"/"+name]
+	return s.nodes[node].Annotations[annotation.DefaultPrefix+"/"+name]
 }
 
 func (s *server) serve(w http.ResponseWriter, r *http.Request) {

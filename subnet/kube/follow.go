@@ -12,13 +12,13 @@ import (
 )
 
 // put takes in one node.
-func (s *Source) put(n node) {
+func (s *Source) put(n *node) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.version = max(s.version, n.version)
 	if n.name == s.o.Node {
 		if s.own == nil || !s.own.same(n) {
-			s.setOwnLocked(&n)
+			s.setOwnLocked(n)
 		}
 		return
 	}
@@ -42,7 +42,7 @@ func (s *Source) put(n node) {
 }
 
 // entryLocked returns what a node publishes, or what is wrong with that, or neither.
-func (s *Source) entryLocked(n node) (*subnet.Entry, *subnet.BadRecord) {
+func (s *Source) entryLocked(n *node) (*subnet.Entry, *subnet.BadRecord) {
 	r, err := s.o.Names.record(n)
 	switch {
 	case errors.Is(err, errNotManaged):
@@ -50,7 +50,7 @@ func (s *Source) entryLocked(n node) (*subnet.Entry, *subnet.BadRecord) {
 	case err != nil:
 		return nil, &subnet.BadRecord{Key: keyOf(n.name), Revision: s.revision, Err: err}
 	}
-	return &subnet.Entry{Record: r, Key: keyOf(n.name), Revision: s.revision, Created: n.created.Unix(), LeaseID: assigned}, nil
+	return &subnet.Entry{Record: r, Key: keyOf(n.name), Revision: s.revision, Created: n.created, LeaseID: assigned}, nil
 }
 
 // remove takes in that a node was deleted.
@@ -70,7 +70,7 @@ func (s *Source) remove(name string) {
 // replace takes in a whole list. Peers that it lacks are retained for a while whenever it may be of another history of
 // the API server: while the daemon runs nodes do not vanish without an event, and at start the list continues what the
 // last run saw if our own node is still the same object.
-func (s *Source) replace(nodes []node) {
+func (s *Source) replace(nodes []*node) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	until := time.Now().Add(s.o.PeerGrace)
@@ -79,14 +79,14 @@ func (s *Source) replace(nodes []node) {
 	}
 	s.listed = true
 	s.revision++
-	s.nodes = map[string]node{}
+	s.nodes = make(map[string]*node, len(nodes))
 	var own *node
 	var entries []*subnet.Entry
 	var bad []subnet.BadRecord
 	for _, n := range nodes {
 		s.version = max(s.version, n.version)
 		if n.name == s.o.Node {
-			own = &n
+			own = n
 			continue
 		}
 		s.nodes[n.name] = n
@@ -108,12 +108,12 @@ func (s *Source) replace(nodes []node) {
 	poke(s.changed)
 }
 
-func (s *Source) sameHistoryLocked(nodes []node) bool {
-	i := slices.IndexFunc(nodes, func(n node) bool { return n.name == s.o.Node })
+func (s *Source) sameHistoryLocked(nodes []*node) bool {
+	i := slices.IndexFunc(nodes, func(n *node) bool { return n.name == s.o.Node })
 	if i < 0 || s.o.State.Own.Identity == "" || nodes[i].uid != s.o.State.Own.Identity {
 		return false
 	}
-	return nodes[i].version >= s.o.State.Position.Revision || nodes[i].version == 0 || slices.ContainsFunc(nodes, func(n node) bool {
+	return nodes[i].version >= s.o.State.Position.Revision || nodes[i].version == 0 || slices.ContainsFunc(nodes, func(n *node) bool {
 		return n.version >= s.o.State.Position.Revision
 	})
 }
@@ -152,7 +152,7 @@ func (s *Source) setSelfLocked(prefixes []netip.Prefix) {
 	}
 	if s.own != nil {
 		var wrong error
-		if leases, wrong = s.o.Names.overwritten(*s.own, leases); wrong != nil && wrong.Error() != s.notices {
+		if leases, wrong = s.o.Names.overwritten(s.own, leases); wrong != nil && wrong.Error() != s.notices {
 			s.log.Warn("the address of an annotation is not used", "reason", wrong)
 			s.notices = wrong.Error()
 		}
@@ -164,7 +164,7 @@ func (s *Source) setSelfLocked(prefixes []netip.Prefix) {
 }
 
 // yieldLocked gives the subnets up that another node has now, while the own node does not exist.
-func (s *Source) yieldLocked(n node) {
+func (s *Source) yieldLocked(n *node) {
 	if s.own != nil || len(s.self) == 0 {
 		return
 	}

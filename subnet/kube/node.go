@@ -7,10 +7,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
+	"unique"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"flanneld/subnet"
 )
@@ -18,21 +17,21 @@ import (
 // node is what matters of a Node object: some hundred bytes of ten thousand, and nothing that a heartbeat changes.
 type node struct {
 	name, uid   string
-	created     time.Time
+	created     int64    // Unix time in seconds
 	version     int64    // resourceVersion; 0 if it is not a number
 	podCIDRs    []string // as written
 	annotations map[string]string
-	unavailable corev1.NodeCondition // NetworkUnavailable; the zero value: the node has no such condition
+	available   bool // its condition says that its network is up
 }
 
 // maxText bounds an annotation that is taken in, in bytes: a real one has a hundred. A longer one counts as empty.
 const maxText = 4 << 10
 
-// nodeOf reads an object. Strings are copied, so that the object and all that it was decoded from can go.
-func (n Names) nodeOf(o *corev1.Node) node {
-	out := node{
-		name: strings.Clone(o.Name), uid: strings.Clone(string(o.UID)), created: o.CreationTimestamp.Time,
-		annotations: map[string]string{}, unavailable: networkCondition(o),
+// nodeOf reads an object. Strings are copied, so that the object and all that it was decoded from can go; those that all nodes have are shared.
+func (n Names) nodeOf(o *corev1.Node) *node {
+	out := &node{
+		name: strings.Clone(o.Name), uid: strings.Clone(string(o.UID)), created: o.CreationTimestamp.Unix(),
+		annotations: map[string]string{}, available: available(o),
 	}
 	out.version, _ = strconv.ParseInt(o.ResourceVersion, 10, 64)
 	cidrs := o.Spec.PodCIDRs
@@ -43,48 +42,36 @@ func (n Names) nodeOf(o *corev1.Node) node {
 		out.podCIDRs = append(out.podCIDRs, strings.Clone(c))
 	}
 	for key, text := range o.Annotations {
-		if strings.HasPrefix(key, n.prefix) && len(text) <= maxText {
-			out.annotations[strings.Clone(key)] = strings.Clone(text)
+		name, ok := n.known[key]
+		switch {
+		case !ok || len(text) > maxText:
+		case name == n.Managed || name == n.BackendType:
+			out.annotations[name] = unique.Make(text).Value()
+		default:
+			out.annotations[name] = strings.Clone(text)
 		}
 	}
 	return out
 }
 
-// trim drops from an object what nodeOf does not read.
-func (n Names) trim(o *corev1.Node) *corev1.Node {
-	out := &corev1.Node{ObjectMeta: metav1.ObjectMeta{
-		Name: o.Name, UID: o.UID, ResourceVersion: o.ResourceVersion, CreationTimestamp: o.CreationTimestamp,
-		Annotations: map[string]string{},
-	}, Spec: corev1.NodeSpec{PodCIDR: o.Spec.PodCIDR, PodCIDRs: o.Spec.PodCIDRs}}
-	for key, text := range o.Annotations {
-		if strings.HasPrefix(key, n.prefix) {
-			out.Annotations[key] = text
-		}
-	}
-	if c := networkCondition(o); c.Type != "" {
-		out.Status.Conditions = []corev1.NodeCondition{c}
-	}
-	return out
-}
+// reasonUp is the reason of the condition that the network is there.
+const reasonUp = "FlannelIsUp"
 
-// networkCondition returns the condition NetworkUnavailable without its times.
-func networkCondition(o *corev1.Node) corev1.NodeCondition {
-	i := slices.IndexFunc(o.Status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == corev1.NodeNetworkUnavailable })
-	if i < 0 {
-		return corev1.NodeCondition{}
-	}
-	c := o.Status.Conditions[i]
-	return corev1.NodeCondition{Type: c.Type, Status: c.Status, Reason: strings.Clone(c.Reason)}
+// available reports whether the condition of a node says that its network is up.
+func available(o *corev1.Node) bool {
+	return slices.ContainsFunc(o.Status.Conditions, func(c corev1.NodeCondition) bool {
+		return c.Type == corev1.NodeNetworkUnavailable && c.Status == corev1.ConditionFalse && c.Reason == reasonUp
+	})
 }
 
 // same reports whether nothing that matters differs.
-func (o node) same(p node) bool {
-	return o.uid == p.uid && o.unavailable == p.unavailable && slices.Equal(o.podCIDRs, p.podCIDRs) &&
+func (o *node) same(p *node) bool {
+	return o.uid == p.uid && o.available == p.available && slices.Equal(o.podCIDRs, p.podCIDRs) &&
 		maps.Equal(o.annotations, p.annotations)
 }
 
 // prefixes returns the pod CIDRs in the order of a record: one, or an IPv4 and an IPv6 one.
-func (o node) prefixes() ([]netip.Prefix, error) {
+func (o *node) prefixes() ([]netip.Prefix, error) {
 	if len(o.podCIDRs) == 0 {
 		return nil, fmt.Errorf("node %s has no spec.podCIDR", o.name)
 	}
@@ -105,7 +92,7 @@ func (o node) prefixes() ([]netip.Prefix, error) {
 
 // subnets returns those of the pod CIDRs that this network uses, one for each of its families. The error says what is
 // wrong and what to do.
-func (o node) subnets(c subnet.Config) ([]netip.Prefix, error) {
+func (o *node) subnets(c subnet.Config) ([]netip.Prefix, error) {
 	if len(o.podCIDRs) == 0 {
 		return nil, fmt.Errorf("node %s has no spec.podCIDR: does kube-controller-manager run with "+
 			"--allocate-node-cidrs=true and --cluster-cidr=%s?", o.name, joined(c.Networks()))

@@ -80,7 +80,7 @@ func (c *Client) own(ctx context.Context, o OwnOptions) (Own, error) {
 	}
 	n := o.Names.nodeOf(object)
 	out := Own{Name: name}
-	for family, annotation := range o.Names.nodePublic {
+	for family, annotation := range o.Names.NodePublic {
 		text := n.annotations[annotation]
 		if text == "" {
 			continue

@@ -64,7 +64,7 @@ func (s *Source) missing() (p patch, what []string) {
 	p.Metadata.Annotations = differing(s.own.annotations, s.o.Names.wanted(s.self))
 	what = slices.Sorted(maps.Keys(p.Metadata.Annotations))
 	s.status.Held = len(what) == 0
-	if s.o.Condition && s.ready && !available(s.own.unavailable) {
+	if s.o.Condition && s.ready && !s.own.available {
 		now := metav1.Now()
 		p.Status.Conditions = []corev1.NodeCondition{{
 			Type: corev1.NodeNetworkUnavailable, Status: corev1.ConditionFalse, Reason: reasonUp,
@@ -73,13 +73,6 @@ func (s *Source) missing() (p patch, what []string) {
 		what = append(what, string(corev1.NodeNetworkUnavailable))
 	}
 	return p, what
-}
-
-// reasonUp is the reason of the condition that the network is there.
-const reasonUp = "FlannelIsUp"
-
-func available(c corev1.NodeCondition) bool {
-	return c.Status == corev1.ConditionFalse && c.Reason == reasonUp
 }
 
 // wrote takes in the outcome of a write.

@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"flanneld/subnet"
+	"flanneld/subnet/annotation"
 )
 
 // Options are what a Source needs to know of its host.
@@ -53,13 +54,13 @@ type Source struct {
 
 	mu       sync.Mutex // guards all below
 	table    *subnet.PeerTable
-	nodes    map[string]node // all but the own one, by name
-	listed   bool            // a list has come
-	own      *node           // nil: not seen, or deleted
-	self     []subnet.Lease  // in use by this host, whether or not the API server has confirmed them
-	version  int64           // the highest resourceVersion seen
-	revision int64           // counts changes, for the table
-	ready    bool            // packets flow
+	nodes    map[string]*node // all but the own one, by name
+	listed   bool             // a list has come
+	own      *node            // nil: not seen, or deleted
+	self     []subnet.Lease   // in use by this host, whether or not the API server has confirmed them
+	version  int64            // the highest resourceVersion seen
+	revision int64            // counts changes, for the table
+	ready    bool             // packets flow
 	status   subnet.Status
 	write    string // why the node's object cannot be written
 	notices  string // what was said about the own node
@@ -69,7 +70,7 @@ type Source struct {
 func New(c *Client, o Options) *Source {
 	s := &Source{
 		client: c, o: o, log: o.Log, changed: make(chan struct{}, 1), publish: make(chan struct{}, 1),
-		nodes: map[string]node{}, self: o.State.Own.Leases,
+		nodes: map[string]*node{}, self: o.State.Own.Leases,
 		table: subnet.NewPeerTable("", o.Valid),
 	}
 	s.status.Waiting = fmt.Sprintf("waiting for node %s", o.Node)
@@ -78,6 +79,7 @@ func New(c *Client, o Options) *Source {
 		stale = append(stale, &subnet.Entry{Record: r, Key: keyOf(r.Host)})
 	}
 	s.table.Retain(stale, time.Now().Add(o.PeerGrace))
+	s.o.State.Peers = nil // the table has them, as long as they are of use
 	return s
 }
 
@@ -179,7 +181,7 @@ func (s *Source) conflictLocked() string {
 	for _, name := range slices.Sorted(maps.Keys(s.nodes)) {
 		o := s.nodes[name]
 		for _, l := range s.self {
-			if o.annotations[s.o.Names.publicIP[familyOf(l.Subnet.Addr().Is4())]] == l.PublicIP.String() {
+			if o.annotations[s.o.Names.PublicIP[annotation.Family(l.Subnet.Addr().Is4())]] == l.PublicIP.String() {
 				return fmt.Sprintf("node %s publishes the address %s of this node, %s: delete its Node object if that host is gone",
 					name, l.PublicIP, s.o.Node)
 			}
@@ -277,7 +279,7 @@ var _ cache.TransformingStore = (*nodeStore)(nil)
 func (s *nodeStore) Transformer() cache.TransformFunc {
 	return func(o any) (any, error) {
 		if n, ok := o.(*corev1.Node); ok {
-			return s.o.Names.trim(n), nil
+			return s.o.Names.nodeOf(n), nil
 		}
 		return o, nil
 	}
@@ -306,12 +308,15 @@ func (s *nodeStore) Delete(o any) error {
 	return nil
 }
 
-// Replace takes in a whole list.
+// Replace takes in a whole list: of what Transformer has made of a streaming list, else of objects.
 func (s *nodeStore) Replace(objects []any, version string) error {
-	nodes := make([]node, 0, len(objects))
+	nodes := make([]*node, 0, len(objects))
 	for _, o := range objects {
-		if n, ok := o.(*corev1.Node); ok {
-			nodes = append(nodes, s.o.Names.nodeOf(n))
+		switch o := o.(type) {
+		case *node:
+			nodes = append(nodes, o)
+		case *corev1.Node:
+			nodes = append(nodes, s.o.Names.nodeOf(o))
 		}
 	}
 	(*Source)(s).replace(nodes)

@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"flanneld/subnet"
+	"flanneld/subnet/annotation"
 	"flanneld/subnet/kube"
 )
 
@@ -27,7 +28,7 @@ type host struct {
 
 func names(t *testing.T) kube.Names {
 	t.Helper()
-	n, err := kube.NewNames(kube.DefaultPrefix)
+	n, err := kube.NewNames(annotation.DefaultPrefix)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +89,7 @@ func (s *server) peer(name, cidr, address string) {
 			"kube-subnet-manager": "true", "backend-type": "vxlan", "public-ip": address,
 			"backend-data": `{"VNI":1,"VtepMAC":"02:00:00:00:00:02"}`,
 		} {
-			n.Annotations[kube.DefaultPrefix+"/"+key] = text
+			n.Annotations[annotation.DefaultPrefix+"/"+key] = text
 		}
 	})
 }
@@ -208,8 +209,8 @@ func TestAnnotationsThatSomebodyRemovesComeBack(t *testing.T) {
 	until(t, "published", func() bool { return h.Status().Held })
 	for _, change := range []func(*corev1.Node){
 		func(n *corev1.Node) { n.Annotations = map[string]string{"other": "stays"} },
-		func(n *corev1.Node) { n.Annotations[kube.DefaultPrefix+"/public-ip"] = "192.0.2.99" },
-		func(n *corev1.Node) { n.Annotations[kube.DefaultPrefix+"/backend-data"] = "" },
+		func(n *corev1.Node) { n.Annotations[annotation.DefaultPrefix+"/public-ip"] = "192.0.2.99" },
+		func(n *corev1.Node) { n.Annotations[annotation.DefaultPrefix+"/backend-data"] = "" },
 	} {
 		s.set("a", change)
 		until(t, "published again", func() bool {
@@ -224,12 +225,12 @@ func TestTheOperatorsAddressIsPublished(t *testing.T) {
 	s.joined("a", "10.244.1.0/24")
 	h := start(t, s, "a", "192.0.2.1", nil)
 	until(t, "published", func() bool { return s.annotation("a", "public-ip") == "192.0.2.1" })
-	s.set("a", func(n *corev1.Node) { n.Annotations[kube.DefaultPrefix+"/public-ip-overwrite"] = "203.0.113.5" })
+	s.set("a", func(n *corev1.Node) { n.Annotations[annotation.DefaultPrefix+"/public-ip-overwrite"] = "203.0.113.5" })
 	until(t, "the operator's is published", func() bool { return s.annotation("a", "public-ip") == "203.0.113.5" })
 	if got := s.annotation("a", "underlay-ip"); got != "192.0.2.1" {
 		t.Errorf("underlay-ip is %q, want the address that packets come from", got)
 	}
-	s.set("a", func(n *corev1.Node) { delete(n.Annotations, kube.DefaultPrefix+"/public-ip-overwrite") })
+	s.set("a", func(n *corev1.Node) { delete(n.Annotations, annotation.DefaultPrefix+"/public-ip-overwrite") })
 	until(t, "the own one is published", func() bool {
 		return s.annotation("a", "public-ip") == "192.0.2.1" && s.annotation("a", "underlay-ip") == ""
 	})
@@ -342,7 +343,7 @@ func TestAllocSeesItsOwnNodeOnly(t *testing.T) {
 	h := start(t, s, "a", "192.0.2.1", func(o *kube.Options) { o.Peers = false })
 	until(t, "published", func() bool { return h.Status().Held })
 	s.peer("c", "10.244.3.0/24", "192.0.2.3")
-	s.set("a", func(n *corev1.Node) { delete(n.Annotations, kube.DefaultPrefix+"/public-ip") })
+	s.set("a", func(n *corev1.Node) { delete(n.Annotations, annotation.DefaultPrefix+"/public-ip") })
 	until(t, "published again", func() bool { return s.annotation("a", "public-ip") != "" })
 	if got := h.peers(); len(got) > 0 {
 		t.Errorf("peers %v, want none: only the own node is watched", got)

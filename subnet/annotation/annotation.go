@@ -1,0 +1,85 @@
+// Package annotation has the names of the annotations by which nodes of a Kubernetes cluster publish their leases, and what stands
+// in them. The names and values are flannel's: both kinds of daemons read them.
+package annotation
+
+import (
+	"cmp"
+	"strings"
+
+	"flanneld/subnet"
+)
+
+// DefaultPrefix is the prefix of the names unless -kube-annotation-prefix gives another one.
+const DefaultPrefix = "flannel.alpha.coreos.com"
+
+// Names are the names of the annotations with their prefix. Those of one array are for IPv4 and IPv6, in this order.
+type Names struct {
+	Managed     string    // "true": the node takes part in the network
+	BackendType string    // as in records
+	BackendData [2]string // JSON, "null" if the backend publishes none
+	PublicIP    [2]string // what peers send to
+	Overwrite   [2]string // written by the operator: published as PublicIP
+	NodePublic  [2]string // written by the operator: like -public-ip at start
+	Underlay    [2]string // ours: the host's own address where PublicIP is translated on the way; absent: the same
+}
+
+// NewNames returns the names for the value of -kube-annotation-prefix: at most one slash; without one, "/" is
+// appended; a prefix that then ends in neither "/" nor "-" gets "-". It does not check that the API server would accept them.
+func NewNames(prefix string) Names {
+	if !strings.Contains(prefix, "/") {
+		prefix += "/"
+	}
+	if !strings.HasSuffix(prefix, "/") && !strings.HasSuffix(prefix, "-") {
+		prefix += "-"
+	}
+	both := func(v4, v6 string) [2]string { return [2]string{prefix + v4, prefix + v6} }
+	return Names{
+		Managed: prefix + "kube-subnet-manager", BackendType: prefix + "backend-type",
+		BackendData: both("backend-data", "backend-v6-data"),
+		PublicIP:    both("public-ip", "public-ipv6"),
+		Overwrite:   both("public-ip-overwrite", "public-ipv6-overwrite"),
+		NodePublic:  both("node-public-ip", "node-public-ipv6"),
+		Underlay:    both("underlay-ip", "underlay-ipv6"),
+	}
+}
+
+// All returns every name.
+func (n Names) All() []string {
+	out := []string{n.Managed, n.BackendType}
+	for _, pair := range [][2]string{n.BackendData, n.PublicIP, n.Overwrite, n.NodePublic, n.Underlay} {
+		out = append(out, pair[:]...)
+	}
+	return out
+}
+
+// Family returns the index of a family in the arrays of Names.
+func Family(is4 bool) int {
+	if is4 {
+		return 0
+	}
+	return 1
+}
+
+// Of returns the annotations that a node with these leases has.
+func (n Names) Of(leases []subnet.Lease) map[string]string {
+	out := map[string]string{n.Managed: "true"}
+	for _, l := range leases {
+		family := Family(l.Subnet.Addr().Is4())
+		out[n.BackendType] = l.BackendType
+		out[n.BackendData[family]] = cmp.Or(l.BackendData, "null")
+		out[n.PublicIP[family]] = l.PublicIP.String()
+		if l.Underlay.IsValid() {
+			out[n.Underlay[family]] = l.Underlay.String()
+		}
+	}
+	return out
+}
+
+// Published returns the names of what a daemon writes beside Managed and BackendType. Those that Of does not return must not stand at a node.
+func (n Names) Published() []string {
+	var out []string
+	for family := range 2 {
+		out = append(out, n.BackendData[family], n.PublicIP[family], n.Underlay[family])
+	}
+	return out
+}
