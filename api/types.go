@@ -166,8 +166,9 @@ type Record struct {
 	Backend     string         `json:"backend,omitempty"`
 	Reservation bool           `json:"reservation,omitempty"`
 	Own         bool           `json:"own,omitempty"`
-	Kept        bool           `json:"kept,omitempty"` // the store has lost it, packets still go there
-	Created     int64          `json:"created_revision"`
+	Kept        bool           `json:"kept,omitempty"`       // the store has lost it, packets still go there
+	Created     int64          `json:"created_revision"`     // 0 where the store is Kubernetes
+	Since       *time.Time     `json:"created_at,omitempty"` // of the Node object, where the store is Kubernetes
 	Revision    int64          `json:"revision"`
 	Skipped     string         `json:"skipped,omitempty"` // why it is no peer
 }

@@ -29,6 +29,9 @@ func wireRecord(l subnet.Listed) api.Record {
 		Key: l.Key, Subnets: l.Prefixes(), Host: l.Host, Identity: l.Identity, Reservation: len(l.Leases) > 0 && l.LeaseID == 0 && !l.Stale,
 		Own: l.Own, Kept: l.Stale, Created: l.Created, Revision: l.Revision, Skipped: l.Skipped,
 	}
+	if !l.Since.IsZero() {
+		r.Since = &l.Since
+	}
 	for _, lease := range l.Leases {
 		r.PublicIPs = append(r.PublicIPs, lease.PublicIP)
 		r.Backend = cmp.Or(r.Backend, lease.BackendType)

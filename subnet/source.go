@@ -39,7 +39,8 @@ type Status struct {
 // Listed is a record as a source knows it. Of an invalid one only the key and the revision are set.
 type Listed struct {
 	Entry
-	Own     bool   // this host's
-	Stale   bool   // the store has lost it, packets still go there
-	Skipped string // why it is no peer, or not with all its subnets
+	Own     bool      // this host's
+	Stale   bool      // the store has lost it, packets still go there
+	Skipped string    // why it is no peer, or not with all its subnets
+	Since   time.Time // when the record was made, where the store says a time instead of Created
 }

@@ -25,6 +25,7 @@ var (
 	CleanText    = cleanText
 	ReadCNI      = readCNI
 	NodeCommands = nodeCommands
+	SinceOf      = sinceOf
 	ParseConf    = parseConf
 	Destination  = destination
 	Checksum     = checksum

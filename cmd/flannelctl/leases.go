@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -41,12 +42,27 @@ func (a *app) listLeases(ctx context.Context) error {
 		return err
 	}
 	return a.print(leases, func(w page) {
-		w.row(a.wider([]any{"SUBNET", "ADDRESS", "HOST", "BACKEND", "KIND", "SINCE REVISION"}, "REVISION", "IDENTITY", "REMARK")...)
+		since := "SINCE REVISION"
+		if slices.ContainsFunc(leases.Records, func(r api.Record) bool { return r.Since != nil }) {
+			since = "SINCE"
+		}
+		w.row(a.wider([]any{"SUBNET", "ADDRESS", "HOST", "BACKEND", "KIND", since}, "REVISION", "IDENTITY", "REMARK")...)
 		for _, r := range leases.Records {
 			w.row(a.wider([]any{strings.TrimPrefix(keyOf(r), subnet.SubnetsFolder), list(r.PublicIPs), r.Host, r.Backend, kindOf(r),
-				r.Created}, r.Revision, r.Identity, remarkOn(r))...)
+				sinceOf(r)}, r.Revision, r.Identity, remarkOn(r))...)
 		}
 	})
+}
+
+// sinceOf returns when a record was made: a revision of etcd, or the time of a Node object.
+func sinceOf(r api.Record) string {
+	switch {
+	case r.Since != nil:
+		return r.Since.Local().Format(time.DateTime)
+	case r.Created != 0:
+		return strconv.FormatInt(r.Created, 10)
+	}
+	return ""
 }
 
 func keyOf(r api.Record) string {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"flanneld/api"
 	flannelctl "flanneld/cmd/flannelctl"
@@ -29,6 +30,22 @@ func TestAReservationThatItsHostHasNotTakenIsNoFault(t *testing.T) {
 	} {
 		if got := flannelctl.RemarkOn(tt.record); got != tt.want {
 			t.Errorf("the remark on %+v is %q, want %q", tt.record, got, tt.want)
+		}
+	}
+}
+
+func TestARecordIsSinceARevisionOfEtcdOrSinceATimeOfItsNode(t *testing.T) {
+	at := time.Date(2026, 2, 3, 4, 5, 6, 0, time.UTC)
+	for _, tt := range []struct {
+		record api.Record
+		want   string
+	}{
+		{api.Record{Created: 77}, "77"},
+		{api.Record{Since: &at}, at.Local().Format("2006-01-02 15:04:05")},
+		{api.Record{}, ""}, // a node that the API server does not have
+	} {
+		if got := flannelctl.SinceOf(tt.record); got != tt.want {
+			t.Errorf("%+v is since %q, want %q", tt.record, got, tt.want)
 		}
 	}
 }

@@ -138,16 +138,29 @@ func (s *Source) recordLocked() subnet.Record {
 // assigned stands for the lease of a store that ends: what a controller has assigned to a node is no reservation.
 const assigned subnet.LeaseID = 1
 
-// Inventory returns the records of all nodes, the own one among them, sorted by key.
+// Inventory returns the records of all nodes, the own one among them, sorted by key, with the times and versions of the Node objects.
 func (s *Source) Inventory() (subnet.Position, []subnet.Listed) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := s.table.Inventory(nil)
+	for i := range out {
+		dated(&out[i], s.nodes[strings.TrimPrefix(out[i].Key, keyOf(""))])
+	}
 	if len(s.self) > 0 {
-		out = append(out, subnet.Listed{Own: true, Entry: subnet.Entry{Record: s.recordLocked(), Key: keyOf(s.o.Node), LeaseID: assigned}})
+		own := subnet.Listed{Own: true, Entry: subnet.Entry{Record: s.recordLocked(), Key: keyOf(s.o.Node), LeaseID: assigned}}
+		dated(&own, s.own)
+		out = append(out, own)
 	}
 	slices.SortFunc(out, func(a, b subnet.Listed) int { return strings.Compare(a.Key, b.Key) })
 	return subnet.Position{Revision: s.version}, out
+}
+
+// dated replaces what this package has counted by what the API server says of the node; nil: it has none.
+func dated(l *subnet.Listed, n *node) {
+	l.Created, l.Revision = 0, 0
+	if n != nil {
+		l.Since, l.Revision = time.Unix(n.created, 0).UTC(), n.version
+	}
 }
 
 // Position returns the highest version of a node that was seen.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -347,5 +348,30 @@ func TestAllocSeesItsOwnNodeOnly(t *testing.T) {
 	until(t, "published again", func() bool { return s.annotation("a", "public-ip") != "" })
 	if got := h.peers(); len(got) > 0 {
 		t.Errorf("peers %v, want none: only the own node is watched", got)
+	}
+}
+
+// The time of a Node object is no revision of the store, and the package's own counter is none either.
+func TestTheInventoryHasTheTimesAndVersionsOfNodes(t *testing.T) {
+	s := newServer(t)
+	s.joined("a", "10.244.1.0/24") // made at 100 s, version 101
+	s.peer("b", "10.244.2.0/24", "192.0.2.2")
+	h := start(t, s, "a", "192.0.2.1", func(o *kube.Options) {
+		o.State = subnet.State{Own: subnet.Record{Host: "a", Identity: "uid-a-100"}, Peers: []subnet.Record{{Host: "gone", Identity: "uid-gone", Leases: []subnet.Lease{{
+			Subnet: netip.MustParsePrefix("10.244.9.0/24"), Attrs: subnet.Attrs{PublicIP: netip.MustParseAddr("192.0.2.9"), BackendType: "vxlan"},
+		}}}}, Position: subnet.Position{Revision: 1000}}
+	})
+	until(t, "published", func() bool { return h.Status().Held })
+	got := map[string]string{}
+	_, all := h.Inventory()
+	for _, l := range all {
+		got[l.Host] = fmt.Sprintf("created %d, since %d s", l.Created, max(0, l.Since.Unix()))
+		if exact := map[string]int64{"b": 102, "gone": 0}; l.Host != "a" && l.Revision != exact[l.Host] {
+			t.Errorf("%s has version %d, want %d", l.Host, l.Revision, exact[l.Host])
+		}
+	}
+	want := map[string]string{"a": "created 0, since 100 s", "b": "created 0, since 101 s", "gone": "created 0, since 0 s"}
+	if !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
