@@ -19,16 +19,22 @@ type Pod struct {
 // manifest is what repairs roles and service account.
 const manifest = "kubectl apply --filename=kube-flannel.yml"
 
+// noCluster is the finding if the daemon does not say what the API server has told it.
+func (f *Facts) noCluster() (Finding, bool) {
+	r, ok := f.noDaemon()
+	if !ok && f.KubernetesErr != nil {
+		return skip("the daemon does not say: %v", f.KubernetesErr), true
+	}
+	return r, ok
+}
+
 // checkNodeRights looks for what the service account lacks.
 func checkNodeRights(f *Facts) Finding {
-	if r, ok := f.noDaemon(); ok {
+	if r, ok := f.noCluster(); ok {
 		return r
 	}
 	k := f.Kubernetes
-	switch {
-	case f.KubernetesErr != nil:
-		return skip("the daemon does not say: %v", f.KubernetesErr)
-	case k.RightsError != "":
+	if k.RightsError != "" {
 		return skip("the rights of the service account are not known: %s", k.RightsError)
 	}
 	var missing []api.Right
@@ -68,13 +74,11 @@ func roleFix(missing []api.Right) string {
 
 // checkPodCIDR compares the Node object with the network and with what this host uses.
 func checkPodCIDR(f *Facts) Finding {
-	if r, ok := f.noDaemon(); ok {
+	if r, ok := f.noCluster(); ok {
 		return r
 	}
 	k := f.Kubernetes
 	switch {
-	case f.KubernetesErr != nil:
-		return skip("the daemon does not say: %v", f.KubernetesErr)
 	case k.NodeError != "":
 		return fail("kubectl get node "+k.Node+"; the kubelet makes the object when it starts",
 			"the Node object of this host: %s", k.NodeError)
