@@ -175,13 +175,7 @@ func (r *Containerd) End() {
 			_ = r.Remove(ctx, pod.Id)
 		}
 	}
-	pids, _ := filepath.Glob(r.dir + "/state/io.containerd.runtime.v2.task/k8s.io/*/init.pid")
-	for _, file := range pids {
-		text, _ := os.ReadFile(file)
-		if pid, err := strconv.Atoi(string(text)); err == nil && pid > 1 {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-		}
-	}
+	r.killTasks(false)
 	_ = r.Stop(ctx)
 	for _, pattern := range []string{"/sys/fs/cgroup/k8s.io", "/sys/fs/cgroup/*/k8s.io"} {
 		groups, _ := filepath.Glob(pattern)
@@ -189,4 +183,47 @@ func (r *Containerd) End() {
 			_ = os.Remove(g) // if no other's pods are in it
 		}
 	}
+}
+
+// Crash ends containerd and all its pods as a loss of power does: no plugin runs, no pod is removed, and what stood in memory is gone. Another
+// one can go on with the files of the disk.
+func (r *Containerd) Crash() error {
+	r.Kill()
+	r.killTasks(true)
+	if err := os.RemoveAll(r.dir + "/state"); err != nil {
+		return fmt.Errorf("remove containerd's state: %w", err)
+	}
+	return nil
+}
+
+// killTasks kills the first process of each container, and with it the shim that is its parent, if shims are to go as well.
+func (r *Containerd) killTasks(shims bool) {
+	files, _ := filepath.Glob(r.dir + "/state/io.containerd.runtime.v2.task/k8s.io/*/init.pid")
+	var pids []int
+	for _, file := range files {
+		text, _ := os.ReadFile(file)
+		pid, err := strconv.Atoi(string(text))
+		if err != nil || pid <= 1 {
+			continue
+		}
+		pids = append(pids, pid)
+		if shim := shimOf(pid); shims && shim > 1 {
+			pids = append(pids, shim)
+		}
+	}
+	for _, pid := range pids {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+}
+
+// shimOf returns the shim that is the parent of a process, 0 if there is none.
+func shimOf(pid int) (parent int) {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	for line := range strings.Lines(string(text)) {
+		_, _ = fmt.Sscanf(line, "PPid: %d", &parent)
+	}
+	if name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", parent)); !strings.HasPrefix(string(name), "containerd-shim") {
+		return 0
+	}
+	return parent
 }

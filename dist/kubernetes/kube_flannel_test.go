@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -25,7 +26,9 @@ func TestTheKubeFlannelManifestOnACluster(t *testing.T) {
 		{"pods on all nodes reach one another", s.connect},
 		{"flannelctl works in the pods", s.flannelctl},
 		{"doctor finds what is wrong with the cluster, and what it advises mends it", s.diagnose},
+		{"Services, ports of nodes and names work", func(t *testing.T) { s.serve(t); s.served(t) }},
 		{"an update under traffic loses nothing", s.updateKubeFlannel},
+		{"a node that reboots comes back, and the others lose nothing", s.restart},
 		{"nodes go to the released flannel and back, and nothing is lost", s.swap},
 		{"a node that is removed is no peer any more", s.leave},
 	})
@@ -136,6 +139,40 @@ func (s *story) updateKubeFlannel(t *testing.T) {
 		s.rolledOut("kube-flannel", "kube-flannel-ds")
 	})
 	s.replaced(t, before)
+}
+
+// restart reboots a node.
+func (s *story) restart(t *testing.T) {
+	p := s.plane
+	n := s.nodes[0]
+	before, containers := s.object(n).Metadata.Annotations["flannel.alpha.coreos.com/backend-data"], s.containers(n)
+	s.loseNothing(t, func() {
+		s.reboot(n)
+		p.await(func() error { return s.runs(n, "vxlan") })
+	}, n)
+	p.must("wait", "--for=condition=Ready", "node/"+n.name, "--timeout=60s")
+	p.await(func() error {
+		for _, c := range s.containers(n) {
+			if slices.Contains(containers, c) {
+				return fmt.Errorf("the API server does not know yet that container %s of %s is gone", c, n.name)
+			}
+		}
+		return nil
+	})
+	p.must("wait", "--for=condition=Ready", "pod", "--selector=app in (box, web)", "--timeout=60s")
+	s.boxes()
+	s.reach(t)
+	s.served(t)
+	if after := s.object(n).Metadata.Annotations["flannel.alpha.coreos.com/backend-data"]; after != before {
+		t.Errorf("the reboot has changed what %s publishes from %s to %s: the hardware address is kept on the disk", n.name, before, after)
+	}
+}
+
+// containers returns the identities of the test containers of a node.
+func (s *story) containers(n *node) []string {
+	s.plane.t.Helper()
+	return strings.Fields(s.plane.must("get", "pods", "--selector=app in (box, web)", "--field-selector=spec.nodeName="+n.name,
+		"--output", "jsonpath={.items[*].status.containerStatuses[*].containerID}"))
 }
 
 // mark is the label of nodes that run flanneld in the step that swaps.

@@ -121,3 +121,21 @@ func (s *story) startProxy(n *node) {
 		"--conntrack-tcp-timeout-close-wait=0", "--healthz-bind-address=", "--metrics-bind-address=127.0.0.1:10249")...)
 	p.ok(err)
 }
+
+// reboot switches a node off and on: what it runs ends at once, what is in its kernel and in /run is gone, and its disk is left.
+func (s *story) reboot(n *node) {
+	p := s.plane
+	p.t.Helper()
+	n.kubelet.Kill()
+	n.proxy.Kill()
+	p.ok(n.runtime.Crash())
+	links, err := n.Output("ip -o link")
+	p.ok(err)
+	for line := range strings.Lines(links) {
+		if name, _, _ := strings.Cut(strings.Trim(strings.Fields(line)[1], ":"), "@"); name != "lo" && name != "eth0" {
+			_, _ = n.Output("ip link del " + name) // gone with another one, or the kernel's own
+		}
+	}
+	p.ok(n.Run("nft flush ruleset", "ip route flush proto 70", "ip -6 route flush proto 70"))
+	s.boot(n)
+}
