@@ -102,27 +102,22 @@ func Findings(found []doctor.Finding, verbose bool) string {
 // Clocks reads the clocks of servers.
 var Clocks = readClocks
 
-// Definitions returns the names of all commands that do something, and of all flags.
-func Definitions() (commands, flags []string) {
+// Definitions returns the flags of each command that has a page, by its path.
+func Definitions() map[string][]string {
 	root := newRoot(io.Discard)
-	var walk func(c *cobra.Command)
-	walk = func(c *cobra.Command) {
-		if c.Hidden || c.Name() == "help" {
-			return
-		}
-		c.Flags().VisitAll(func(f *pflag.Flag) {
+	out := map[string][]string{}
+	var walk func(c *cobra.Command, flags *pflag.FlagSet)
+	walk = func(c *cobra.Command, flags *pflag.FlagSet) {
+		out[c.CommandPath()] = nil
+		flags.VisitAll(func(f *pflag.Flag) {
 			if f.Name != "help" && f.Name != "version" {
-				flags = append(flags, f.Name)
+				out[c.CommandPath()] = append(out[c.CommandPath()], f.Name)
 			}
 		})
-		for _, below := range c.Commands() {
-			walk(below)
-		}
-		if c.Runnable() && !c.HasSubCommands() {
-			commands = append(commands, c.CommandPath())
+		for _, below := range documented(c) {
+			walk(below, below.LocalNonPersistentFlags())
 		}
 	}
-	walk(root)
-	root.PersistentFlags().VisitAll(func(f *pflag.Flag) { flags = append(flags, f.Name) })
-	return commands, flags
+	walk(root, root.PersistentFlags())
+	return out
 }

@@ -30,6 +30,27 @@ const (
 	exitDegraded = 5 // status: degraded
 )
 
+// exitCodes says what they mean.
+var exitCodes = []struct {
+	code  int
+	means string
+}{
+	{0, "success; status: ready"},
+	{exitFailure, "failure; the message says why, nothing was changed in part"},
+	{exitUsage, "wrong usage"},
+	{exitNotOK, "fault found; status: not ready, peers: some are not reached, ping: packets get lost, doctor: a check failed"},
+	{exitNoDaemon, "no daemon answers on the socket"},
+	{exitDegraded, "status: degraded (packets flow, and something is wrong)"},
+}
+
+func exitText() string {
+	var b strings.Builder
+	for _, e := range exitCodes {
+		fmt.Fprintf(&b, "  %d  %s\n", e.code, e.means)
+	}
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
 // What a command returns that has printed its answer, when the answer reports a fault.
 var (
 	errNotOK    = errors.New("fault found")
@@ -82,12 +103,7 @@ func newRoot(out io.Writer) *cobra.Command {
 network configuration, finds faults, and removes what a stopped daemon has left on the host.
 
 Exit codes:
-  0  success; status: ready
-  1  failure; the message says why, nothing was changed in part
-  2  wrong usage
-  3  fault found; status: not ready, peers: some are not reached, ping: packets get lost, doctor: a check failed
-  4  no daemon answers on the socket
-  5  status: degraded (packets flow, and something is wrong)`,
+` + exitText(),
 		Version: version, SilenceUsage: true, SilenceErrors: true,
 	}
 	root.SetOut(out)
@@ -99,7 +115,7 @@ Exit codes:
 	root.AddCommand(
 		newStatus(a), newPeers(a), newPing(a), newLeases(a), newNetwork(a), newDrain(a), newRotate(a), newCleanup(a), newDoctor(a),
 		newBundle(a),
-		newVersion(a), newManual(a, root),
+		newVersion(a), newManual(root),
 	)
 	showExamples(root)
 	root.SetHelpCommand(newHelp(root))

@@ -2,37 +2,69 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
 
-// newManual prints the manual page. It is for those who build packages.
-func newManual(a *app, root *cobra.Command) *cobra.Command {
+// newManual writes the manual pages. It is for those who build packages.
+func newManual(root *cobra.Command) *cobra.Command {
 	return &cobra.Command{
-		Use: "manual", Short: "Print the manual page", Hidden: true, Args: arguments(0),
-		RunE: func(*cobra.Command, []string) error { return a.write(manualPage(root)) },
+		Use: "manual FOLDER", Short: "Write the manual pages into a folder", Hidden: true, Args: arguments(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			pages := manualPages(root)
+			for _, name := range slices.Sorted(maps.Keys(pages)) {
+				if err := os.WriteFile(filepath.Join(args[0], name), []byte(pages[name]), 0o644); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
 	}
 }
 
-// manualPage renders the manual page from the definitions of the commands and their flags (man(7)).
-func manualPage(root *cobra.Command) string {
+// manualPages renders a manual page (man(7)) for each command, from the definitions of the commands and their flags. The keys are
+// the names of the files.
+func manualPages(root *cobra.Command) map[string]string {
+	pages := map[string]string{pageName(root) + ".1": mainPage(root)}
+	var walk func(parent *cobra.Command)
+	walk = func(parent *cobra.Command) {
+		for _, c := range documented(parent) {
+			pages[pageName(c)+".1"] = commandPage(root, c)
+			walk(c)
+		}
+	}
+	walk(root)
+	return pages
+}
+
+// documented returns the commands right below c that have a page.
+func documented(c *cobra.Command) []*cobra.Command {
+	return slices.DeleteFunc(slices.Clone(c.Commands()), func(c *cobra.Command) bool { return c.Hidden || c.Name() == "help" })
+}
+
+// pageName returns the name of a command's page.
+func pageName(c *cobra.Command) string { return strings.ReplaceAll(c.CommandPath(), " ", "-") }
+
+func mainPage(root *cobra.Command) string {
 	var b strings.Builder
-	b.WriteString(`.TH FLANNELCTL 1 "" flanneld "User commands"
-.SH NAME
-flannelctl \- show, check and change the network of flanneld
-.SH SYNOPSIS
-.B flannelctl
+	pageHead(&b, root, root.Short)
+	b.WriteString(`.B flannelctl
 .I COMMAND
 .RI [ OPTION ]...
 .SH DESCRIPTION
 `)
-	paragraphs(&b, root.Long)
-	b.WriteString(".SH COMMANDS\n")
-	manualCommands(&b, root)
+	text, _, _ := strings.Cut(root.Long, "Exit codes:")
+	paragraphs(&b, text)
+	commandList(&b, root)
 	b.WriteString(".SH OPTIONS OF ALL COMMANDS\n")
 	manualFlags(&b, root.PersistentFlags())
+	exitStatus(&b)
 	b.WriteString(`.SH FILES
 .TP
 .I /etc/flannel/flanneld.conf
@@ -40,28 +72,73 @@ Environment of flanneld.service, read while no daemon runs; /etc/flannel/NAME.co
 .TP
 .I /run/flannel/subnet.sock
 Socket of the daemon, for root only.
-.SH SEE ALSO
-.BR flanneld (8)
 `)
+	seeAlso(&b, nil)
 	return b.String()
 }
 
-func manualCommands(b *strings.Builder, parent *cobra.Command) {
-	for _, c := range parent.Commands() {
-		if c.Hidden || c.Name() == "help" {
-			continue
-		}
-		if c.Runnable() && !c.HasAvailableSubCommands() || c.Name() == "leases" {
-			fmt.Fprintf(b, ".SS %s\n%s.\n", roff(strings.TrimSuffix(c.UseLine(), " [flags]")), roff(c.Short))
-			if c.Long != "" && c.Parent().Name() != "completion" {
-				b.WriteString(".PP\n")
-				paragraphs(b, c.Long)
-			}
-			manualFlags(b, c.LocalNonPersistentFlags())
-			manualExamples(b, c.Example)
-		}
-		manualCommands(b, c)
+func commandPage(root, c *cobra.Command) string {
+	var b strings.Builder
+	pageHead(&b, c, c.Short)
+	if c.Runnable() {
+		fmt.Fprintf(&b, ".B %s\n", roff(strings.TrimSuffix(c.UseLine(), " [flags]")))
 	}
+	for _, below := range documented(c) {
+		fmt.Fprintf(&b, ".br\n.B %s\n", roff(strings.TrimSuffix(below.UseLine(), " [flags]")))
+	}
+	b.WriteString(".SH DESCRIPTION\n")
+	text := c.Long
+	if text == "" || c.Parent().Name() == "completion" {
+		text = c.Short + "."
+	}
+	paragraphs(&b, text)
+	commandList(&b, c)
+	if c.LocalNonPersistentFlags().HasAvailableFlags() {
+		b.WriteString(".SH OPTIONS\n")
+		manualFlags(&b, c.LocalNonPersistentFlags())
+	}
+	b.WriteString(".PP\nOptions of all commands, such as \\-\\-output and \\-\\-subnet\\-file: see\n.BR flannelctl (1).\n")
+	manualExamples(&b, c.Example)
+	exitStatus(&b)
+	others := documented(c)
+	if c.Parent() != root {
+		others = append(others, c.Parent())
+	}
+	seeAlso(&b, append(others, root))
+	return b.String()
+}
+
+func pageHead(b *strings.Builder, c *cobra.Command, short string) {
+	name := pageName(c)
+	short = strings.ToLower(short[:1]) + short[1:]
+	fmt.Fprintf(b, ".TH %s 1 \"\" flanneld \"User commands\"\n.SH NAME\n%s \\- %s\n.SH SYNOPSIS\n", strings.ToUpper(roff(name)), roff(name), roff(short))
+}
+
+// commandList lists the commands below c, each with its page.
+func commandList(b *strings.Builder, c *cobra.Command) {
+	below := documented(c)
+	if len(below) == 0 {
+		return
+	}
+	b.WriteString(".SH COMMANDS\n")
+	for _, sub := range below {
+		fmt.Fprintf(b, ".TP\n.BR %s (1)\n%s.\n", roff(pageName(sub)), roff(sub.Short))
+	}
+}
+
+func exitStatus(b *strings.Builder) {
+	b.WriteString(".SH EXIT STATUS\n")
+	for _, e := range exitCodes {
+		fmt.Fprintf(b, ".TP\n.B %d\n%s.\n", e.code, roff(strings.ToUpper(e.means[:1])+e.means[1:]))
+	}
+}
+
+func seeAlso(b *strings.Builder, others []*cobra.Command) {
+	b.WriteString(".SH SEE ALSO\n")
+	for _, c := range others {
+		fmt.Fprintf(b, ".BR %s (1),\n", roff(pageName(c)))
+	}
+	b.WriteString(".BR flanneld (8),\n.I /usr/share/doc/flanneld\n")
 }
 
 // paragraphs writes text whose lines are filled, but those that are indented.
@@ -84,7 +161,7 @@ func manualExamples(b *strings.Builder, text string) {
 	if text == "" {
 		return
 	}
-	b.WriteString(".PP\nExamples:\n.nf\n")
+	b.WriteString(".SH EXAMPLES\n.nf\n")
 	for line := range strings.Lines(text) {
 		b.WriteString("  " + roff(strings.TrimSpace(line)) + "\n")
 	}

@@ -73,8 +73,10 @@ func daemonItems(s stage) []item {
 		plain(dist+"network/networkmanager.conf", "/usr/lib/NetworkManager/conf.d/flannel.conf"),
 		plain(dist+"monitoring/alerts.yml", "/usr/share/flannel/monitoring/alerts.yml"),
 		plain(dist+"monitoring/dashboard.json", "/usr/share/flannel/monitoring/dashboard.json"),
-		plain(s.manual+"/flannelctl.1.gz", "/usr/share/man/man1/flannelctl.1.gz"),
-		plain(s.manual+"/flanneld.8.gz", "/usr/share/man/man8/flanneld.8.gz"),
+	}
+	for _, page := range compressedPages(s.manual) {
+		section := strings.TrimPrefix(filepath.Ext(strings.TrimSuffix(page, ".gz")), ".")
+		items = append(items, plain(page, "/usr/share/man/man"+section+"/"+filepath.Base(page)))
 	}
 	for _, name := range []string{"flanneld", "flannelctl"} {
 		zsh := plain(s.manual+"/_"+name, "")
@@ -86,6 +88,12 @@ func daemonItems(s stage) []item {
 			plain(s.manual+"/"+name+".fish", "/usr/share/fish/vendor_completions.d/"+name+".fish"))
 	}
 	return items
+}
+
+// compressedPages returns the manual pages as they are installed.
+func compressedPages(dir string) []string {
+	pages, _ := filepath.Glob(filepath.Join(dir, "*.[18].gz")) // the pattern is valid
+	return pages
 }
 
 func dockerItems(s stage) []item {

@@ -204,7 +204,8 @@ func sameFiles(t *testing.T, dir string) {
 	if !slices.Equal(deb, rpm) || !slices.Equal(rpm, tgz) {
 		t.Errorf("deb: %v\nrpm: %v\ntar: %v", deb, rpm, tgz)
 	}
-	for _, want := range []string{"/usr/bin/flanneld", "/usr/bin/flannelctl", "/etc/flannel/flanneld.conf", "/usr/share/man/man8/flanneld.8.gz", "/opt/cni/bin/flannel", "/usr/lib/flannel/mk-docker-opts.sh"} {
+	for _, want := range []string{"/usr/bin/flanneld", "/usr/bin/flannelctl", "/etc/flannel/flanneld.conf", "/usr/share/man/man8/flanneld.8.gz", "/usr/share/man/man1/flannelctl.1.gz",
+		"/usr/share/man/man1/flannelctl-leases-list.1.gz", "/opt/cni/bin/flannel", "/usr/lib/flannel/mk-docker-opts.sh"} {
 		if !slices.Contains(tgz, want) {
 			t.Errorf("no %s in %v", want, tgz)
 		}

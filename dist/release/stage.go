@@ -74,5 +74,14 @@ func (r release) buildManual(ctx context.Context) (string, error) {
 			return "", err
 		}
 	}
-	return dir, errors.Join(compress(filepath.Join(dir, "flanneld.8")), compress(filepath.Join(dir, "flannelctl.1")))
+	for _, page := range manualPages(dir) {
+		err = errors.Join(err, compress(page))
+	}
+	return dir, err
+}
+
+// manualPages returns the manual pages in a folder, before they are compressed: one for each command.
+func manualPages(dir string) []string {
+	pages, _ := filepath.Glob(filepath.Join(dir, "*.[18]")) // the pattern is valid
+	return pages
 }

@@ -46,11 +46,10 @@ func run(out string) error {
 	return nil
 }
 
-// runControl writes the manual page of flannelctl, which renders it from the definitions of its commands.
+// runControl has flannelctl write its manual pages, one for each command, from the definitions of its commands.
 func runControl(program, out string) error {
-	text, err := exec.Command(program, "manual").Output()
-	if err != nil {
-		return fmt.Errorf("%s manual: %w", program, err)
+	if text, err := exec.Command(program, "manual", out).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s manual: %w\n%s", program, err, text)
 	}
-	return os.WriteFile(filepath.Join(out, "flannelctl.1"), text, 0o644)
+	return nil
 }
