@@ -61,7 +61,7 @@ func steady(text string) string {
 		{`identity [A-Z0-9]+`, "identity I"},
 		{`version +\S+,`, "version V,"},
 		{`([0-9.]+(h|m|s|ms|µs))+\b`, "T"},
-		{`drift .*`, "drift D"},
+		{`repaired .*`, "repaired R"},
 		{`[0-9]+`, "N"},
 		{` +`, " "},
 		{`(?m) $`, ""},

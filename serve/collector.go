@@ -97,23 +97,8 @@ func (c *StatusCollector) Collect(ch chan<- prometheus.Metric) {
 	if s.Firewall != nil {
 		ch <- prometheus.MustNewConstMetric(nonPeers, prometheus.CounterValue, float64(s.Firewall.Dropped))
 	}
-	c.collectDevices(ch, s.Devices)
-}
-
-// collectDevices shows the counters of the backend's devices. Where they cannot be read, the other metrics are worth showing.
-func (c *StatusCollector) collectDevices(ch chan<- prometheus.Metric, names []string) {
-	fs, err := procfs.NewFS(c.proc)
-	if err != nil {
-		return
-	}
-	devices, err := fs.NetDev()
-	if err != nil {
-		return
-	}
-	for _, name := range names {
-		if d, ok := devices[name]; ok {
-			collectDevice(ch, d)
-		}
+	for _, d := range deviceLines(c.proc, s.Devices) {
+		collectDevice(ch, d)
 	}
 }
 

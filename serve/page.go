@@ -2,12 +2,10 @@ package serve
 
 import (
 	"bytes"
-	"cmp"
 	_ "embed"
 	"fmt"
 	"html/template"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -17,91 +15,76 @@ import (
 //go:embed page.html
 var pageText string
 
-// mostRows bounds the table of peers; those with a problem come first.
-const mostRows = 1000
+// maxQuery bounds what is searched for, in bytes.
+const maxQuery = 100
 
-// shownEvents are the last events on the page.
-const shownEvents = 20
-
-// tile is one peer on the page.
-type tile struct {
-	api.Peer
-	State string // ok, bad, slow, unknown: the name of a style
-	Word  string
-}
-
-type pageData struct {
-	api.Status
-	Badge   string // of the state: the name of a style
-	Now     time.Time
-	Tiles   []tile
-	Rows    []tile
-	Hidden  int // rows that are not shown
-	Counts  map[string]int
-	History []api.Event
+// PageSources are where the status page gets its facts. They are called for each request, by several goroutines at once.
+type PageSources struct {
+	Status  func() api.Status
+	Peers   func() []api.Peer
+	Events  func() []api.Event
+	Traffic func(devices []string) []DeviceTraffic // what the kernel has counted
 }
 
 // StatusPage serves the cluster as this host sees it, as one page without scripts and without outside resources. It changes
-// nothing.
-func StatusPage(status func() api.Status, peers func() []api.Peer, events func() []api.Event) http.Handler {
-	page := template.Must(template.New("page").Funcs(template.FuncMap{
-		"ago":  func(t time.Time) string { return time.Since(t).Round(time.Second).String() },
-		"left": func(t time.Time) string { return time.Until(t).Round(time.Second).String() },
-		"list": func(v any) string { return strings.Trim(fmt.Sprint(v), "[]") },
-		"ms":   func(d time.Duration) string { return fmt.Sprintf("%.2f ms", float64(d.Microseconds())/1000) },
-	}).Parse(pageText))
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+// nothing. Its query has "q", what to search the peers for, and "still", which keeps the page from being loaded again.
+func StatusPage(from PageSources) http.Handler {
+	page := template.Must(template.New("page").Funcs(pageFuncs).Parse(pageText))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		query := strings.TrimSpace(r.URL.Query().Get("q"))
+		d := newPageData(from, query[:min(len(query), maxQuery)])
+		d.Still = r.URL.Query().Has("still")
 		var b bytes.Buffer
-		if err := page.Execute(&b, newPageData(status(), peers(), events())); err != nil {
+		if err := page.Execute(&b, d); err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
 		h := w.Header()
 		h.Set("Content-Type", "text/html; charset=utf-8")
 		h.Set("Cache-Control", "no-store")
-		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'")
 		_, _ = w.Write(b.Bytes()) // nothing to do for a client who has gone
 	})
 }
 
-func newPageData(s api.Status, peers []api.Peer, events []api.Event) pageData {
-	badges := map[string]string{api.StateReady: "ok", api.StateDegraded: "slow"}
-	d := pageData{Status: s, Badge: cmp.Or(badges[s.State], "bad"), Now: time.Now(), Counts: map[string]int{}}
-	for _, p := range peers {
-		t := tile{Peer: p, State: "unknown", Word: "not probed yet"}
-		t.State, t.Word = judge(p, s.MTU)
-		d.Counts[t.State]++
-		d.Tiles = append(d.Tiles, t)
-	}
-	d.Rows = slices.Clone(d.Tiles)
-	order := []string{"bad", "slow", "ok", "unknown"}
-	slices.SortStableFunc(d.Rows, func(a, b tile) int { return slices.Index(order, a.State) - slices.Index(order, b.State) })
-	if d.Hidden = max(0, len(d.Rows)-mostRows); d.Hidden > 0 {
-		d.Rows = d.Rows[:mostRows]
-	}
-	slices.Reverse(events)
-	d.History = events[:min(len(events), shownEvents)]
-	return d
+var pageFuncs = template.FuncMap{
+	"ago":   func(t time.Time) string { return time.Since(t).Round(time.Second).String() },
+	"left":  func(t time.Time) string { return time.Until(t).Round(time.Second).String() },
+	"at":    func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
+	"list":  func(v any) string { return strings.Trim(fmt.Sprint(v), "[]") },
+	"ms":    milliseconds,
+	"bytes": sizeText,
+	"count": func(n any, noun string) string { return api.Count(number64(n), noun) },
 }
 
-// judge names the state of a peer.
-func judge(p api.Peer, mtu int) (state, word string) {
-	q := p.Probe
-	switch {
-	case !p.Programmed:
-		return "bad", "not in the kernel: " + p.Reason
-	case q == nil:
-		return "unknown", "not probed yet"
-	case q.OneWay:
-		return "bad", "it reaches us, we do not reach it"
-	case q.Lost == q.Sent:
-		return "bad", "no answer through the tunnel"
-	case q.Refused > 0:
-		return "unknown", "packets arrive, no daemon answers probes"
-	case q.Lost > 0:
-		return "slow", fmt.Sprintf("%d of %d probes lost", q.Lost, q.Sent)
-	case q.PathMTU < mtu:
-		return "slow", fmt.Sprintf("packets above %d bytes are lost", q.PathMTU)
+func number64(n any) uint64 {
+	switch n := n.(type) {
+	case int:
+		return uint64(n)
+	case uint64:
+		return n
 	}
-	return "ok", "ok"
+	return 0
+}
+
+func milliseconds(d time.Duration) string {
+	return fmt.Sprintf("%.2f ms", float64(d.Microseconds())/1000)
+}
+
+// sizeText writes a number of bytes with three digits at least.
+func sizeText(n any) string {
+	size := float64(0)
+	switch n := n.(type) {
+	case int64:
+		size = float64(n)
+	case uint64:
+		size = float64(n)
+	}
+	for _, unit := range []string{"B", "kB", "MB", "GB"} {
+		if size < 1000 {
+			return strings.TrimSuffix(fmt.Sprintf("%.3g", size), ".0") + " " + unit
+		}
+		size /= 1000
+	}
+	return fmt.Sprintf("%.0f TB", size)
 }

@@ -3,9 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -72,14 +70,14 @@ func writeStatus(w page, s api.Status) {
 	w.row("device", fmt.Sprintf("%s mtu %d", list(s.Devices), s.MTU))
 	w.row("underlay", fmt.Sprintf("%s, %s, public %s (%s)", s.Interface, list(s.Addresses), list(s.PublicIPs), s.Chosen))
 	w.row("store", storeText(s))
-	w.row("peers", peersText(s))
-	w.row("drift", driftText(s.Drift))
+	w.row("peers", s.PeersText())
+	w.row("repaired", s.Repaired())
 	if f := s.Firewall; f != nil {
 		w.row("tunnel port", tunnelText(*f))
 	}
 	w.row("reconciler", reconcilerText(s.Passes))
 	if p := s.Probes; p != nil {
-		w.row("probes", probesText(*p))
+		w.row("probes", p)
 	}
 	if s.Pending != "" {
 		w.row("pending", s.Pending)
@@ -100,26 +98,6 @@ func reconcilerText(p api.Passes) string {
 		text += ": " + p.LastErr
 	}
 	return text
-}
-
-func probesText(p api.ProbeSummary) string {
-	parts := []string{plural(p.Peers, "peer") + " probed"}
-	for _, c := range []struct {
-		n    int
-		text string
-	}{
-		{p.Failing, "without an answer"}, {p.OneWay, "reached in one direction only"},
-		{p.SmallMTU, "with a path MTU that is too small"},
-		{p.Silent, "whose daemon does not answer"},
-	} {
-		if c.n > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", c.n, c.text))
-		}
-	}
-	if len(parts) == 1 && p.Peers > 0 {
-		parts = append(parts, "all answer")
-	}
-	return strings.Join(parts, ", ")
 }
 
 // tunnelText says who may send to the tunnel, and who tried.
@@ -169,30 +147,6 @@ func storeText(s api.Status) string {
 		return at + "unreachable since " + s.StoreSince.Local().Format(time.DateTime) + ": " + s.StoreReason
 	}
 	return fmt.Sprintf("%sreachable, revision %d", at, s.Revision)
-}
-
-func peersText(s api.Status) string {
-	text := fmt.Sprintf("%d installed, %d not installed", s.Peers-s.Failing, s.Failing)
-	if s.Kept > 0 {
-		text += fmt.Sprintf(", %d stale (lost by the store, retained for now)", s.Kept)
-	}
-	if s.Skipped > 0 {
-		text += fmt.Sprintf(", %s skipped", plural(s.Skipped, "record"))
-	}
-	return text
-}
-
-func driftText(drift map[string]uint64) string {
-	var parts []string
-	for _, kind := range slices.Sorted(maps.Keys(drift)) {
-		if drift[kind] > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", drift[kind], kind))
-		}
-	}
-	if len(parts) == 0 {
-		return "none"
-	}
-	return strings.Join(parts, ", ") + " repaired"
 }
 
 func newPeers(a *app) *cobra.Command {

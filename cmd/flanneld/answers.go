@@ -37,7 +37,10 @@ func (d *process) health() serve.Health {
 	addr, _ := d.o.Healthz() // without a port: no server
 	return serve.Health{
 		Addr: addr, Hosts: d.o.HealthzHosts, Alive: d.status.Alive, Ready: d.status.Ready, Status: func() any { return d.publicStatus() },
-		Metrics: d.metrics.Handler(), Page: serve.StatusPage(d.publicStatus, d.status.Peers, d.journal.Events), Log: d.log,
+		Metrics: d.metrics.Handler(), Log: d.log,
+		Page: serve.StatusPage(serve.PageSources{
+			Status: d.publicStatus, Peers: d.status.Peers, Events: d.journal.Events, Traffic: serve.Traffic,
+		}),
 	}
 }
 

@@ -1,0 +1,92 @@
+package api
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// nouns are the words for the kinds of Status.Drift.
+var nouns = map[string]string{
+	"link": "network device", "addr": "address", "fdb": "forwarding entry", "neigh": "neighbour entry", "route": "route",
+	"firewall": "firewall rule set", "wireguard": "WireGuard device",
+}
+
+// Repaired says what was repaired after another program had changed or deleted it, as one phrase.
+func (s Status) Repaired() string {
+	var parts []string
+	for _, kind := range slices.Sorted(maps.Keys(s.Drift)) {
+		n := s.Drift[kind]
+		if n == 0 {
+			continue
+		}
+		parts = append(parts, Count(n, object(kind)))
+	}
+	if len(parts) == 0 {
+		return "nothing"
+	}
+	return strings.Join(parts, ", ")
+}
+
+// Objects names the objects of one kind of Status.Drift.
+func Objects(kind string) string {
+	_, many, _ := strings.Cut(Count(2, object(kind)), " ")
+	return many
+}
+
+func object(kind string) string {
+	if noun := nouns[kind]; noun != "" {
+		return noun
+	}
+	return kind // of a later version
+}
+
+// String says what the probes have found, as one phrase.
+func (p ProbeSummary) String() string {
+	if p.Peers == 0 {
+		return "no peer probed yet"
+	}
+	parts := []string{Count(uint64(p.Peers), "peer") + " probed"}
+	for _, c := range []struct {
+		n    int
+		text string
+	}{
+		{p.Failing, "without an answer"}, {p.OneWay, "of these reached in one direction only"},
+		{p.SmallMTU, "with a path MTU that is too small"}, {p.Silent, "whose daemon does not answer"},
+	} {
+		if c.n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", c.n, c.text))
+		}
+	}
+	if len(parts) == 1 {
+		parts = append(parts, "all answer")
+	}
+	return strings.Join(parts, ", ")
+}
+
+// PeersText counts the peers, as one phrase.
+func (s Status) PeersText() string {
+	text := fmt.Sprintf("%d installed, %d not installed", s.Peers-s.Failing, s.Failing)
+	if s.Kept > 0 {
+		text += fmt.Sprintf(", %d stale (their records are missing in the store, packets are still sent to them)", s.Kept)
+	}
+	if s.Skipped > 0 {
+		text += ", " + Count(uint64(s.Skipped), "invalid record") + " skipped"
+	}
+	return text
+}
+
+// Count puts a number before a noun.
+func Count(n uint64, noun string) string {
+	switch {
+	case n == 1:
+	case strings.HasSuffix(noun, "y"):
+		noun = strings.TrimSuffix(noun, "y") + "ies"
+	case strings.HasSuffix(noun, "s"):
+		noun += "es"
+	default:
+		noun += "s"
+	}
+	return fmt.Sprintf("%d %s", n, noun)
+}
