@@ -76,7 +76,7 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte, v any
 		return fmt.Errorf("%s %s: %s", method, path, p.Error)
 	}
 	if err := json.Unmarshal(text, v); err != nil {
-		return fmt.Errorf("answer to %s %s makes no sense: %w", method, path, err)
+		return fmt.Errorf("invalid answer to %s %s: %w", method, path, err)
 	}
 	return nil
 }

@@ -82,7 +82,7 @@ func checkMAC(f *Facts) Finding {
 	if len(f.State.MACs) == 0 {
 		return skip("the backend has no device with a hardware address")
 	}
-	return pass("as published")
+	return pass("the same as in the lease")
 }
 
 func checkNeighbours(f *Facts) Finding {

@@ -54,7 +54,7 @@ func checkHandshakes(f *Facts) Finding {
 		return r
 	}
 	if f.Status.Backend != "wireguard" {
-		return pass("none are made: the backend does not encrypt")
+		return pass("no handshakes: the backend does not encrypt")
 	}
 	var silent []string
 	for _, p := range f.Status.Silent {

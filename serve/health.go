@@ -50,7 +50,7 @@ func (h Health) Run(ctx context.Context) error {
 	for {
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", h.Addr.String())
 		if err == nil {
-			h.Log.Info("health server listens", "address", l.Addr().String())
+			h.Log.Info("health server listening", "address", l.Addr().String())
 			wait, said = firstListenWait, ""
 			err = h.serve(ctx, Bounded(l, mostHealthConns(), healthConnsEach))
 		}
@@ -59,7 +59,7 @@ func (h Health) Run(ctx context.Context) error {
 		}
 		if err.Error() != said {
 			said = err.Error()
-			h.Log.Error("health server not available, trying again", "address", h.Addr.String(), "error", err,
+			h.Log.Error("health server cannot listen, retrying", "address", h.Addr.String(), "error", err,
 				"hint", "-healthz-ip and -healthz-port choose the address")
 		}
 		select {

@@ -34,15 +34,15 @@ func NewMetrics(version string) *Metrics {
 	m := &Metrics{
 		registry:   prometheus.NewRegistry(),
 		operations: counter("kernel_operations_total", "Changes made in the kernel.", "kind", "operation", "result"),
-		dumps:      counter("kernel_dumps_total", "Times that the state was read from the kernel.", "result"),
+		dumps:      counter("kernel_dumps_total", "Reads of all objects of the network from the kernel.", "result"),
 		requests:   counter("store_requests_total", "Requests to the store.", "request", "result"),
 		watches: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: namespace, Name: "store_watch_restarts_total", Help: "Times that the watch of the store ended and all records were listed again.",
 		}),
 		passes: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Namespace: namespace, Name: "pass_duration_seconds", Help: "Time of a pass over the kernel.", Buckets: prometheus.ExponentialBuckets(0.0005, 4, 8),
+			Namespace: namespace, Name: "pass_duration_seconds", Help: "Duration of a reconciliation of the kernel with the leases.", Buckets: prometheus.ExponentialBuckets(0.0005, 4, 8),
 		}, []string{"result"}),
-		probes: counter("probes_total", "Questions sent through the tunnel to peers.", "result"),
+		probes: counter("probes_total", "Probes sent to peers through the tunnel.", "result"),
 		roundTrip: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: namespace, Name: "probe_round_trip_seconds", Help: "Round trip through the tunnel to peers.", Buckets: prometheus.ExponentialBuckets(0.0001, 2.5, 10),
 		}),

@@ -30,7 +30,7 @@ func (s Socket) Run(ctx context.Context) error {
 	for {
 		l, err := listenUnix(ctx, s.Path)
 		if err == nil {
-			s.Log.Debug("socket listens", "path", s.Path)
+			s.Log.Debug("socket listening", "path", s.Path)
 			wait, said = firstListenWait, ""
 			err = s.serve(ctx, l)
 		}
@@ -39,7 +39,7 @@ func (s Socket) Run(ctx context.Context) error {
 		}
 		if err != nil && err.Error() != said {
 			said = err.Error()
-			s.Log.Error("socket not available, trying again", "path", s.Path, "error", err)
+			s.Log.Error("socket not available, retrying", "path", s.Path, "error", err)
 		}
 		select {
 		case <-ctx.Done():

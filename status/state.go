@@ -48,7 +48,8 @@ func (c condition) judge() (state string, reasons []string) {
 		add("store unreachable since %s: %s", c.lease.StoreSince.UTC().Format(time.RFC3339), c.lease.StoreError)
 	}
 	if c.kept > 0 {
-		add("the store has lost %d peers, which are retained for now", c.kept)
+		add("the store has lost the records of %s: packets are still sent to them for -peer-grace",
+			api.Count(uint64(c.kept), "peer"))
 	}
 	for _, what := range sortedKeys(c.files) {
 		add("%s not written: %s", what, c.files[what])
@@ -58,7 +59,7 @@ func (c condition) judge() (state string, reasons []string) {
 		add("another flannel on this host, %s, uses the devices and routes of this network: stop it, or give one of the two networks another device (vxlan: another VNI)", c.rival)
 	}
 	for _, kind := range sortedKeys(c.changed) {
-		add("another program on this host keeps changing the network's objects of kind %s, last at %s", kind, c.changed[kind].UTC().Format(time.RFC3339))
+		add("another program on this host keeps changing %s of the network, last at %s", api.Objects(kind), c.changed[kind].UTC().Format(time.RFC3339))
 	}
 	reasons = append(reasons, c.peers[:min(len(c.peers), mostNamed)]...)
 	if n := len(c.peers) - mostNamed; n > 0 {
@@ -97,7 +98,7 @@ func peerProblems(peers subnet.Peers, skipped map[netip.Prefix]string, failing f
 		case skipped[l.Subnet] != "":
 			why = "skipped: " + skipped[l.Subnet]
 		case failing.single[l.Subnet] != "":
-			why = "not in the kernel: " + failing.single[l.Subnet]
+			why = "not installed in the kernel: " + failing.single[l.Subnet]
 		case probed:
 			why = probeProblem(f, mtu)
 		}
@@ -131,7 +132,7 @@ func probeProblem(f probe.Finding, mtu int) string {
 	case !f.Sure():
 		return ""
 	case f.OneWay:
-		return "reaches this host, and is not reached by it"
+		return "is reached in one direction only: its packets arrive here, ours do not arrive there"
 	case f.Down():
 		return fmt.Sprintf("does not answer: %d of %d probes lost", f.Lost, f.Sent)
 	case f.Silent():

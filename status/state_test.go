@@ -34,12 +34,12 @@ func TestTheThreeStatesAreToldApart(t *testing.T) {
 			[]string{"store unreachable since 2026-01-02T03:04:05Z: refused"}},
 		{"the embedded etcd does not run", condition{ready: true, embedded: "move its data away"}, api.StateDegraded, []string{"move its data away"}},
 		{"the lease is not in the store", condition{ready: true, lease: subnet.Status{Waiting: "another host has it"}}, api.StateDegraded, []string{"another host has it"}},
-		{"the store was wiped", condition{ready: true, kept: 3}, api.StateDegraded, []string{"the store has lost 3 peers, which are retained for now"}},
+		{"the store was wiped", condition{ready: true, kept: 3}, api.StateDegraded, []string{"the store has lost the records of 3 peers: packets are still sent to them for -peer-grace"}},
 		{"a file cannot be written", condition{ready: true, files: map[string]string{"the subnet file": "no space"}}, api.StateDegraded,
 			[]string{"the subnet file not written: no space"}},
 		{"the firewall stands in the way", condition{ready: true, firewall: []string{"ip_forward is 0"}}, api.StateDegraded, []string{"ip_forward is 0"}},
 		{"somebody keeps changing routes", condition{ready: true, changed: map[string]time.Time{"route": since}}, api.StateDegraded,
-			[]string{"another program on this host keeps changing the network's objects of kind route, last at 2026-01-02T03:04:05Z"}},
+			[]string{"another program on this host keeps changing routes of the network, last at 2026-01-02T03:04:05Z"}},
 		{"another flannel has the same device", condition{ready: true, rival: "flanneld (pid 7)"}, api.StateDegraded,
 			[]string{"another flannel on this host, flanneld (pid 7), uses the devices and routes of this network: stop it, or give one of the two networks another device (vxlan: another VNI)"}},
 		{"a peer does not answer", condition{ready: true, peers: []string{"peer a does not answer"}}, api.StateDegraded, []string{"peer a does not answer"}},
@@ -81,9 +81,9 @@ func TestProblemsOfPeersAreNamed(t *testing.T) {
 	got := peerProblems(subnet.PeersOf(leases...), skipped, failing, findings, 1450)
 	want := []string{
 		"peer 10.5.1.0/24 (192.0.2.1) skipped: its route is another's",
-		"peer 10.5.2.0/24 (192.0.2.2) not in the kernel: route 10.5.2.0/24: file exists",
+		"peer 10.5.2.0/24 (192.0.2.2) not installed in the kernel: route 10.5.2.0/24: file exists",
 		"peer 10.5.3.0/24 (192.0.2.3) does not answer: 3 of 3 probes lost",
-		"peer 10.5.4.0/24 (192.0.2.4) reaches this host, and is not reached by it",
+		"peer 10.5.4.0/24 (192.0.2.4) is reached in one direction only: its packets arrive here, ours do not arrive there",
 		"peer 10.5.5.0/24 (192.0.2.5) loses packets of more than 1400 bytes",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -94,7 +94,7 @@ func (b *Backend) preStartup(ctx context.Context) error {
 	if err != nil {
 		return &StartupError{err}
 	}
-	b.host.Log.Info("command has run", "command", words(b.options.PreStartup), "output", said)
+	b.host.Log.Info("command finished", "command", words(b.options.PreStartup), "output", said)
 	data, err := json.Marshal(printed)
 	b.data = string(data)
 	return err
@@ -162,7 +162,7 @@ func (b *Backend) postStartup(self []subnet.Lease) error {
 	if err != nil {
 		return fmt.Errorf("PostStartupCommand: %w", err)
 	}
-	b.host.Log.Info("command has run", "command", words(b.options.PostStartup), "output", said)
+	b.host.Log.Info("command finished", "command", words(b.options.PostStartup), "output", said)
 	b.mu.Lock()
 	b.ready = own
 	b.mu.Unlock()

@@ -16,7 +16,7 @@ import (
 )
 
 // errNonsense is the error of a call whose answer breaks what the API promises.
-var errNonsense = errors.New("the answer makes no sense")
+var errNonsense = errors.New("invalid answer")
 
 // How large an answer may be, in bytes. A larger one fails before it is read into memory.
 const (

@@ -139,8 +139,8 @@ func TestAnAnswerThatMakesNoSenseIsAnErrorThatSaysSo(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.call+"/"+tt.name, func(t *testing.T) {
 			err := l.ask(t.Context(), s, encode(t, tt.answer))[tt.call]
-			if err == nil || !strings.Contains(err.Error(), "makes no sense") {
-				t.Errorf("got %v, want an error that says that the answer makes no sense", err)
+			if err == nil || !strings.Contains(err.Error(), "invalid answer") {
+				t.Errorf("got %v, want an error that says that the answer is invalid", err)
 			}
 		})
 	}

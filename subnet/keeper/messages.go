@@ -3,18 +3,27 @@ package keeper
 import (
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"strings"
 
 	"flanneld/subnet"
 )
 
+// cidrs writes the subnets of one record.
+func cidrs(subnets []netip.Prefix) string {
+	text := make([]string, len(subnets))
+	for i, p := range subnets {
+		text[i] = p.String()
+	}
+	return strings.Join(text, ",")
+}
+
 // logAction logs what an action is for.
 func (k *Keeper) logAction(a Action) {
-	name := strings.TrimPrefix(a.Entry.Key, subnet.SubnetsFolder)
 	switch {
 	case a.Why == "":
 	case a.Do == Update && a.Record.Key() != a.Entry.Key:
-		k.log.Info(a.Why, "old", name, "new", subnet.Key(a.Record.Prefixes()))
+		k.log.Info(a.Why, "old", cidrs(a.Entry.Prefixes()), "new", cidrs(a.Record.Prefixes()))
 	default:
 		k.log.Info(a.Why, "key", a.Entry.Key, "host", a.Entry.Host)
 	}

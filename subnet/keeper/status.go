@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"time"
 
 	"flanneld/subnet"
@@ -32,7 +31,7 @@ func (k *Keeper) hold(e subnet.Entry) {
 	fresh := f.published == nil || f.published.Key() != e.Key
 	k.held, f.published = &e, &e.Record
 	if fresh {
-		k.log.Info("subnet leased", "subnet", strings.TrimPrefix(e.Key, subnet.SubnetsFolder), "revision", e.Revision,
+		k.log.Info("subnet leased", "subnet", cidrs(e.Prefixes()), "revision", e.Revision,
 			"reservation", e.LeaseID == 0)
 	}
 	if e.LeaseID == 0 {

@@ -138,7 +138,7 @@ func (s *Source) setOwnLocked(n *node) {
 	s.waitLocked("")
 	s.status.Lost = false
 	if !slices.Equal(prefixes, prefixesOf(s.self)) && len(s.self) > 0 {
-		s.log.Warn("the pod CIDRs of this node have changed: pods with addresses of the old ones must be made again",
+		s.log.Warn("pod CIDRs of this node changed: recreate the pods that have addresses of the old ones",
 			"old", prefixesOf(s.self), "new", prefixes)
 	}
 	s.setSelfLocked(prefixes)
@@ -153,7 +153,7 @@ func (s *Source) setSelfLocked(prefixes []netip.Prefix) {
 	if s.own != nil {
 		var wrong error
 		if leases, wrong = s.o.Names.overwritten(s.own, leases); wrong != nil && wrong.Error() != s.notices {
-			s.log.Warn("the address of an annotation is not used", "reason", wrong)
+			s.log.Warn("annotation ignored", "reason", wrong)
 			s.notices = wrong.Error()
 		}
 	}
@@ -174,7 +174,7 @@ func (s *Source) yieldLocked(n *node) {
 	}
 	for _, p := range prefixes {
 		if slices.ContainsFunc(s.self, func(l subnet.Lease) bool { return l.Subnet.Overlaps(p) }) {
-			s.log.Error("another node has got a subnet of this one: no packets flow until this node has one again",
+			s.log.Error("subnet of this node assigned to another node: no packets are forwarded until this node has a subnet again",
 				"node", n.name, "subnet", p)
 			s.self, s.status.Lost = nil, true
 			return

@@ -47,7 +47,7 @@ func (s *Source) publishAll(ctx context.Context) {
 			continue
 		}
 		backoff = newBackoff()
-		s.log.Info("published on the node", "node", s.o.Node, "what", what)
+		s.log.Info("node object updated", "node", s.o.Node, "what", what)
 		s.put(s.o.Names.nodeOf(got))
 	}
 }
@@ -88,7 +88,7 @@ func (s *Source) wrote(err error) {
 		return
 	}
 	if s.write != "" {
-		s.log.Warn("what peers must know of this node cannot be published, trying again", "reason", err)
+		s.log.Warn("write node annotations failed, retrying", "reason", err)
 	}
 	poke(s.changed)
 }

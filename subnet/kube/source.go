@@ -245,10 +245,10 @@ func (s *Source) asked(verb string, err error) {
 	s.mu.Unlock()
 	switch {
 	case since.IsZero() && !now.IsZero():
-		s.log.Warn("API server unreachable, the data plane stays as it is", "reason", err)
+		s.log.Warn("API server unreachable, data plane left unchanged", "reason", err)
 		poke(s.changed)
 	case !since.IsZero() && now.IsZero():
-		s.log.Info("API server is back", "away", time.Since(since).Round(time.Millisecond))
+		s.log.Info("API server reachable again", "away", time.Since(since).Round(time.Millisecond))
 		poke(s.changed)
 	}
 }

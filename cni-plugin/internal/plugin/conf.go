@@ -104,7 +104,7 @@ func (c *Conf) validate() error {
 		errs = append(errs, errors.New(`delegate.type must be a string, the name of a plugin such as "bridge"`))
 	}
 	if c.Type != "" && c.Delegate.text("type") == c.Type {
-		errs = append(errs, fmt.Errorf("delegate.type %q is the plugin itself: it would call itself for ever", c.Type))
+		errs = append(errs, fmt.Errorf("delegate.type %q is the plugin itself: it would call itself endlessly", c.Type))
 	}
 	if _, err := c.routes(); err != nil {
 		errs = append(errs, err)

@@ -128,7 +128,7 @@ func TestConfigurationThatCannotBeMeantIsRefused(t *testing.T) {
 		{"delegate has an ipam", `{"name":"n","delegate":{"ipam":{}}}`, `"ipam"`, types.ErrInvalidNetworkConfig},
 		{"delegate's type is a number", `{"name":"n","delegate":{"type":1}}`, "delegate.type", types.ErrInvalidNetworkConfig},
 		{"delegate's type is null", `{"name":"n","delegate":{"type":null}}`, "delegate.type", types.ErrInvalidNetworkConfig},
-		{"delegate is the plugin itself", `{"name":"n","type":"flannel","delegate":{"type":"flannel"}}`, "for ever", types.ErrInvalidNetworkConfig},
+		{"delegate is the plugin itself", `{"name":"n","type":"flannel","delegate":{"type":"flannel"}}`, "endlessly", types.ErrInvalidNetworkConfig},
 		{"routes are no list", `{"name":"n","ipam":{"routes":{}}}`, "ipam.routes", types.ErrInvalidNetworkConfig},
 		{"a route leads nowhere", `{"name":"n","ipam":{"routes":[{"dst":"here"}]}}`, "ipam.routes", types.ErrInvalidNetworkConfig},
 	} {

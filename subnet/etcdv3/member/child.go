@@ -187,12 +187,12 @@ func (o Options) follow(out io.Reader, served func()) (reason string) {
 				reason += ": " + fmt.Sprint(why)
 			}
 			reason = subnet.Brief(reason, maxReason)
-			o.Log.Error("embedded etcd", "reason", reason)
+			o.Log.Error("embedded etcd failed", "reason", reason)
 		case serving && entry["level"] == slog.LevelWarn.String():
 			delete(entry, "time")
 			delete(entry, "level")
 			detail, _ := json.Marshal(entry)
-			o.Log.Warn("embedded etcd", "reason", subnet.Brief(string(detail), maxReason))
+			o.Log.Warn("embedded etcd reported an error", "reason", subnet.Brief(string(detail), maxReason))
 		}
 	}
 }
