@@ -44,8 +44,19 @@ var rules = map[string]rule{
 	"devicelock": {ours: []string{"subnet"}},
 	"forwarding": {ours: []string{"ip"}},
 	"retry":      {},
+	"source": {
+		ours: []string{
+			"api", "backend/alloc", "backend/check", "backend/vxlan", "ip", "options", "subnet", "subnet/etcdv3",
+			"subnet/etcdv3/member", "subnet/keeper", "subnet/kube",
+		},
+		others: []string{"golang.org/x/sync/errgroup"},
+	},
+	"publish": {ours: []string{"ip", "subnet"}},
+	"drain":   {ours: []string{"api", "ip", "subnet"}},
+	"rejoin":  {ours: []string{"api", "drain", "retry", "subnet", "subnet/keeper"}},
+	"process": {ours: []string{"options"}},
 	"status": {
-		ours:   []string{"api", "firewall", "ip", "probe", "redact", "subnet", "systemd"},
+		ours:   []string{"api", "backend", "firewall", "ip", "probe", "redact", "subnet", "systemd"},
 		others: []string{"golang.org/x/time/rate"},
 	},
 	"firewall": {
@@ -257,6 +268,20 @@ func TestSystemCallsOfTheNetworkStayAtTheEdge(t *testing.T) {
 				t.Errorf("%s imports %s: kernel calls live in files named _linux.go of ip and of the backends udp and wireguard", s.path, name)
 			}
 		}
+	}
+}
+
+// The daemon's command builds the parts and joins them. What decides is a package with tests.
+func TestTheDaemonIsBuiltInFewLines(t *testing.T) {
+	const most = 500
+	total := 0
+	for _, s := range sources(t) {
+		if s.folder() == "cmd/flanneld" && !s.isTest() {
+			total += strings.Count(string(s.text), "\n")
+		}
+	}
+	if total > most {
+		t.Errorf("cmd/flanneld has %d lines, at most %d", total, most)
 	}
 }
 

@@ -139,6 +139,14 @@ func (a *Applier) MACs() map[string]ip.MAC {
 	return nil
 }
 
+// Ingress returns the UDP port that packets of peers arrive at, and the VXLAN network identifier; 0: there is none.
+func (a *Applier) Ingress() (port uint16, vni uint32) {
+	if i, ok := a.Planner.(Ingress); ok {
+		return i.Ingress()
+	}
+	return 0, 0
+}
+
 // run carries the datapath, if it is in user space, until ctx ends; it returns nil then.
 func (a *Applier) run(ctx context.Context) error {
 	if d, ok := a.Planner.(Datapath); ok {

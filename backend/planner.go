@@ -107,3 +107,9 @@ type Addressed interface {
 	// MACs returns the addresses by device, to be kept for the next run. Nobody may change the map.
 	MACs() map[string]ip.MAC
 }
+
+// Keyed is a Planner whose hosts have keys.
+type Keyed interface {
+	// Rotate replaces the key of this host, and has the new one published. It returns the public key.
+	Rotate(ctx context.Context, publish func()) (public string, err error)
+}

@@ -1,9 +1,12 @@
 package devicelock_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"flanneld/devicelock"
 )
@@ -31,4 +34,29 @@ func TestADeviceIsForOneDaemon(t *testing.T) {
 	if err := devicelock.New("/proc/none", "").Lock("flannel0"); err == nil || errors.As(err, &taken) {
 		t.Errorf("where no lock can be made: %v", err)
 	}
+}
+
+func TestADaemonWaitsForADevice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		folder := t.TempDir()
+		first, second := devicelock.New(folder, "pid 7"), devicelock.New(folder, "pid 8")
+		devices := [][]string{{"flannel0"}}
+		if _, err := first.All(devices, nil); err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(time.Minute, first.Release)
+		start, reasons := time.Now(), 0
+		names, err := second.Wait(t.Context(), devices, nil, func(error) { reasons++ })
+		if err != nil || len(names) != 1 || names[0] != "flannel0" {
+			t.Errorf("got %q, %v", names, err)
+		}
+		if took := time.Since(start); took < time.Minute || reasons != 1 {
+			t.Errorf("after %v, %d reasons, want one", took, reasons)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if names, err := first.Wait(ctx, devices, nil, func(error) {}); !errors.Is(err, context.Canceled) || names != nil {
+			t.Errorf("the daemon ends: %q, %v", names, err)
+		}
+	})
 }

@@ -2,6 +2,7 @@
 package devicelock
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"syscall"
+	"time"
 
 	"flanneld/subnet"
 )
@@ -118,6 +120,30 @@ func (l *Locks) All(devices [][]string, last []string) (names []string, err erro
 		names = append(names, name)
 	}
 	return names, nil
+}
+
+// waitPause is how long to wait before a device that another daemon has is tried again.
+const waitPause = 2 * time.Second
+
+// Wait is All as soon as no other daemon has one of the devices. waiting is called when the reason to wait is a new one. When ctx ends
+// before, the error is that of ctx.
+func (l *Locks) Wait(ctx context.Context, devices [][]string, last []string, waiting func(reason error)) (names []string, err error) {
+	reason := ""
+	for {
+		names, err := l.All(devices, last)
+		if taken := (*TakenError)(nil); !errors.As(err, &taken) {
+			return names, err
+		}
+		if reason != err.Error() {
+			reason = err.Error()
+			waiting(err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(waitPause):
+		}
+	}
 }
 
 // prefer puts the name that was used last before the others.

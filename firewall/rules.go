@@ -27,6 +27,12 @@ type Ingress struct {
 	Peers Addrs // underlay addresses that packets may come from
 }
 
+// IngressOf returns the ingress of a tunnel without peers. Without a port there is nothing to close, without a network identifier it is
+// not VXLAN.
+func IngressOf(port uint16, vni uint32) Ingress {
+	return Ingress{Port: port, VXLAN: vni != 0, VNI: vni}
+}
+
 // normal returns the rules in the one form that equal rules share: sorted, without what other members include.
 func (r Rules) normal() Rules {
 	r.Networks, r.Subnets = outermost(r.Networks), outermost(r.Subnets)

@@ -1,6 +1,7 @@
 package ip
 
 import (
+	"errors"
 	"fmt"
 	"net"
 )
@@ -18,6 +19,21 @@ func ParseMAC(s string) (MAC, error) {
 		return MAC{}, fmt.Errorf("parse MAC %q: %d bytes, want 6", s, len(hw))
 	}
 	return MAC(hw), nil
+}
+
+// ParseMACs reads addresses by device. Those that cannot be read are left out and named in the error.
+func ParseMACs(texts map[string]string) (map[string]MAC, error) {
+	out := map[string]MAC{}
+	var errs []error
+	for device, text := range texts {
+		m, err := ParseMAC(text)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("device %s: %w", device, err))
+			continue
+		}
+		out[device] = m
+	}
+	return out, errors.Join(errs...)
 }
 
 func (m MAC) String() string { return net.HardwareAddr(m[:]).String() }

@@ -41,3 +41,12 @@ func Shortage(ctx context.Context, log *slog.Logger, f func() error) error {
 	}
 	return nil
 }
+
+// Value is Shortage for what returns a value; the zero value if ctx ends first.
+func Value[T any](ctx context.Context, log *slog.Logger, f func() (T, error)) (value T, err error) {
+	err = Shortage(ctx, log, func() (err error) {
+		value, err = f()
+		return err
+	})
+	return value, err
+}

@@ -90,6 +90,14 @@ func (r Record) Prefixes() []netip.Prefix {
 	return prefixes
 }
 
+// PublicIPs returns the addresses that the record tells peers, in its order.
+func (r Record) PublicIPs() (out []netip.Addr) {
+	for _, l := range r.Leases {
+		out = append(out, l.PublicIP)
+	}
+	return out
+}
+
 // String names the host of the record for a message.
 func (r Record) String() string {
 	var ips []string

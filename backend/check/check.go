@@ -66,6 +66,12 @@ func Config(c subnet.Config) error {
 // Types returns the types of backends, sorted.
 func Types() []string { return slices.Sorted(maps.Keys(options)) }
 
+// Text says what is wrong with a network configuration, its backend included.
+func Text(text []byte) error {
+	_, err := Network(text)
+	return err
+}
+
 // Network reads a network configuration, the options of its backend included.
 func Network(text []byte) (subnet.Config, error) {
 	c, err := subnet.ParseConfig(text)

@@ -4,6 +4,8 @@ package registry
 
 import (
 	"context"
+	"errors"
+	"time"
 
 	"flanneld/backend"
 	"flanneld/backend/alloc"
@@ -51,6 +53,36 @@ func New(ctx context.Context, e Env) (backend.Planner, error) {
 		return nil, check.Config(e.Config)
 	}
 	return b.create(ctx, e)
+}
+
+// Between two tries of a backend's start.
+const (
+	firstStartPause = time.Second
+	lastStartPause  = 30 * time.Second
+)
+
+// Start is New, and runs a command of the operator that fails again until it succeeds: what it needs may come. waiting is called when
+// the reason to wait is a new one.
+func Start(ctx context.Context, e Env, waiting func(reason error)) (backend.Planner, error) {
+	reason := ""
+	for pause := firstStartPause; ; pause = min(2*pause, lastStartPause) {
+		b, err := New(ctx, e)
+		if failed := (*extension.StartupError)(nil); !errors.As(err, &failed) {
+			return b, err
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if reason != err.Error() {
+			reason = err.Error()
+			waiting(err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(pause):
+		}
+	}
 }
 
 // Devices returns the devices that a network needs, the names that each may have in their order.

@@ -1,19 +1,24 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"time"
 
 	"flanneld/api"
 	"flanneld/backend/check"
+	"flanneld/drain"
 	"flanneld/options"
 	"flanneld/redact"
 	"flanneld/serve"
+	"flanneld/source"
 )
 
 // fixed returns what the status says of the process itself.
-func (d *process) fixed() api.Status {
+func (d *daemon) fixed() api.Status {
 	host, _ := os.Hostname() // an empty name says as much
 	s := api.Status{
 		Version: version, Host: host, Identity: d.state.Identity, Started: time.Now().UTC(),
@@ -33,55 +38,62 @@ func (d *process) fixed() api.Status {
 }
 
 // health returns the server for whoever may reach the health port.
-func (d *process) health() serve.Health {
+func (d *daemon) health() serve.Health {
 	addr, _ := d.o.Healthz() // without a port: no server
 	return serve.Health{
 		Addr: addr, Hosts: d.o.HealthzHosts, Alive: d.status.Alive, Ready: d.status.Ready, Status: func() any { return d.publicStatus() },
 		Metrics: d.metrics.Handler(), Log: d.log,
-		Page: serve.StatusPage(serve.PageSources{
-			Status: d.publicStatus, Peers: d.status.Peers, Events: d.journal.Events, Traffic: serve.Traffic,
-		}),
+		Page: serve.StatusPage(serve.PageSources{Status: d.publicStatus, Peers: d.status.Peers, Events: d.journal.Events, Traffic: serve.Traffic}),
 	}
 }
 
 // publicStatus is the status for whoever may reach the health server: without what concerns this host's files and the store.
-func (d *process) publicStatus() api.Status {
+func (d *daemon) publicStatus() api.Status {
 	s := d.status.Report()
 	s.Daemon, s.Config = nil, redact.Config(s.Config)
 	return s
 }
 
 // socket returns the server for the operator of this host.
-func (d *process) socket() serve.Socket {
+func (d *daemon) socket() serve.Socket {
 	answers := serve.Answers{
 		Ready:    d.status.Readiness,
 		Status:   d.status.Report,
 		Leases:   d.status.Leases,
 		Peers:    d.status.Peers,
 		Events:   d.journal.Events,
-		Store:    d.storeAccess,
-		Validate: validateConfig,
+		Store:    func() api.Store { return source.Access(d.o) },
+		Validate: check.Text,
 		Drain:    d.drain,
-		Rotate:   d.rotate,
+		Rotate:   d.rotateKey,
 	}
 	if d.o.KubeSubnetMgr {
-		answers.Kubernetes = d.inspection
+		answers.Kubernetes = d.kube.Inspect
 	}
 	return serve.Socket{Path: api.SocketPath(d.o.SubnetFile), Log: d.log, Handler: answers.Handler()}
 }
 
-func (d *process) storeAccess() api.Store {
+// drain has the host leave the network, and returns when it has. Any goroutine may call it.
+func (d *daemon) drain(ctx context.Context) (api.Drained, error) {
 	if d.o.KubeSubnetMgr {
-		return api.Store{Kubernetes: true}
+		return api.Drained{}, drain.ErrKubernetes
 	}
-	return api.Store{
-		Endpoints: d.o.EtcdEndpoints, Prefix: d.o.EtcdPrefix, CAFile: d.o.EtcdCAFile, CertFile: d.o.EtcdCertfile, KeyFile: d.o.EtcdKeyfile,
-		Username: string(d.o.EtcdUsername), Password: string(d.o.EtcdPassword),
+	notJoined := func() error {
+		return fmt.Errorf("the daemon has not joined the network: %s", d.status.Readiness().Reason)
 	}
+	store := d.store.Load()
+	if store == nil {
+		return api.Drained{}, notJoined()
+	}
+	return d.drains.Ask(ctx, store, notJoined)
 }
 
-// validateConfig says what is wrong with a network configuration, its backend included.
-func validateConfig(text []byte) error {
-	_, err := check.Network(text)
-	return err
+// rotateKey has the backend replace the key of this host. Any goroutine may call it.
+func (d *daemon) rotateKey(ctx context.Context) (api.Rotated, error) {
+	rotate := d.rotate.Load()
+	if rotate == nil {
+		return api.Rotated{}, errors.New("this host has no key: the backend is not wireguard, or the daemon has not joined the network")
+	}
+	public, err := (*rotate)(ctx)
+	return api.Rotated{PublicKey: public}, err
 }

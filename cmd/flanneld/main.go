@@ -7,14 +7,14 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"runtime/debug"
 	"syscall"
 
 	"flanneld/options"
+	"flanneld/process"
+	"flanneld/source"
 	"flanneld/subnet/etcdv3/member"
 	"flanneld/subnet/keeper"
 )
@@ -37,24 +37,12 @@ func main() {
 	if member.IsChild(os.Args) {
 		os.Exit(member.Main(os.Args))
 	}
-	EndByAbort()
+	process.EndByAbort()
 	os.Exit(realMain(os.Args[1:], os.Environ()))
 }
 
-// EndByAbort makes panics and SIGQUIT end the process by SIGABRT. Go would exit with status 2, which is that of a usage
-// error here, and systemd does not restart after one.
-func EndByAbort() { debug.SetTraceback("crash") }
-
-// Outlive keeps the process running on SIGHUP (a terminal is closed) and SIGPIPE (the reader of the log is gone), and
-// returns where they arrive. Nobody has to read it. They are not ignored, because child processes would inherit that.
-func Outlive() <-chan os.Signal {
-	c := make(chan os.Signal, 1)
-	signal.Notify(c, syscall.SIGHUP, syscall.SIGPIPE)
-	return c
-}
-
 func realMain(args, environ []string) int {
-	o, err := options.Parse(args, environ, os.Stderr, checkAnnotations)
+	o, err := options.Parse(args, environ, os.Stderr, source.CheckAnnotations)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return 0
@@ -65,33 +53,19 @@ func realMain(args, environ []string) int {
 		fmt.Println(version)
 		return 0
 	}
-	level := slog.LevelInfo
-	if o.Verbosity > 0 {
-		level = slog.LevelDebug
-	}
-	log := slog.New(newHandler(o.LogFormat, os.Stderr, level))
+	log := process.Logger(o, os.Stderr)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	Outlive()
+	process.Outlive()
 	debug.SetGCPercent(gcPercent)
 	log.Info("starting flanneld", "version", version, "options", o)
-	err = run(ctx, o, log)
-	switch {
-	case errors.Is(err, keeper.ErrLost):
-		log.Error("flanneld failed", "error", err)
+	if err = run(ctx, o, log); err == nil {
+		log.Info("flanneld stopped, the data plane stays in place")
+		return 0
+	}
+	log.Error("flanneld failed", "error", err)
+	if errors.Is(err, keeper.ErrLost) {
 		return exitLost
-	case err != nil:
-		log.Error("flanneld failed", "error", err)
-		return exitFailure
 	}
-	log.Info("flanneld stopped, the data plane stays in place")
-	return 0
-}
-
-func newHandler(format options.LogFormat, w io.Writer, level slog.Level) slog.Handler {
-	o := &slog.HandlerOptions{Level: level}
-	if format == options.LogJSON {
-		return slog.NewJSONHandler(w, o)
-	}
-	return slog.NewTextHandler(w, o)
+	return exitFailure
 }

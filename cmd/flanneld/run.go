@@ -2,91 +2,67 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net/netip"
-	"os"
-	"slices"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
-	"flanneld/backend"
-	"flanneld/backend/registry"
-	wgoptions "flanneld/backend/wireguard/options"
-	"flanneld/devicelock"
+	"flanneld/api"
+	"flanneld/drain"
 	"flanneld/firewall"
-	"flanneld/forwarding"
 	"flanneld/ip"
 	"flanneld/options"
 	"flanneld/probe"
+	"flanneld/publish"
+	"flanneld/rejoin"
 	"flanneld/retry"
 	"flanneld/serve"
+	"flanneld/source"
 	"flanneld/status"
 	"flanneld/subnet"
 	"flanneld/subnet/etcdv3"
-	"flanneld/subnet/keeper"
-	"flanneld/subnet/kube"
 	"flanneld/systemd"
 	"flanneld/underlay"
 )
 
-// resyncPeriod is how often the whole state is read from the kernel although nothing has happened.
-const resyncPeriod = time.Minute
-
-// offerPause is how long to wait before the network configuration is offered to the store again.
-const offerPause = time.Second
-
-// process is one run: everything that lives as long as the process.
-type process struct {
-	o        options.Options
-	log      *slog.Logger
-	kernel   ip.Kernel
-	store    atomic.Pointer[etcdv3.Store] // nil until it is open, and with Kubernetes
-	kube     atomic.Pointer[kubeAccess]   // nil with etcd, and until the flags are read
-	journal  *status.Journal
-	drains   chan *drainRequest
-	rotator  atomic.Pointer[rotator] // nil: there is no key
-	stateDir *subnet.StateDir
-	state    subnet.State
-	status   *status.Status
-	metrics  *serve.Metrics
-	underlay *underlay.Live
-	// connected is what the host reaches otherwise of the network's ranges.
-	connected *underlay.Connected
+// daemon is everything that lives as long as the process.
+type daemon struct {
+	o         options.Options
+	log       *slog.Logger
+	kernel    ip.Kernel
+	store     atomic.Pointer[etcdv3.Store] // nil until it is open, and with Kubernetes
+	kube      source.Kubernetes
+	journal   *status.Journal
+	drains    drain.Requests
+	rotate    atomic.Pointer[func(context.Context) (public string, err error)] // replaces the key of this host; nil: there is none
+	stateDir  *subnet.StateDir
+	state     subnet.State
+	status    *status.Status
+	metrics   *serve.Metrics
+	underlay  *underlay.Live
+	connected *underlay.Connected // what the host reaches otherwise of the network's ranges
 	files     *systemd.FDStore
 	policy    *firewall.Policy
 }
 
 // run brings the network up and keeps it up until ctx ends, and returns nil then. The data plane stays.
 func run(ctx context.Context, o options.Options, log *slog.Logger) error {
-	var stateDir *subnet.StateDir
-	err := retry.Shortage(ctx, log, func() (err error) {
-		stateDir, err = subnet.OpenState(o.StateDir, o.SubnetFile)
-		return err
-	})
+	stateDir, err := retry.Value(ctx, log, func() (*subnet.StateDir, error) { return subnet.OpenState(o.StateDir, o.SubnetFile) })
 	if err != nil || stateDir == nil {
 		return err
 	}
 	defer stateDir.Close()
 	journal := status.NewJournal(log.Handler())
 	log = slog.New(journal)
-	notifier := systemd.NewNotifier(log)
-	d := &process{
-		o: o, log: log, journal: journal, drains: make(chan *drainRequest), stateDir: stateDir,
+	d := &daemon{
+		o: o, log: log, journal: journal, drains: drain.NewRequests(), stateDir: stateDir,
 		metrics: serve.NewMetrics(version), files: systemd.OpenFDStore(log),
 	}
 	if d.state, err = stateDir.Load(); err != nil {
 		log.Warn("saved state not used", "reason", err)
 	}
-	var kernel *ip.LinuxKernel
-	err = retry.Shortage(ctx, log, func() (err error) {
-		kernel, err = ip.NewKernel(log)
-		return err
-	})
+	kernel, err := retry.Value(ctx, log, func() (*ip.LinuxKernel, error) { return ip.NewKernel(log) })
 	if err != nil || kernel == nil {
 		return err
 	}
@@ -94,6 +70,7 @@ func run(ctx context.Context, o options.Options, log *slog.Logger) error {
 		log.Info("kernel settings cannot be changed from here: /proc/sys is read-only, as in a container that is not privileged",
 			"consequence", "the host's own settings hold for router advertisements on the network's devices, and for forwarding")
 	}
+	notifier := systemd.NewNotifier(log)
 	d.kernel = d.metrics.Kernel(kernel)
 	d.policy = firewall.NewPolicy(firewallOptions(o, log))
 	d.status = status.New(status.Options{
@@ -104,7 +81,7 @@ func run(ctx context.Context, o options.Options, log *slog.Logger) error {
 	d.metrics.Register(serve.NewStatusCollector(d.status.Report, "/proc"))
 	if err := stateDir.Unwritable(); err != nil {
 		log.Warn("state folder cannot be written, continuing without it: after a restart this host may get a new identity", "reason", err)
-		d.status.File(stateFile, err)
+		d.status.File(publish.StateFile, err)
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return d.socket().Run(ctx) })
@@ -119,216 +96,44 @@ func run(ctx context.Context, o options.Options, log *slog.Logger) error {
 	return nil
 }
 
-// serve opens the store and runs until ctx ends. A host whose identity turns out to be another's starts anew with one of its own.
-func (d *process) serve(ctx context.Context) error {
+// serve opens the store and runs until ctx ends.
+func (d *daemon) serve(ctx context.Context) error {
 	if d.o.KubeSubnetMgr {
-		return d.joinAnew(ctx)
+		return d.stayJoined(ctx)
 	}
-	store, err := etcdv3.New(etcdv3.Options{
-		Endpoints: d.o.EtcdEndpoints, Prefix: d.o.EtcdPrefix,
-		CertFile: d.o.EtcdCertfile, KeyFile: d.o.EtcdKeyfile, CAFile: d.o.EtcdCAFile,
-		Username: string(d.o.EtcdUsername), Password: string(d.o.EtcdPassword), Log: d.log,
-	})
+	etcd := source.Etcd{Options: d.o, Report: d.status, Log: d.log}
+	store, err := etcd.Open()
 	if err != nil {
 		return err
 	}
 	defer store.Close()
 	d.store.Store(store)
 	g, ctx := errgroup.WithContext(ctx)
-	if d.o.EtcdEmbedded {
-		d.runMember(ctx, g)
-	} else {
-		g.Go(func() error { return d.offerConfig(ctx) })
-	}
-	g.Go(func() error { return d.joinAnew(ctx) })
+	etcd.Start(ctx, g, store)
+	g.Go(func() error { return d.stayJoined(ctx) })
 	return g.Wait()
 }
 
-// offerConfig writes -network-config to the store if that has none, as soon as it can be reached. It returns an error only for
-// a wrong flag.
-func (d *process) offerConfig(ctx context.Context) error {
-	if d.o.NetworkConfig == "" {
-		return nil
-	}
-	for ctx.Err() == nil {
-		written, err := d.store.Load().PutConfigIfAbsent(ctx, d.o.NetworkConfig)
-		if err == nil {
-			d.log.Info("initial network configuration sent to the store", "key", d.o.EtcdPrefix+"/config", "written", written)
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(offerPause):
-		}
-	}
-	return nil
+// stayJoined joins the network whenever that can be mended by another try.
+func (d *daemon) stayJoined(ctx context.Context) error {
+	return rejoin.Run(ctx, rejoin.Options{State: &d.state, StateDir: d.stateDir, Join: d.join, Leave: d.leave, Report: d.status, Log: d.log})
 }
 
-// joinAnew joins the network, again with a new identity whenever the old one turns out to be another host's.
-func (d *process) joinAnew(ctx context.Context) error {
-	for {
-		joined := false
-		err := retry.Shortage(ctx, d.log, func() error {
-			if joined {
-				d.remember()
-			}
-			joined = true
-			return d.join(ctx)
-		})
-		if req := (*drainRequest)(nil); errors.As(err, &req) {
-			if d.leave(ctx, req) {
-				<-ctx.Done()
-				return nil
-			}
-			continue
-		}
-		if !errors.Is(err, keeper.ErrCloned) {
-			return err
-		}
-		d.renew()
+// leave takes the host out of the network.
+func (d *daemon) leave(ctx context.Context, req *drain.Request) (out api.Drained, left bool, err error) {
+	h := drain.Host{
+		Store: d.store.Load(), Kernel: d.kernel, Scope: req.Scope(), Firewall: d.policy, SubnetFile: d.o.SubnetFile, StateDir: d.stateDir,
 	}
+	return h.Leave(ctx, &d.state)
 }
 
-// remember takes in what the last join has saved.
-func (d *process) remember() {
-	if st, err := d.stateDir.Load(); err == nil && st.Identity == d.state.Identity {
-		d.state = st
+func firewallOptions(o options.Options, log *slog.Logger) firewall.PolicyOptions {
+	network := ""
+	if o.EtcdPrefix != options.Defaults().EtcdPrefix {
+		network = o.EtcdPrefix
 	}
-}
-
-// renew gives the host a new identity, and forgets what it had under the old one.
-func (d *process) renew() {
-	d.state.Identity = rand.Text()
-	d.state.Own, d.state.MACs, d.state.Peers = subnet.Record{}, nil, nil
-	d.status.Identify(d.state.Identity)
-	d.log.Warn("restarting with a new identity", "identity", d.state.Identity)
-	if err := d.stateDir.Save(d.state); err != nil {
-		d.log.Error("new identity not saved: the next start uses the old one", "error", err)
+	return firewall.PolicyOptions{
+		Network: network, Masquerade: o.IPMasq, FullyRandom: !o.IPMasqFullyRandomDisable, Forward: o.IPTablesForwardRules,
+		StrictIngress: o.StrictIngress, Resync: o.IPTablesResync, Log: log,
 	}
-}
-
-// join takes part in the network with one identity and one configuration, until ctx ends.
-func (d *process) join(ctx context.Context) error {
-	var b backend.Planner
-	m, config, err := d.source(ctx, &b)
-	if err != nil {
-		return err
-	}
-	if d.underlay, err = d.followUnderlay(ctx, config); err != nil {
-		return err
-	}
-	locks := devicelock.New(devicelock.Folder, fmt.Sprintf("pid %d, network %s, subnet file %s", os.Getpid(), d.network(), d.o.SubnetFile))
-	defer locks.Release()
-	devices, err := d.waitDevices(ctx, locks, config)
-	if err != nil {
-		return err
-	}
-	d.connected = underlay.NewConnected(d.kernel, config.Networks(), d.o.EtcdEndpoints, d.log)
-	host := d.host()
-	host.Devices, host.Leftovers.Links = devices, locks.Unused(host.Leftovers.Links, devices)
-	b, err = d.startBackend(ctx, registry.Env{
-		Config: config, Host: host, Files: d.files, Keys: wgoptions.FindKeyFiles(d.o.StateDir, d.o.SubnetFile), Former: d.state.Peers,
-	})
-	if err != nil {
-		return err
-	}
-	d.state.Peers = nil // m has them, as long as they are of use
-	loop := backend.NewLoop(m, backend.NewApplier(b, host, config.Networks()))
-	facts := status.Sources{
-		Leases: m, Backend: loop, NoProbes: !loop.Carries(), Sessions: sessionsOf(b), Owner: devicelock.NewWatch(devices).Owner,
-	}
-	facts.Datapath, _ = b.(status.Datapath) // nil where the datapath is the kernel's
-	if k, ok := b.(keyed); ok {
-		rotate := rotator(func(ctx context.Context) (string, error) { return k.Rotate(ctx, m.Refresh) })
-		d.rotator.Store(&rotate)
-		defer d.rotator.Store(nil)
-	}
-	p := &publisher{process: d, manager: m, backend: loop, unwritten: map[string]string{}, ready: func() {}}
-	switch m := m.(type) {
-	case *kube.Source:
-		p.ready = m.SetReady
-	case *keeper.Keeper:
-		m.LeaveReserved()
-	}
-	loop.Resync, loop.Admit = resyncPeriod, d.policy.Join(config.Networks(), tunnelOf(b), d.underlay.Now).Set
-	settings := forwarding.New(d.o.IPForward, config.Networks(), d.log)
-	loop.Before = func() {
-		d.status.Begin()
-		before := d.underlay.Now().Addrs
-		if d.underlay.Refresh() {
-			loop.Observe(ip.Event{})
-			m.Refresh()
-		}
-		if store := d.store.Load(); store != nil && !slices.Equal(before, d.underlay.Now().Addrs) {
-			store.Redial()
-		}
-		settings.Check(d.underlay.Now().Link)
-	}
-	d.underlay.OnMove(loop.Poke)
-	loop.After = func(v subnet.View, err error) error {
-		if own := v.Own.Prefixes(); len(own) > 0 {
-			settings.OnLinks(loop.Scope().Links, append(d.connected.Bridges(own), d.underlay.Now().Link))
-		}
-		return p.after(v, err)
-	}
-	facts.Alive, facts.Forwarding = loop.Alive, settings.Problems
-	d.status.Join(facts)
-
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return m.Run(ctx) })
-	g.Go(func() error { return loop.Run(ctx) })
-	g.Go(func() error { return p.keepPeers(ctx) })
-	g.Go(func() error { return d.awaitDrain(ctx, loop) })
-	g.Go(func() error {
-		return d.kernel.Watch(ctx, func(ev ip.Event) {
-			if concerned := slices.Contains([]bool{d.underlay.Observe(ev), d.connected.Observe(ev), loop.Observe(ev)}, true); concerned {
-				loop.Poke()
-			}
-		})
-	})
-	return g.Wait()
-}
-
-// host returns what the backend is given of this host.
-func (d *process) host() ip.Host {
-	macs := map[string]ip.MAC{}
-	for name, text := range d.state.MACs {
-		m, err := ip.ParseMAC(text)
-		if err != nil {
-			d.log.Warn("saved hardware address not used", "device", name, "reason", err)
-			continue
-		}
-		macs[name] = m
-	}
-	return ip.Host{
-		Kernel: d.kernel, Log: d.log, Underlay: d.underlay.Now, Connected: d.connected.Now, Identity: d.state.Identity, MACs: macs,
-		Leftovers: ip.Scope{Links: slices.Clone(d.state.Links), Networks: slices.Clone(d.state.Networks)},
-		Blackhole: d.o.IPBlackholeRoute,
-	}
-}
-
-// followUnderlay returns the interface to use once there is one, with an address of each family of the network.
-func (d *process) followUnderlay(ctx context.Context, c subnet.Config) (*underlay.Live, error) {
-	u, err := underlay.Follow(ctx, d.kernel, underlay.FollowOptions{
-		Flags: underlayFlags(d.o), Families: underlay.FamiliesOf(c.Networks()), Home: publicIPs(d.state.Own), Log: d.log,
-		Waiting: func(reason error) { d.status.Waiting("waiting for an interface: %v", reason) },
-	})
-	if err == nil {
-		d.status.Waiting("waiting for a subnet")
-	}
-	return u, err
-}
-
-func underlayFlags(o options.Options) underlay.Options {
-	return underlay.Options{
-		Ifaces: o.Iface, Regexes: o.IfaceRegex, CanReach: o.IfaceCanReach, PublicIPv4: o.PublicIP, PublicIPv6: o.PublicIPv6,
-	}
-}
-
-// publicIPs returns the addresses that a record tells peers.
-func publicIPs(r subnet.Record) (out []netip.Addr) {
-	for _, l := range r.Leases {
-		out = append(out, l.PublicIP)
-	}
-	return out
 }

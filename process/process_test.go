@@ -1,20 +1,17 @@
-package main_test
+package process_test
 
 import (
 	"errors"
-	"io"
 	"os"
 	"os/exec"
-	"strings"
 	"syscall"
 	"testing"
 
-	flanneld "flanneld/cmd/flanneld"
-	"flanneld/options"
+	"flanneld/process"
 )
 
 func TestHangupAndBrokenPipeDoNotEndTheDaemon(t *testing.T) {
-	arrived := flanneld.Outlive()
+	arrived := process.Outlive()
 	for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGPIPE} {
 		if err := syscall.Kill(os.Getpid(), sig); err != nil {
 			t.Fatal(err)
@@ -33,7 +30,7 @@ func TestAPanicDoesNotLookLikeAUsageError(t *testing.T) {
 		if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}); err != nil {
 			t.Fatal(err)
 		}
-		flanneld.EndByAbort()
+		process.EndByAbort()
 		panic("as a test")
 	}
 	cmd := exec.Command(os.Args[0], "-test.run=^TestAPanicDoesNotLookLikeAUsageError$")
@@ -45,14 +42,5 @@ func TestAPanicDoesNotLookLikeAUsageError(t *testing.T) {
 	}
 	if status := exit.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGABRT {
 		t.Errorf("got %v, want an end by SIGABRT", exit)
-	}
-}
-
-func TestAPrefixThatIsNoneIsRefused(t *testing.T) {
-	for _, prefix := range []string{"a/b/c", "/"} {
-		_, err := options.Parse([]string{"-kube-annotation-prefix=" + prefix}, nil, io.Discard, flanneld.CheckAnnotations)
-		if err == nil || !strings.Contains(err.Error(), "-kube-annotation-prefix") {
-			t.Errorf("%q: error is %v, want one that names the flag", prefix, err)
-		}
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package status
 
 import (
 	"net/netip"
@@ -7,8 +7,8 @@ import (
 	"flanneld/backend"
 )
 
-// sessionsOf returns what asks a backend for its sessions, by subnet of the peer; nil where there are none.
-func sessionsOf(b backend.Planner) func() map[netip.Prefix]api.Session {
+// SessionsOf returns what asks a backend for its sessions, by subnet of the peer; nil where there are none.
+func SessionsOf(b backend.Planner) func() map[netip.Prefix]api.Session {
 	e, ok := b.(backend.Encrypted)
 	if !ok {
 		return nil

@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"flanneld/backend"
+	"flanneld/backend/registry"
+	wgoptions "flanneld/backend/wireguard/options"
+	"flanneld/devicelock"
+	"flanneld/firewall"
+	"flanneld/forwarding"
+	"flanneld/ip"
+	"flanneld/publish"
+	"flanneld/source"
+	"flanneld/status"
+	"flanneld/subnet"
+	"flanneld/subnet/keeper"
+	"flanneld/subnet/kube"
+	"flanneld/underlay"
+)
+
+// resyncPeriod is how often the whole state is read from the kernel although nothing has happened.
+const resyncPeriod = time.Minute
+
+// join takes part in the network with one identity and one configuration, until ctx ends.
+func (d *daemon) join(ctx context.Context) error {
+	var b backend.Planner
+	leases, config, err := d.source(ctx, &b)
+	if err != nil {
+		return err
+	}
+	if d.underlay, err = d.followUnderlay(ctx, config); err != nil {
+		return err
+	}
+	locks := devicelock.New(devicelock.Folder, fmt.Sprintf("pid %d, network %s, subnet file %s", os.Getpid(), source.Network(d.o), d.o.SubnetFile))
+	defer locks.Release()
+	devices, err := locks.Wait(ctx, registry.Devices(config), d.state.Links, d.waiting("waiting for a device"))
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		d.log.Warn("devices not locked: a second flanneld with the same device would not be noticed", "error", err)
+	}
+	d.connected = underlay.NewConnected(d.kernel, config.Networks(), d.o.EtcdEndpoints, d.log)
+	host := d.host()
+	host.Devices, host.Leftovers.Links = devices, locks.Unused(host.Leftovers.Links, devices)
+	d.files.Drop(config.BackendType) // of an earlier run with another backend
+	b, err = registry.Start(ctx, registry.Env{
+		Config: config, Host: host, Files: d.files, Keys: wgoptions.FindKeyFiles(d.o.StateDir, d.o.SubnetFile), Former: d.state.Peers,
+	}, d.waiting("waiting for a command of the network configuration"))
+	if err != nil {
+		return err
+	}
+	d.state.Peers = nil // leases has them, as long as they are of use
+	loop := backend.NewLoop(leases, backend.NewApplier(b, host, config.Networks()))
+	if k, ok := b.(backend.Keyed); ok {
+		rotate := func(ctx context.Context) (string, error) { return k.Rotate(ctx, leases.Refresh) }
+		d.rotate.Store(&rotate)
+		defer d.rotate.Store(nil)
+	}
+	settings := forwarding.New(d.o.IPForward, config.Networks(), d.log)
+	facts := status.Sources{
+		Leases: leases, Backend: loop, NoProbes: !loop.Carries(), Sessions: status.SessionsOf(b),
+		Owner: devicelock.NewWatch(devices).Owner, Alive: loop.Alive, Forwarding: settings.Problems,
+	}
+	facts.Datapath, _ = b.(status.Datapath) // nil where the datapath is the kernel's
+	p := d.publisher(leases, loop)
+	loop.Resync, loop.Admit = resyncPeriod, d.policy.Join(config.Networks(), firewall.IngressOf(loop.Ingress()), d.underlay.Now).Set
+	loop.Before = func() { d.before(leases, loop, settings) }
+	loop.After = func(v subnet.View, err error) error {
+		if own := v.Own.Prefixes(); len(own) > 0 {
+			settings.OnLinks(loop.Scope().Links, append(d.connected.Bridges(own), d.underlay.Now().Link))
+		}
+		return p.After(v, err)
+	}
+	d.underlay.OnMove(loop.Poke)
+	d.status.Join(facts)
+
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return leases.Run(ctx) })
+	g.Go(func() error { return loop.Run(ctx) })
+	g.Go(func() error { return p.KeepPeers(ctx) })
+	g.Go(func() error { return d.drains.Wait(ctx, loop.Scope) })
+	g.Go(func() error {
+		return d.kernel.Watch(ctx, func(ev ip.Event) {
+			if slices.Contains([]bool{d.underlay.Observe(ev), d.connected.Observe(ev), loop.Observe(ev)}, true) {
+				loop.Poke()
+			}
+		})
+	})
+	return g.Wait()
+}
+
+// source returns where the leases come from, and the network configuration; b is filled in before it runs.
+func (d *daemon) source(ctx context.Context, b *backend.Planner) (source.Source, subnet.Config, error) {
+	h := source.Host{
+		Options: d.o, Version: version, State: d.state, Report: d.status, Log: d.log,
+		Attrs: func(p netip.Prefix) subnet.Attrs {
+			return source.WithUnderlay((*b).Attrs(p), d.underlay.Now().Addr(p))
+		},
+		Valid:    func(l subnet.Lease) error { return (*b).Valid(l) },
+		Avoid:    func() []netip.Prefix { return d.connected.Prefixes() },
+		Reserved: func() []netip.Prefix { return d.connected.Reserved(d.underlay.Now().Link) },
+	}
+	if !d.o.KubeSubnetMgr {
+		if d.o.NetConfigPath == "" {
+			d.status.Join(status.Sources{}) // what was joined before says nothing while the configuration is waited for
+		}
+		return source.FromStore(ctx, d.metrics.Store(d.store.Load()), h)
+	}
+	leases, config, node, err := d.kube.Open(ctx, h)
+	if err != nil {
+		return nil, subnet.Config{}, err
+	}
+	d.o.PublicIP, d.o.PublicIPv6 = node.PublicIPs[0], node.PublicIPs[1]
+	d.state.MACs = node.MACs
+	return leases, config, nil
+}
+
+// waiting returns what shows why the start waits.
+func (d *daemon) waiting(what string) func(error) {
+	return func(reason error) {
+		d.log.Warn(what, "reason", reason)
+		d.status.Waiting("%v", reason)
+	}
+}
+
+func (d *daemon) publisher(leases source.Source, loop *backend.Loop) *publish.Publisher {
+	o := publish.Options{
+		SubnetFile: d.o.SubnetFile, IPMasq: d.o.IPMasq, Network: source.Network(d.o), State: d.state, StateDir: d.stateDir,
+		Underlay: d.underlay.Now, Leases: leases, Backend: loop, Report: d.status, Ready: func() {}, Log: d.log,
+	}
+	switch l := leases.(type) {
+	case *kube.Source:
+		o.Ready = l.SetReady
+	case *keeper.Keeper:
+		l.LeaveReserved()
+	}
+	return publish.New(o)
+}
+
+// before is called before each pass: it takes in where the host is now.
+func (d *daemon) before(leases source.Source, loop *backend.Loop, settings *forwarding.Settings) {
+	d.status.Begin()
+	addrs := d.underlay.Now().Addrs
+	if d.underlay.Refresh() {
+		loop.Observe(ip.Event{})
+		leases.Refresh()
+	}
+	if store := d.store.Load(); store != nil && !slices.Equal(addrs, d.underlay.Now().Addrs) {
+		store.Redial()
+	}
+	settings.Check(d.underlay.Now().Link)
+}
+
+// host returns what the backend is given of this host.
+func (d *daemon) host() ip.Host {
+	macs, err := ip.ParseMACs(d.state.MACs)
+	if err != nil {
+		d.log.Warn("saved hardware address not used", "reason", err)
+	}
+	return ip.Host{
+		Kernel: d.kernel, Log: d.log, Underlay: d.underlay.Now, Connected: d.connected.Now, Identity: d.state.Identity, MACs: macs,
+		Leftovers: ip.Scope{Links: slices.Clone(d.state.Links), Networks: slices.Clone(d.state.Networks)},
+		Blackhole: d.o.IPBlackholeRoute,
+	}
+}
+
+// followUnderlay returns the interface to use once there is one, with an address of each family of the network.
+func (d *daemon) followUnderlay(ctx context.Context, c subnet.Config) (*underlay.Live, error) {
+	u, err := underlay.Follow(ctx, d.kernel, underlay.FollowOptions{
+		Flags: underlay.Options{
+			Ifaces: d.o.Iface, Regexes: d.o.IfaceRegex, CanReach: d.o.IfaceCanReach,
+			PublicIPv4: d.o.PublicIP, PublicIPv6: d.o.PublicIPv6,
+		},
+		Families: underlay.FamiliesOf(c.Networks()), Home: d.state.Own.PublicIPs(), Log: d.log,
+		Waiting: func(reason error) { d.status.Waiting("waiting for an interface: %v", reason) },
+	})
+	if err == nil {
+		d.status.Waiting("waiting for a subnet")
+	}
+	return u, err
+}

@@ -1,0 +1,213 @@
+package publish_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"flanneld/ip"
+	"flanneld/publish"
+	"flanneld/subnet"
+)
+
+// desk is a publisher with all that it is told and tells.
+type desk struct {
+	*publish.Publisher
+	file  string // the subnet file
+	dir   *subnet.StateDir
+	log   bytes.Buffer
+	mtu   int
+	peers []subnet.Record
+	ready int  // how often Ready was called
+	last  bool // whether the last pass was reported as ready
+	files map[string]error
+}
+
+func (d *desk) MTU() int                  { return d.mtu }
+func (d *desk) MACs() map[string]ip.MAC   { return map[string]ip.MAC{"flannel.1": {2, 0, 0, 0, 0, 1}} }
+func (d *desk) Scope() ip.Scope           { return ip.Scope{Links: []string{"flannel.1"}} }
+func (d *desk) File(what string, e error) { d.files[what] = e }
+
+func (d *desk) Pass(_ subnet.View, _ ip.Underlay, _ error, ready bool) { d.last = ready }
+
+func (d *desk) Peers() (subnet.Position, []subnet.Record) { return subnet.Position{}, d.peers }
+
+func newDesk(t *testing.T) *desk {
+	t.Helper()
+	d := &desk{file: filepath.Join(t.TempDir(), "subnet.env"), mtu: 1450, files: map[string]error{}}
+	dir, err := subnet.OpenState(t.TempDir(), d.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = dir.Close() })
+	d.dir = dir
+	d.Publisher = publish.New(publish.Options{
+		SubnetFile: d.file, IPMasq: true, Network: "/coreos.com/network", State: subnet.State{Identity: "me"}, StateDir: dir,
+		Underlay: func() ip.Underlay { return ip.Underlay{Link: "eth0"} }, Leases: d, Backend: d, Report: d,
+		Ready: func() { d.ready++ }, Log: slog.New(slog.NewTextHandler(&d.log, nil)),
+	})
+	return d
+}
+
+// view is what a dual-stack host knows that has its subnets.
+func view(t *testing.T) subnet.View {
+	t.Helper()
+	c, err := subnet.ParseConfig([]byte(
+		`{"Network":"10.5.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:5::/48","Backend":{"Type":"vxlan"}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	self := []subnet.Lease{{Subnet: netip.MustParsePrefix("10.5.34.0/24")}, {Subnet: netip.MustParsePrefix("fd00:5:0:22::/64")}}
+	return subnet.View{Config: c, Self: self, Own: subnet.Record{Identity: "me", Leases: self}}
+}
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func TestTheSubnetFileNamesTheFamiliesThatLinksOfTheMTUCanHave(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		mtu  int
+		six  bool
+	}{
+		{"both", 1450, true},
+		{"the MTU is too small for IPv6", 1278, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d := newDesk(t)
+			d.mtu = tt.mtu
+			if err := d.After(view(t), nil); err != nil {
+				t.Fatal(err)
+			}
+			text := read(t, d.file)
+			if !strings.Contains(text, "FLANNEL_SUBNET=10.5.34.1/24") || strings.Contains(text, "FLANNEL_IPV6_SUBNET") != tt.six {
+				t.Errorf("got\n%s", text)
+			}
+			if !d.last || d.ready != 1 {
+				t.Errorf("ready: %v, called %d times", d.last, d.ready)
+			}
+		})
+	}
+}
+
+func TestNothingIsPublishedAfterAPassThatFailed(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		self  bool
+		err   error
+		ready bool
+	}{
+		{"clean", true, nil, true},
+		{"no subnet yet", false, nil, false},
+		{"the kernel refuses a device", true, errors.New("create device"), false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d, v := newDesk(t), view(t)
+			if !tt.self {
+				v.Self, v.Own = nil, subnet.Record{}
+			}
+			if err := d.After(v, tt.err); err != nil {
+				t.Fatal(err)
+			}
+			if d.last != tt.ready || (read(t, d.file) != "") != tt.ready {
+				t.Errorf("ready: %v, subnet file %q", d.last, read(t, d.file))
+			}
+		})
+	}
+}
+
+func TestAFileThatCannotBeWrittenFailsThePassAndIsLoggedOnce(t *testing.T) {
+	d := newDesk(t)
+	if err := os.MkdirAll(filepath.Join(d.file, "in the way"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if err := d.After(view(t), nil); err == nil || d.last || d.files["the subnet file"] == nil {
+			t.Fatalf("got %v, ready: %v", err, d.last)
+		}
+	}
+	if err := os.RemoveAll(d.file); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.After(view(t), nil); err != nil || !d.last || d.files["the subnet file"] != nil {
+		t.Errorf("got %v, ready: %v", err, d.last)
+	}
+	for _, line := range []string{"write file failed, retrying", "file written again"} {
+		if n := strings.Count(d.log.String(), line); n != 1 {
+			t.Errorf("%q %d times in\n%s", line, n, &d.log)
+		}
+	}
+}
+
+func TestTheStateIsWhatTheNextRunNeeds(t *testing.T) {
+	d := newDesk(t)
+	if err := d.After(view(t), nil); err != nil {
+		t.Fatal(err)
+	}
+	st, err := d.dir.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st.Identity != "me" || st.Network != "/coreos.com/network" || len(st.Own.Leases) != 2 ||
+		st.MACs["flannel.1"] != "02:00:00:00:00:01" || len(st.Links) != 1 {
+		t.Errorf("got %+v", st)
+	}
+}
+
+func TestPeersAreSavedSoonAfterAChangeAndAtTheEnd(t *testing.T) {
+	d := newDesk(t)
+	saved := func() int {
+		st, err := d.dir.Load()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(st.Peers)
+	}
+	record := func(p string) subnet.Record {
+		return subnet.Record{Leases: []subnet.Lease{{Subnet: netip.MustParsePrefix(p)}}}
+	}
+	change := func(p string) {
+		d.peers = append(d.peers, record(p))
+		v := view(t)
+		var all []subnet.Lease
+		for _, r := range d.peers {
+			all = append(all, r.Leases...)
+		}
+		v.Peers = subnet.PeersOf(all...)
+		if err := d.After(v, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- d.KeepPeers(ctx) }()
+		change("10.5.1.0/24")
+		time.Sleep(1100 * time.Millisecond)
+		if n := saved(); n != 1 {
+			t.Errorf("%d peers saved after a second, want 1", n)
+		}
+		change("10.5.2.0/24")
+		cancel()
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
+		if n := saved(); n != 2 {
+			t.Errorf("%d peers saved at the end, want 2", n)
+		}
+	})
+}

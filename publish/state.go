@@ -1,0 +1,70 @@
+package publish
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"flanneld/subnet"
+)
+
+// The peers are written to the state folder within peersPause of a change after a quiet time, so that a host that loses power soon after
+// its start knows them, and once in peersPeriod while they go on changing: the file is as large as the cluster.
+const (
+	peersPause  = time.Second
+	peersPeriod = 30 * time.Second
+)
+
+// save writes what the next run must know, if it has changed.
+func (p *Publisher) save(v subnet.View) error {
+	st := p.o.State
+	st.Network, st.Config, st.Own, st.Until = p.o.Network, v.Text, v.Own, v.Until.UTC()
+	st.MACs = map[string]string{}
+	for name, mac := range p.o.Backend.MACs() {
+		st.MACs[name] = mac.String()
+	}
+	scope := p.o.Backend.Scope()
+	st.Links, st.Networks = scope.Links, scope.Networks
+	if p.same(st) {
+		return nil
+	}
+	if err := p.o.StateDir.Save(st); err != nil {
+		return err
+	}
+	p.saved = st
+	return nil
+}
+
+func (p *Publisher) same(st subnet.State) bool {
+	return p.saved.Own.Equal(st.Own) && p.saved.Until.Equal(st.Until) && p.saved.Config == st.Config && slices.Equal(p.saved.Links, st.Links)
+}
+
+// KeepPeers writes the peers soon after a change, ever more rarely while they go on changing, and once more when ctx ends.
+func (p *Publisher) KeepPeers(ctx context.Context) error {
+	pause := peersPause
+	t := time.NewTimer(pause)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return p.savePeers()
+		case <-t.C:
+		}
+		if p.dirty.Load() {
+			pause = min(2*pause, peersPeriod)
+		} else {
+			pause = peersPause
+		}
+		if err := p.savePeers(); err != nil {
+			p.o.Log.Error("peers not saved", "error", err)
+		}
+		t.Reset(pause)
+	}
+}
+
+func (p *Publisher) savePeers() error {
+	if !p.dirty.Swap(false) {
+		return nil
+	}
+	return p.o.StateDir.SavePeers(p.o.Leases.Peers())
+}
