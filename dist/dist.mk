@@ -3,7 +3,7 @@
 
 DIST = "dist/release: ./... -timeout 30m" "dist/cloud: ./... -timeout 30m" "hack/promcheck: ./... -timeout 30m"
 
-.PHONY: release test-dist test-machines test-kubernetes
+.PHONY: release test-dist test-examples test-machines test-kubernetes
 
 ## release: packages, archives, image, bills of materials and checksums, in build/release
 release:
@@ -12,6 +12,11 @@ release:
 ## test-dist: packages, images, configurations for CoreOS; alert rules and dashboard by the code of promtool (root)
 test-dist: runtests
 	$(RUNTESTS) $(DIST)
+
+## test-examples: the examples are read by ansible and ruby, beside what "make test" checks (root)
+test-examples: runtests
+	hack/install-packages ansible-core ruby
+	$(RUNTESTS) -most 0 -v "./dist -tags examples -timeout 10m -run Ansible|Ruby"
 
 ## test-machines: three booted machines with systemd, etcd, docker and our packages; the documents' commands on two (root; a few minutes)
 test-machines: runtests

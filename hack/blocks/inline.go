@@ -58,6 +58,8 @@ var inline = map[string]where{
 	"make test-kubernetes":       {Source, "make -n test-kubernetes"},
 	"make test-machines":         {Source, "make -n test-machines"},
 	"make test-kernels":          {Source, "make -n test-kernels"},
+	"make test-examples":         {Source, "make -n test-examples"},
+	"make test":                  {Source, "make -n test"},
 	"make cross":                 {Source, "make -n cross"},
 	"go test ./backend/registry": {Source, "go test ./backend/registry"},
 	"go test ./subnet/keeper -run TestNoSchedule -sim.seed N": {Source, "go test ./subnet/keeper -run TestNoSchedule -sim.seed 1"},
@@ -83,6 +85,10 @@ var exceptions = map[string]string{
 		"cp /root/flanneld.sysconfig /etc/sysconfig/flanneld\n" +
 		"install -D -m 644 /usr/share/flannel/systemd/sysconfig.conf /etc/systemd/system/flanneld.service.d/sysconfig.conf\n" +
 		"systemctl daemon-reload\nsystemctl enable --now flanneld": "no system that has dnf is to be had; a test of dist reads the drop-in as systemd does",
+	"FIRST=192.0.2.1 FLANNELD_IMAGE=registry.example.com/flanneld docker compose --profile first up --detach\n" +
+		"docker compose exec first flannelctl status": "needs Docker Compose and a registry; dist/cloud loads the file as Compose does",
+	"FIRST=192.0.2.1 FLANNELD_IMAGE=registry.example.com/flanneld docker compose --profile other up --detach\n" +
+		"docker compose exec other flannelctl status": "as above",
 	"dnf install ./flanneld-[0-9]*.rpm":            "no system that has dnf is to be had; dist/machines installs the same package with rpm",
 	"dnf remove flanneld":                          "no system that has dnf is to be had; dist/machines removes the same package with rpm",
 	"FLANNEL_CLEAN=yes rpm --erase flanneld":       "Debian's rpm does not know what Debian's dpkg has installed; dist/machines runs it with the flags that it wants",
