@@ -95,6 +95,7 @@ func (c *cluster) versionSkew(h, peer *lab.Host) fault {
 			own, asks := ctlJSON[api.Status](c, peer, "status").Subnets[0].Addr(), ctlJSON[api.Status](c, h, "status").Subnets[0]
 			p := probe.New(probe.Options{
 				Port: 8473, Period: time.Hour, Version: "v0.9", Log: slog.New(slog.DiscardHandler), Observe: func(probe.Outcome, time.Duration) {},
+				Admit: func() bool { return true },
 				Site: func() probe.Site {
 					return probe.Site{Locals: []netip.Addr{own}, MTU: 1450, Peers: []probe.Peer{{Subnet: asks, Addr: asks.Addr()}}}
 				},

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"flanneld/probe"
 )
 
@@ -30,11 +32,14 @@ func peer(n byte) probe.Peer {
 	return probe.Peer{Subnet: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 5, n, 0}), 24), Addr: netip.AddrFrom4([4]byte{127, 0, 7, n})}
 }
 
+// limiter bounds answers as the daemon does.
+func limiter() func() bool { return rate.NewLimiter(probe.AnswerRate, probe.AnswerBurst).Allow }
+
 // prober runs one on 127.0.7.N until the test ends.
 func prober(t *testing.T, port uint16, n byte, observe func(probe.Outcome, time.Duration), peers ...probe.Peer) *probe.Prober {
 	t.Helper()
 	p := probe.New(probe.Options{
-		Port: port, Period: period, Version: "v1.2", Observe: observe, Log: slog.New(slog.DiscardHandler),
+		Port: port, Period: period, Version: "v1.2", Observe: observe, Admit: limiter(), Log: slog.New(slog.DiscardHandler),
 		Site: func() probe.Site { return probe.Site{Locals: []netip.Addr{peer(n).Addr}, MTU: 1450, Peers: peers} },
 	})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -226,7 +231,7 @@ func TestPeersThatWeHaveTrafficWithAreAsked(t *testing.T) {
 	busy := peers[99]
 	asked := make(chan struct{}, 1)
 	p := probe.New(probe.Options{
-		Port: port, Period: period, Observe: func(probe.Outcome, time.Duration) {}, Log: slog.New(slog.DiscardHandler),
+		Port: port, Period: period, Observe: func(probe.Outcome, time.Duration) {}, Admit: limiter(), Log: slog.New(slog.DiscardHandler),
 		Site: func() probe.Site {
 			return probe.Site{Locals: []netip.Addr{peer(252).Addr}, Peers: peers}
 		},

@@ -8,18 +8,17 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 const (
-	randoms     = 3 // peers picked by chance in a round
-	heards      = 3 // peers that ask us
-	suspects    = 3 // peers that did not answer last time
-	busies      = 3 // peers that this host has traffic with
-	answerRate  = 500
-	answerBurst = 200
-	siteEvery   = time.Second
+	randoms   = 3 // peers picked by chance in a round
+	heards    = 3 // peers that ask us
+	suspects  = 3 // peers that did not answer last time
+	busies    = 3 // peers that this host has traffic with
+	siteEvery = time.Second
+	// AnswerRate is how many questions a second a host answers at most, AnswerBurst how many at once.
+	AnswerRate  = 500
+	AnswerBurst = 200
 	// Fresh is how many periods a result stays of use.
 	Fresh = 12
 )
@@ -51,6 +50,9 @@ type Options struct {
 	// to look again; nil: not known.
 	Busy   func() map[netip.Addr]bool
 	Forget func()
+	// Admit reports whether one more question is answered, so that nobody has this host send without end: the Allow of a limiter with
+	// AnswerRate and AnswerBurst.
+	Admit func() bool
 	// Observe is called for every small question with what became of it and the time that its answer took.
 	Observe func(o Outcome, roundTrip time.Duration)
 	Log     *slog.Logger
@@ -71,7 +73,6 @@ const (
 //	Site ──▶ sockets on own addresses ──▶ every Period: a few peers by chance, that we have traffic with, that ask us, that failed
 type Prober struct {
 	o       Options
-	limiter *rate.Limiter
 	sockets map[netip.Addr]*socket // used by Run alone
 	failure string                 // last one of opening a socket
 
@@ -86,7 +87,7 @@ type Prober struct {
 // New returns a prober that does nothing before Run.
 func New(o Options) *Prober {
 	return &Prober{
-		o: o, limiter: rate.NewLimiter(answerRate, answerBurst), sockets: map[netip.Addr]*socket{},
+		o: o, sockets: map[netip.Addr]*socket{},
 		known: map[netip.Addr]bool{}, heard: map[netip.Addr]time.Time{}, results: map[netip.Addr]Result{},
 		bad: map[netip.Addr]int{},
 	}
@@ -181,7 +182,7 @@ func (p *Prober) take(s *socket, q packet, from netip.AddrPort, size int) {
 		p.heard[from.Addr()] = time.Now()
 	}
 	p.mu.Unlock()
-	if known && p.limiter.Allow() {
+	if known && p.o.Admit() {
 		s.send(packet{answer, q.nonce, p.o.Version}.encode(size), from)
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"flanneld/api"
 	"flanneld/firewall"
 	"flanneld/ip"
@@ -96,6 +98,7 @@ func New(o Options) *Status {
 	s := &Status{o: o, fixed: o.Process, where: "starting", files: map[string]string{}}
 	site := &probeSite{status: s, used: o.Used, log: o.Log}
 	o.Probes.Site, o.Probes.Busy, o.Probes.Forget = site.site, site.busy, site.forget
+	o.Probes.Admit = rate.NewLimiter(probe.AnswerRate, probe.AnswerBurst).Allow
 	s.prober = probe.New(o.Probes)
 	return s
 }

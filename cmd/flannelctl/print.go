@@ -14,7 +14,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"sigs.k8s.io/yaml"
+	"go.yaml.in/yaml/v2"
 
 	"flanneld/api"
 )
@@ -70,7 +70,7 @@ func (a *app) print(v any, table func(p page)) error {
 		_, err = a.out.Write(append(escapeJSON(text), '\n'))
 		return err
 	case "yaml":
-		text, err := yaml.Marshal(v)
+		text, err := yamlOf(v)
 		if err != nil {
 			return err
 		}
@@ -78,6 +78,19 @@ func (a *app) print(v any, table func(p page)) error {
 		return err
 	}
 	return writePage(a.out, table)
+}
+
+// yamlOf returns what JSON says of v, as YAML. Every JSON text is one of YAML.
+func yamlOf(v any) ([]byte, error) {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	var fields any
+	if err := yaml.Unmarshal(text, &fields); err != nil {
+		return nil, err
+	}
+	return yaml.Marshal(fields)
 }
 
 // clearScreen makes room for the next print: on a terminal an empty screen, elsewhere an empty line between two.
