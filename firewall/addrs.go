@@ -4,6 +4,7 @@ import (
 	"iter"
 	"net/netip"
 
+	"flanneld/firewall/foreign"
 	"flanneld/sorted"
 )
 
@@ -22,7 +23,7 @@ func AddrsOf(addrs ...netip.Addr) Addrs {
 // All returns the addresses, IPv4 first, each in their order.
 func (a Addrs) All() iter.Seq[netip.Addr] {
 	return func(yield func(netip.Addr) bool) {
-		for _, is4 := range families {
+		for _, is4 := range foreign.Families {
 			for e := range a.of(is4).All() {
 				if !yield(e.addr) {
 					return

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"flanneld/firewall/foreign"
 )
 
 // RunWithoutWatch starts the firewall as start does, deaf to notifications.
@@ -22,15 +24,6 @@ type deaf struct{ edge }
 
 func (deaf) own(uint32) bool { return true }
 
-// PlanForward returns the lines that let the networks pass in a table filter that "iptables -S" printed.
-func PlanForward(text string, r Rules) []string {
-	t := parseIPT(text)
-	return t.plan(forwardHook(namesOf("").forward, t, r.normal().Networks))
-}
-
-// PlanLeftovers returns the lines that remove what flannel has left in a table.
-func PlanLeftovers(table, text string) []string { return planLeftovers(table, parseIPT(text)) }
-
 // Heal makes the pass that Run makes.
 func Heal(f *Firewall) { f.heal(context.Background()) }
 
@@ -43,7 +36,7 @@ func (lacking) read(string) (table, error) { return table{}, errLacking }
 
 func (lacking) replace(table) error { return errLacking }
 
-func (lacking) remove(foreignTable) error { return errLacking }
+func (lacking) remove(foreign.Table) error { return errLacking }
 
 func (lacking) generation() (uint32, error) { return 0, errLacking }
 
@@ -51,7 +44,7 @@ func (lacking) diagnose() error { return errLacking }
 
 // NewLacking returns a firewall of a kernel without nf_tables.
 func NewLacking(log *slog.Logger) *Firewall {
-	return newFirewall("", log, lacking{&netfilter{}}, execRunner{})
+	return newFirewall("", log, lacking{&netfilter{}}, foreign.Programs{})
 }
 
 // Recover gives the kernel what it lacked.
@@ -67,7 +60,7 @@ type Programs struct {
 	Ran    []string
 }
 
-func (p *Programs) has(name string) bool {
+func (p *Programs) Has(name string) bool {
 	for line := range p.Print {
 		if first, _, _ := strings.Cut(line, " "); first == name {
 			return true
@@ -76,7 +69,7 @@ func (p *Programs) has(name string) bool {
 	return false
 }
 
-func (p *Programs) run(_ context.Context, stdin, name string, args ...string) (string, error) {
+func (p *Programs) Run(_ context.Context, stdin, name string, args ...string) (string, error) {
 	line := strings.Join(append([]string{name}, args...), " ")
 	p.Ran = append(p.Ran, line+"\n"+stdin)
 	out, ok := p.Print[line]
@@ -86,9 +79,9 @@ func (p *Programs) run(_ context.Context, stdin, name string, args ...string) (s
 	return out, nil
 }
 
-func (p *Programs) forwards(bool) bool { return true }
+func (p *Programs) Forwards(bool) bool { return true }
 
-func (p *Programs) legacyTables(is4 bool) []string {
+func (p *Programs) LegacyTables(is4 bool) []string {
 	if !is4 {
 		return nil
 	}
@@ -108,37 +101,28 @@ func Diagnose() error { return (&netfilter{}).diagnose() }
 
 // counting counts the runs of programs.
 type counting struct {
-	runner
+	foreign.Runner
 	n *atomic.Int64
 }
 
-func (c counting) run(ctx context.Context, stdin, name string, args ...string) (string, error) {
+func (c counting) Run(ctx context.Context, stdin, name string, args ...string) (string, error) {
 	c.n.Add(1)
-	return c.runner.run(ctx, stdin, name, args...)
+	return c.Runner.Run(ctx, stdin, name, args...)
 }
 
 // Count counts the programs that the firewall runs from now on.
 func Count(f *Firewall) *atomic.Int64 {
 	n := new(atomic.Int64)
-	f.host.runner = counting{f.host.runner, n}
+	f.host.Runner = counting{f.host.Runner, n}
 	return n
 }
 
 // Judge reports whether a datagram of notifications makes the table stale, and what it needs in tables of others.
 func Judge(b []byte) (table, host bool) {
-	f := newFirewall("", slog.New(slog.DiscardHandler), &netfilter{}, execRunner{})
+	f := newFirewall("", slog.New(slog.DiscardHandler), &netfilter{}, foreign.Programs{})
 	f.hostStale.Store(false)
 	f.take(b)
 	return f.tableStale.Load(), f.hostStale.Load()
-}
-
-// PlanAll makes every plan for a table that a program has printed.
-func PlanAll(text string, r Rules) []string {
-	lines := PlanForward(text, r)
-	for table := range leftovers {
-		lines = append(lines, PlanLeftovers(table, text)...)
-	}
-	return append(lines, parseIPT(text).plan(masqueradeHook("X", r.normal(), true))...)
 }
 
 // dropping is a kernel that has dropped packets of these senders.
@@ -156,7 +140,7 @@ func (c dropping) dropped(table) (packets uint64, nonPeers []NonPeer, err error)
 
 // StatusAfterDrops returns the status of a firewall that admits these peers and has dropped packets of these senders.
 func StatusAfterDrops(log *slog.Logger, peers Addrs, senders []NonPeer) Status {
-	f := newFirewall("", log, dropping{&netfilter{}, senders}, execRunner{})
+	f := newFirewall("", log, dropping{&netfilter{}, senders}, foreign.Programs{})
 	f.known, f.rules = true, Rules{Ingress: Ingress{Port: 8472, Peers: peers}}
 	return f.Status()
 }

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"flanneld/firewall/foreign"
 )
 
 // names are those of what we make. A second network on the same host has others.
@@ -40,11 +42,11 @@ type edge interface {
 	// update changes elements of sets of a table in one transaction.
 	update(name string, changes []change) error
 	// remove deletes a table that stands.
-	remove(t foreignTable) error
+	remove(t foreign.Table) error
 	// chains returns the chains of all tables of the namespace.
-	chains() ([]foreignChain, error)
+	chains() ([]foreign.Chain, error)
 	// lead makes the rules of a chain that carry a mark these, before all others, and reports whether that was a change.
-	lead(c foreignChain, mark string, rules []rule) (bool, error)
+	lead(c foreign.Chain, mark string, rules []rule) (bool, error)
 	// dropped returns what the table has dropped since it was written.
 	dropped(t table) (uint64, []NonPeer, error)
 	// diagnose says what the kernel lacks for the table, nil if nothing.
@@ -63,7 +65,7 @@ type Firewall struct {
 	log   *slog.Logger
 	names names
 	edge  edge
-	host  *hostFilter
+	host  *foreign.Filter
 	wake  chan struct{} // capacity 1
 
 	tableStale, hostStale atomic.Bool // others may have changed what is ours
@@ -87,12 +89,13 @@ type Firewall struct {
 // New returns a firewall of the network namespace of the process. It does nothing until it is given rules. A name tells apart
 // the networks of a host that has several; the usual one has none.
 func New(network string, log *slog.Logger) *Firewall {
-	return newFirewall(network, log, &netfilter{}, execRunner{})
+	return newFirewall(network, log, &netfilter{}, foreign.Programs{})
 }
 
-func newFirewall(network string, log *slog.Logger, e edge, r runner) *Firewall {
+func newFirewall(network string, log *slog.Logger, e edge, r foreign.Runner) *Firewall {
 	n := namesOf(network)
-	f := &Firewall{log: log, names: n, edge: e, host: &hostFilter{log: log, names: n, runner: r}, wake: make(chan struct{}, 1)}
+	f := &Firewall{log: log, names: n, edge: e, wake: make(chan struct{}, 1)}
+	f.host = &foreign.Filter{Log: log, Names: foreign.Names{Forward: n.forward, NAT: n.nat}, Runner: r}
 	f.hostStale.Store(true)
 	return f
 }
@@ -219,7 +222,7 @@ func (f *Firewall) applyLocked(want table) error {
 		return nil
 	case want.name == "":
 		f.log.Info("firewall table removed", "table", f.names.table)
-		return f.edge.remove(foreignTable{inet, f.names.table})
+		return f.edge.remove(foreign.Table{Family: foreign.INet, Name: f.names.table})
 	case f.have.shape() != want.shape():
 		f.log.Info("firewall table written", "table", f.names.table, "sets", len(want.sets), "chains", len(want.chains))
 		f.drops.restart()
@@ -285,8 +288,8 @@ func (f *Firewall) invalidateAfterTick() {
 		f.tableStale.Store(true)
 		f.hostStale.Store(true)
 	}
-	blocked := len(unforwarded(f.host.runner, f.rules.Networks)) > 0
-	if f.host.legacyInUse() || blocked != f.blocked {
+	blocked := len(foreign.Unforwarded(f.host.Runner, f.rules.Networks)) > 0
+	if f.host.LegacyInUse() || blocked != f.blocked {
 		f.hostStale.Store(true)
 	}
 	f.blocked = blocked
@@ -305,7 +308,7 @@ func (f *Firewall) heal(ctx context.Context) bool {
 	}
 	f.dropsLocked()
 	look, rules, lacks := f.hostStale.Swap(false), f.rules, f.lacks
-	var chains []foreignChain
+	var chains []foreign.Chain
 	if look && lacks == nil {
 		var listed error
 		if chains, listed = f.edge.chains(); listed != nil {
@@ -323,23 +326,23 @@ func (f *Firewall) heal(ctx context.Context) bool {
 }
 
 // lookAround does what is to be done in the tables of others.
-func (f *Firewall) lookAround(ctx context.Context, rules Rules, chains []foreignChain, lacks error) {
-	out := f.host.pass(ctx, hostInput{rules: rules, chains: chains, standIn: lacks != nil})
+func (f *Firewall) lookAround(ctx context.Context, rules Rules, chains []foreign.Chain, lacks error) {
+	out := f.host.Pass(ctx, foreign.Input{Rules: rules.foreign(), Chains: chains, StandIn: lacks != nil})
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, t := range out.tables {
+	for _, t := range out.Tables {
 		if err := f.edge.remove(t); err != nil {
-			out.problems = append(out.problems, err.Error())
+			out.Problems = append(out.Problems, err.Error())
 		} else {
 			f.log.Info("table of flannel removed", "table", t.String())
 		}
 	}
-	f.drift += out.drift
+	f.drift += out.Drift
 	if obstacle := f.admitLocked(ctx, rules, chains); obstacle != "" {
-		out.problems = append(out.problems, obstacle)
+		out.Problems = append(out.Problems, obstacle)
 	}
-	f.sayLocked(append(out.problems, unforwarded(f.host.runner, rules.Networks)...))
-	if out.failed {
+	f.sayLocked(append(out.Problems, foreign.Unforwarded(f.host.Runner, rules.Networks)...))
+	if out.Failed {
 		f.hostStale.Store(true)
 	}
 }

@@ -2,7 +2,6 @@ package firewall_test
 
 import (
 	"encoding/binary"
-	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -51,16 +50,4 @@ func FuzzNotifications(f *testing.F) {
 	f.Add(notification(unix.NFT_MSG_NEWRULE, unix.NFPROTO_IPV4, "filter"))
 	f.Add([]byte{0, 0, 0, 0})
 	f.Fuzz(func(_ *testing.T, b []byte) { firewall.Judge(b) })
-}
-
-func FuzzPlansOfIPTables(f *testing.F) {
-	f.Add(dockerOff + inPlace + "-A DOCKER-USER -j FLANNELD-FORWARD\n")
-	f.Add("-P FORWARD DROP\n-A FORWARD -m comment --comment \"a \\\" -j\" -j REJECT\n-N FLANNEL-FWD\n-A FORWARD -g FLANNEL-FWD\n")
-	f.Fuzz(func(t *testing.T, text string) {
-		for _, line := range firewall.PlanAll(text, cases["everything"]) {
-			if strings.Contains(line, "\n") {
-				t.Errorf("a line of the plan has two: %q", line)
-			}
-		}
-	})
 }

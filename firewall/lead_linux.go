@@ -6,16 +6,18 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/userdata"
+
+	"flanneld/firewall/foreign"
 )
 
 // udataComment is the number of the comment in the user data of a rule (NFTNL_UDATA_RULE_COMMENT of libnftnl).
 const udataComment userdata.Type = 0
 
 // lead implements edge. The mark is the comment of the rules.
-func (n *netfilter) lead(c foreignChain, mark string, rules []rule) (changed bool, err error) {
+func (n *netfilter) lead(c foreign.Chain, mark string, rules []rule) (changed bool, err error) {
 	comment := userdata.AppendString(nil, udataComment, mark)
 	err = n.with(func(conn *nftables.Conn) error {
-		k := &nftables.Chain{Table: kernelTable(c.table.name), Name: c.name}
+		k := &nftables.Chain{Table: kernelTable(c.Table.Name), Name: c.Name}
 		have, err := conn.GetRules(k.Table, k)
 		if err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 
+	"flanneld/firewall/foreign"
 	"flanneld/sorted"
 )
 
@@ -102,13 +103,13 @@ func readElements(c *nftables.Conn, k *nftables.Set) (none sorted.Snapshot[eleme
 
 // familyWords are the families of tables as nft names them.
 var familyWords = map[nftables.TableFamily]string{
-	nftables.TableFamilyINet: inet, nftables.TableFamilyIPv4: "ip", nftables.TableFamilyIPv6: "ip6",
+	nftables.TableFamilyINet: foreign.INet, nftables.TableFamilyIPv4: "ip", nftables.TableFamilyIPv6: "ip6",
 	nftables.TableFamilyARP: "arp", nftables.TableFamilyNetdev: "netdev", nftables.TableFamilyBridge: "bridge",
 }
 
 // chains implements edge.
-func (n *netfilter) chains() ([]foreignChain, error) {
-	var out []foreignChain
+func (n *netfilter) chains() ([]foreign.Chain, error) {
+	var out []foreign.Chain
 	err := n.consistent(func(c *nftables.Conn) error {
 		list, err := c.ListChainsOfTableFamily(nftables.TableFamilyUnspecified)
 		out = out[:0]
@@ -116,15 +117,15 @@ func (n *netfilter) chains() ([]foreignChain, error) {
 			if k.Table == nil {
 				continue // no chain is without one
 			}
-			f := foreignChain{table: foreignTable{familyWords[k.Table.Family], k.Table.Name}, name: k.Name}
+			f := foreign.Chain{Table: foreign.Table{Family: familyWords[k.Table.Family], Name: k.Table.Name}, Name: k.Name}
 			if k.Hooknum != nil {
-				f.hook = "other"
+				f.Hook = "other"
 			}
 			routed := k.Table.Family == nftables.TableFamilyINet || k.Table.Family == nftables.TableFamilyIPv4 || k.Table.Family == nftables.TableFamilyIPv6
 			if routed && k.Hooknum != nil && *k.Hooknum == *nftables.ChainHookForward {
-				f.hook = "forward"
+				f.Hook = foreign.HookForward
 			}
-			f.drop = k.Policy != nil && *k.Policy == nftables.ChainPolicyDrop
+			f.Drop = k.Policy != nil && *k.Policy == nftables.ChainPolicyDrop
 			out = append(out, f)
 		}
 		return err
@@ -150,7 +151,7 @@ func (n *netfilter) dropped(t table) (packets uint64, nonPeers []NonPeer, err er
 				}
 			}
 		}
-		for _, is4 := range families {
+		for _, is4 := range foreign.Families {
 			list, err := c.GetSetElements(&nftables.Set{Table: k, Name: in(is4, setNonPeers)})
 			if err != nil {
 				return err

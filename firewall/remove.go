@@ -5,13 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+
+	"flanneld/firewall/foreign"
 )
 
 // Remove takes away what a daemon that has ended has left for a network, and says what it was; dry: it only says. Rules of
 // flannel stay.
 func Remove(ctx context.Context, network string, dry bool) ([]string, error) {
 	f := New(network, slog.New(slog.DiscardHandler))
-	f.host.only, f.host.dry = true, dry
+	f.host.Only, f.host.Dry = true, dry
 	return f.removeAll(ctx, dry)
 }
 
@@ -27,7 +29,7 @@ func (f *Firewall) removeAll(ctx context.Context, dry bool) ([]string, error) {
 		found = table{} // a kernel without nf_tables has none of ours
 	}
 	if found.name != "" {
-		t := foreignTable{inet, found.name}
+		t := foreign.Table{Family: foreign.INet, Name: found.name}
 		done = append(done, fmt.Sprintf("nftables table %s", t))
 		if !dry {
 			err = f.edge.remove(t)
@@ -42,9 +44,9 @@ func (f *Firewall) removeAll(ctx context.Context, dry bool) ([]string, error) {
 			err = errors.Join(err, errors.New(problem))
 		}
 	}
-	out := f.host.pass(ctx, hostInput{chains: chains})
-	for _, p := range out.problems {
+	out := f.host.Pass(ctx, foreign.Input{Chains: chains})
+	for _, p := range out.Problems {
 		err = errors.Join(err, errors.New(p))
 	}
-	return append(done, out.done...), err
+	return append(done, out.Done...), err
 }

@@ -8,6 +8,8 @@ import (
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
+
+	"flanneld/firewall/foreign"
 )
 
 // rule is a rule, or a part of one, twice: as nft prints it and as the kernel runs it. One read from the kernel has no text.
@@ -34,8 +36,6 @@ func (c *chain) add(parts ...rule) {
 const reg = unix.NFT_REG_1
 
 const (
-	markKubeProxy = 0x4000 // what kube-proxy sets on packets that it is going to masquerade
-
 	offsetUDPPort = 2      // destination port in the UDP header
 	offsetVNI     = 8 + 4  // in a VXLAN packet, from the start of the UDP header
 	lenVNI        = 3      // bytes
@@ -104,9 +104,9 @@ func mask(b ...byte) *expr.Bitwise {
 }
 
 func kubeProxyMark() rule {
-	mark := binaryutil.NativeEndian.PutUint32(markKubeProxy)
+	mark := binaryutil.NativeEndian.PutUint32(foreign.MarkKubeProxy)
 	return rule{
-		fmt.Sprintf("meta mark & %#08[1]x == %#08[1]x", markKubeProxy),
+		fmt.Sprintf("meta mark & %#08[1]x == %#08[1]x", foreign.MarkKubeProxy),
 		[]expr.Any{&expr.Meta{Key: expr.MetaKeyMARK, Register: reg}, mask(mark...), equal(mark...)},
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+
+	"flanneld/firewall/foreign"
 )
 
 // Rules is all that the packet filter is to do, for both families. The zero value asks for nothing: what an earlier run has left
@@ -71,6 +73,7 @@ func (i Ingress) equal(o Ingress) bool {
 	return i.Port == o.Port && i.VXLAN == o.VXLAN && i.VNI == o.VNI && i.Peers.equal(o.Peers)
 }
 
-func ofFamily(prefixes []netip.Prefix, is4 bool) []netip.Prefix {
-	return slices.DeleteFunc(slices.Clone(prefixes), func(p netip.Prefix) bool { return p.Addr().Is4() != is4 })
+// foreign is the part of the rules that the tables of others must allow.
+func (r Rules) foreign() foreign.Rules {
+	return foreign.Rules{Networks: r.Networks, Subnets: r.Subnets, Masquerade: r.Masquerade, FullyRandom: r.FullyRandom, Forward: r.Forward}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/nftables"
 
+	"flanneld/firewall/foreign"
 	"flanneld/sorted"
 )
 
@@ -72,9 +73,6 @@ const (
 	nonPeersSize    = 1024 // what one who forges senders can make us remember
 )
 
-// families are walked in this order wherever both get the same treatment.
-var families = []bool{true, false}
-
 // in returns the name of a set for a family.
 func in(is4 bool, name string) string {
 	if is4 {
@@ -108,14 +106,14 @@ func (t *table) sort() {
 func (t *table) masquerade(r Rules) {
 	c := chain{name: chainPostrouting, kind: nftables.ChainTypeNAT, hook: *nftables.ChainHookPostrouting, priority: *nftables.ChainPriorityNATSource}
 	c.add(kubeProxyMark(), verdictReturn())
-	for _, is4 := range families {
-		networks := ofFamily(r.Networks, is4)
+	for _, is4 := range foreign.Families {
+		networks := foreign.OfFamily(r.Networks, is4)
 		if len(networks) == 0 {
 			continue
 		}
 		t.sets = append(t.sets,
 			set{name: in(is4, setNetworks), is4: is4, ranges: true, elems: ranges(networks)},
-			set{name: in(is4, setSubnets), is4: is4, ranges: true, elems: ranges(ofFamily(r.Subnets, is4))})
+			set{name: in(is4, setSubnets), is4: is4, ranges: true, elems: ranges(foreign.OfFamily(r.Subnets, is4))})
 		from, to, local := saddrIn(is4, setNetworks), daddrIn(is4, setNetworks), daddrIn(is4, setSubnets)
 		c.add(family(is4), from, to, verdictReturn())
 		c.add(family(is4), local, verdictReturn())
@@ -133,7 +131,7 @@ func (t *table) closeTunnel(i Ingress) {
 	base := chain{name: chainInput, kind: nftables.ChainTypeFilter, hook: *nftables.ChainHookInput, priority: *nftables.ChainPriorityFilter}
 	base.add(udpPort(i.Port), verdictJump(chainTunnel))
 	tunnel := chain{name: chainTunnel}
-	for _, is4 := range families {
+	for _, is4 := range foreign.Families {
 		peers := set{name: in(is4, setPeers), is4: is4, elems: i.Peers.of(is4)}
 		nonPeers := set{name: in(is4, setNonPeers), is4: is4, dynamic: true, timeout: nonPeersTimeout, size: nonPeersSize}
 		t.sets = append(t.sets, peers, nonPeers)
@@ -142,7 +140,7 @@ func (t *table) closeTunnel(i Ingress) {
 	if i.VXLAN {
 		tunnel.add(otherVNI(i.VNI), verdictAccept())
 	}
-	for _, is4 := range families {
+	for _, is4 := range foreign.Families {
 		tunnel.add(family(is4), remember(is4, setNonPeers))
 	}
 	tunnel.add(counter(), verdictDrop())

@@ -8,6 +8,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"flanneld/firewall/foreign"
 )
 
 const (
@@ -111,7 +113,7 @@ func judge(own string, kind uint16, b []byte) (ours, hosts bool) {
 	case unix.NFT_MSG_NEWTABLE, unix.NFT_MSG_DELTABLE, unix.NFT_MSG_NEWCHAIN, unix.NFT_MSG_DELCHAIN:
 		hosts = true
 	case unix.NFT_MSG_NEWRULE, unix.NFT_MSG_DELRULE:
-		hosts = family != unix.NFPROTO_INET && table == tableFilter || table == firewalldForward.table.name
+		hosts = family != unix.NFPROTO_INET && table == foreign.TableFilter || table == foreign.FirewalldForward.Table.Name
 	}
 	ours = family == unix.NFPROTO_INET && table == own
 	return ours, hosts && !ours

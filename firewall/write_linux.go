@@ -7,6 +7,8 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
+
+	"flanneld/firewall/foreign"
 )
 
 // elementsPerMessage bounds one list of elements: the length of an attribute has 16 bits.
@@ -75,11 +77,11 @@ func (n *netfilter) update(name string, changes []change) error {
 }
 
 // remove deletes a table that stands.
-func (n *netfilter) remove(t foreignTable) error {
+func (n *netfilter) remove(t foreign.Table) error {
 	err := n.with(func(c *nftables.Conn) error {
 		for family, word := range familyWords {
-			if word == t.family {
-				c.DelTable(&nftables.Table{Family: family, Name: t.name})
+			if word == t.Family {
+				c.DelTable(&nftables.Table{Family: family, Name: t.Name})
 			}
 		}
 		return c.Flush()

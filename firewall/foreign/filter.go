@@ -1,4 +1,4 @@
-package firewall
+package foreign
 
 import (
 	"context"
@@ -10,59 +10,91 @@ import (
 	"strings"
 )
 
-// inet is the family of tables that see IPv4 and IPv6.
-const inet = "inet"
+// INet is the family of tables that see IPv4 and IPv6.
+const INet = "inet"
 
-// foreignTable names a table of any family.
-type foreignTable struct{ family, name string }
+// Table names a table of any family.
+type Table struct{ Family, Name string }
 
-func (t foreignTable) String() string { return t.family + " " + t.name }
+func (t Table) String() string { return t.Family + " " + t.Name }
 
-// foreignChain is a chain of any table. hook is empty for one that is called by jumps only.
-type foreignChain struct {
-	table foreignTable
-	name  string
-	hook  string // "forward", or another word for another hook
-	drop  bool   // policy
+// Chain is a chain of any table.
+type Chain struct {
+	Table Table
+	Name  string
+	Hook  string // HookForward, another word for another hook, or empty for a chain that is called by jumps only
+	Drop  bool   // policy
 }
 
-// runner is the seam to the programs of the host.
-type runner interface {
-	// has reports whether there is a program of that name.
-	has(name string) bool
-	// run feeds a program and returns what it prints; the error holds what it says on its error output.
-	run(ctx context.Context, stdin, name string, args ...string) (string, error)
-	// forwards reports whether the kernel forwards packets of a family.
-	forwards(is4 bool) bool
-	// legacyTables returns the tables of the legacy iptables that are in use for a family.
-	legacyTables(is4 bool) []string
+// HookForward is the hook that forwarded packets pass.
+const HookForward = "forward"
+
+func (c Chain) String() string { return c.Table.String() + " " + c.Name }
+
+// MarkKubeProxy is what kube-proxy sets on packets that it is going to masquerade.
+const MarkKubeProxy = 0x4000
+
+// Runner is the seam to the programs of the host.
+type Runner interface {
+	// Has reports whether there is a program of that name.
+	Has(name string) bool
+	// Run feeds a program and returns what it prints; the error holds what it says on its error output.
+	Run(ctx context.Context, stdin, name string, args ...string) (string, error)
+	// Forwards reports whether the kernel forwards packets of a family.
+	Forwards(is4 bool) bool
+	// LegacyTables returns the tables of the legacy iptables that are in use for a family.
+	LegacyTables(is4 bool) []string
 }
 
-// hostFilter looks after what we need in the tables of others. One goroutine calls pass.
-type hostFilter struct {
-	log    *slog.Logger
-	names  names
-	runner runner
-	begun  bool            // leftovers are removed
-	only   bool            // ours alone, leftovers of flannel stay
-	dry    bool            // say what is to be done, and do nothing
-	clean  map[string]bool // tables that were as they should be after the last pass, by kind, family and name
+// Names are those of the chains of iptables that are ours.
+type Names struct {
+	Forward string // accept rules
+	NAT     string // stands in for our own table
 }
 
-// hostInput is what a pass depends on.
-type hostInput struct {
-	rules   Rules
-	chains  []foreignChain // of nf_tables
-	standIn bool           // iptables must masquerade, nf_tables cannot
+// Rules are what the tables of others must allow. They are in the normal form of package firewall.
+type Rules struct {
+	Networks    []netip.Prefix
+	Subnets     []netip.Prefix // of this host
+	Masquerade  bool
+	FullyRandom bool
+	Forward     bool
 }
 
-// hostOutput is what a pass has found.
-type hostOutput struct {
-	problems []string
-	tables   []foreignTable // to be deleted
-	drift    int
-	done     []string // what was written, or is to be
-	failed   bool     // to be tried again
+// Filter looks after what we need in the tables of others. One goroutine calls Pass.
+type Filter struct {
+	Log    *slog.Logger
+	Names  Names
+	Runner Runner
+	Only   bool // ours alone, leftovers of flannel stay
+	Dry    bool // say what is to be done, and do nothing
+
+	begun bool            // leftovers are removed
+	clean map[string]bool // tables that were as they should be after the last pass, by kind, family and name
+}
+
+// Input is what a pass depends on.
+type Input struct {
+	Rules   Rules
+	Chains  []Chain // of nf_tables
+	StandIn bool    // iptables must masquerade, nf_tables cannot
+}
+
+// Output is what a pass has found.
+type Output struct {
+	Problems []string
+	Tables   []Table // to be deleted
+	Drift    int
+	Done     []string // what was written, or is to be
+	Failed   bool     // to be tried again
+}
+
+// Families are walked in this order wherever both get the same treatment: IPv4 or not.
+var Families = []bool{true, false}
+
+// OfFamily returns the prefixes of one family.
+func OfFamily(prefixes []netip.Prefix, is4 bool) []netip.Prefix {
+	return slices.DeleteFunc(slices.Clone(prefixes), func(p netip.Prefix) bool { return p.Addr().Is4() != is4 })
 }
 
 // backendKind is one of the two implementations of iptables, with programs of its own and rules that the kernel keeps apart.
@@ -73,41 +105,42 @@ const (
 	kindLegacy backendKind = "legacy"
 )
 
-func (h *hostFilter) legacyInUse() bool {
-	return len(h.runner.legacyTables(true))+len(h.runner.legacyTables(false)) > 0
+// LegacyInUse reports whether any table of the legacy iptables is in use: it notifies nobody of changes.
+func (h *Filter) LegacyInUse() bool {
+	return len(h.Runner.LegacyTables(true))+len(h.Runner.LegacyTables(false)) > 0
 }
 
-// pass makes the tables of iptables hold what we need there.
-func (h *hostFilter) pass(ctx context.Context, in hostInput) hostOutput {
-	var out hostOutput
+// Pass makes the tables of iptables hold what we need there.
+func (h *Filter) Pass(ctx context.Context, in Input) Output {
+	var out Output
 	if h.clean == nil {
 		h.clean = map[string]bool{}
 	}
-	for _, is4 := range families {
+	for _, is4 := range Families {
 		for _, kind := range []backendKind{kindNFT, kindLegacy} {
-			for _, table := range []string{tableFilter, tableNAT} {
+			for _, table := range []string{TableFilter, tableNAT} {
 				if err := h.table(ctx, in, place{kind, is4, table}, &out); err != nil {
-					out.failed = true
-					out.problems = append(out.problems, err.Error())
+					out.Failed = true
+					out.Problems = append(out.Problems, err.Error())
 				}
 			}
 		}
 	}
-	if !h.begun && !h.only {
-		out.tables = leftoverTables(in.chains)
+	if !h.begun && !h.Only {
+		out.Tables = leftoverTables(in.Chains)
 	}
-	h.begun = h.begun || !out.failed
-	if in.rules.Forward {
-		out.problems = append(out.problems, obstacles(in.chains, in.rules.Networks)...)
+	h.begun = h.begun || !out.Failed
+	if in.Rules.Forward {
+		out.Problems = append(out.Problems, obstacles(in.Chains, in.Rules.Networks)...)
 	}
 	return out
 }
 
 // leftoverTables returns the tables that flannel writes with EnableNFTables.
-func leftoverTables(chains []foreignChain) []foreignTable {
-	old := []foreignTable{{"ip", "flannel-ipv4"}, {"ip6", "flannel-ipv6"}}
-	return slices.DeleteFunc(old, func(t foreignTable) bool {
-		return !slices.ContainsFunc(chains, func(c foreignChain) bool { return c.table == t })
+func leftoverTables(chains []Chain) []Table {
+	old := []Table{{"ip", "flannel-ipv4"}, {"ip6", "flannel-ipv6"}}
+	return slices.DeleteFunc(old, func(t Table) bool {
+		return !slices.ContainsFunc(chains, func(c Chain) bool { return c.Table == t })
 	})
 }
 
@@ -127,27 +160,27 @@ func (p place) String() string {
 }
 
 // exists reports whether the table stands in the kernel: asking the program would make it.
-func (h *hostFilter) exists(in hostInput, p place) bool {
+func (h *Filter) exists(in Input, p place) bool {
 	if p.kind == kindLegacy {
-		return slices.Contains(h.runner.legacyTables(p.is4), p.table)
+		return slices.Contains(h.Runner.LegacyTables(p.is4), p.table)
 	}
-	return slices.ContainsFunc(in.chains, func(c foreignChain) bool { return c.table == p.foreign() })
+	return slices.ContainsFunc(in.Chains, func(c Chain) bool { return c.Table == p.foreign() })
 }
 
-func (p place) foreign() foreignTable {
+func (p place) foreign() Table {
 	if p.is4 {
-		return foreignTable{"ip", p.table}
+		return Table{"ip", p.table}
 	}
-	return foreignTable{"ip6", p.table}
+	return Table{"ip6", p.table}
 }
 
 // standsIn reports whether the masquerade rules go into this place.
-func (in hostInput) standsIn(p place) bool {
-	return in.standIn && in.rules.Masquerade && p.kind == kindLegacy && p.table == tableNAT && len(ofFamily(in.rules.Networks, p.is4)) > 0
+func (in Input) standsIn(p place) bool {
+	return in.StandIn && in.Rules.Masquerade && p.kind == kindLegacy && p.table == tableNAT && len(OfFamily(in.Rules.Networks, p.is4)) > 0
 }
 
 // table looks after one table.
-func (h *hostFilter) table(ctx context.Context, in hostInput, p place, out *hostOutput) error {
+func (h *Filter) table(ctx context.Context, in Input, p place, out *Output) error {
 	if !h.exists(in, p) && !in.standsIn(p) {
 		return nil
 	}
@@ -161,28 +194,28 @@ func (h *hostFilter) table(ctx context.Context, in hostInput, p place, out *host
 		}
 		return nil
 	}
-	text, err := h.runner.run(ctx, "", program, "-w", "5", "-t", p.table, "-S")
+	text, err := h.Runner.Run(ctx, "", program, "-w", "5", "-t", p.table, "-S")
 	if err != nil {
 		return fmt.Errorf("read %s: %w", p, err)
 	}
 	t := parseIPT(text)
 	lines := t.plan(h.hook(in, p, t)) // has positions: before anything is deleted
 	if h.clean[p.String()] && len(lines) > 0 {
-		out.drift++
-		h.log.Warn("drift repaired", "kind", "firewall", "object", p.String(), "rules", strings.Join(lines, "; "))
+		out.Drift++
+		h.Log.Warn("drift repaired", "kind", "firewall", "object", p.String(), "rules", strings.Join(lines, "; "))
 	}
-	if old := planLeftovers(p.table, t); !h.begun && !h.only && len(old) > 0 {
+	if old := planLeftovers(p.table, t); !h.begun && !h.Only && len(old) > 0 {
 		lines = append(lines, old...)
-		h.log.Info("rules of flannel removed", "table", p.String())
+		h.Log.Info("rules of flannel removed", "table", p.String())
 	}
 	for _, l := range lines {
-		out.done = append(out.done, fmt.Sprintf("%s: %s", p, l))
+		out.Done = append(out.Done, fmt.Sprintf("%s: %s", p, l))
 	}
-	if len(lines) > 0 && !h.dry {
-		if _, err := h.runner.run(ctx, script(p.table, lines), program+"-restore", "-w", "5", "--noflush"); err != nil {
+	if len(lines) > 0 && !h.Dry {
+		if _, err := h.Runner.Run(ctx, script(p.table, lines), program+"-restore", "-w", "5", "--noflush"); err != nil {
 			return fmt.Errorf("write %s: %w", p, err)
 		}
-		h.log.Info("rules written", "table", p.String(), "lines", len(lines))
+		h.Log.Info("rules written", "table", p.String(), "lines", len(lines))
 	}
 	h.clean[p.String()] = true
 	h.clean["ours "+p.String()] = in.standsIn(p)
@@ -190,50 +223,50 @@ func (h *hostFilter) table(ctx context.Context, in hostInput, p place, out *host
 }
 
 // hook returns what we want in a table.
-func (h *hostFilter) hook(in hostInput, p place, t iptTable) hook {
+func (h *Filter) hook(in Input, p place, t iptTable) hook {
 	if p.table == tableNAT {
 		if in.standsIn(p) {
-			return masqueradeHook(h.names.nat, in.rules, p.is4)
+			return masqueradeHook(h.Names.NAT, in.Rules, p.is4)
 		}
-		return hook{chain: h.names.nat}
+		return hook{chain: h.Names.NAT}
 	}
-	if !in.rules.Forward {
-		return hook{chain: h.names.forward}
+	if !in.Rules.Forward {
+		return hook{chain: h.Names.Forward}
 	}
-	return forwardHook(h.names.forward, t, ofFamily(in.rules.Networks, p.is4))
+	return forwardHook(h.Names.Forward, t, OfFamily(in.Rules.Networks, p.is4))
 }
 
 // program returns the program for a place.
-func (h *hostFilter) program(ctx context.Context, p place) (string, bool) {
+func (h *Filter) program(ctx context.Context, p place) (string, bool) {
 	name := "ip6tables"
 	if p.is4 {
 		name = "iptables"
 	}
 	suffix := map[backendKind]string{kindNFT: "-nft", kindLegacy: "-legacy"}[p.kind]
-	if h.runner.has(name + suffix) {
+	if h.Runner.Has(name + suffix) {
 		return name + suffix, true
 	}
-	if !h.runner.has(name) {
+	if !h.Runner.Has(name) {
 		return "", false
 	}
-	says, err := h.runner.run(ctx, "", name, "-V")
+	says, err := h.Runner.Run(ctx, "", name, "-V")
 	isNFT := strings.Contains(says, "nf_tables")
 	return name, err == nil && isNFT == (p.kind == kindNFT)
 }
 
 // missing says what is not done because there is no program for a place; empty if nothing.
-func (in hostInput) missing(p place) string {
-	networks := ofFamily(in.rules.Networks, p.is4)
+func (in Input) missing(p place) string {
+	networks := OfFamily(in.Rules.Networks, p.is4)
 	switch {
 	case in.standsIn(p):
 		return fmt.Sprintf("nothing masquerades: nftables cannot be used, and there is no program for %s: install the package iptables", p)
-	case p.table != tableFilter || !in.rules.Forward || len(networks) == 0:
+	case p.table != TableFilter || !in.Rules.Forward || len(networks) == 0:
 		return ""
 	case p.kind == kindLegacy:
 		return fmt.Sprintf("%s is in use, and its program is not installed: whether it drops forwarded packets of the network cannot be seen; install the package iptables", p)
 	}
-	drops := slices.ContainsFunc(in.chains, func(c foreignChain) bool {
-		return c.table == p.foreign() && (c.name == chainFORWARD && c.drop || c.name == dockerUser)
+	drops := slices.ContainsFunc(in.Chains, func(c Chain) bool {
+		return c.Table == p.foreign() && (c.Name == chainFORWARD && c.Drop || c.Name == dockerUser)
 	})
 	if !drops {
 		return ""
@@ -242,15 +275,15 @@ func (in hostInput) missing(p place) string {
 		"or set -iptables-forward-rules=false and accept packets from and to %s there", p, texts(networks))
 }
 
-// unforwarded says which families the kernel does not forward.
-func unforwarded(r runner, networks []netip.Prefix) []string {
+// Unforwarded says which Families the kernel does not forward.
+func Unforwarded(r Runner, networks []netip.Prefix) []string {
 	var out []string
-	for _, is4 := range families {
+	for _, is4 := range Families {
 		setting := "net.ipv6.conf.all.forwarding"
 		if is4 {
 			setting = "net.ipv4.ip_forward"
 		}
-		if len(ofFamily(networks, is4)) > 0 && !r.forwards(is4) {
+		if len(OfFamily(networks, is4)) > 0 && !r.Forwards(is4) {
 			out = append(out, fmt.Sprintf("%[1]s is 0, so this host passes no packets on between pods and the network: sysctl -w %[1]s=1, or start with -ip-forward", setting))
 		}
 	}
@@ -258,13 +291,13 @@ func unforwarded(r runner, networks []netip.Prefix) []string {
 }
 
 // obstacles describes what drops forwarded packets where no rule of ours can help.
-func obstacles(chains []foreignChain, networks []netip.Prefix) []string {
+func obstacles(chains []Chain, networks []netip.Prefix) []string {
 	var out []string
 	for _, c := range chains {
-		iptables := c.name == chainFORWARD && c.table.name == tableFilter && c.table.family != inet
-		if c.hook == "forward" && c.drop && !iptables {
+		iptables := c.Name == chainFORWARD && c.Table.Name == TableFilter && c.Table.Family != INet
+		if c.Hook == HookForward && c.Drop && !iptables {
 			out = append(out, fmt.Sprintf("chain %s of table %s drops what none of its rules accepts: packets from and to %s must be accepted there, no other table can undo it",
-				c.name, c.table, texts(networks)))
+				c.Name, c.Table, texts(networks)))
 		}
 	}
 	return out
@@ -276,4 +309,28 @@ func texts(prefixes []netip.Prefix) string {
 		out = append(out, p.String())
 	}
 	return strings.Join(out, " and ")
+}
+
+// FirewalldForward is the chain that firewalld judges all forwarded packets in. What its zones do not let pass it rejects, and no
+// accept of another table undoes that.
+var FirewalldForward = Chain{Table: Table{INet, "firewalld"}, Name: "filter_FORWARD"}
+
+// HasFirewalld reports whether firewalld is in force.
+func HasFirewalld(chains []Chain) bool {
+	return slices.ContainsFunc(chains, func(c Chain) bool { return c.Table == FirewalldForward.Table && c.Name == FirewalldForward.Name })
+}
+
+// Firewalld says how to have firewalld let packets pass whose table is its own alone; empty if that has been done.
+func (h *Filter) Firewalld(ctx context.Context, networks []netip.Prefix, reason error) string {
+	var missing []string
+	for _, n := range networks {
+		if _, err := h.Runner.Run(ctx, "", "firewall-cmd", "--get-zone-of-source="+n.String()); err != nil {
+			missing = append(missing, "--add-source="+n.String())
+		}
+	}
+	if len(missing) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("firewalld rejects forwarded packets of the network and lets nobody change its table (%v): firewall-cmd --permanent --zone=trusted %s && firewall-cmd --reload",
+		reason, strings.Join(missing, " "))
 }

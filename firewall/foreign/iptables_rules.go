@@ -1,4 +1,4 @@
-package firewall
+package foreign
 
 import (
 	"fmt"
@@ -11,7 +11,7 @@ const (
 	chainFORWARD = "FORWARD"
 	dockerUser   = "DOCKER-USER"
 
-	tableFilter = "filter"
+	TableFilter = "filter"
 	tableNAT    = "nat"
 )
 
@@ -39,7 +39,7 @@ func forwardHook(chain string, t iptTable, networks []netip.Prefix) hook {
 // masqueradeHook returns what the chain postrouting of our table says, for kernels without it.
 func masqueradeHook(chain string, r Rules, is4 bool) hook {
 	h := hook{chain: chain, from: "POSTROUTING", first: true}
-	networks := ofFamily(r.Networks, is4)
+	networks := OfFamily(r.Networks, is4)
 	if !r.Masquerade || len(networks) == 0 {
 		return hook{chain: chain}
 	}
@@ -50,13 +50,13 @@ func masqueradeHook(chain string, r Rules, is4 bool) hook {
 	if is4 {
 		multicast = "224.0.0.0/4"
 	}
-	h.rules = append(h.rules, fmt.Sprintf("-m mark --mark %#[1]x/%#[1]x -j RETURN", markKubeProxy))
+	h.rules = append(h.rules, fmt.Sprintf("-m mark --mark %#[1]x/%#[1]x -j RETURN", MarkKubeProxy))
 	for _, from := range networks {
 		for _, to := range networks {
 			h.rules = append(h.rules, fmt.Sprintf("-s %s -d %s -j RETURN", from, to))
 		}
 	}
-	for _, s := range ofFamily(r.Subnets, is4) {
+	for _, s := range OfFamily(r.Subnets, is4) {
 		h.rules = append(h.rules, fmt.Sprintf("-d %s -j RETURN", s))
 	}
 	for _, n := range networks {
@@ -71,7 +71,7 @@ func masqueradeHook(chain string, r Rules, is4 bool) hook {
 
 // leftovers are the chains of flannel, by table, with the comment of its rules that stood in the host's chains in older versions.
 var leftovers = map[string]struct{ chain, comment, home string }{
-	tableFilter: {"FLANNEL-FWD", `"flanneld forward"`, chainFORWARD},
+	TableFilter: {"FLANNEL-FWD", `"flanneld forward"`, chainFORWARD},
 	tableNAT:    {"FLANNEL-POSTRTG", `"flanneld masq"`, "POSTROUTING"},
 }
 

@@ -1,4 +1,4 @@
-package firewall_test
+package foreign_test
 
 import (
 	"net/netip"
@@ -6,7 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"flanneld/firewall"
+	"flanneld/firewall/foreign"
 )
 
 const (
@@ -73,7 +73,7 @@ func TestAcceptRulesStandWhereTheyAreMet(t *testing.T) {
 			want: []string{"-D FORWARD -j FLANNELD-FORWARD", "-F FLANNELD-FORWARD", "-X FLANNELD-FORWARD"},
 		},
 	} {
-		got := firewall.PlanForward(tt.have, firewall.Rules{Networks: []netip.Prefix{net4}, Forward: true})
+		got := foreign.PlanForward(tt.have, foreign.Rules{Networks: []netip.Prefix{net4}, Forward: true})
 		if diff := cmp.Diff(tt.want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
@@ -107,7 +107,7 @@ func TestLeftoversOfFlannelAreFound(t *testing.T) {
 			want:  []string{"-D FORWARD -m comment --comment \"flanneld forward\" -j FLANNEL-FWD", "-F FLANNEL-FWD", "-X FLANNEL-FWD"},
 		},
 	} {
-		if diff := cmp.Diff(tt.want, firewall.PlanLeftovers(tt.table, tt.have)); diff != "" {
+		if diff := cmp.Diff(tt.want, foreign.PlanLeftovers(tt.table, tt.have)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}

@@ -1,4 +1,4 @@
-package firewall
+package foreign
 
 import (
 	"bytes"
@@ -13,13 +13,13 @@ import (
 // programTime bounds one run of a program, which may wait for the lock of another one.
 const programTime = 15 * time.Second
 
-// execRunner runs the programs of the host.
-type execRunner struct{}
+// Programs runs the programs of the host.
+type Programs struct{}
 
 // sbin is where the programs are although the path of a service may not say so.
 const sbin = "/usr/sbin:/sbin:/usr/local/sbin"
 
-func (execRunner) find(name string) (string, bool) {
+func (Programs) find(name string) (string, bool) {
 	if path, err := exec.LookPath(name); err == nil {
 		return path, true
 	}
@@ -31,12 +31,12 @@ func (execRunner) find(name string) (string, bool) {
 	return "", false
 }
 
-func (r execRunner) has(name string) bool {
+func (r Programs) Has(name string) bool {
 	_, ok := r.find(name)
 	return ok
 }
 
-func (r execRunner) run(ctx context.Context, stdin, name string, args ...string) (string, error) {
+func (r Programs) Run(ctx context.Context, stdin, name string, args ...string) (string, error) {
 	path, ok := r.find(name)
 	if !ok {
 		return "", fmt.Errorf("program %s: %w", name, exec.ErrNotFound)
@@ -52,7 +52,7 @@ func (r execRunner) run(ctx context.Context, stdin, name string, args ...string)
 	return out.String(), nil
 }
 
-func (execRunner) forwards(is4 bool) bool {
+func (Programs) Forwards(is4 bool) bool {
 	file := "/proc/sys/net/ipv6/conf/all/forwarding"
 	if is4 {
 		file = "/proc/sys/net/ipv4/ip_forward"
@@ -61,7 +61,7 @@ func (execRunner) forwards(is4 bool) bool {
 	return err != nil || strings.TrimSpace(string(text)) != "0"
 }
 
-func (execRunner) legacyTables(is4 bool) []string {
+func (Programs) LegacyTables(is4 bool) []string {
 	file := "/proc/thread-self/net/ip6_tables_names"
 	if is4 {
 		file = "/proc/thread-self/net/ip_tables_names"
