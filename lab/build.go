@@ -31,6 +31,9 @@ func Build(ctx context.Context, dir string) (Binaries, error) {
 	return b, nil
 }
 
+// ReleasedFlannel is the name of the released flannel's program beside those of a lab.
+const ReleasedFlannel = "flanneld-released"
+
 // BuildFlannel builds the released flannel. module is the path of lab/flannel, which pins its version.
 func BuildFlannel(ctx context.Context, out, module string) error {
 	cmd := exec.CommandContext(ctx, "go", "build", "-o", out, "github.com/flannel-io/flannel")

@@ -12,15 +12,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Datagram is a UDP datagram as it was seen on a wire.
+// Datagram is a UDP datagram, or a packet inside an IPv4 packet, as it was seen on a wire.
 type Datagram struct {
-	Src, Dst     netip.AddrPort
-	DontFragment bool   // IPv6: always
-	Size         int    // of the whole IP packet, in bytes
-	Payload      []byte // a copy
+	Protocol     int            // of the outer packet: UDP or IPIP
+	Src, Dst     netip.AddrPort // port 0 where the protocol has none
+	DontFragment bool           // IPv6: always
+	Size         int            // of the whole IP packet, in bytes
+	Payload      []byte         // a copy
 }
 
-// Capture collects the UDP datagrams that pass an interface.
+// Capture collects the datagrams that pass an interface.
 type Capture struct {
 	file *os.File
 	done sync.WaitGroup
@@ -58,7 +59,7 @@ func (c *Capture) collect() {
 		if err != nil {
 			return
 		}
-		if d, ok := parseUDP(b[:n]); ok {
+		if d, ok := parse(b[:n]); ok {
 			c.mu.Lock()
 			c.seen = append(c.seen, d)
 			c.mu.Unlock()
@@ -79,22 +80,29 @@ func (c *Capture) Stop() {
 	c.done.Wait()
 }
 
-// parseUDP reads an IP packet without options or extension headers.
-func parseUDP(b []byte) (d Datagram, ok bool) {
+// parse reads an IP packet without options or extension headers.
+func parse(b []byte) (d Datagram, ok bool) {
 	var src, dst netip.Addr
 	var rest []byte
 	switch {
-	case len(b) >= ipv4Header+8 && b[0] == 0x45 && b[9] == unix.IPPROTO_UDP:
+	case len(b) >= ipv4Header+8 && b[0] == 0x45:
 		src, dst, rest = netip.AddrFrom4([4]byte(b[12:])), netip.AddrFrom4([4]byte(b[16:])), b[ipv4Header:]
-		d.DontFragment = b[6]&0x40 != 0
-	case len(b) >= ipv6Header+8 && b[0]>>4 == 6 && b[6] == unix.IPPROTO_UDP:
+		d.Protocol, d.DontFragment = int(b[9]), b[6]&0x40 != 0
+	case len(b) >= ipv6Header+8 && b[0]>>4 == 6:
 		src, dst, rest = netip.AddrFrom16([16]byte(b[8:])), netip.AddrFrom16([16]byte(b[24:])), b[ipv6Header:]
-		d.DontFragment = true
+		d.Protocol, d.DontFragment = int(b[6]), true
+	}
+	d.Size = len(b)
+	switch d.Protocol {
+	case unix.IPPROTO_UDP:
+		d.Src = netip.AddrPortFrom(src, binary.BigEndian.Uint16(rest))
+		d.Dst = netip.AddrPortFrom(dst, binary.BigEndian.Uint16(rest[2:]))
+		d.Payload = slices.Clone(rest[8:])
+	case unix.IPPROTO_IPIP:
+		d.Src, d.Dst = netip.AddrPortFrom(src, 0), netip.AddrPortFrom(dst, 0)
+		d.Payload = slices.Clone(rest)
 	default:
 		return d, false
 	}
-	d.Src = netip.AddrPortFrom(src, binary.BigEndian.Uint16(rest))
-	d.Dst = netip.AddrPortFrom(dst, binary.BigEndian.Uint16(rest[2:]))
-	d.Size, d.Payload = len(b), append([]byte{}, rest[8:]...)
 	return d, true
 }

@@ -176,7 +176,7 @@ func storeIsNotNeeded(s *site) {
 		}
 		return nil
 	})
-	s.nothingLost("a killed store and a restarted daemon", pings)
+	s.restarted("a killed store and a restarted daemon", pings)
 
 	d.Kill()
 	s.reboot(h)

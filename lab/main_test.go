@@ -6,11 +6,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"syscall"
 	"testing"
 	"time"
 
+	"flanneld/ip/iptest"
 	"flanneld/lab"
 )
 
@@ -79,14 +79,8 @@ const dualConfig = `{"Network":"10.5.0.0/16","SubnetMax":"10.5.199.0","EnableIPv
 // patience bounds every wait. What takes long on a machine that does other work as well is no failure.
 var patience = scaled(3 * time.Minute)
 
-// scaled returns a bound for this machine: $LAB_SCALE says how many times slower than others it is. A virtual machine without hardware
-// support is (hack/kernels).
-func scaled(d time.Duration) time.Duration {
-	if scale, err := strconv.ParseFloat(os.Getenv("LAB_SCALE"), 64); err == nil {
-		return time.Duration(float64(d) * scale)
-	}
-	return d
-}
+// scaled returns a bound for this machine.
+func scaled(d time.Duration) time.Duration { return iptest.Time(d) }
 
 func newCluster(t testing.TB) *cluster { return newClusterWith(t, lab.Options{}) }
 

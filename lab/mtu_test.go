@@ -6,6 +6,9 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"flanneld/lab"
 )
@@ -42,9 +45,12 @@ func tooBigPacketsComeBack(s *site) {
 // wireFormIsThatOfFlannel looks at the underlay while pods speak.
 func wireFormIsThatOfFlannel(s *site) {
 	for i, a := range s.pods[1].Addrs {
-		if s.backend == "host-gw" {
+		switch s.backend {
+		case "host-gw":
 			s.packetsTravelAsTheyAre(s.pods[0].Addrs[i], a)
-		} else {
+		case "wireguard":
+			s.packetsAreHidden(s.pods[0].Addrs[i], a)
+		default:
 			s.packetsTravelInTheTunnel(a)
 		}
 	}
@@ -93,10 +99,45 @@ func (s *site) packetsTravelInTheTunnel(to netip.Addr) {
 	})
 }
 
+// packetsAreHidden sends datagrams with a text from pod to pod, and wants neither it nor the addresses on the wire.
+func (s *site) packetsAreHidden(from, to netip.Addr) {
+	s.t.Helper()
+	wire := must[*lab.Capture](s.t)(s.hosts[0].Capture("eth0"))
+	defer wire.Stop()
+	l := must[net.PacketConn](s.t)(s.pods[1].ListenPacket("udp", netip.AddrPortFrom(to, 9).String()))
+	defer l.Close()
+	conn := must[net.Conn](s.t)(s.pods[0].Dial(s.ctx, "udp", l.LocalAddr().String()))
+	defer conn.Close()
+	secret := bytes.Repeat([]byte("attack at dawn, "), 50)
+	port := map[bool]uint16{true: 51820, false: 51821}[to.Is4()]
+	s.await(func() error {
+		_, _ = conn.Write(secret) // the ICMP error for an earlier one comes back
+		for _, d := range wire.Seen() {
+			if d.Dst.Port() == port && d.Src.Port() == port && d.Size > len(secret) && d.Dst.Addr() == s.hosts[1].AddrOf(to) {
+				return nil
+			}
+		}
+		return fmt.Errorf("no packet from %s to %s", from, to)
+	})
+	s.ok(l.SetReadDeadline(time.Now().Add(patience)))
+	got := make([]byte, 2*len(secret))
+	if n, _, err := l.ReadFrom(got); err != nil || !bytes.Equal(got[:n], secret) {
+		s.t.Errorf("%d bytes arrived, want the %d that were sent: %v", n, len(secret), err)
+	}
+	for _, d := range wire.Seen() {
+		if bytes.Contains(d.Payload, secret[:16]) || bytes.Contains(d.Payload, append(from.AsSlice(), to.AsSlice()...)) {
+			s.t.Errorf("a datagram from %s to %s shows what is in the tunnel: %x", d.Src, d.Dst, d.Payload)
+		}
+	}
+}
+
 // tunnelHeader returns where the inner IP packet starts in a datagram of the tunnel.
 func (s *site) tunnelHeader(d lab.Datagram) (int, bool) {
-	if s.backend == "udp" {
+	switch s.backend {
+	case "udp":
 		return 0, d.Dst.Port() == 8285 && d.Src.Port() == 8285
+	case "ipip":
+		return 0, d.Protocol == unix.IPPROTO_IPIP
 	}
 	// RFC 7348: flags with the bit for a valid VNI, reserved, VNI, reserved; then an Ethernet frame.
 	return 8 + 14, d.Dst.Port() == 8472 && bytes.HasPrefix(d.Payload, []byte{8, 0, 0, 0, 0, 0, 1, 0})
@@ -129,7 +170,7 @@ func (s *site) toldMTU(p *lab.Pod, to netip.Addr, want, size int) {
 }
 
 // smallerPathIsNoHole makes the path between the hosts smaller than their interfaces say. vxlan's packets over IPv4 are then
-// fragmented on the way; over IPv6, and by the udp backend, which never has its packets fragmented, the pod is told.
+// fragmented on the way, as WireGuard's always are; over IPv6, and by the udp backend, which never has its packets fragmented, the pod is told.
 func (s *site) smallerPathIsNoHole(to netip.Addr) {
 	s.t.Helper()
 	const path = 1400
@@ -137,7 +178,10 @@ func (s *site) smallerPathIsNoHole(to netip.Addr) {
 	route := netip.PrefixFrom(peer, peer.BitLen()).String()
 	s.ok(s.hosts[0].Run(fmt.Sprintf("ip route add %s dev eth0 mtu %d", route, path)))
 	defer func() { s.ok(s.hosts[0].Run("ip route del " + route)) }()
-	if s.backend == "udp" || to.Is6() {
+	if s.backend == "ipip" {
+		return // the outer header says "don't fragment" where the inner one does, and nobody is told: as with flannel
+	}
+	if s.backend == "udp" || s.backend == "vxlan" && to.Is6() {
 		s.toldMTU(s.pods[0], to, path-s.overhead(to), s.mtu())
 		return
 	}

@@ -146,6 +146,15 @@ func (n *Namespace) Listen(network, address string) (l net.Listener, err error) 
 	return l, err
 }
 
+// ListenPacket listens for datagrams inside the namespace.
+func (n *Namespace) ListenPacket(network, address string) (c net.PacketConn, err error) {
+	err = n.Do(func() (err error) {
+		c, err = net.ListenPacket(network, address)
+		return err
+	})
+	return c, err
+}
+
 // Sysctl sets a value below /proc/sys/, such as "net/ipv4/ip_forward".
 func (n *Namespace) Sysctl(key, value string) error {
 	return n.Do(func() error { return os.WriteFile(filepath.Join("/proc/sys", key), []byte(value), 0) })

@@ -3,8 +3,12 @@ package lab_test
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 
 	"flanneld/lab"
 )
@@ -131,8 +135,25 @@ func (s *site) record(h *lab.Host) string {
 		}
 	}
 	kind := fmt.Sprintf(`"BackendType":%q,`, s.backend)
-	if s.backend == "udp" {
+	switch s.backend {
+	case "udp":
 		kind = ""
+	case "wireguard":
+		data4, data6 = s.keyData(h)
 	}
 	return fmt.Sprintf(`{"PublicIP":%q,"PublicIPv6":%s,%s%s%s`, public4, public6, kind, data4, data6)
+}
+
+// keyData are the parts of a record with the host's public key.
+func (s *site) keyData(h *lab.Host) (data4, data6 string) {
+	s.t.Helper()
+	text := must[[]byte](s.t)(os.ReadFile(filepath.Join(filepath.Dir(h.SubnetFile()), "wgkey")))
+	key := must[wgtypes.Key](s.t)(wgtypes.ParseKey(strings.TrimSpace(string(text)))).PublicKey()
+	if h.Addr.IsValid() {
+		data4 = fmt.Sprintf(`"BackendData":{"PublicKey":%q,"Port":51820},`, key)
+	}
+	if h.Addr6.IsValid() {
+		data6 = fmt.Sprintf(`"BackendV6Data":{"PublicKey":%q,"Port":51821},`, key)
+	}
+	return data4, data6
 }

@@ -29,24 +29,26 @@ type tampering struct {
 }
 
 var tamperings = []tampering{
-	{"device deleted", "vxlan", []string{"ip link del DEV"}, "link", "missing"},
-	{"device deleted", "udp", []string{"ip link del DEV"}, "link", "DEV"}, // the datapath has opened another one before that is found
-	{"device set down", "vxlan udp", []string{"ip link set DEV down"}, "link", "DEV"},
-	{"device renamed", "udp", []string{"ip link set DEV down name gone0", "ip link del gone0"}, "link", "DEV"},
+	{"device deleted", "vxlan ipip", []string{"ip link del DEV"}, "link", "missing"},
+	{"device deleted", "udp wireguard", []string{"ip link del DEV"}, "link", "DEV"}, // the datapath has opened another one before that is found
+	{"device set down", "vxlan udp wireguard ipip", []string{"ip link set DEV down"}, "link", "DEV"},
+	{"device renamed", "udp wireguard ipip", []string{"ip link set DEV down name gone0", "ip link del gone0"}, "link", "DEV"},
 	{"hardware address changed", "vxlan", []string{"ip link set DEV address 02:00:00:00:00:99"}, "link", "02:00:00:00:00:99"},
-	{"MTU changed", "vxlan udp", []string{"ip link set DEV mtu 1300"}, "link", "mtu 1300"},
-	{"address removed", "vxlan udp", []string{"IP addr flush dev DEV scope global"}, "addr", "missing"},
-	{"foreign address added", "vxlan udp", []string{"ip addr add ADDR dev DEV"}, "addr", "ADDR"},
-	{"routes flushed", "vxlan host-gw udp", []string{"IP route flush dev DEV proto 70"}, "route", "NET"},
-	{"route replaced by one with our number", "vxlan host-gw udp", []string{"ip route replace NET via OTHER dev eth0 proto 70"}, "route", "via OTHER dev eth0"},
-	{"route with a tiny MTU", "vxlan host-gw udp", []string{"ip route replace NET ROUTE proto 70 mtu lock 68"}, "route", "odd"},
-	{"route to nowhere", "vxlan host-gw udp", []string{"ip route replace blackhole NET proto 70"}, "route", "NET"},
-	{"route to a subnet that nobody has", "vxlan host-gw udp", []string{"ip route add FREE ROUTE proto 70"}, "route", "FREE"},
+	{"MTU changed", "vxlan udp wireguard ipip", []string{"ip link set DEV mtu 1300"}, "link", "mtu 1300"},
+	{"address removed", "vxlan udp wireguard ipip", []string{"IP addr flush dev DEV scope global"}, "addr", "missing"},
+	{"foreign address added", "vxlan udp wireguard ipip", []string{"ip addr add ADDR dev DEV"}, "addr", "ADDR"},
+	{"routes flushed", "vxlan host-gw udp wireguard ipip", []string{"IP route flush dev DEV proto 70"}, "route", "NET"},
+	{"route replaced by one with our number", "vxlan host-gw udp wireguard ipip", []string{"ip route replace NET via OTHER dev eth0 proto 70"}, "route", "via OTHER dev eth0"},
+	{"route with a tiny MTU", "vxlan host-gw udp wireguard ipip", []string{"ip route replace NET ROUTE proto 70 mtu lock 68"}, "route", "odd"},
+	{"route to nowhere", "vxlan host-gw udp wireguard ipip", []string{"ip route replace blackhole NET proto 70"}, "route", "NET"},
+	{"route to a subnet that nobody has", "vxlan host-gw udp wireguard ipip", []string{"ip route add FREE ROUTE proto 70"}, "route", "FREE"},
 	{"FDB flushed", "vxlan", []string{"bridge fdb del MAC dev DEV"}, "fdb", "missing"},
 	{"FDB entry elsewhere", "vxlan", []string{"bridge fdb replace MAC dev DEV dst OTHER"}, "fdb", "dst OTHER"},
 	{"FDB entry to another port", "vxlan", []string{"bridge fdb replace MAC dev DEV dst OTHER port 9"}, "fdb", "odd"},
 	{"neighbours flushed", "vxlan", []string{"IP neigh flush dev DEV nud permanent"}, "neigh", "missing"},
 	{"neighbour changed", "vxlan", []string{"ip neigh replace VIA lladdr 02:00:00:00:00:77 dev DEV nud permanent"}, "neigh", "02:00:00:00:00:77"},
+	{"local address changed", "ipip", []string{"ip tunnel change DEV local OTHER"}, "link", "OTHER"},
+	{"remote address set", "ipip", []string{"ip tunnel change DEV remote OTHER"}, "link", "DEV"},
 	{"everything at once", "vxlan", []string{"IP neigh flush dev DEV nud permanent", "IP route flush dev DEV proto 70", "ip link del DEV"}, "neigh", "missing"},
 }
 
@@ -64,8 +66,10 @@ func (s *site) placeholders(h, peer *lab.Host, subnet netip.Prefix) func(string)
 	switch s.backend {
 	case "host-gw":
 		route = fmt.Sprintf("via %s dev eth0", peer.AddrOf(via))
-	case "udp":
+	case "udp", "wireguard":
 		net, route = network, "dev "+dev
+	case "ipip":
+		route = fmt.Sprintf("via %s dev %s onlink", peer.Addr, dev)
 	default:
 		mac = strings.Fields(must[string](s.t)(peer.Output("ip -br link show " + dev)))[2]
 	}

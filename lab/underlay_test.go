@@ -80,8 +80,12 @@ func underlayIsFollowed(s *site) {
 			}
 		}
 		for _, p := range s.subnets(h) {
-			if dev := s.device(p.Addr()); s.backend == "vxlan" {
-				s.eventually(h, "ip -d link show "+dev, "local "+h.AddrOf(p.Addr()).String()+" dev eth0")
+			at := "local " + h.AddrOf(p.Addr()).String()
+			switch dev := s.device(p.Addr()); s.backend {
+			case "vxlan":
+				s.eventually(h, "ip -d link show "+dev, at+" dev eth0")
+			case "ipip":
+				s.eventually(h, "ip -d link show "+dev, at)
 			}
 		}
 	}
@@ -89,7 +93,7 @@ func underlayIsFollowed(s *site) {
 		return func(s *site) {
 			s.eventually(h, "cat "+h.SubnetFile(), fmt.Sprintf("FLANNEL_MTU=%d\n", s.mtu()-1500+underlay))
 			for _, p := range s.subnets(h) {
-				if dev := s.device(p.Addr()); s.backend == "vxlan" || s.backend == "udp" {
+				if dev := s.device(p.Addr()); s.tunnels() {
 					s.eventually(h, "ip link show "+dev, fmt.Sprintf(" mtu %d ", s.deviceMTU(p.Addr())-1500+underlay))
 				}
 			}

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"flanneld/lab"
 )
 
 // suite is a package of tests, or a part of one.
@@ -20,15 +22,27 @@ type suite struct {
 
 // suites are run in this order. The end-to-end tests are those whose outcome depends on the kernel.
 var suites = []suite{
-	{name: "ip", pkg: "./ip", timeout: 5 * time.Minute},
-	{name: "firewall", pkg: "./firewall", timeout: 5 * time.Minute},
+	{name: "ip", pkg: "./ip", timeout: 20 * time.Minute},
+	{name: "firewall", pkg: "./firewall", timeout: 10 * time.Minute},
 	{name: "vxlan", pkg: "./backend/vxlan", timeout: 5 * time.Minute},
 	{name: "udp", pkg: "./backend/udp", timeout: 10 * time.Minute},
+	{name: "ipip", pkg: "./backend/ipip", timeout: 5 * time.Minute},
+	{name: "extension", pkg: "./backend/extension", timeout: 5 * time.Minute},
 	{name: "wireguard", pkg: "./backend/wireguard", timeout: 5 * time.Minute},
-	{name: "lab-wireguard", pkg: "./lab", tests: "WireGuard", timeout: 20 * time.Minute},
-	{name: "lab-vxlan", pkg: "./lab", tests: "TestEveryBackendInEveryFamily/vxlan_over_both", timeout: 30 * time.Minute},
-	{name: "lab-host-gw", pkg: "./lab", tests: "TestEveryBackendInEveryFamily/host-gw_over_both", timeout: 30 * time.Minute},
-	{name: "lab-udp", pkg: "./lab", tests: "TestEveryBackendInEveryFamily/udp_over_both", timeout: 30 * time.Minute},
+	{name: "lab-kernels", pkg: "./lab", tests: "TestKernel", timeout: 30 * time.Minute},
+	{name: "lab-wireguard", pkg: "./lab", tests: "TestWireGuard", timeout: 20 * time.Minute},
+	{name: "lab-vxlan", pkg: "./lab", tests: table("vxlan over both"), timeout: 30 * time.Minute},
+	{name: "lab-host-gw", pkg: "./lab", tests: table("host-gw over both"), timeout: 30 * time.Minute},
+	{name: "lab-udp", pkg: "./lab", tests: table("udp over both"), timeout: 30 * time.Minute},
+	{name: "lab-wireguard-cases", pkg: "./lab", tests: table("wireguard over both"), timeout: 30 * time.Minute},
+	{name: "lab-ipip", pkg: "./lab", tests: table("ipip"), timeout: 30 * time.Minute},
+	{name: "lab-extension", pkg: "./lab", tests: table("extension"), timeout: 30 * time.Minute},
+	{name: "lab-flannel", pkg: "./lab", tests: "TestHostsAreSwappedWithARealFlannel/(wireguard|ipip)", timeout: 30 * time.Minute},
+}
+
+// table is the pattern of the cases that each backend passes, for networks whose name starts like that.
+func table(network string) string {
+	return "TestEveryBackendInEveryFamily/" + strings.ReplaceAll(network, " ", "_")
 }
 
 // build builds the programs and tests that are run, and returns the jobs of the machine.
@@ -49,7 +63,7 @@ func build(ctx context.Context, o options) ([]job, error) {
 		}
 		test := filepath.Join(programs, strings.ReplaceAll(strings.Trim(s.pkg, "./"), "/", "-")+".test")
 		if !built[test] {
-			if err := goCommand(ctx, "test", "-c", "-o", test, s.pkg); err != nil {
+			if err := goCommand(ctx, "test", "-c", "-tags=kernels,flannel", "-o", test, s.pkg); err != nil {
 				return nil, err
 			}
 			built[test] = true
@@ -64,17 +78,17 @@ func build(ctx context.Context, o options) ([]job, error) {
 			Env:     []string{"CI=1", "TMPDIR=/run/tmp", "HOME=/root", "LAB_PROGRAMS=" + programs, fmt.Sprintf("LAB_SCALE=%g", o.scale)},
 		})
 	}
-	return jobs, buildPrograms(ctx, programs)
+	return jobs, buildPrograms(ctx, root, programs)
 }
 
-// buildPrograms builds what the end-to-end tests run.
-func buildPrograms(ctx context.Context, dir string) error {
+// buildPrograms builds what the end-to-end tests run, the released flannel among it.
+func buildPrograms(ctx context.Context, root, dir string) error {
 	for _, pkg := range []string{"./cmd/flanneld", "./cmd/flannelctl", "./lab/etcd"} {
 		if err := goCommand(ctx, "build", "-ldflags", "-X main.version=lab", "-o", dir+"/", pkg); err != nil {
 			return err
 		}
 	}
-	return nil
+	return lab.BuildFlannel(ctx, filepath.Join(dir, lab.ReleasedFlannel), filepath.Join(root, "lab", "flannel"))
 }
 
 // goCommand runs the go tool without cgo.
