@@ -26,6 +26,7 @@ type Tunnels struct {
 	Changes map[string][]wgtypes.Config
 	Greeted []wgtypes.Key
 	Fail    func() error
+	Lasts   bool // sessions outlive this process
 }
 
 // TestTunnel is one of them. See changes what it says of its peers.
@@ -49,6 +50,8 @@ func (e *Tunnels) open(name string, _ int) (tunnel, error) {
 	}
 	return e.Open[name], nil
 }
+
+func (e *Tunnels) rerouted() {}
 
 func (e *Tunnels) close() {
 	for _, t := range e.Open {
@@ -76,7 +79,7 @@ func (t *TestTunnel) Configure(c wgtypes.Config) error {
 	return t.inner.Configure(c)
 }
 
-func (t *TestTunnel) lasts() bool { return false }
+func (t *TestTunnel) lasts() bool { return t.all.Lasts }
 
 func (t *TestTunnel) greet(keys []wgtypes.Key) { t.all.Greeted = append(t.all.Greeted, keys...) }
 

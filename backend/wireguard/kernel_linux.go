@@ -26,6 +26,8 @@ func (e *kernelEngine) open(name string, _ int) (tunnel, error) {
 	return kernelTunnel{e.client, name}, nil
 }
 
+func (e *kernelEngine) rerouted() {} // the kernel sees it by itself
+
 func (e *kernelEngine) close() { _ = e.client.Close() }
 
 // kernelTunnel is a device of the kernel, whose sessions live on without this process.

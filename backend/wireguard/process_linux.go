@@ -18,11 +18,12 @@ import (
 type processEngine struct {
 	log     *slog.Logger
 	keeper  Keeper
+	moved   moved
 	tunnels map[string]*processTunnel
 }
 
 func newProcessEngine(log *slog.Logger, k Keeper) *processEngine {
-	return &processEngine{log, k, map[string]*processTunnel{}}
+	return &processEngine{log: log, keeper: k, tunnels: map[string]*processTunnel{}}
 }
 
 func (e *processEngine) kind() string { return "tun" }
@@ -35,7 +36,7 @@ func (e *processEngine) open(name string, mtu int) (tunnel, error) {
 		t.close()
 		delete(e.tunnels, name)
 	}
-	t, err := newProcessTunnel(name, mtu, e.keeper.Take(keptName(name)), e.log)
+	t, err := e.newTunnel(name, mtu)
 	if err != nil {
 		return nil, err
 	}
@@ -44,6 +45,8 @@ func (e *processEngine) open(name string, mtu int) (tunnel, error) {
 	e.log.Info("datapath opened", "device", name)
 	return t, nil
 }
+
+func (e *processEngine) rerouted() { e.moved.note() }
 
 func (e *processEngine) close() {
 	for _, t := range e.tunnels {
@@ -64,8 +67,8 @@ type processTunnel struct {
 	up   bool
 }
 
-func newProcessTunnel(name string, mtu int, kept []int, log *slog.Logger) (*processTunnel, error) {
-	fd, err := openTUN(name, kept)
+func (e *processEngine) newTunnel(name string, mtu int) (*processTunnel, error) {
+	fd, err := openTUN(name, e.keeper.Take(keptName(name)))
 	if err != nil {
 		return nil, err
 	}
@@ -77,9 +80,9 @@ func newProcessTunnel(name string, mtu int, kept []int, log *slog.Logger) (*proc
 	}
 	// What the library logs is about single peers, again and again; who is silent is in the status.
 	say := func(format string, args ...any) {
-		log.Debug("wireguard", "device", name, "message", fmt.Sprintf(format, args...))
+		e.log.Debug("wireguard", "device", name, "message", fmt.Sprintf(format, args...))
 	}
-	dev := device.NewDevice(newSteadyTUN(inner), conn.NewDefaultBind(), &device.Logger{Verbosef: say, Errorf: say})
+	dev := device.NewDevice(newSteadyTUN(inner), &bind{conn.NewDefaultBind(), &e.moved}, &device.Logger{Verbosef: say, Errorf: say})
 	return &processTunnel{name: name, file: file, fd: fd, dev: dev}, nil
 }
 

@@ -2,7 +2,7 @@ package wireguard
 
 import "golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 
-// engine has the devices of one kind: those of the kernel, or those of this process. One goroutine at a time calls it.
+// engine has the devices of one kind: those of the kernel, or those of this process. One goroutine at a time calls it, but for rerouted.
 type engine interface {
 	// kind is the type of its devices, as the kernel calls it.
 	kind() string
@@ -10,6 +10,9 @@ type engine interface {
 	// open returns the tunnel of a device. It is cheap if the device stands, and the tunnel the same one then. A device of
 	// the kernel is made by the reconciler, and may not be there yet. ip.ErrOtherDevice: a device of another kind has the name.
 	open(name string, mtu int) (tunnel, error)
+
+	// rerouted says that routes or addresses of the host have changed. It may be called at any time.
+	rerouted()
 
 	// close ends the tunnels of this process. The devices stay.
 	close()

@@ -36,10 +36,10 @@ type Backend struct {
 	public   atomic.Pointer[wgtypes.Key] // as it is published
 	rotating sync.Mutex                  // held while the key is replaced
 	suspect  atomic.Bool                 // a device may have been changed or made anew
+	engine   engine                      // mu guards the calls of it, but for rerouted
 
 	mu      sync.Mutex // guards all below
 	private wgtypes.Key
-	engine  engine
 	closed  bool
 	wires   map[string]*wire
 	peers   subnet.Peers // of the last plan
@@ -186,6 +186,14 @@ func (b *Backend) syncLocked(look bool) error {
 
 // Observe implements backend.Observer. Where a device of ours is changed, its settings are read again with the next pass.
 func (b *Backend) Observe(ev ip.Event) bool {
+	switch o := ev.Object.(type) {
+	case ip.Addr:
+		if !o.Prefix.Addr().IsLinkLocalUnicast() { // each pod brings one
+			b.engine.rerouted()
+		}
+	case nil, ip.Route:
+		b.engine.rerouted()
+	}
 	if l, ok := ev.Object.(ip.Link); ev.Object == nil || ok && slices.Contains(b.devices, l.Name) {
 		b.suspect.Store(true)
 	}
