@@ -44,7 +44,7 @@ func (w *wire) sync(want settings, look bool, now time.Time) (drift []string, er
 		if err := w.tunnel.Configure(c); err != nil {
 			return drift, fmt.Errorf("configure device %s: %w", w.name, err)
 		}
-		w.note(c)
+		w.note(c, len(have.peers) == 0)
 	}
 	w.last = &want
 	return drift, nil
@@ -77,8 +77,9 @@ func (w *wire) look(want settings, now time.Time) (settings, error) {
 	return have, nil
 }
 
-// note remembers what was set, and greets the peers that are new or have moved, if their sessions have ended.
-func (w *wire) note(c wgtypes.Config) {
+// note remembers what was set, and greets the peers that are new or have moved, if their sessions have ended: with the last run, or with
+// the device that stood there before one that is fresh.
+func (w *wire) note(c wgtypes.Config, fresh bool) {
 	var moved []wgtypes.Key
 	for _, p := range c.Peers {
 		switch {
@@ -91,7 +92,7 @@ func (w *wire) note(c wgtypes.Config) {
 			moved = append(moved, p.PublicKey)
 		}
 	}
-	if !w.tunnel.lasts() {
+	if fresh || !w.tunnel.lasts() {
 		w.tunnel.greet(moved)
 	}
 }

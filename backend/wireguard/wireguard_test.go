@@ -316,6 +316,27 @@ func TestAFailedChangeIsTriedAgain(t *testing.T) {
 	}
 }
 
+// TestPeersOfAFreshDeviceAreGreeted has a device whose sessions outlive the process: those with its peers end when it is made anew only.
+func TestPeersOfAFreshDeviceAreGreeted(t *testing.T) {
+	r := newRig(t, config4)
+	r.tunnels.Lasts = true
+	a, b := lease("10.5.2.0/24", "192.0.2.2", 2), lease("10.5.3.0/24", "192.0.2.3", 3)
+	r.set(selfAlone, a)
+	r.set(selfAlone, a, b)
+	if got := r.tunnels.Greeted; len(got) != 1 || got[0] != public(2) {
+		t.Fatalf("greeted %v, want the first peer of the device alone", got)
+	}
+	r.tunnels.Greeted = nil
+	none := wgtypes.Config{Peers: []wgtypes.PeerConfig{{PublicKey: public(2), Remove: true}, {PublicKey: public(3), Remove: true}}}
+	if err := r.tunnels.Open["flannel-wg"].Configure(none); err != nil {
+		t.Fatal(err)
+	}
+	r.b.Look()
+	if got := r.tunnels.Greeted; len(got) != 2 {
+		t.Errorf("greeted %v, want both peers of the device that is new", got)
+	}
+}
+
 func TestWhatALeaseCarries(t *testing.T) {
 	r := newRig(t, fmt.Sprintf(dualWith, "4001", "4002", "separate"))
 	for prefix, port := range map[string]int{"10.5.1.0/24": 4001, "fd00:5:0:1::/64": 4002} {
