@@ -287,7 +287,7 @@ func (s *site) restarted(what string, pings []*lab.Pings) {
 		return
 	}
 	for _, st := range s.flowsAgain(pings) {
-		s.inTime("the gap in the traffic after "+what, st.LongestGap, restartGap)
+		s.inTime("the gap in the traffic after "+what, st.LongestGap, restartGap+scaled(slack))
 	}
 }
 

@@ -57,9 +57,9 @@ func TestWireGuardCarriesPacketsInEachMode(t *testing.T) {
 	}
 }
 
-// restartGap bounds how long traffic is away while a daemon restarts whose process holds the sessions. On an idle machine it is
-// 0.2 s; a peer that did not get a handshake at the start of the daemon would wait 15 s.
-var restartGap = scaled(3 * time.Second)
+// restartGap bounds how long traffic is away while a daemon restarts whose process holds the sessions, on an idle machine. A peer that did not
+// get a handshake at the start of the daemon would wait 15 s.
+var restartGap = scaled(time.Second)
 
 // wantEncrypted fails if the addresses of a packet between the two pods are on the wire, or packets go to other ports, or none do.
 // An IP header has source and destination side by side. One IPv4 address alone would not do: its four bytes occur by chance once
@@ -182,13 +182,20 @@ func (s *wireguardSite) tampered(t *testing.T) {
 	}
 }
 
+// restarted wants the shortest of some gaps to be in time: what else the machine does makes others longer.
 func (s *wireguardSite) restarted(t *testing.T, e *lab.Etcd) {
-	pings := must[*lab.Pings](t)(s.pods[1].Pings(s.pods[0].Addrs[0], lab.PingOptions{}))
-	answered(t, s.cluster, pings, 3)
-	s.ok(s.daemons[0].Stop(s.ctx))
-	s.daemons[0] = s.flanneld(s.hosts[0], e)
-	answered(t, s.cluster, pings, 3)
-	s.inTime("the gap in the traffic", pings.Stop().LongestGap, restartGap)
+	shortest := time.Hour
+	for range 5 {
+		pings := must[*lab.Pings](t)(s.pods[1].Pings(s.pods[0].Addrs[0], lab.PingOptions{}))
+		answered(t, s.cluster, pings, 3)
+		s.ok(s.daemons[0].Stop(s.ctx))
+		s.daemons[0] = s.flanneld(s.hosts[0], e)
+		answered(t, s.cluster, pings, 3)
+		gap := pings.Stop().LongestGap
+		t.Logf("a restart took the traffic away for %s", gap.Round(time.Millisecond))
+		shortest = min(shortest, gap)
+	}
+	s.inTime("the shortest gap in the traffic", shortest, restartGap)
 	s.reachable(t)
 }
 
