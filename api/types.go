@@ -170,7 +170,9 @@ type Record struct {
 	Created     int64          `json:"created_revision"`     // 0 where the store is Kubernetes
 	Since       *time.Time     `json:"created_at,omitempty"` // of the Node object, where the store is Kubernetes
 	Revision    int64          `json:"revision"`
-	Skipped     string         `json:"skipped,omitempty"` // why it is no peer
+	Lease       string         `json:"store_lease,omitempty"` // of etcd, hexadecimal; empty: it does not expire
+	Expires     *time.Time     `json:"expires,omitempty"`     // unless it is renewed; only flannelctl asks etcd for it
+	Skipped     string         `json:"skipped,omitempty"`     // why it is no peer
 }
 
 // Event is one line that the daemon has logged.

@@ -2,6 +2,7 @@ package status
 
 import (
 	"cmp"
+	"strconv"
 
 	"flanneld/api"
 	"flanneld/subnet"
@@ -28,6 +29,9 @@ func wireRecord(l subnet.Listed) api.Record {
 	r := api.Record{
 		Key: l.Key, Subnets: l.Prefixes(), Host: l.Host, Identity: l.Identity, Reservation: len(l.Leases) > 0 && l.LeaseID == 0 && !l.Stale,
 		Own: l.Own, Kept: l.Stale, Created: l.Created, Revision: l.Revision, Skipped: l.Skipped,
+	}
+	if l.LeaseID != 0 {
+		r.Lease = strconv.FormatInt(int64(l.LeaseID), 16)
 	}
 	if !l.Since.IsZero() {
 		r.Since = &l.Since

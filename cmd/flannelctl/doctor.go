@@ -18,6 +18,8 @@ import (
 type diagnosis struct {
 	doctor.Finding
 	Fixed string `json:"fixed,omitempty"` // "done", or the error of the command
+
+	also []string // further checks with the same finding
 }
 
 func newDoctor(a *app) *cobra.Command {
@@ -103,10 +105,8 @@ func writeFindings(w page, found []diagnosis, verbose bool) {
 		verdicts = shown[:2]
 	}
 	for _, v := range verdicts {
-		for _, d := range found {
-			if d.Result == v {
-				writeFinding(w, d)
-			}
+		for _, d := range gathered(found, v) {
+			writeFinding(w, d)
 		}
 	}
 	hint := ""
@@ -117,8 +117,27 @@ func writeFindings(w page, found []diagnosis, verbose bool) {
 		counts[doctor.Good], counts[doctor.Skipped], hint)
 }
 
+// gathered returns the findings with a verdict. Checks that are skipped for one reason are one line, so that it is read once.
+func gathered(found []diagnosis, v doctor.Verdict) (out []diagnosis) {
+	for _, d := range found {
+		same := func(o diagnosis) bool { return v == doctor.Skipped && o.Evidence == d.Evidence }
+		i := slices.IndexFunc(out, same)
+		switch {
+		case d.Result != v:
+		case i >= 0:
+			out[i].also = append(out[i].also, d.Check)
+		default:
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
 func writeFinding(w page, d diagnosis) {
 	w.row(strings.ToUpper(string(d.Result)), d.Check, d.Evidence)
+	if len(d.also) > 0 {
+		w.below(2, "also skipped for this reason: "+strings.Join(d.also, ", "))
+	}
 	if d.Fix != "" {
 		w.below(2, "→ "+d.Fix)
 	}

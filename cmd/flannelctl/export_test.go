@@ -26,6 +26,8 @@ var (
 	ReadCNI      = readCNI
 	NodeCommands = nodeCommands
 	SinceOf      = sinceOf
+	ExpiryOf     = expiryOf
+	SortRecords  = sortRecords
 	ParseConf    = parseConf
 	Destination  = destination
 	Checksum     = checksum

@@ -41,15 +41,17 @@ func (a *app) listLeases(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	sortRecords(leases.Records)
+	a.addExpiries(ctx, leases.Records)
 	return a.print(leases, func(w page) {
 		since := "SINCE REVISION"
 		if slices.ContainsFunc(leases.Records, func(r api.Record) bool { return r.Since != nil }) {
 			since = "SINCE"
 		}
-		w.row(a.wider([]any{"SUBNET", "ADDRESS", "HOST", "BACKEND", "KIND", since}, "REVISION", "IDENTITY", "REMARK")...)
+		w.row(a.wider([]any{"SUBNET", "ADDRESS", "HOST", "BACKEND", "KIND", "EXPIRES"}, since, "REVISION", "IDENTITY", "REMARK")...)
 		for _, r := range leases.Records {
 			w.row(a.wider([]any{strings.TrimPrefix(keyOf(r), subnet.SubnetsFolder), list(r.PublicIPs), r.Host, r.Backend, kindOf(r),
-				sinceOf(r)}, r.Revision, r.Identity, remarkOn(r))...)
+				expiryOf(r)}, sinceOf(r), r.Revision, r.Identity, remarkOn(r))...)
 		}
 	})
 }
@@ -58,7 +60,7 @@ func (a *app) listLeases(ctx context.Context) error {
 func sinceOf(r api.Record) string {
 	switch {
 	case r.Since != nil:
-		return r.Since.Local().Format(time.DateTime)
+		return r.Since.Local().Format(stamp)
 	case r.Created != 0:
 		return strconv.FormatInt(r.Created, 10)
 	}
@@ -119,6 +121,9 @@ func recordOf(e subnet.Entry) api.Record {
 	r := api.Record{
 		Key: e.Key, Subnets: e.Prefixes(), Host: e.Host, Identity: e.Identity, Reservation: e.LeaseID == 0,
 		Created: e.Created, Revision: e.Revision,
+	}
+	if e.LeaseID != 0 {
+		r.Lease = strconv.FormatInt(int64(e.LeaseID), 16)
 	}
 	for _, l := range e.Leases {
 		r.PublicIPs, r.Backend = append(r.PublicIPs, l.PublicIP), l.BackendType
@@ -189,7 +194,7 @@ func (a *app) printEvent(ev subnet.Event, known map[string]*api.Record) error {
 		if c.Record != nil {
 			text = strings.TrimSpace(fmt.Sprintf("%s %s %s", list(c.Record.PublicIPs), c.Record.Host, kindOf(*c.Record)))
 		}
-		w.line("%s", strings.TrimSpace(fmt.Sprintf("%s %s %s %s", c.Time.Format(time.TimeOnly), c.Change,
+		w.line("%s", strings.TrimSpace(fmt.Sprintf("%s %s %s %s", c.Time.Format("15:04:05 MST"), c.Change,
 			strings.TrimPrefix(c.Key, subnet.SubnetsFolder), text)))
 	})
 }

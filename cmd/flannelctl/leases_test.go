@@ -2,6 +2,8 @@ package main_test
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -41,7 +43,7 @@ func TestARecordIsSinceARevisionOfEtcdOrSinceATimeOfItsNode(t *testing.T) {
 		want   string
 	}{
 		{api.Record{Created: 77}, "77"},
-		{api.Record{Since: &at}, at.Local().Format("2006-01-02 15:04:05")},
+		{api.Record{Since: &at}, at.Local().Format("2006-01-02 15:04:05 MST")},
 		{api.Record{}, ""}, // a node that the API server does not have
 	} {
 		if got := flannelctl.SinceOf(tt.record); got != tt.want {
@@ -101,4 +103,27 @@ func TestSubnetsOfTheCommandLine(t *testing.T) {
 			t.Errorf("ParseSubnets(%q) = %s, want %s", text, got, want)
 		}
 	}
+}
+
+func TestLeasesAreSortedByNumberAndShowWhenTheyExpire(t *testing.T) {
+	at := time.Date(2026, 2, 3, 4, 5, 6, 0, time.UTC)
+	records := []api.Record{
+		{Key: "subnets/nonsense"}, record("10.5.100.0/24"), record("10.5.20.0/24"), record("10.5.3.0/24"), record("fd00::/64"),
+	}
+	records[2].Expires, records[3].Reservation = &at, true
+	flannelctl.SortRecords(records)
+	var got []string
+	for _, r := range records {
+		got = append(got, fmt.Sprintf("%v %s", r.Subnets, flannelctl.ExpiryOf(r)))
+	}
+	want := []string{
+		"[10.5.3.0/24] never", "[10.5.20.0/24] " + at.Local().Format("2006-01-02 15:04:05 MST"), "[10.5.100.0/24] ", "[fd00::/64] ", "[] ",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func record(prefix string) api.Record {
+	return api.Record{Subnets: []netip.Prefix{netip.MustParsePrefix(prefix)}}
 }

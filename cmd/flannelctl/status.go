@@ -87,7 +87,7 @@ func writeStatus(w page, s api.Status) {
 		if i == 0 {
 			title = "warnings"
 		}
-		w.row(title, fmt.Sprintf("%s %s %s", e.Time.Local().Format(time.DateTime), e.Message, e.Detail))
+		w.row(title, fmt.Sprintf("%s %s %s", e.Time.Local().Format(stamp), e.Message, e.Detail))
 	}
 }
 
@@ -144,7 +144,7 @@ func storeText(s api.Status) string {
 		at = list(s.Daemon.Endpoints) + " under " + s.Daemon.Prefix + ", "
 	}
 	if s.StoreSince != nil {
-		return at + "unreachable since " + s.StoreSince.Local().Format(time.DateTime) + ": " + s.StoreReason
+		return at + "unreachable since " + s.StoreSince.Local().Format(stamp) + ": " + s.StoreReason
 	}
 	return fmt.Sprintf("%sreachable, revision %d", at, s.Revision)
 }

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
+	"flanneld/subnet"
 	"flanneld/subnet/etcdv3"
 )
 
@@ -85,5 +87,27 @@ func TestAskingForTheRightToWriteWritesNothing(t *testing.T) {
 	after, err := s.List(t.Context())
 	if err != nil || after.Position != before.Position {
 		t.Errorf("the store was at %+v and is at %+v, %v", before.Position, after.Position, err)
+	}
+}
+
+func TestTheExpiryOfLeasesIsRead(t *testing.T) {
+	e := startEtcd(t, nil)
+	s := e.store()
+	var ids []subnet.LeaseID
+	for range 40 { // more than are asked for at once
+		id, err := s.Grant(t.Context(), time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, id)
+	}
+	got, err := s.Expiries(t.Context(), append(ids, 12345))
+	if err != nil || len(got) != len(ids) {
+		t.Fatalf("%d expiries, %v, want %d: one lease is not there", len(got), err, len(ids))
+	}
+	for id, at := range got {
+		if left := time.Until(at); left < 50*time.Minute || left > time.Hour+time.Minute {
+			t.Errorf("lease %x ends in %s, want an hour", id, left)
+		}
 	}
 }
