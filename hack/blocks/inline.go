@@ -13,6 +13,7 @@ var inline = map[string]where{
 	"flannelctl leases reserve ADDRESS SUBNET": {Host, "flannelctl leases reserve 192.0.2.78 10.5.201.0/24"},
 	"flannelctl rekey":                         {Host, "! flannelctl rekey"}, // its backend has no keys; lab runs it with one that has
 	// The pod is of this host. The way to another host's is pinged by a test of flannelctl.
+	"flannelctl ping HOST":                                          {Host, `flannelctl ping "$POD" 2>&1 | grep -q "own subnet"`},
 	"flannelctl ping ADDRESS-OF-THE-CONTAINER":                      {Host, `flannelctl ping "$POD" 2>&1 | grep -q "own subnet"`},
 	"flannelctl network edit":                                       {Host, "EDITOR=true flannelctl network edit"},
 	"flannelctl --etcd-endpoints http://192.0.2.1:2379 network get": {Host, ""},
