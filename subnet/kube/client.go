@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -170,6 +171,7 @@ func (c *Client) explain(verb, resource string, err error) error {
 
 // watchOptions say what a watch sees.
 type watchOptions struct {
+	names Names
 	only  string                       // the name of the one node that is of interest; empty: all
 	asked func(verb string, err error) // is called with the outcome of each request
 }
@@ -198,8 +200,7 @@ func (c *Client) watchNodes(ctx context.Context, store cache.ReflectorStore, o w
 	}
 	lw := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
-			out := &corev1.NodeList{}
-			err := request("list", opts).Do(ctx).Into(out)
+			out, err := c.listNodes(ctx, o.names, request("list", opts))
 			o.asked("list", err)
 			return out, err
 		},
@@ -214,4 +215,22 @@ func (c *Client) watchNodes(ctx context.Context, store cache.ReflectorStore, o w
 	backoff := newBackoff()
 	r := cache.NewReflectorWithOptions(lw, &corev1.Node{}, store, cache.ReflectorOptions{Name: "nodes", Logger: &logger, Backoff: &backoff})
 	r.RunWithContext(klog.NewContext(ctx, logger))
+}
+
+// listNodes returns a *nodeList, or a *corev1.NodeList where the API server does not speak protobuf.
+func (c *Client) listNodes(ctx context.Context, names Names, request *rest.Request) (runtime.Object, error) {
+	body, err := request.Stream(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	r := bufio.NewReaderSize(body, 64<<10)
+	if prefix, _ := r.Peek(len(protobufPrefix)); string(prefix) == protobufPrefix {
+		return names.readList(r)
+	}
+	out := &corev1.NodeList{}
+	if err := json.NewDecoder(r).Decode(out); err != nil {
+		return nil, fmt.Errorf("read the list of nodes: %w", err)
+	}
+	return out, nil
 }

@@ -15,6 +15,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 
@@ -35,6 +37,7 @@ type server struct {
 	history  []event
 	news     chan struct{}             // closed at each change
 	fail     func(r *http.Request) int // status of the answer; 0: none
+	protobuf bool                      // lists are sent so, as a real one does
 	denied   map[string]bool           // rights that nobody has, such as "patch nodes/status"
 	requests []string
 }
@@ -218,6 +221,13 @@ func (s *server) list(w http.ResponseWriter, r *http.Request) {
 		if name := only(r); name == "" || name == n.Name {
 			l.Items = append(l.Items, *n)
 		}
+	}
+	if s.protobuf {
+		scheme := runtime.NewScheme()
+		_ = corev1.AddToScheme(scheme)
+		w.Header().Set("Content-Type", "application/vnd.kubernetes.protobuf")
+		_ = protobuf.NewSerializer(scheme, scheme).Encode(&l, w)
+		return
 	}
 	answer(w, 200, l)
 }

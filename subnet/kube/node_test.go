@@ -7,21 +7,17 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
-
-	"flanneld/subnet/annotation"
 )
 
 // With thousands of nodes the memory of the daemon is that of its nodes, and so is what it holds while a list comes in.
 func TestWhatIsKeptOfANodeIsSmall(t *testing.T) {
-	n, err := NewNames(annotation.DefaultPrefix)
-	if err != nil {
-		t.Fatal(err)
-	}
+	n := defaultNames(t)
 	keep := (&nodeStore{o: Options{Names: n}}).Transformer()
 	const count, most = 1000, 900 // bytes
 	kept := make([]any, count)
 	before := inUse()
 	for i := range kept {
+		var err error
 		if kept[i], err = keep(realNode(n, i)); err != nil {
 			t.Fatal(err)
 		}

@@ -218,7 +218,7 @@ func (s *Source) Run(ctx context.Context) error {
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		s.client.watchNodes(ctx, (*nodeStore)(s), watchOptions{only: only, asked: s.asked})
+		s.client.watchNodes(ctx, (*nodeStore)(s), watchOptions{names: s.o.Names, only: only, asked: s.asked})
 	})
 	wg.Go(func() { s.expire(ctx) })
 	s.publishAll(ctx)
@@ -321,7 +321,7 @@ func (s *nodeStore) Delete(o any) error {
 	return nil
 }
 
-// Replace takes in a whole list: of what Transformer has made of a streaming list, else of objects.
+// Replace takes in a whole list: of objects, if the API server does not speak protobuf, else of what is kept of them.
 func (s *nodeStore) Replace(objects []any, version string) error {
 	nodes := make([]*node, 0, len(objects))
 	for _, o := range objects {

@@ -351,6 +351,18 @@ func TestAllocSeesItsOwnNodeOnly(t *testing.T) {
 	}
 }
 
+func TestNodesComeInProtobuf(t *testing.T) {
+	s := newServer(t)
+	s.protobuf = true
+	s.joined("a", "10.244.1.0/24")
+	s.peer("b", "10.244.2.0/24", "192.0.2.2")
+	h := start(t, s, "a", "192.0.2.1", nil)
+	h.awaitPeers("10.244.2.0/24 at 192.0.2.2")
+	s.peer("c", "10.244.3.0/24", "192.0.2.3") // after the list
+	h.awaitPeers("10.244.2.0/24 at 192.0.2.2", "10.244.3.0/24 at 192.0.2.3")
+	until(t, "published", func() bool { return h.Status().Held })
+}
+
 // The time of a Node object is no revision of the store, and the package's own counter is none either.
 func TestTheInventoryHasTheTimesAndVersionsOfNodes(t *testing.T) {
 	s := newServer(t)
