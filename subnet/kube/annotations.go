@@ -102,7 +102,9 @@ func compact(text string) (string, error) {
 func (n Names) wanted(leases []subnet.Lease) map[string]string {
 	want := n.Of(leases)
 	for _, name := range n.Published() {
-		want[name] = want[name] // "" if it is not there
+		if _, is := want[name]; !is {
+			want[name] = ""
+		}
 	}
 	return want
 }

@@ -3,6 +3,7 @@ package kube
 import (
 	"bufio"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -96,7 +97,7 @@ type message struct {
 // each calls f with each field, which f has to read or to skip.
 func (m *message) each(f func(field uint64, m *message) error) error {
 	for m.left > 0 {
-		if _, err := m.r.Peek(1); err == io.EOF && m.open {
+		if _, err := m.r.Peek(1); errors.Is(err, io.EOF) && m.open {
 			return nil
 		}
 		tag, err := binary.ReadUvarint(m)
@@ -144,7 +145,7 @@ func (m *message) bytes() ([]byte, error) {
 
 // noEOF says of a stream that ends within a message that this was not expected.
 func noEOF(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err
