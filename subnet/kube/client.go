@@ -206,7 +206,7 @@ func (c *Client) watchNodes(ctx context.Context, store cache.ReflectorStore, o w
 		},
 		WatchFuncWithContext: func(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
 			w, err := request("watch", opts).Watch(ctx)
-			if opts.SendInitialEvents == nil || err == nil { // an API server without the streaming list refuses that
+			if opts.SendInitialEvents == nil || !apierrors.IsInvalid(err) { // an API server without the streaming list refuses that
 				o.asked("watch", err)
 			}
 			return w, err

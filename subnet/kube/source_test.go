@@ -313,6 +313,14 @@ func TestAHostStartsFromItsStateWithoutTheServer(t *testing.T) {
 	}
 }
 
+// The client library asks for the streaming list again and again then, and for nothing else.
+func TestAServerThatRefusesConnectionsIsTold(t *testing.T) {
+	s := newServer(t)
+	s.Close()
+	h := start(t, s, "a", "192.0.2.1", nil)
+	until(t, "the loss of the server is told", func() bool { return !h.Status().StoreSince.IsZero() })
+}
+
 func TestAHeartbeatWakesNobody(t *testing.T) {
 	s := newServer(t)
 	s.joined("a", "10.244.1.0/24")
