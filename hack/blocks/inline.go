@@ -56,6 +56,7 @@ var inline = map[string]where{
 	"make bench":                 {Source, "make -n bench"},
 	"make bench-scale":           {Source, "make -n bench-scale"},
 	"make test-flannel":          {Source, "make -n test-flannel"},
+	"make test-docker":           {Source, "make -n test-docker"},
 	"make test-kubernetes":       {Source, "make -n test-kubernetes"},
 	"make test-machines":         {Source, "make -n test-machines"},
 	"make test-kernels":          {Source, "make -n test-kernels"},
