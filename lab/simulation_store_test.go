@@ -48,9 +48,9 @@ func (s countingStore) List(ctx context.Context) (subnet.Snapshot, error) {
 	return snap, err
 }
 
-func (s countingStore) Watch(ctx context.Context, after subnet.Position, f func([]subnet.Event)) error {
+func (s countingStore) Watch(ctx context.Context, after subnet.Position, from int64, f func([]subnet.Event)) error {
 	s.sim.requests.Add(1)
-	return s.Store.Watch(ctx, after, func(events []subnet.Event) {
+	return s.Store.Watch(ctx, after, from, func(events []subnet.Event) {
 		s.sim.events.Add(int64(len(events)))
 		for i := range events {
 			if events[i].Put != nil {

@@ -71,8 +71,8 @@ func (s countedStore) List(ctx context.Context) (subnet.Snapshot, error) {
 	return snap, err
 }
 
-func (s countedStore) Watch(ctx context.Context, after subnet.Position, f func([]subnet.Event)) error {
-	err := s.Store.Watch(ctx, after, f)
+func (s countedStore) Watch(ctx context.Context, after subnet.Position, from int64, f func([]subnet.Event)) error {
+	err := s.Store.Watch(ctx, after, from, f)
 	if ctx.Err() == nil {
 		s.m.watches.Inc()
 		s.count("watch", err)

@@ -87,7 +87,11 @@ func (t *PeerTable) Taken(c Config, except string) []netip.Prefix { return t.tab
 func (t *PeerTable) Counts(p Pool) (leases, reservations int) { return t.table.counts(p) }
 
 // Apply takes in one event. A deleted record is stale until the given time.
-func (t *PeerTable) Apply(ev Event, until time.Time) { t.table.apply(ev, until) }
+func (t *PeerTable) Apply(ev Event, until time.Time) { t.table.apply(ev, retention{until, true}) }
+
+// ApplyLate takes in an event from while the store was not heard. A deleted record is stale until the given time, as one
+// that a list lacks.
+func (t *PeerTable) ApplyLate(ev Event, until time.Time) { t.table.apply(ev, retention{until, false}) }
 
 // Prune drops the stale records whose time is up. It returns how many were dropped since the last call, for any reason,
 // of those that a list has lost and of those that were deleted.

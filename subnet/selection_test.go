@@ -268,7 +268,7 @@ func compareChosen(d *drawn) string {
 			self = d.record().Leases
 		default:
 			ev := d.event()
-			table.apply(ev, now.Add(10*time.Second))
+			table.apply(ev, retention{now.Add(10 * time.Second), true})
 			want.apply(ev, now.Add(10*time.Second))
 		}
 		table.prune(now)

@@ -49,7 +49,8 @@ type Snapshot struct {
 	Bad     []BadRecord
 }
 
-// Event is one change in the store. Exactly one of the pointers is set, or Deleted, or Config with ConfigSet.
+// Event is one change in the store. Exactly one of the pointers is set, or Deleted, or Config with ConfigSet; none of
+// them in the confirmation of a watch.
 type Event struct {
 	Revision int64
 	Put      *Entry
@@ -60,6 +61,9 @@ type Event struct {
 	Config    []byte
 }
 
+// IsChange reports whether the event is a change, and not the confirmation of a watch.
+func (e Event) IsChange() bool { return e.Put != nil || e.Bad != nil || e.Deleted != "" || e.ConfigSet }
+
 // Store keeps the records of one network. All methods may be called concurrently, return when ctx ends, and
 // try only for a bounded time: retrying is the caller's business. Any error that is not
 // one of those named here leaves open whether the write happened.
@@ -67,11 +71,13 @@ type Store interface {
 	// List reads the configuration, all records and all claims, at one revision.
 	List(ctx context.Context) (Snapshot, error)
 
-	// Watch calls f with the changes of configuration, records and claims after a position, in order and without gaps, in batches that are never split
-	// within a revision. It calls f with an empty batch as soon as the store has confirmed that
-	// it can do so. It returns an error whenever it ends, ErrHistory if the store
-	// cannot continue from the position: compacted, another store, or a store whose revision is lower. After any end the caller lists again.
-	Watch(ctx context.Context, after Position, f func([]Event)) error
+	// Watch calls f with the changes of configuration, records and claims after a position, in order and without gaps, in
+	// batches that are never split within a revision. If from is not 0, the changes from that revision on come first,
+	// though the caller has seen them: so it learns whether this is the history that it knows. As soon as the store has
+	// confirmed that it can do so, f is called with one event that is no change, of the revision that the store is at.
+	// Watch returns an error whenever it ends, ErrHistory if the store cannot continue from the position: compacted,
+	// another store, or a store whose revision is lower.
+	Watch(ctx context.Context, after Position, from int64, f func([]Event)) error
 
 	// Grant asks for a new store lease of this time to live, in whole seconds.
 	Grant(ctx context.Context, ttl time.Duration) (LeaseID, error)

@@ -151,9 +151,9 @@ func (t *table) putBad(b BadRecord) {
 	}
 }
 
-// apply carries out one event; a deleted record is stale until the given time. An event that is older than what
-// is known changes nothing.
-func (t *table) apply(ev Event, until time.Time) {
+// apply carries out one event; a deleted record is stale as is given. An event that is older than what is known changes
+// nothing.
+func (t *table) apply(ev Event, gone retention) {
 	switch {
 	case ev.Put != nil:
 		if t.revision(ev.Put.Key) <= ev.Revision {
@@ -171,7 +171,7 @@ func (t *table) apply(ev Event, until time.Time) {
 		e := t.living.at(ev.Deleted)
 		t.remove(ev.Deleted)
 		if e != nil {
-			t.retain(e, retention{until, true})
+			t.retain(e, gone)
 		}
 	}
 }

@@ -160,7 +160,7 @@ func (a *app) watchLeases(ctx context.Context) error {
 		for _, e := range snap.Entries {
 			printing = errors.Join(printing, a.printEvent(subnet.Event{Put: e}, known))
 		}
-		err = s.Watch(ctx, snap.Position, func(events []subnet.Event) {
+		err = s.Watch(ctx, snap.Position, 0, func(events []subnet.Event) {
 			for _, ev := range events {
 				printing = errors.Join(printing, a.printEvent(ev, known))
 			}

@@ -78,7 +78,7 @@ func (l *liar) ask(ctx context.Context, s *etcdv3.Store, answer []byte) (errs ma
 		"config":      s.PutConfig(ctx, nil, netConfig),
 		"rights":      s.MayWrite(ctx),
 	}
-	errs["watch"] = s.Watch(ctx, subnet.Position{Cluster: 1, Revision: 6}, func([]subnet.Event) {})
+	errs["watch"] = s.Watch(ctx, subnet.Position{Cluster: 1, Revision: 6}, 0, func([]subnet.Event) {})
 	return errs
 }
 
@@ -145,7 +145,7 @@ func TestAnAnswerThatMakesNoSenseIsAnErrorThatSaysSo(t *testing.T) {
 		})
 	}
 	l.ask(t.Context(), s, encode(t, event(&mvccpb.Event{Kv: changed(key("subnets/a"), func(kv *mvccpb.KeyValue) { kv.ModRevision = 6 })})))
-	err := s.Watch(t.Context(), subnet.Position{Cluster: 1, Revision: 6}, func([]subnet.Event) {})
+	err := s.Watch(t.Context(), subnet.Position{Cluster: 1, Revision: 6}, 0, func([]subnet.Event) {})
 	if !errors.Is(err, subnet.ErrHistory) {
 		t.Errorf("an old event: got %v, want ErrHistory", err)
 	}

@@ -93,7 +93,7 @@ func TestAWatchThatStaysSilentOverAnotherStoreEnds(t *testing.T) {
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
-			err = s.Watch(ctx, snap.Position, func([]subnet.Event) { fake.say(tt.answer) })
+			err = s.Watch(ctx, snap.Position, 0, func([]subnet.Event) { fake.say(tt.answer) })
 			if !errors.Is(err, subnet.ErrHistory) || !strings.Contains(err.Error(), tt.reason) {
 				t.Errorf("got %v, want ErrHistory with %q", err, tt.reason)
 			}

@@ -1,16 +1,19 @@
 package etcdv3_test
 
 import (
+	"context"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 
+	"flanneld/subnet"
 	"flanneld/subnet/etcdv3"
 )
 
@@ -71,6 +74,78 @@ func TestAnOwnKeyThatIsDeletedIsBackBeforeAPeerForgetsTheHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, "the record is back under a new lease", time.Second, func() bool { return e.inStore(a) })
+}
+
+// listed counts the lists of a store.
+type listed struct {
+	subnet.Store
+	lists atomic.Int32
+}
+
+func (l *listed) List(ctx context.Context) (subnet.Snapshot, error) {
+	l.lists.Add(1)
+	return l.Store.List(ctx)
+}
+
+// TestAfterABreakNobodyListsAgain counts the lists of a host whose connection breaks: while the store changes, and once more when nothing has
+// happened since a compaction.
+func TestAfterABreakNobodyListsAgain(t *testing.T) {
+	t.Parallel()
+	e := startEtcd(t, nil)
+	e.put("config", netConfig)
+	p := newProxy(t, e.addr)
+	store := &listed{Store: e.store(p.url())}
+	a, b := startHost(t, 1, store), startHost(t, 2, e.store())
+	until(t, "both hold a subnet and see each other", noticed, func() bool { return a.held() && b.held() && a.peers() == 1 && b.peers() == 1 })
+	stop := keepsPeers(t, 1, a, b)
+	defer stop()
+	cutOff := func(meanwhile func()) {
+		p.cut.Store(true)
+		until(t, "the host notices", 15*time.Second, func() bool { return !a.keeper.Status().StoreSince.IsZero() })
+		meanwhile()
+		p.cut.Store(false)
+	}
+	c := startHost(t, 3, e.store())
+	until(t, "all see all", noticed, func() bool { return c.held() && a.peers() == 2 && b.peers() == 2 && c.peers() == 2 })
+	before := store.lists.Load()
+	cutOff(func() {
+		e.fill(3)
+		e.remove("subnets/10.100.0.0-24")
+	})
+	until(t, "the host sees what it has missed", noticed, func() bool { return a.held() && a.peers() == 4 })
+	if n := store.lists.Load() - before; n != 0 {
+		t.Errorf("%d lists after a break: %s", n, a.log)
+	}
+	if _, err := e.client().Put(t.Context(), prefix+"/"+b.key(), string(e.get(b.key()).Kvs[0].Value), clientv3.WithIgnoreLease()); err != nil {
+		t.Fatal(err)
+	}
+	e.compact()
+	before = store.lists.Load()
+	cutOff(func() {})
+	until(t, "the host goes on", noticed, a.held)
+	if n := store.lists.Load() - before; n != 0 {
+		t.Errorf("%d lists after a break behind a compaction", n)
+	}
+	if a.peers() != 4 || b.peers() != 4 {
+		t.Errorf("%d and %d peers", a.peers(), b.peers())
+	}
+}
+
+// TestAStartBehindACompactionCostsOneList starts a host on a store in which everything before the present revision is compacted, and that is
+// later than the newest record: the store cannot tell again what happened since.
+func TestAStartBehindACompactionCostsOneList(t *testing.T) {
+	t.Parallel()
+	e := startEtcd(t, nil)
+	a, _, _ := pair(t, e)
+	e.put("config", netConfig)
+	e.put("other", "x")
+	e.compact()
+	_, before := e.requests()
+	c := startHost(t, 3, e.store())
+	until(t, "the host holds a subnet and is seen", noticed, func() bool { return c.held() && c.peers() == 2 && a.peers() == 2 })
+	if _, by := e.requests(); by["Range"]-before["Range"] != 1 || by["Watch"]-before["Watch"] > 2 {
+		t.Errorf("requests before %v, after %v", before, by)
+	}
 }
 
 func TestCompactionWhileCutOffIsFollowed(t *testing.T) {

@@ -15,10 +15,13 @@ import (
 
 // Watch implements subnet.Store with a gRPC stream of its own: clientv3's watcher resumes by itself after a break,
 // also on a store with another history, where it would wait for ever. Any end of the stream is an error here.
-func (s *Store) Watch(ctx context.Context, after subnet.Position, f func([]subnet.Event)) error {
+func (s *Store) Watch(ctx context.Context, after subnet.Position, from int64, f func([]subnet.Event)) error {
+	if from == 0 {
+		from = after.Revision + 1
+	}
 	ctx, cancel := context.WithCancelCause(clientv3.WithRequireLeader(ctx))
 	defer cancel(nil)
-	stream, err := s.openWatch(ctx, after)
+	stream, err := s.openWatch(ctx, from)
 	if err != nil {
 		return fmt.Errorf("watch etcd %s: %w", s.servers, err)
 	}
@@ -42,13 +45,16 @@ func (s *Store) Watch(ctx context.Context, after subnet.Position, f func([]subne
 		if err != nil {
 			return fmt.Errorf("watch etcd %s: %w", s.servers, err)
 		}
-		if err := checkWatch(resp, after); err != nil {
+		if err := checkWatch(resp, after, from); err != nil {
 			return err
 		}
 		seen.take(resp.Events)
+		if resp.Created {
+			batch = append(batch, subnet.Event{Revision: resp.Header.GetRevision()})
+		}
 		batch = append(batch, s.events(resp.Events, &junk)...)
 		// etcd cuts what is large into fragments, also within a revision.
-		if resp.Created || len(batch) > 0 && !resp.Fragment {
+		if len(batch) > 0 && !resp.Fragment {
 			seen.handing(true)
 			f(batch)
 			seen.handing(false)
@@ -57,8 +63,8 @@ func (s *Store) Watch(ctx context.Context, after subnet.Position, f func([]subne
 	}
 }
 
-// openWatch asks for the changes after a position.
-func (s *Store) openWatch(ctx context.Context, after subnet.Position) (pb.Watch_WatchClient, error) {
+// openWatch asks for the changes from a revision on.
+func (s *Store) openWatch(ctx context.Context, from int64) (pb.Watch_WatchClient, error) {
 	client, err := s.connected(ctx)
 	if err != nil {
 		return nil, err
@@ -67,28 +73,28 @@ func (s *Store) openWatch(ctx context.Context, after subnet.Position) (pb.Watch_
 	if err != nil {
 		return nil, err
 	}
-	from, end := s.all()
+	first, end := s.all()
 	return stream, stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{
-		Key: []byte(from), RangeEnd: []byte(end), StartRevision: after.Revision + 1, Fragment: true,
+		Key: []byte(first), RangeEnd: []byte(end), StartRevision: from, Fragment: true,
 	}}})
 }
 
 // checkWatch says why a watch cannot go on.
-func checkWatch(resp *pb.WatchResponse, after subnet.Position) error {
+func checkWatch(resp *pb.WatchResponse, after subnet.Position, from int64) error {
 	h := resp.Header
 	switch {
 	case resp.CompactRevision != 0:
 		return fmt.Errorf("compacted up to revision %d: %w", resp.CompactRevision, subnet.ErrHistory)
 	case resp.Canceled:
-		return fmt.Errorf("watch canceled by etcd: %.200s", resp.CancelReason)
+		return fmt.Errorf("watch canceled by etcd: %.200s: %w", resp.CancelReason, subnet.ErrHistory)
 	case h.GetClusterId() != 0 && h.GetClusterId() != after.Cluster: // etcd's grpc-proxy does not tell it to those who share a watch
 		return fmt.Errorf("cluster %x answers instead of %x: %w", h.GetClusterId(), after.Cluster, subnet.ErrHistory)
 	case resp.Created && h.GetRevision() < after.Revision:
 		return fmt.Errorf("store at revision %d, below %d: wiped or restored: %w", h.GetRevision(), after.Revision, subnet.ErrHistory)
 	}
 	for _, ev := range resp.Events {
-		if ev.Kv.ModRevision <= after.Revision {
-			return fmt.Errorf("a change at revision %d, not after %d: wiped or restored: %w", ev.Kv.ModRevision, after.Revision, subnet.ErrHistory)
+		if ev.Kv.ModRevision < from {
+			return fmt.Errorf("a change at revision %d, asked for %d and later: wiped or restored: %w", ev.Kv.ModRevision, from, subnet.ErrHistory)
 		}
 	}
 	return nil

@@ -126,7 +126,7 @@ func (w *configWait) changes(ctx context.Context, after subnet.Position) bool {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	changed := false
-	err := w.store.Watch(ctx, after, func(events []subnet.Event) {
+	err := w.store.Watch(ctx, after, 0, func(events []subnet.Event) {
 		if slices.ContainsFunc(events, func(ev subnet.Event) bool { return ev.ConfigSet }) {
 			changed = true
 			cancel()

@@ -35,7 +35,7 @@
 //
 // The protocol is in relation.go (what a record is to us), survey.go (what all are), claims.go (does an owner live?),
 // choose.go (which subnets?), decide.go (what next?), act.go (one action, one request) and step.go (decide and act, at what
-// pace). A test bounds these files. Around it are keeper.go (what others may ask), run.go (list and watch), stale.go (peers
-// that the store has lost), config.go (the network configuration), status.go and messages.go (what people read), backoff.go
-// (pauses).
+// pace). A test bounds these files. Around it are keeper.go (what others may ask), run.go (list and watch), trail.go (is it
+// the same store after a break?), stale.go (peers that the store has lost), config.go (the network configuration), status.go
+// and messages.go (what people read), backoff.go (pauses).
 package keeper

@@ -63,6 +63,8 @@ type Keeper struct {
 	listed  time.Time // when first was
 	graced  time.Time // when the time of the peers that a list has lost last began
 
+	trail    trail         // by which a watch can begin again without a list
+	missed   missed        // during the last break
 	held     *subnet.Entry // the own record as this session has confirmed it
 	decideAt time.Time     // when to decide next; zero: after an event
 	pace     pace          // of writes

@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -55,58 +56,84 @@ func (k *Keeper) longestPause() time.Duration {
 
 // watch is a watch that runs.
 type watch struct {
+	resumes bool // it goes on where the last one ended, without a list
 	batches chan []subnet.Event
 	ended   chan error
+	done    chan struct{} // closed when nothing of it runs any more
 	opened  atomic.Bool
 	started time.Time
-	seen    bool // a batch has come, or the confirmation
+	heard   bool // a change has come
+	seen    bool // the confirmation has come, and what a resumed one tells again
 }
 
-// session lasts from a list to the end of the watch that follows it. Its errors end Run.
+// session lasts until the end of a watch. That begins where the last one ended, or else after a list. Its errors end Run.
 func (k *Keeper) session(ctx context.Context) error {
-	snap, err := k.list(ctx)
-	if err != nil {
-		k.storeDown(ctx, err)
-		return nil
+	resumes := k.trail.rewind()
+	for list := !resumes; ; {
+		if list {
+			snap, err := k.list(ctx)
+			if err != nil {
+				k.storeDown(ctx, err)
+				return nil
+			}
+			k.reset(snap)
+		}
+		w, why, err := k.watch(ctx, resumes)
+		switch history := errors.Is(why, subnet.ErrHistory); {
+		case err != nil || ctx.Err() != nil:
+			return err
+		case history && resumes:
+			k.log.Info("the store does not continue from where the watch ended, listing again", "reason", why)
+			list = true
+		case history && !w.heard && k.trail.from() != 0: // compacted after its write
+			list = false
+		default:
+			k.broken(ctx, w, why)
+			return nil
+		}
+		resumes, k.trail = false, trail{}
 	}
-	k.reset(snap)
+}
+
+// watch follows the store until the watch ends, and returns why. The second error ends Run.
+func (k *Keeper) watch(ctx context.Context, resumes bool) (w *watch, why, err error) {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	w := k.startWatch(ctx, snap.Position)
-	var why error // the watch ended
+	w = k.startWatch(ctx, resumes)
 	defer func() {
 		cancel()
-		if why == nil {
-			<-w.ended
-		}
+		<-w.done
 	}()
 	patience := watchWait * time.Duration(max(1, k.o.Patience))
 	for {
-		if err := k.step(ctx); err != nil {
-			return err
-		}
-		next := k.untilNext()
-		if !w.opened.Load() {
-			next = min(next, time.Until(w.started.Add(patience)))
+		next := time.Until(w.started.Add(patience))
+		if w.seen || !resumes {
+			if err := k.step(ctx); err != nil {
+				return w, nil, err
+			}
+			if due := k.untilNext(); due < next || w.opened.Load() {
+				next = due
+			}
 		}
 		timer := time.NewTimer(next)
 		select {
 		case <-ctx.Done():
 		case why = <-w.ended:
 		case events := <-w.batches:
-			w.seen = true
-			k.follow(events)
+			why = k.hear(w, events)
 		case <-k.refresh:
 			k.decideAt = time.Now()
 		case <-timer.C:
 		}
 		timer.Stop()
-		switch late := !w.opened.Load() && time.Since(w.started) >= patience; {
-		case ctx.Err() != nil:
-			return nil
-		case why != nil || late:
-			k.broken(ctx, w, why)
-			return nil
+		if open := w.opened.Load() && (w.seen || !resumes); why == nil && !open && time.Since(w.started) >= patience {
+			why = fmt.Errorf("the watch on the store did not start within %s", time.Since(w.started).Round(time.Second))
+			if resumes {
+				why = fmt.Errorf("%w: %w", why, subnet.ErrHistory)
+			}
+		}
+		switch {
+		case ctx.Err() != nil || why != nil:
+			return w, why, nil
 		case w.seen:
 			k.storeUp()
 		}
@@ -125,11 +152,20 @@ func (k *Keeper) untilNext() time.Duration {
 	return max(0, next.Sub(now))
 }
 
-// startWatch follows the store after a position in a goroutine, until ctx ends or the store does not let it.
-func (k *Keeper) startWatch(ctx context.Context, after subnet.Position) *watch {
-	w := &watch{batches: make(chan []subnet.Event), ended: make(chan error, 1), started: time.Now()}
+// startWatch follows the store in a goroutine, until ctx ends or the store does not let it.
+func (k *Keeper) startWatch(ctx context.Context, resumes bool) *watch {
+	w := &watch{resumes: resumes, started: time.Now()}
+	w.batches, w.ended, w.done = make(chan []subnet.Event), make(chan error, 1), make(chan struct{})
+	after, from := k.position, k.trail.from()
+	if resumes {
+		k.mu.Lock()
+		clear(k.facts.claims) // silence counts only while the watch was unbroken
+		k.mu.Unlock()
+		k.decideAt = time.Now()
+	}
 	go func() {
-		w.ended <- k.store.Watch(ctx, after, func(events []subnet.Event) {
+		defer close(w.done)
+		w.ended <- k.store.Watch(ctx, after, from, func(events []subnet.Event) {
 			w.opened.Store(true)
 			select {
 			case w.batches <- events:
@@ -144,15 +180,30 @@ func (k *Keeper) startWatch(ctx context.Context, after subnet.Position) *watch {
 func (k *Keeper) broken(ctx context.Context, w *watch, why error) {
 	lasted := time.Since(w.started)
 	switch {
-	case !w.seen && why == nil:
-		k.storeDown(ctx, fmt.Errorf("the watch on the store did not start within %s", lasted.Round(time.Second)))
 	case !w.seen:
 		k.storeDown(ctx, why)
 	case lasted > steadyAfter:
-		k.log.Info("watch ended, listing again", "reason", why)
+		k.log.Info("watch on the store ended, beginning again", "reason", why)
 	default:
-		k.log.Debug("watch ended, listing again", "reason", why)
+		k.log.Debug("watch on the store ended, beginning again", "reason", why)
 	}
+}
+
+// hear takes in what a watch tells. An error ends it.
+func (k *Keeper) hear(w *watch, events []subnet.Event) error {
+	for _, ev := range events {
+		w.heard = w.heard || ev.IsChange()
+		if w.resumes && !ev.IsChange() {
+			k.missed = missed{k.position.Revision, ev.Revision}
+		}
+	}
+	news, err := k.trail.take(events, k.position.Revision)
+	if err != nil {
+		return err
+	}
+	w.seen = w.seen || !w.resumes || k.trail.proven()
+	k.follow(news)
+	return nil
 }
 
 // list uses the snapshot of WaitConfig once, if it is fresh.
@@ -182,6 +233,7 @@ func (k *Keeper) reset(s subnet.Snapshot) {
 	clear(f.claims) // silence counts only while the watch was unbroken
 	k.position = s.Position
 	k.mu.Unlock()
+	k.trail, k.missed = trailOf(s), missed{}
 	k.held, k.decideAt = nil, time.Now()
 	k.setConfig(s.Config)
 	k.prune()
@@ -210,7 +262,11 @@ func (k *Keeper) follow(events []subnet.Event) {
 		if at := k.whenConcerned(ev); !at.IsZero() && (k.decideAt.IsZero() || at.Before(k.decideAt)) {
 			k.decideAt = at
 		}
-		k.facts.records.Apply(ev, time.Now().Add(linger))
+		if k.missed.lost(ev, k.facts.records) {
+			k.facts.records.ApplyLate(ev, time.Now().Add(k.o.PeerGrace))
+		} else {
+			k.facts.records.Apply(ev, time.Now().Add(linger))
+		}
 		k.position.Revision = max(k.position.Revision, ev.Revision)
 	}
 	if k.facts.records.Lost() < lost {

@@ -16,6 +16,7 @@ import (
 type bad struct {
 	*subnettest.Client
 	rule string
+	told *[]subnet.Event // since the last list
 }
 
 func (b bad) Create(ctx context.Context, r subnet.Record, id subnet.LeaseID) (subnet.Entry, error) {
@@ -89,13 +90,18 @@ func (b bad) Delete(ctx context.Context, old subnet.Entry, spent ...subnet.Entry
 	return b.Client.Delete(ctx, old, spent...)
 }
 
-func (b bad) Watch(ctx context.Context, after subnet.Position, f func([]subnet.Event)) error {
+func (b bad) Watch(ctx context.Context, after subnet.Position, from int64, f func([]subnet.Event)) error {
 	if b.rule == "the watch does not open" {
-		f(nil)
+		f([]subnet.Event{{}})
 		<-ctx.Done()
 		return ctx.Err()
 	}
-	err := b.Client.Watch(ctx, after, func(events []subnet.Event) {
+	if b.rule == "the history is not compared" && from != 0 && len(*b.told) > 0 {
+		f(slices.DeleteFunc(slices.Clone(*b.told), func(ev subnet.Event) bool { return ev.Revision < from || ev.Revision > after.Revision }))
+		from = 0
+	}
+	err := b.Client.Watch(ctx, after, from, func(events []subnet.Event) {
+		*b.told = append(*b.told, events...)
 		f(slices.DeleteFunc(events, func(ev subnet.Event) bool { return b.loses(ev) }))
 	})
 	if b.rule == "the end of the watch is not told" {
@@ -122,6 +128,7 @@ func (b bad) loses(ev subnet.Event) bool {
 
 func (b bad) List(ctx context.Context) (subnet.Snapshot, error) {
 	snap, err := b.Client.List(ctx)
+	*b.told = nil
 	if b.rule == "lists are cut short" && len(snap.Entries) > 2 {
 		snap.Entries = snap.Entries[:2]
 	}
@@ -141,12 +148,12 @@ func TestTheCheckerCatchesEveryBrokenRule(t *testing.T) {
 		"update is not conditional", "a reservation gets a lease", "a lease becomes a reservation", "silence is not verified",
 		"delete is not conditional", "a delete that did nothing counts", "claims are not answered",
 		"the watch does not open", "the end of the watch is not told", "events are lost", "deletes are lost", "claims are not heard",
-		"the records of others are not heard", "lists are cut short",
+		"the records of others are not heard", "lists are cut short", "the history is not compared",
 		"leases are not renewed",
 	}
 	breaches := map[string]breach{"a clone keeps its identity": {keepsIdentity: true}}
 	for _, rule := range rules {
-		breaches[rule] = breach{store: func(c *subnettest.Client) subnet.Store { return bad{c, rule} }}
+		breaches[rule] = breach{store: func(c *subnettest.Client) subnet.Store { return bad{c, rule, &[]subnet.Event{}} }}
 	}
 	for rule, b := range breaches {
 		t.Run(rule, func(t *testing.T) {

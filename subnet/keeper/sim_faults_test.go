@@ -119,6 +119,9 @@ func (s *sim) disturbStore(what int) {
 		s.backup = s.server.Backup()
 	case 7:
 		s.server.Restore(s.backup)
+		for range s.rng.IntN(3) * s.rng.IntN(20) { // the store may overtake hosts that are away
+			s.server.SetConfig(s.config)
+		}
 	case 8:
 		s.server.Compact()
 	case 9:

@@ -39,6 +39,7 @@ type sim struct {
 	backup subnettest.Backup
 	breach breach
 	log    slog.Handler
+	config []byte
 	pools  []subnet.Pool // of IPv4, IPv6 or both, by the seed
 
 	shaken   time.Time  // when the store was last disturbed
@@ -64,8 +65,8 @@ func newSim(seed uint64, b breach) *sim {
 	if err != nil {
 		panic(err) // no outside input
 	}
-	s.pools = c.Pools
-	s.server.SetConfig([]byte(config))
+	s.pools, s.config = c.Pools, []byte(config)
+	s.server.SetConfig(s.config)
 	s.server.OnWrite(s.check)
 	s.backup = s.server.Backup()
 	for i := range simHosts {

@@ -1,6 +1,10 @@
 package keeper
 
-import "time"
+import (
+	"time"
+
+	"flanneld/subnet"
+)
 
 // extendGrace begins the time anew for which peers that a list has lost are kept, because one of them has come back:
 // others may still be waiting for a store that has much to do. It does so now and then only, because it looks at all
@@ -39,4 +43,14 @@ func (k *Keeper) logSkipped() {
 			k.log.Warn("record skipped", "key", key, "reason", reasons[key])
 		}
 	}
+}
+
+// missed is what happened in the store after a break of the watch and before the watch went on, by revisions.
+type missed struct{ after, until int64 }
+
+// lost reports whether an event is the end of a record that stood when the watch broke. The store may have been away
+// from all hosts for so long that their store leases ended, so its host may well live.
+func (m missed) lost(ev subnet.Event, records *subnet.PeerTable) bool {
+	e := records.At(ev.Deleted)
+	return e != nil && e.Revision <= m.after && ev.Revision <= m.until
 }

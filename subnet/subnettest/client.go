@@ -125,24 +125,28 @@ func (c *Client) List(ctx context.Context) (snap subnet.Snapshot, err error) {
 	return snap, err
 }
 
-// Watch implements subnet.Store. It fails if the connection that the last List used has broken since.
-func (c *Client) Watch(ctx context.Context, after subnet.Position, f func([]subnet.Event)) error {
+// Watch implements subnet.Store. The first one after a List fails if the connection has broken in between.
+func (c *Client) Watch(ctx context.Context, after subnet.Position, from int64, f func([]subnet.Event)) error {
 	if err := c.call(ctx, "Watch", func() error { return nil }); err != nil {
 		return err
 	}
-	_, _, epoch, err := c.server.since(after)
+	at, epoch, err := c.server.opens(after)
 	if err != nil {
 		return err
 	}
+	if from != 0 {
+		after.Revision = from - 1
+	}
 	c.mu.Lock()
 	cut, listed := c.cut, c.epoch
+	c.epoch = nil
 	c.mu.Unlock()
 	if listed != nil && listed != epoch {
 		return ErrFault
 	}
-	f(nil)
+	f([]subnet.Event{{Revision: at}})
 	for {
-		events, changed, _, err := c.server.since(after)
+		events, changed, err := c.server.since(after)
 		if len(events) > 0 {
 			c.late(ctx)
 		}

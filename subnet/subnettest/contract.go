@@ -43,6 +43,7 @@ func Contract(t *testing.T, newSubject func(t *testing.T) Subject) {
 		{"a write with a store lease that is gone does nothing", contract.goneLease},
 		{"a list holds configuration, records, claims and rubbish", contract.list},
 		{"a watch tells all changes after a position in order", contract.watch},
+		{"a watch tells what was seen before, if it is asked to", contract.watchAgain},
 		{"a watch ends with its context", contract.watchEnds},
 		{"a watch from a position that the store cannot continue ends with ErrHistory", contract.watchHistory},
 	}
@@ -284,14 +285,20 @@ func (c contract) list() {
 type follower struct {
 	mu        sync.Mutex // guards all below
 	confirmed bool
+	at        int64 // the revision of the confirmation
 	events    []subnet.Event
 }
 
 func (f *follower) take(events []subnet.Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.confirmed = f.confirmed || len(events) == 0
-	f.events = append(f.events, events...)
+	for _, ev := range events {
+		if ev.IsChange() {
+			f.events = append(f.events, ev)
+		} else {
+			f.confirmed, f.at = true, ev.Revision
+		}
+	}
 }
 
 func (f *follower) seen() (confirmed bool, events []subnet.Event) {
@@ -307,7 +314,7 @@ func (c contract) watch() {
 	ctx, stop := context.WithCancel(c.context())
 	defer stop()
 	f, ended := &follower{}, make(chan error, 1)
-	go func() { ended <- c.Store.Watch(ctx, from, f.take) }()
+	go func() { ended <- c.Store.Watch(ctx, from, 0, f.take) }()
 	c.until("the watch is confirmed", func() bool { ok, _ := f.seen(); return ok })
 	c.SetConfig([]byte(`{}`))
 	r := sample("b", "192.0.2.2", "10.5.1.0/24")
@@ -336,10 +343,35 @@ func (c contract) watch() {
 	}
 }
 
+func (c contract) watchAgain() {
+	first := c.must(c.Store.Create(c.context(), sample("a", "192.0.2.1", "10.5.1.0/24"), 0))
+	next := c.must(c.Store.Update(c.context(), first, sample("a", "192.0.2.2", "10.5.1.0/24"), 0))
+	c.Remove(next.Key)
+	at := c.snapshot().Position
+	ctx, stop := context.WithCancel(c.context())
+	defer stop()
+	f, ended := &follower{}, make(chan error, 1)
+	go func() { ended <- c.Store.Watch(ctx, at, first.Revision, f.take) }()
+	c.until("three events", func() bool { _, events := f.seen(); return len(events) == 3 })
+	c.SetConfig([]byte(`{}`))
+	c.until("a later one", func() bool { _, events := f.seen(); return len(events) == 4 })
+	stop()
+	<-ended
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	got := f.events
+	if !sameEntry(*got[0].Put, first) || !sameEntry(*got[1].Put, next) || got[2].Deleted != next.Key || !got[3].ConfigSet {
+		c.Errorf("got %+v", got)
+	}
+	if f.at < at.Revision || f.at >= got[3].Revision {
+		c.Errorf("the watch was confirmed at revision %d, want %d", f.at, at.Revision)
+	}
+}
+
 func (c contract) watchEnds() {
 	ctx, stop := context.WithCancel(c.context())
 	f, ended := &follower{}, make(chan error, 1)
-	go func() { ended <- c.Store.Watch(ctx, c.snapshot().Position, f.take) }()
+	go func() { ended <- c.Store.Watch(ctx, c.snapshot().Position, 0, f.take) }()
 	c.until("the watch is confirmed", func() bool { ok, _ := f.seen(); return ok })
 	stop()
 	if err := <-ended; err == nil {
@@ -358,7 +390,7 @@ func (c contract) watchHistory() {
 		"beyond the store's history": {Cluster: now.Cluster, Revision: now.Revision + 1000},
 		"of another store":           {Cluster: now.Cluster + 1, Revision: now.Revision},
 	} {
-		if err := c.Store.Watch(c.context(), at, func([]subnet.Event) {}); !errors.Is(err, subnet.ErrHistory) {
+		if err := c.Store.Watch(c.context(), at, 0, func([]subnet.Event) {}); !errors.Is(err, subnet.ErrHistory) {
 			c.Errorf("%s: got %v, want ErrHistory", name, err)
 		}
 	}

@@ -278,22 +278,36 @@ func (s *Server) snapshot() (subnet.Snapshot, chan struct{}) {
 
 // Since returns the events after a position, for those who follow the store without a watch.
 func (s *Server) Since(after subnet.Position) ([]subnet.Event, error) {
-	events, _, _, err := s.since(after)
+	events, _, err := s.since(after)
 	return events, err
 }
 
-// since returns the events after a revision, what to wait for if there are none, and what ends the watch.
-func (s *Server) since(after subnet.Position) (events []subnet.Event, changed, epoch chan struct{}, err error) {
+// opens returns the revision that the store is at, if a watch can go on after a position, and what ends that watch.
+func (s *Server) opens(after subnet.Position) (at int64, epoch chan struct{}, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.revision, s.epoch, s.continuesLocked(after)
+}
+
+func (s *Server) continuesLocked(after subnet.Position) error {
 	if after.Cluster != s.cluster || after.Revision > s.revision || after.Revision < s.compact {
-		return nil, nil, nil, fmt.Errorf("position %d of cluster %d: %w", after.Revision, after.Cluster, subnet.ErrHistory)
+		return fmt.Errorf("position %d of cluster %d: %w", after.Revision, after.Cluster, subnet.ErrHistory)
+	}
+	return nil
+}
+
+// since returns the events after a revision, and what to wait for if there are none.
+func (s *Server) since(after subnet.Position) (events []subnet.Event, changed chan struct{}, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.continuesLocked(after); err != nil {
+		return nil, nil, err
 	}
 	at := len(s.history)
 	for at > 0 && s.history[at-1].Revision > after.Revision {
 		at--
 	}
-	return slices.Clone(s.history[at:]), s.changed, s.epoch, nil
+	return slices.Clone(s.history[at:]), s.changed, nil
 }
 
 func (s *Server) notedLocked(w Write) {

@@ -1,0 +1,99 @@
+package keeper_test
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"flanneld/subnet"
+	"flanneld/subnet/subnettest"
+)
+
+// TestAfterABreakTheWatchGoesOnWithoutAListIfTheStoreIsTheSame breaks the watch of a host, changes the store while nobody listens, and looks
+// whether the host has listed again and knows all peers.
+func TestAfterABreakTheWatchGoesOnWithoutAListIfTheStoreIsTheSame(t *testing.T) {
+	const prefix, other = "10.5.200.0/24", "10.5.201.0/24"
+	for _, tt := range []struct {
+		name  string
+		away  func(s *subnettest.Server, b subnettest.Backup)
+		lists int
+		peers []string
+	}{
+		{"nothing happens", func(*subnettest.Server, subnettest.Backup) {}, 0, []string{prefix}},
+		{"a record comes", func(s *subnettest.Server, _ subnettest.Backup) {
+			s.Put(record("y", "y", other, "192.0.2.98"))
+		}, 0, []string{prefix, other}},
+		{"a record changes its subnet", func(s *subnettest.Server, _ subnettest.Backup) {
+			s.Replace(keyOf(prefix), record("x", "x", other, "192.0.2.99"))
+		}, 0, []string{other}},
+		{"a record comes late", func(s *subnettest.Server, _ subnettest.Backup) {
+			after(time.Hour)
+			s.Put(record("y", "y", other, "192.0.2.98"))
+		}, 0, []string{prefix, other}},
+		{"the changes are compacted", func(s *subnettest.Server, _ subnettest.Backup) {
+			s.Put(record("y", "y", other, "192.0.2.98"))
+			s.Compact()
+		}, 1, []string{prefix, other}},
+		{"a backup is restored", func(s *subnettest.Server, b subnettest.Backup) { s.Restore(b) }, 1, []string{prefix}},
+		{"a backup is restored and overtakes the host", func(s *subnettest.Server, b subnettest.Backup) {
+			s.Restore(b)
+			for range 20 {
+				s.Put(record("y", "y", other, "192.0.2.98"))
+			}
+		}, 1, []string{prefix, other}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			network(t, func(t *testing.T, s *subnettest.Server) {
+				h := newHost(t, s, 1)
+				h.options.PeerGrace = time.Second
+				s.Put(record("x", "x", prefix, "192.0.2.99"))
+				b := s.Backup()
+				h.start()
+				after(time.Minute)
+				lists := h.client.Counts()["List"]
+				h.client.Cut(true)
+				tt.away(s, b)
+				h.client.Cut(false)
+				after(time.Minute)
+				if got := h.client.Counts()["List"] - lists; got != tt.lists {
+					t.Errorf("%d lists, want %d", got, tt.lists)
+				}
+				var peers []string
+				for p := range h.manager.View().Peers.All() {
+					peers = append(peers, p.Subnet.String())
+				}
+				slices.Sort(peers)
+				if !slices.Equal(peers, tt.peers) {
+					t.Errorf("peers %v, want %v", peers, tt.peers)
+				}
+				h.quit()
+			})
+		})
+	}
+}
+
+// TestPeersThatWentWhileTheStoreWasAwayAreKeptForAWhile: all hosts may have lost the store, and their store leases have ended.
+func TestPeersThatWentWhileTheStoreWasAwayAreKeptForAWhile(t *testing.T) {
+	network(t, func(t *testing.T, s *subnettest.Server) {
+		h := newHost(t, s, 1).start()
+		s.Put(record("x", "x", "10.5.200.0/24", "192.0.2.99"))
+		after(time.Minute)
+		h.client.Cut(true)
+		s.Remove(keyOf("10.5.200.0/24"))
+		h.client.Cut(false)
+		after(h.options.PeerGrace / 2)
+		if len(h.peers()) != 1 || h.manager.View().Status.Stale != 1 {
+			t.Errorf("peers %v, status %+v", h.peers(), h.manager.View().Status)
+		}
+		after(h.options.PeerGrace)
+		if len(h.peers()) != 0 {
+			t.Errorf("peers %v after the time for which they are kept", h.peers())
+		}
+		h.quit()
+	})
+}
+
+func keyOf(prefix string) string {
+	return subnet.SubnetsFolder + subnet.Key([]netip.Prefix{netip.MustParsePrefix(prefix)})
+}
