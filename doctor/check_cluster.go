@@ -49,7 +49,7 @@ func checkNodeRights(f *Facts) Finding {
 		return fail(roleFix(missing), "the service account may not %s: the ClusterRole lacks this rule",
 			strings.Join(names, ", "))
 	}
-	return pass("the service account has the %d rights that the daemon uses", len(k.Rights))
+	return pass("the service account has all %d rights that the daemon uses", len(k.Rights))
 }
 
 // roleFix is the command that adds rules to the ClusterRole of the manifest.
@@ -141,9 +141,9 @@ func checkNodes(f *Facts) Finding {
 	}
 	if len(bad) > 0 {
 		return fail("kubectl describe node NAME: compare podCIDR and annotations with the network configuration, "+
-			"the same on all nodes", "%d nodes are skipped: %s", len(bad), some(bad))
+			"the same on all nodes", "%s skipped: %s", count(len(bad), "node"), some(bad))
 	}
-	return pass("%d nodes, none is skipped", len(f.Leases.Records))
+	return pass("%s, none is skipped", count(len(f.Leases.Records), "node"))
 }
 
 // checkNodeAddresses looks for nodes that publish one address.

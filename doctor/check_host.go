@@ -91,10 +91,10 @@ func checkNeighbours(f *Facts) Finding {
 		return skip("the limit can only be read in the initial network namespace")
 	}
 	if n := len(f.Peers); n*10 >= most*9 {
-		return fail("", "%d peers, and the kernel keeps at most %d neighbours", n, most).
+		return fail("", "%s, and the kernel keeps at most %d neighbours", count(n, "peer"), most).
 			safe(fmt.Sprintf("sysctl -q -w net.ipv4.neigh.default.gc_thresh3=%d", 4*n))
 	}
-	return pass("%d peers, the kernel keeps up to %d neighbours", len(f.Peers), most)
+	return pass("%s, the kernel keeps up to %d neighbours", count(len(f.Peers), "peer"), most)
 }
 
 func checkConntrack(f *Facts) Finding {

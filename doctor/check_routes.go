@@ -73,7 +73,7 @@ func checkPeers(f *Facts) Finding {
 	case f.Status.Failing > 0:
 		return fail("flannelctl peers", "%d of %d peers are not installed in the kernel", f.Status.Failing, f.Status.Peers)
 	}
-	return pass("%d peers, a route to each", len(f.Peers))
+	return pass("%s, a route to each", count(len(f.Peers), "peer"))
 }
 
 // checkOverlap looks for routes and addresses of others that overlap the network: packets to what is in both go one

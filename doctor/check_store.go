@@ -142,7 +142,7 @@ func checkRecords(f *Facts) Finding {
 		return fail("flannelctl leases; then, for a record that nobody needs: etcdctl del "+f.Store.Prefix+"/KEY",
 			"%d invalid records are skipped: %s", len(bad), some(bad))
 	}
-	return pass("%d records, all valid", len(f.Snapshot.Entries))
+	return pass("%s, all valid", count(len(f.Snapshot.Entries), "record"))
 }
 
 func checkDuplicates(f *Facts) Finding {

@@ -3,6 +3,8 @@ package doctor
 import (
 	"fmt"
 	"strings"
+
+	"flanneld/api"
 )
 
 // Verdict is how a check went.
@@ -51,6 +53,9 @@ func warn(fix, format string, args ...any) Finding {
 func fail(fix, format string, args ...any) Finding {
 	return Finding{Result: Failure, Evidence: fmt.Sprintf(format, args...), Fix: fix}
 }
+
+// count puts a number before a noun.
+func count(n int, noun string) string { return api.Count(uint64(n), noun) }
 
 // some lists the first few of many.
 func some(lines []string) string {

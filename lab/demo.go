@@ -125,7 +125,7 @@ func (d *demo) startDaemons(ctx context.Context) error {
 
 // settle waits until every daemon says that it knows all others; they say so once a second at most.
 func (d *demo) settle(ctx context.Context) error {
-	want := fmt.Sprintf("%d peers", d.Hosts-1)
+	want := fmt.Sprintf(", %d peer", d.Hosts-1)
 	return Await(ctx, func() error {
 		for i, daemon := range d.daemons {
 			if s := daemon.Status(); !strings.Contains(s, want) {

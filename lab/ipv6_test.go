@@ -99,7 +99,7 @@ func TestHostsOfOneFamilyAndOfBothArePeersInTheOneTheyShare(t *testing.T) {
 	}
 	for i, d := range daemons {
 		c.await(func() error {
-			if want := []string{"1 peers", "2 peers", "1 peers"}[i]; !strings.Contains(d.Status(), want) {
+			if want := []string{"1 peer", "2 peers", "1 peer"}[i]; !strings.Contains(d.Status(), want) {
 				return fmt.Errorf("host %d: %s, want %s", i+1, d.Status(), want)
 			}
 			return nil

@@ -91,7 +91,7 @@ func TestRecordsAreThoseOfFlannel(t *testing.T) {
 		}
 	}
 	c.await(func() error {
-		if !strings.Contains(d.Status(), "4 peers, 1 records skipped") {
+		if !strings.Contains(d.Status(), "4 peers, 1 record skipped") {
 			return fmt.Errorf("status %q, want four peers and one bad record", d.Status())
 		}
 		return nil

@@ -93,10 +93,10 @@ func line(r api.Status) string {
 		for _, p := range r.Subnets {
 			subnets = append(subnets, p.String())
 		}
-		text += fmt.Sprintf(": %s, %s, %d peers", strings.Join(subnets, " "), r.Backend, r.Peers)
+		text += fmt.Sprintf(": %s, %s, %s", strings.Join(subnets, " "), r.Backend, api.Count(uint64(r.Peers), "peer"))
 	}
 	if r.Skipped > 0 {
-		text += fmt.Sprintf(", %d records skipped", r.Skipped)
+		text += fmt.Sprintf(", %s skipped", api.Count(uint64(r.Skipped), "record"))
 	}
 	if r.Reason != "" {
 		text += ": " + r.Reason

@@ -120,12 +120,20 @@ Exit codes:
 	showExamples(root)
 	root.SetHelpCommand(newHelp(root))
 	root.InitDefaultCompletionCmd()
+	hide(root, "completion", "powershell") // no shell of Linux hosts
 	for _, c := range append(root.Commands(), root) {
 		if c.HasSubCommands() && !c.Runnable() {
 			showsHelp(c)
 		}
 	}
 	return root
+}
+
+// hide takes a command out of help, completion and manual.
+func hide(root *cobra.Command, path ...string) {
+	if c, _, err := root.Find(path); err == nil {
+		c.Hidden = true
+	}
 }
 
 func newVersion(a *app) *cobra.Command {
