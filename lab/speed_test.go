@@ -12,13 +12,22 @@ import (
 	"flanneld/lab"
 )
 
-// ways are the ways from one host to another that are compared; the first one is the bare link.
-var ways = []struct{ name, backend string }{
-	{"bare link", ""},
-	{"host-gw", `{"Type":"host-gw"}`},
-	{"vxlan", `{"Type":"vxlan"}`},
-	{"udp", `{"Type":"udp"}`},
-	{"udp without offloads", `{"Type":"udp","Offload":false}`},
+// way is one from one host to another.
+type way struct {
+	name, backend string
+	// connect connects the hosts without the daemon, and returns the address of the second; nil: by the link
+	connect func(*testing.B, *cluster, []*lab.Host) netip.Addr
+}
+
+// ways are compared; the first one is the bare link.
+var ways = []way{
+	{name: "bare link"},
+	{name: "host-gw", backend: `{"Type":"host-gw"}`},
+	{name: "vxlan", backend: `{"Type":"vxlan"}`},
+	{name: "udp", backend: `{"Type":"udp"}`},
+	{name: "udp without offloads", backend: `{"Type":"udp","Offload":false}`},
+	{name: "wireguard", backend: `{"Type":"wireguard"}`},
+	{name: "wireguard-go", connect: wireguardGo},
 }
 
 // measures are what is measured, and how.
@@ -83,8 +92,8 @@ func (p *pair) ping() float64 {
 	return must[float64](p.t)(strconv.ParseFloat(fields[1], 64))
 }
 
-// newPair starts two hosts with a network of a backend; without one they reach each other by the link.
-func newPair(b *testing.B, families lab.Families, backend string) *pair {
+// newPair starts two hosts with a network of a backend; without one they reach each other by the link, or as the way says.
+func newPair(b *testing.B, families lab.Families, w way) *pair {
 	c := newClusterWith(b, lab.Options{Families: families})
 	c.ctx = b.Context() // the rounds take longer than any wait
 	hosts := c.hosts(2)
@@ -92,9 +101,12 @@ func newPair(b *testing.B, families lab.Families, backend string) *pair {
 	if families == lab.IPv6 {
 		p.to = hosts[1].Addr6
 	}
-	if backend != "" {
+	switch {
+	case w.connect != nil:
+		p.to = w.connect(b, c, hosts)
+	case w.backend != "":
 		config := network{"", families}.config()
-		c.startAll(hosts, c.etcd(strings.Replace(config, `{"Type":""}`, backend, 1)))
+		c.startAll(hosts, c.etcd(strings.Replace(config, `{"Type":""}`, w.backend, 1)))
 		c.pods(hosts...)
 		p.to = c.subnets(hosts[1])[0].Addr().Next()
 	}
@@ -122,7 +134,7 @@ func BenchmarkSpeedIPv6(b *testing.B) { speed(b, lab.IPv6) }
 func speed(b *testing.B, families lab.Families) {
 	pairs := make([]*pair, len(ways))
 	for i, w := range ways {
-		pairs[i] = newPair(b, families, w.backend)
+		pairs[i] = newPair(b, families, w)
 	}
 	values := map[[2]int][]float64{}
 	for range rounds {
