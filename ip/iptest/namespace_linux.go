@@ -71,5 +71,5 @@ func Run(t testing.TB, commands string) string {
 // some kernels give a bridge without ports, and others do not.
 func Underlay(t testing.TB, name, prefix string) {
 	t.Helper()
-	Run(t, fmt.Sprintf("ip link add %[1]s addrgenmode none type bridge\nip addr add %[2]s dev %[1]s\nip link set %[1]s up", name, prefix))
+	Run(t, fmt.Sprintf("ip link add %[1]s type bridge\nip link set %[1]s addrgenmode none\nip addr add %[2]s dev %[1]s\nip link set %[1]s up", name, prefix))
 }
