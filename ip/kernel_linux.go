@@ -90,6 +90,7 @@ func (k *LinuxKernel) applyBatches(ops []Op, before OpErrors) (failed OpErrors, 
 		return nil, err
 	}
 	ops, failed = present(ops, links, before)
+	enableIPv6(ops)
 	for chunk := range slices.Chunk(ops, batchSize) {
 		errs, err := k.sock.batch(len(chunk), func(m *messages, i int) { encode(m, chunk[i], links) })
 		if err != nil {

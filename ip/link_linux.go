@@ -44,7 +44,7 @@ func (k *LinuxKernel) createLink(want Link) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(enableIPv6(want), k.noLinkLocal(have), k.changeLink(have, want))
+	return errors.Join(k.noLinkLocal(have), k.changeLink(have, want))
 }
 
 // newDevice says to the library what to create.
@@ -57,16 +57,6 @@ func (k *LinuxKernel) newDevice(want Link) (netlink.Link, error) {
 			want.Name, want.Type, unix.ENODEV)
 	}
 	return t.create(k, want, attrs)
-}
-
-// enableIPv6 does so on a device for an IPv6 underlay where the host turns IPv6 off on every new device
-// (net.ipv6.conf.default.disable_ipv6): its address would be refused.
-func enableIPv6(want Link) error {
-	setting := linkSetting(want.Name, "disable_ipv6")
-	if value, err := readSysctl(setting); !want.VXLAN.Local.Is6() || err != nil || value == "0" {
-		return nil
-	}
-	return writeSysctl(setting, "0")
 }
 
 // noLinkLocal keeps the kernel from giving a device an address of its own making. It refuses that while it creates the

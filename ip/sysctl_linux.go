@@ -50,6 +50,21 @@ func ReadForwarding(link string, networks []netip.Prefix) (Forwarding, error) {
 // net/ipv6/addrconf.c).
 func KeepRA(link string) error { return writeSysctl(linkSetting(link, "accept_ra"), "2") }
 
+// enableIPv6 does so on the devices that get an IPv6 address, where the host turns IPv6 off on every new device
+// (net.ipv6.conf.default.disable_ipv6) or somebody has: the kernel would refuse the address, and says so where a setting cannot be changed.
+func enableIPv6(ops []Op) {
+	for _, op := range ops {
+		a, ok := op.Object.(Addr)
+		if !ok || op.Delete || !a.Prefix.Addr().Is6() {
+			continue
+		}
+		setting := linkSetting(a.Link, "disable_ipv6")
+		if value, err := readSysctl(setting); err == nil && value != "0" {
+			_ = writeSysctl(setting, "0")
+		}
+	}
+}
+
 // TurnOnForwarding does so for the families of the networks.
 func TurnOnForwarding(networks []netip.Prefix) error {
 	for _, s := range forwardingSettings(networks) {
