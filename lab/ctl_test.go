@@ -232,7 +232,7 @@ func (c *cluster) hostState(h *lab.Host) string {
 
 func TestCleanupLeavesNoTraceOfAnyBackend(t *testing.T) {
 	t.Parallel()
-	for _, backend := range []string{"vxlan", "host-gw", "udp", "alloc"} {
+	for _, backend := range []string{"vxlan", "host-gw", "udp", "wireguard", "alloc"} {
 		t.Run(backend, func(t *testing.T) {
 			t.Parallel()
 			c := newCluster(t)

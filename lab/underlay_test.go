@@ -191,7 +191,7 @@ func directRoutesFollowTheRoutes(t *testing.T, n network) {
 	s.connected()
 }
 
-// Slow: twelve restarts of daemons, and after each one all of the kernel is looked at.
+// Slow: fifteen restarts of daemons, and after each one all of the kernel is looked at.
 func TestTheBackendIsChangedHostByHostWithoutLeftovers(t *testing.T) {
 	t.Parallel()
 	inEachFamily(t, backendIsChangedHostByHost)
@@ -204,7 +204,7 @@ func backendIsChangedHostByHost(t *testing.T, n network) {
 	hosts := c.hosts(3)
 	daemons := c.startAll(hosts, e, "-ip-blackhole-route")
 	pods := c.pods(hosts...)
-	for _, backend := range []string{`"host-gw"`, other, `"alloc"`, `"vxlan"`} {
+	for _, backend := range []string{`"host-gw"`, other, `"wireguard"`, `"alloc"`, `"vxlan"`} {
 		c.ok(e.Put(c.ctx, "config", strings.Replace(n.config(), `"vxlan"`, backend, 1)))
 		for i, h := range hosts {
 			c.ok(daemons[i].Stop(c.ctx))
@@ -249,6 +249,7 @@ func (c *cluster) wantNoLeftovers(h *lab.Host, n network, backend string) {
 		}
 		for device, mine := range map[string]bool{
 			device: backend == `"vxlan"`, strings.Replace(device, ".1", ".7", 1): strings.Contains(backend, `"VNI":7`), "eth0": backend == `"host-gw"`,
+			"flannel-wg": backend == `"wireguard"`, // and flannel-wg-v6
 		} {
 			if strings.Contains(routes, "dev "+device) && !mine {
 				return fmt.Errorf("under %s: routes by %s:\n%s", backend, device, routes)
