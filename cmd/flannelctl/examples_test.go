@@ -8,6 +8,15 @@ import (
 	flannelctl "flanneld/cmd/flannelctl"
 )
 
+func TestTheHelpOfACommandShowsItsOwnFlagsOnly(t *testing.T) {
+	for args, want := range map[string]bool{"--help": true, "peers --help": false, "leases reserve --help": false} {
+		out, _, code := flannelctl.Run(t, strings.Fields(args)...)
+		if code != 0 || strings.Contains(out, "--etcd-cafile") != want || !strings.Contains(out, "-o") {
+			t.Errorf("flannelctl %s exits with %d and prints\n%s", args, code, out)
+		}
+	}
+}
+
 func TestTheHelpOfEveryCommandShowsExamplesThatParse(t *testing.T) {
 	root := flannelctl.Root()
 	commands := flannelctl.Runnable(root)

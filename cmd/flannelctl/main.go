@@ -119,6 +119,7 @@ Exit codes:
 	)
 	showExamples(root)
 	root.SetHelpCommand(newHelp(root))
+	root.SetUsageTemplate(usageTemplate(root.UsageTemplate()))
 	root.InitDefaultCompletionCmd()
 	hide(root, "completion", "powershell") // no shell of Linux hosts
 	for _, c := range append(root.Commands(), root) {
@@ -127,6 +128,12 @@ Exit codes:
 		}
 	}
 	return root
+}
+
+// usageTemplate has the help of a command show its own flags only: those of all commands are many.
+func usageTemplate(standard string) string {
+	return strings.Replace(standard, `Global Flags:
+{{.InheritedFlags.FlagUsages | trimTrailingWhitespaces}}`, `Flags of all commands, such as -o and --subnet-file: see "flannelctl --help".`, 1)
 }
 
 // hide takes a command out of help, completion and manual.
