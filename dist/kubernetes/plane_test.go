@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"flanneld/lab"
@@ -51,6 +52,7 @@ type plane struct {
 	authority *lab.Authority
 	cidr      string // what the controllers give the nodes' podCIDRs from; empty: nodes get none
 	dual      bool
+	server    *lab.Process
 }
 
 // services returns the addresses of Services.
@@ -70,7 +72,7 @@ func (p *plane) serve(store *lab.Etcd, more ...string) {
 	p.ok(p.authority.Issue("apiserver", pkix.Name{CommonName: "kube-apiserver", Organization: []string{"system:masters"}}, p.Addr, netip.MustParseAddr("10.96.0.1"), netip.MustParseAddr("127.0.0.1")))
 	p.ok(p.authority.Issue("accounts", pkix.Name{CommonName: "service-accounts"}))
 	file := func(name string) string { return filepath.Join(p.certs, name) }
-	p.run("kube-apiserver", append(more,
+	p.server = p.run("kube-apiserver", append(slices.Clone(more),
 		"--etcd-servers="+store.TLSURL(), "--etcd-cafile="+file("ca.crt"), "--etcd-certfile="+file("etcd-client.crt"), "--etcd-keyfile="+file("etcd-client.key"),
 		"--bind-address="+p.Addr.String(), "--advertise-address="+p.Addr.String(), "--secure-port=6443", "--service-cluster-ip-range="+p.services(),
 		"--tls-cert-file="+file("apiserver.crt"), "--tls-private-key-file="+file("apiserver.key"), "--client-ca-file="+file("ca.crt"),
@@ -106,11 +108,12 @@ func (p *plane) control() {
 }
 
 // run starts a component, and shows what it says last if the test fails.
-func (p *plane) run(name string, args ...string) {
+func (p *plane) run(name string, args ...string) *lab.Process {
 	p.t.Helper()
 	process, err := p.Start(name, append([]string{filepath.Join(p.bin, name)}, args...)...)
 	p.ok(err)
 	p.whole.Cleanup(func() { tell(p.whole, name, process) })
+	return process
 }
 
 // config writes how a user reaches the API server, and returns the file.
