@@ -29,10 +29,6 @@ const (
 	exitLost    = 3 // -on-lost-subnet=exit
 )
 
-// gcPercent is how much the heap may grow before it is collected. The daemon is idle nearly always: its memory matters more than
-// the time of its collector. With ten thousand peers it needs 59 MiB at its peak, and 68 with the usual 100.
-const gcPercent = 50
-
 func main() {
 	if member.IsChild(os.Args) {
 		os.Exit(member.Main(os.Args))
@@ -57,7 +53,7 @@ func realMain(args, environ []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	process.Outlive()
-	debug.SetGCPercent(gcPercent)
+	debug.SetGCPercent(source.GCPercent(o))
 	log.Info("starting flanneld", "version", version, "options", o)
 	if err = run(ctx, o, log); err == nil {
 		log.Info("flanneld stopped, the data plane stays in place")
