@@ -191,5 +191,10 @@ func writeUsage(w io.Writer) {
 	fmt.Fprintf(w, `
 Every flag but -version may also come from the environment: -etcd-endpoints is %s.
 The command line wins. A switch takes its value after an equals sign: -iptables-forward-rules=false.
+
+Examples:
 `, Variable("etcd-endpoints"))
+	for _, e := range Examples() {
+		fmt.Fprintf(w, "  # %s\n  %s\n", e.For, e.Line())
+	}
 }

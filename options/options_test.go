@@ -442,3 +442,18 @@ func TestNoFlagStartsBehindTwoDashes(t *testing.T) {
 		t.Errorf("got %v, want an unexpected argument", err)
 	}
 }
+
+func TestTheExamplesOfTheHelpAreAccepted(t *testing.T) {
+	var usage strings.Builder
+	if _, err := options.Parse([]string{"-help"}, nil, &usage); err == nil {
+		t.Error("-help is no reason to end")
+	}
+	for _, e := range options.Examples() {
+		if _, err := options.Parse(e.Args, nil, io.Discard); err != nil {
+			t.Errorf("%s: %v", e.Line(), err)
+		}
+		if !strings.Contains(usage.String(), "  "+e.Line()+"\n") {
+			t.Errorf("the help does not show %s:\n%s", e.Line(), &usage)
+		}
+	}
+}

@@ -81,6 +81,10 @@ func Man() string {
 			}
 		}
 	}
+	b.WriteString(".SH EXAMPLES\n")
+	for _, e := range options.Examples() {
+		fmt.Fprintf(&b, ".TP\n.B %s\n%s.\n", roff(e.Line()), roff(strings.ToUpper(e.For[:1])+e.For[1:]))
+	}
 	b.WriteString(manTail)
 	return b.String()
 }
