@@ -28,6 +28,7 @@ func main() {
 	flag.StringVar(&o.tests, "tests", "", "run only the tests that match this `pattern`, as go test -run")
 	flag.StringVar(&o.dir, "dir", "build/kernels", "`folder` of kernels, programs and logs")
 	flag.Float64Var(&o.scale, "scale", 10, "how many times slower than the host the machine is thought to be")
+	flag.BoolVar(&o.built, "built", false, "run the programs that were built the last time")
 	flag.Parse()
 	var err error
 	if o.run, err = regexp.Compile(*pattern); err != nil || flag.NArg() == 0 {
@@ -53,6 +54,7 @@ type options struct {
 	tests string
 	dir   string
 	scale float64
+	built bool
 }
 
 // run runs the suites on one kernel after the other, and reports whether all passed.
