@@ -5,11 +5,13 @@
 package lab_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -32,8 +34,10 @@ const modprobe = "/proc/sys/kernel/modprobe"
 func (c *cluster) withoutWireGuard() (back func()) {
 	c.t.Helper()
 	before := must[[]byte](c.t)(os.ReadFile(modprobe))
-	c.ok(os.WriteFile(modprobe, []byte("/bin/false"), 0))
-	back = func() { c.ok(os.WriteFile(modprobe, before, 0)) }
+	other := filepath.Join(c.Dir(), "modprobe")
+	c.ok(os.WriteFile(other, []byte("#!/bin/sh\ncase \"$*\" in *wireguard*) exit 1;; esac\nexec /sbin/modprobe \"$@\"\n"), 0o755))
+	c.ok(os.WriteFile(modprobe, []byte(other), 0))
+	back = func() { c.ok(os.WriteFile(modprobe, bytes.TrimSpace(before), 0)) }
 	c.t.Cleanup(back)
 	c.await(func() error { // devices of other tests go with their namespaces, some time later
 		if out, err := exec.Command("modprobe", "-r", "wireguard").CombinedOutput(); err != nil {
