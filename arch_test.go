@@ -15,12 +15,13 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 const module = "flanneld"
 
-// rule says what the packages below one folder may import beside the standard library: packages of ours, and modules of others by the
-// beginning of their path.
+// rule says what the packages below one folder may import beside the standard library: packages of ours, and modules of
+// others by the beginning of their path.
 type rule struct {
 	ours, others []string
 	all          bool // no limits
@@ -34,7 +35,8 @@ var rules = map[string]rule{
 	"doctor":       {ours: []string{"api", "ip", "probe", "redact", "subnet"}},
 	"cmd/flannelctl": {
 		ours: []string{
-			"api", "backend/check", "backend/wireguard/options", "doctor", "firewall", "ip", "options", "probe", "redact", "subnet",
+			"api", "backend/check", "backend/wireguard/options",
+			"doctor", "firewall", "ip", "options", "probe", "redact", "subnet",
 			"subnet/annotation", "subnet/etcdv3",
 		},
 		others: []string{"github.com/spf13/", "go.yaml.in/yaml/v2"},
@@ -60,20 +62,23 @@ var rules = map[string]rule{
 		others: []string{"golang.org/x/time/rate"},
 	},
 	"firewall": {
-		ours:   []string{"ip", "sorted", "subnet"},
-		others: []string{"github.com/google/nftables", "github.com/mdlayher/netlink", "golang.org/x/sync/errgroup", "golang.org/x/sys/"},
+		ours: []string{"ip", "sorted", "subnet"},
+		others: []string{"github.com/google/nftables", "github.com/mdlayher/netlink", "golang.org/x/sync/errgroup",
+			"golang.org/x/sys/"},
 	},
-	"firewall/foreign":  {},
-	"serve":             {ours: []string{"api", "ip", "probe", "subnet"}, others: []string{"github.com/prometheus/"}},
-	"options":           {ours: []string{"redact", "subnet", "subnet/annotation"}},
-	"redact":            {},
-	"systemd":           {others: []string{"github.com/coreos/go-systemd/"}},
-	"underlay":          {ours: []string{"ip"}},
-	"subnet":            {ours: []string{"sorted"}},
-	"subnet/keeper":     {ours: []string{"subnet"}},
-	"subnet/etcdv3":     {ours: []string{"subnet"}, others: []string{"go.etcd.io/", "go.uber.org/zap", "google.golang.org/grpc"}},
+	"firewall/foreign": {},
+	"serve":            {ours: []string{"api", "ip", "probe", "subnet"}, others: []string{"github.com/prometheus/"}},
+	"options":          {ours: []string{"redact", "subnet", "subnet/annotation"}},
+	"redact":           {},
+	"systemd":          {others: []string{"github.com/coreos/go-systemd/"}},
+	"underlay":         {ours: []string{"ip"}},
+	"subnet":           {ours: []string{"sorted"}},
+	"subnet/keeper":    {ours: []string{"subnet"}},
+	"subnet/etcdv3": {ours: []string{"subnet"},
+		others: []string{"go.etcd.io/", "go.uber.org/zap", "google.golang.org/grpc"}},
 	"subnet/annotation": {ours: []string{"subnet"}},
-	"subnet/kube":       {ours: []string{"subnet", "subnet/annotation"}, others: []string{"k8s.io/", "github.com/go-logr/logr", "golang.org/x/time/rate"}},
+	"subnet/kube": {ours: []string{"subnet", "subnet/annotation"},
+		others: []string{"k8s.io/", "github.com/go-logr/logr", "golang.org/x/time/rate"}},
 	"subnet/subnettest": {ours: []string{"subnet"}},
 	"backend":           {ours: []string{"backend/skip", "ip", "subnet"}, others: []string{"golang.org/x/time/rate"}},
 	"backend/check": {
@@ -122,6 +127,7 @@ type source struct {
 	path string // slash-separated, from the root
 	file *ast.File
 	text []byte
+	at   *token.FileSet // knows the lines
 }
 
 func (s source) folder() string {
@@ -154,11 +160,12 @@ func sources(t *testing.T) []source {
 		if err != nil {
 			return err
 		}
-		file, err := parser.ParseFile(token.NewFileSet(), p, text, parser.ParseComments)
+		at := token.NewFileSet()
+		file, err := parser.ParseFile(at, p, text, parser.ParseComments)
 		if err != nil {
 			return err
 		}
-		out = append(out, source{filepath.ToSlash(p), file, text})
+		out = append(out, source{filepath.ToSlash(p), file, text, at})
 		return nil
 	})
 	if err != nil {
@@ -250,7 +257,8 @@ func TestFlannelctlLinksNeitherTheDaemonNorTheEtcdServer(t *testing.T) {
 		t.Errorf("flannelctl links %d packages, want fewer than 400", len(deps))
 	}
 	for _, p := range deps {
-		for _, never := range []string{"flanneld/lab", "flanneld/cmd/flanneld", "flanneld/subnet/etcdv3/member", "go.etcd.io/etcd/server", "go.etcd.io/bbolt"} {
+		for _, never := range []string{"flanneld/lab", "flanneld/cmd/flanneld", "flanneld/subnet/etcdv3/member",
+			"go.etcd.io/etcd/server", "go.etcd.io/bbolt"} {
 			if p == never || strings.HasPrefix(p, never+"/") {
 				t.Errorf("flannelctl links %s", p)
 			}
@@ -260,13 +268,16 @@ func TestFlannelctlLinksNeitherTheDaemonNorTheEtcdServer(t *testing.T) {
 
 func TestSystemCallsOfTheNetworkStayAtTheEdge(t *testing.T) {
 	for _, s := range sources(t) {
-		if s.isTest() || within(s.folder(), kernelCallers) && (strings.HasSuffix(s.path, "_linux.go") || within(s.folder(), []string{"lab", "ip/iptest", "firewall", "cmd/flannelctl"})) {
+		if s.isTest() || within(s.folder(), kernelCallers) &&
+			(strings.HasSuffix(s.path, "_linux.go") ||
+				within(s.folder(), []string{"lab", "ip/iptest", "firewall", "cmd/flannelctl"})) {
 			continue
 		}
 		for _, name := range imports(s.file) {
 			// x/sys/cpu asks the processor, not the kernel.
 			if strings.HasPrefix(name, "golang.org/x/sys/") && name != "golang.org/x/sys/cpu" {
-				t.Errorf("%s imports %s: kernel calls live in files named _linux.go of ip and of the backends udp and wireguard", s.path, name)
+				t.Errorf("%s imports %s: kernel calls live in files named _linux.go of ip and of the backends udp and wireguard",
+					s.path, name)
 			}
 		}
 	}
@@ -306,6 +317,43 @@ func TestNoPackageIsNamedAfterNothing(t *testing.T) {
 			t.Errorf("%s: the name of the folder says nothing", s.path)
 		}
 	}
+}
+
+// wide are the folders whose lines are still to be broken.
+var wide = []string{
+	"backend/extension", "backend/ipip", "backend/wireguard", "cmd/flannelctl",
+	"dist", "doctor", "hack", "lab", "need", "subnet",
+}
+
+// TestLinesAreNarrow holds lines to 120 columns. What stands in a raw string literal, a document of its own, may be
+// wider.
+func TestLinesAreNarrow(t *testing.T) {
+	const most = 120
+	for _, s := range sources(t) {
+		if within(s.folder(), wide) {
+			continue
+		}
+		raw := rawLines(s)
+		for i, line := range strings.Split(string(s.text), "\n") {
+			if n := utf8.RuneCountInString(line); n > most && !raw[i+1] {
+				t.Errorf("%s:%d: %d columns, at most %d", s.path, i+1, n, most)
+			}
+		}
+	}
+}
+
+// rawLines returns the lines that a raw string literal stands in.
+func rawLines(s source) map[int]bool {
+	lines, at := map[int]bool{}, s.at
+	ast.Inspect(s.file, func(n ast.Node) bool {
+		if l, ok := n.(*ast.BasicLit); ok && l.Kind == token.STRING && l.Value[0] == '`' {
+			for i := at.Position(l.Pos()).Line; i <= at.Position(l.End()).Line; i++ {
+				lines[i] = true
+			}
+		}
+		return true
+	})
+	return lines
 }
 
 func TestFilesAreFormattedAndShort(t *testing.T) {

@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// TestSecurityPromisesNameTheirTests: whoever renames or removes a test that docs/security.md names has to look at the promise.
+// TestSecurityPromisesNameTheirTests: whoever renames or removes a test that docs/security.md names has to look at the
+// promise.
 func TestSecurityPromisesNameTheirTests(t *testing.T) {
 	text, err := os.ReadFile("docs/security.md")
 	if err != nil {

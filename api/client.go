@@ -32,7 +32,10 @@ func NewClient(subnetFile string) *Client {
 	c := &Client{path: SocketPath(subnetFile)}
 	d := net.Dialer{Timeout: dialTime}
 	c.http = &http.Client{Transport: &http.Transport{
-		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return d.DialContext(ctx, "unix", c.path) },
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn,
+			error) {
+			return d.DialContext(ctx, "unix", c.path)
+		},
 		DisableKeepAlives: true,
 	}}
 	return c

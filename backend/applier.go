@@ -11,8 +11,9 @@ import (
 	"flanneld/subnet"
 )
 
-// Applier puts the plans of a backend into the kernel. It owns the reconciler, what the backend may delete, the leftovers of earlier
-// runs, and the list of peers that are left out. Set is called by one goroutine, the other methods by any.
+// Applier puts the plans of a backend into the kernel. It owns the reconciler, what the backend may delete, the
+// leftovers of earlier runs, and the list of peers that are left out. Set is called by one goroutine, the other methods
+// by any.
 type Applier struct {
 	Planner
 	host       ip.Host
@@ -27,7 +28,8 @@ type Applier struct {
 // NewApplier returns one for a network.
 func NewApplier(p Planner, h ip.Host, networks []netip.Prefix) *Applier {
 	a := &Applier{
-		Planner: p, host: h, filter: skip.New(h, networks), reconciler: ip.NewReconciler(h.Kernel, h.Log), scope: p.Owns().With(h.Leftovers),
+		Planner: p, host: h, filter: skip.New(h, networks), reconciler: ip.NewReconciler(h.Kernel, h.Log),
+		scope: p.Owns().With(h.Leftovers),
 	}
 	if r, ok := p.(Router); ok {
 		a.routes = r.Routes()
@@ -35,8 +37,8 @@ func NewApplier(p Planner, h ip.Host, networks []netip.Prefix) *Applier {
 	return a
 }
 
-// Set makes the data plane be that of these leases: self are this host's, peers all others that are valid. It is idempotent and always
-// given the whole set. What can be done is done also when an error is returned.
+// Set makes the data plane be that of these leases: self are this host's, peers all others that are valid. It is
+// idempotent and always given the whole set. What can be done is done also when an error is returned.
 func (a *Applier) Set(self []subnet.Lease, peers subnet.Peers) error {
 	if a.routes != None {
 		routed := a.filter.Begin(self, peers)

@@ -9,7 +9,8 @@ import (
 	"flanneld/subnet"
 )
 
-// Fold is a wanted state that follows the peers: a plan costs what has changed since the last one. One goroutine may use it.
+// Fold is a wanted state that follows the peers: a plan costs what has changed since the last one. One goroutine may
+// use it.
 type Fold struct {
 	*ip.Desired
 
@@ -22,9 +23,9 @@ type Fold struct {
 // NewFold returns a fold that has no state before Start.
 func NewFold(h ip.Host) *Fold { return &Fold{host: h} }
 
-// Start begins a plan. base is what the kernel must hold whoever the peers are; the routes of this host's own subnets are added to it.
-// depends is comparable: all else that the objects of a peer depend on. If either is not that of the last plan, the fold begins anew, with no
-// peers, and Start reports true.
+// Start begins a plan. base is what the kernel must hold whoever the peers are; the routes of this host's own subnets
+// are added to it. depends is comparable: all else that the objects of a peer depend on. If either is not that of the
+// last plan, the fold begins anew, with no peers, and Start reports true.
 func (f *Fold) Start(self []subnet.Lease, depends any, base ...ip.Object) (anew bool) {
 	for _, l := range self {
 		base = append(base, f.host.OwnRoutes(l.Subnet)...)
@@ -36,7 +37,8 @@ func (f *Fold) Start(self []subnet.Lease, depends any, base ...ip.Object) (anew 
 	return true
 }
 
-// Follow returns the state for these peers. objects returns those that one peer needs; the answer must not change before the fold begins anew.
+// Follow returns the state for these peers. objects returns those that one peer needs; the answer must not change
+// before the fold begins anew.
 func (f *Fold) Follow(peers subnet.Peers, objects func(*subnet.Lease) []ip.Object) ip.Snapshot {
 	for old, now := range f.Changes(peers) {
 		if old.Valid() {
@@ -49,7 +51,8 @@ func (f *Fold) Follow(peers subnet.Peers, objects func(*subnet.Lease) []ip.Objec
 	return f.Snapshot()
 }
 
-// Changes returns the peers that have come, changed and gone since the last plan, for a planner that needs more than Follow. All must be read.
+// Changes returns the peers that have come, changed and gone since the last plan, for a planner that needs more than
+// Follow. All must be read.
 func (f *Fold) Changes(peers subnet.Peers) iter.Seq2[subnet.Peer, subnet.Peer] {
 	before := f.peers
 	f.peers = peers

@@ -46,8 +46,8 @@ type Loop struct {
 const (
 	firstRetry = 50 * time.Millisecond
 	lastRetry  = 30 * time.Second
-	// contendedRetry is the pace at which what others keep changing is put right, and at which After is tried again: slow enough to cost
-	// nothing, and fast enough for traffic to have most of the time.
+	// contendedRetry is the pace at which what others keep changing is put right, and at which After is tried again: slow
+	// enough to cost nothing, and fast enough for traffic to have most of the time.
 	contendedRetry = 5 * time.Second
 	heartbeat      = time.Second
 	// stuckAfter is how long a pass may take before the loop counts as dead.

@@ -9,9 +9,9 @@ import (
 	"flanneld/subnet"
 )
 
-// Planner computes what the kernel must hold so that packets reach the peers. It changes nothing itself, neither in the kernel nor
-// elsewhere. Plan is called by one goroutine, the other methods by any. A backend is a Planner and those of the interfaces below that it
-// needs.
+// Planner computes what the kernel must hold so that packets reach the peers. It changes nothing itself, neither in the
+// kernel nor elsewhere. Plan is called by one goroutine, the other methods by any. A backend is a Planner and those of
+// the interfaces below that it needs.
 type Planner interface {
 	// Attrs returns what this host publishes with the lease of a subnet. The answer is stable over restarts of the
 	// daemon and changes only with the underlay.
@@ -26,9 +26,9 @@ type Planner interface {
 	// Owns returns what belongs to the backend in the kernel, and so may be deleted. The answer is always the same.
 	Owns() ip.Scope
 
-	// Plan returns what the kernel must hold: self are this host's leases, peers all others that routes may lead to. It is always
-	// given the whole sets; a Fold makes its cost that of the changes. An error says that there is no plan, and the kernel is left
-	// as it is.
+	// Plan returns what the kernel must hold: self are this host's leases, peers all others that routes may lead to. It is
+	// always given the whole sets; a Fold makes its cost that of the changes. An error says that there is no plan, and the
+	// kernel is left as it is.
 	Plan(self []subnet.Lease, peers subnet.Peers) (ip.Snapshot, error)
 }
 
@@ -44,35 +44,36 @@ const (
 
 // Router is a Planner whose routes are not one for each peer.
 //
-// With PerPeer, Plan is not given peers whose subnets this host reaches otherwise. With PerNetwork it is given all peers, and the route of
-// a network is left out if an interface of this host is connected to the same network.
+// With PerPeer, Plan is not given peers whose subnets this host reaches otherwise. With PerNetwork it is given all
+// peers, and the route of a network is left out if an interface of this host is connected to the same network.
 type Router interface {
 	Routes() Routes
 }
 
 // Observer is a Planner whose plan depends on more of the kernel than the underlay.
 type Observer interface {
-	// Observe takes in a change in the kernel and reports whether the plan may be another one now. An empty event says that anything
-	// may have changed. Any goroutine may call it.
+	// Observe takes in a change in the kernel and reports whether the plan may be another one now. An empty event says
+	// that anything may have changed. Any goroutine may call it.
 	Observe(ev ip.Event) bool
 }
 
 // Skipper is a Planner that leaves out valid peers for reasons of its own.
 type Skipper interface {
-	// Skipped returns the peers that the last plan leaves out, by subnet, each with the reason, and what else this host does not
-	// carry. The goroutine of Plan calls it.
+	// Skipped returns the peers that the last plan leaves out, by subnet, each with the reason, and what else this host
+	// does not carry. The goroutine of Plan calls it.
 	Skipped() (peers map[netip.Prefix]string, problems []string)
 }
 
-// Datapath is a Planner that needs more than the kernel's tables: sockets, a device that this process holds open, settings of a device.
+// Datapath is a Planner that needs more than the kernel's tables: sockets, a device that this process holds open,
+// settings of a device.
 //
 //	Plan ─▶ Open ─▶ plan put into the kernel ─▶ Carry        in each pass
 //
-// The goroutine of Plan calls Open and Carry, with the leases that Plan was given. Both are idempotent, and do what can be done also when
-// they return an error.
+// The goroutine of Plan calls Open and Carry, with the leases that Plan was given. Both are idempotent, and do what can
+// be done also when they return an error.
 type Datapath interface {
-	// Open opens what the objects of the plan depend on. An error that wraps ip.ErrOtherDevice says that a device of another kind has
-	// the name: what the backend owns is deleted, and Open is called again.
+	// Open opens what the objects of the plan depend on. An error that wraps ip.ErrOtherDevice says that a device of
+	// another kind has the name: what the backend owns is deleted, and Open is called again.
 	Open(self []subnet.Lease, peers subnet.Peers) error
 
 	// Carry makes the datapath carry packets to the peers.

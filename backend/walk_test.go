@@ -29,8 +29,9 @@ import (
 // walkSteps is how far the random walk goes for each backend.
 const walkSteps = 1000
 
-// TestRandomWalk changes peers, tampers with the kernel, makes it fail, moves the underlay and restarts the daemon in random order.
-// Whenever all has settled, the kernel must hold what is wanted, and the objects of others must be as others left them.
+// TestRandomWalk changes peers, tampers with the kernel, makes it fail, moves the underlay and restarts the daemon in
+// random order. Whenever all has settled, the kernel must hold what is wanted, and the objects of others must be as
+// others left them.
 func TestRandomWalk(t *testing.T) {
 	seed := rand.Uint64()
 	if text := os.Getenv("WALK_SEED"); text != "" {
@@ -84,7 +85,8 @@ type walk struct {
 }
 
 func newWalk(t *testing.T, rnd *rand.Rand, config string) *walk {
-	w := &walk{t: t, rnd: rnd, dice: rand.New(rand.NewPCG(rnd.Uint64(), 2)), source: &source{changed: make(chan struct{}, 1)}}
+	w := &walk{t: t, rnd: rnd, dice: rand.New(rand.NewPCG(rnd.Uint64(), 2)),
+		source: &source{changed: make(chan struct{}, 1)}}
 	w.kernel, w.shadow = iptest.NewKernel(w.faults()), iptest.NewKernel(iptest.Faults{})
 	c, err := subnet.ParseConfig([]byte(config))
 	if err != nil {
@@ -311,7 +313,8 @@ func (w *walk) tamper() {
 		return
 	}
 	if r, ok := o.(ip.Route); ok {
-		o = ip.Route{Dst: r.Dst, Via: netip.MustParseAddr("192.0.2.99"), Link: "eth0", Onlink: true, Metric: r.Metric, Protocol: r.Protocol}
+		o = ip.Route{Dst: r.Dst, Via: netip.MustParseAddr("192.0.2.99"), Link: "eth0", Onlink: true, Metric: r.Metric,
+			Protocol: r.Protocol}
 	}
 	_ = w.kernel.Put(o) // refused when the daemon was faster, or when it makes no sense
 }
@@ -321,9 +324,12 @@ func (w *walk) others() {
 	objects := []ip.Object{
 		ip.Link{Name: "flannel.2", Type: "vxlan", MTU: 1450, VXLAN: ip.VXLAN{VNI: 2, Port: 8472, Underlay: "eth0"}},
 		ip.Link{Name: "cni0", Type: "bridge", MTU: 1450, Up: true},
-		ip.Route{Dst: netip.MustParsePrefix("172.16.0.0/16"), Via: netip.MustParseAddr("192.0.2.9"), Onlink: true, Link: "eth0", Protocol: ip.Protocol},
-		ip.Route{Dst: netip.MustParsePrefix("10.5.200.0/24"), Via: netip.MustParseAddr("192.0.2.9"), Onlink: true, Link: "eth0", Protocol: 4},
-		ip.Route{Dst: netip.MustParsePrefix("10.5.11.0/24"), Via: netip.MustParseAddr("192.0.2.9"), Onlink: true, Link: "eth0", Metric: 100, Protocol: ip.Protocol},
+		ip.Route{Dst: netip.MustParsePrefix("172.16.0.0/16"), Via: netip.MustParseAddr("192.0.2.9"), Onlink: true,
+			Link: "eth0", Protocol: ip.Protocol},
+		ip.Route{Dst: netip.MustParsePrefix("10.5.200.0/24"), Via: netip.MustParseAddr("192.0.2.9"), Onlink: true,
+			Link: "eth0", Protocol: 4},
+		ip.Route{Dst: netip.MustParsePrefix("10.5.11.0/24"), Via: netip.MustParseAddr("192.0.2.9"), Onlink: true,
+			Link: "eth0", Metric: 100, Protocol: ip.Protocol},
 		ip.Route{Dst: netip.MustParsePrefix("10.5.11.0/24"), Blackhole: true, Metric: 200, Protocol: 4},
 	}
 	w.both(w.rnd.IntN(2) == 0, objects[w.rnd.IntN(len(objects))])
@@ -373,7 +379,8 @@ func (w *walk) settle() {
 
 // want is what the table of the compatibility promises asks for, written down a second time.
 func (w *walk) want() ip.State {
-	s := ip.State{Routes: []ip.Route{{Dst: w.lease(0).Subnet, Blackhole: true, Metric: ip.BlackholeMetric, Protocol: ip.Protocol}}}
+	s := ip.State{Routes: []ip.Route{{Dst: w.lease(0).Subnet, Blackhole: true, Metric: ip.BlackholeMetric,
+		Protocol: ip.Protocol}}}
 	tunnel := w.config.BackendType == vxlan.Type
 	if tunnel {
 		s.Links = []ip.Link{{
@@ -393,7 +400,8 @@ func (w *walk) want() ip.State {
 		first := p.Subnet.Addr()
 		s.FDB = append(s.FDB, ip.FDB{Link: "flannel.1", MAC: mac, Dst: p.PublicIP})
 		s.Neighs = append(s.Neighs, ip.Neigh{Link: "flannel.1", IP: first, MAC: mac})
-		s.Routes = append(s.Routes, ip.Route{Dst: p.Subnet, Via: first, Link: "flannel.1", Onlink: true, Protocol: ip.Protocol})
+		s.Routes = append(s.Routes, ip.Route{Dst: p.Subnet, Via: first, Link: "flannel.1", Onlink: true,
+			Protocol: ip.Protocol})
 	}
 	return s
 }

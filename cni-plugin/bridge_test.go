@@ -30,7 +30,8 @@ func TestEmptyBridgeGetsTheAddressOfTheNewSubnet(t *testing.T) {
 		})
 	}
 	wait.Wait()
-	if got := h.run("ip", "-n", h.netns, "-4", "-o", "addr", "show", "cni0"); !strings.Contains(got, "10.5.99.1/24") || strings.Contains(got, "10.5.34.1") {
+	if got := h.run("ip", "-n", h.netns, "-4", "-o", "addr", "show", "cni0"); !strings.Contains(got, "10.5.99.1/24") ||
+		strings.Contains(got, "10.5.34.1") {
 		t.Errorf("bridge has %s, want 10.5.99.1/24 alone", got)
 	}
 	if got := len(h.list("addresses/pods")); got != pods {
@@ -45,7 +46,8 @@ func TestUsedBridgeKeepsItsAddressAndTheErrorSaysTheWayOut(t *testing.T) {
 	h.writeEnv(env99)
 	next := first
 	next.id, next.netns = "c2", h.namespace("pod")
-	h.refused(next, 100, "subnet is 10.5.99.0/24 now", "cni0 still serves 1 interface(s) of containers with addresses of 10.5.34.0/24", "restart them", "forceAddress")
+	h.refused(next, 100, "subnet is 10.5.99.0/24 now",
+		"cni0 still serves 1 interface(s) of containers with addresses of 10.5.34.0/24", "restart them", "forceAddress")
 	h.refused(call{verb: "STATUS", conf: first.conf}, 51, "10.5.34.0/24")
 	h.run("ip", "netns", "exec", h.netns, "ping", "-c1", "-W5", ip)
 
@@ -61,7 +63,8 @@ func TestAdministratorDecidesAboutTheAddressOfAUsedBridge(t *testing.T) {
 	h := newHost(t)
 	h.must(call{verb: "ADD", id: "c1", ifName: "eth0", netns: h.namespace("pod"), conf: h.conf("1.1.0")})
 	h.writeEnv(env99)
-	c := call{verb: "ADD", id: "c2", ifName: "eth0", netns: h.namespace("pod"), conf: h.conf("1.1.0", `"delegate":{"forceAddress":false}`)}
+	c := call{verb: "ADD", id: "c2", ifName: "eth0", netns: h.namespace("pod"),
+		conf: h.conf("1.1.0", `"delegate":{"forceAddress":false}`)}
 	h.refused(c, 999, "already has an IP address")
 	c.conf = h.conf("1.1.0", `"delegate":{"forceAddress":true}`)
 	h.must(c)
@@ -85,7 +88,8 @@ func TestEmptyBridgeLosesTheOldIPv6Address(t *testing.T) {
 	h.writeEnv(env34 + fmt.Sprintf(line, "63"))
 	c.verb = "ADD"
 	h.must(c)
-	got := h.run("ip", "-n", h.netns, "-6", "-o", "addr", "show", "cni0", "scope", "global") + h.run("ip", "-n", h.netns, "-6", "route")
+	got := h.run("ip", "-n", h.netns, "-6", "-o", "addr", "show", "cni0", "scope", "global") +
+		h.run("ip", "-n", h.netns, "-6", "route")
 	if !strings.Contains(got, "fd00:5:0:63::1/64") || strings.Contains(got, "fd00:5:0:22:") {
 		t.Errorf("got %s, want addresses and routes of fd00:5:0:63::/64 alone", got)
 	}

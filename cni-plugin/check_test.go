@@ -31,8 +31,10 @@ func TestCheckFindsWhatIsNotAsItWasMade(t *testing.T) {
 		want  string
 	}{
 		{"nothing is wrong", func(*host, string) {}, 0, ""},
-		{"address taken away", func(h *host, pod string) { h.run("ip", "-n", pod, "addr", "flush", "dev", "eth0") }, 999, "delegate bridge, CHECK"},
-		{"interface taken away", func(h *host, pod string) { h.run("ip", "-n", pod, "link", "del", "eth0") }, 999, "delegate bridge, CHECK"},
+		{"address taken away", func(h *host, pod string) { h.run("ip", "-n", pod, "addr", "flush", "dev", "eth0") }, 999,
+			"delegate bridge, CHECK"},
+		{"interface taken away", func(h *host, pod string) { h.run("ip", "-n", pod, "link", "del", "eth0") }, 999,
+			"delegate bridge, CHECK"},
 		{"address given back", func(h *host, _ string) { os.RemoveAll(h.dir + "/addresses") }, 999, "host-local"},
 		{"never attached", func(h *host, _ string) { os.Remove(h.dir + "/saved/c1") }, 3, "DEL and ADD"},
 		{"saved file broken", func(h *host, _ string) { os.Truncate(h.dir+"/saved/c1", 10) }, 6, "DEL and ADD"},
@@ -71,7 +73,8 @@ func TestGarbageIsWhatNoValidAttachmentOwns(t *testing.T) {
 	other := strings.Replace(conf, `"name":"pods"`, `"name":"others"`, 1)
 	pods := map[string]string{}
 	for _, a := range []struct{ id, ifName, conf string }{
-		{"stays", "eth0", conf}, {"stays", "net1", conf}, {"half", "eth0", conf}, {"half", "net1", conf}, {"gone", "eth0", conf}, {"rebooted", "eth0", conf},
+		{"stays", "eth0", conf}, {"stays", "net1", conf}, {"half", "eth0", conf}, {"half", "net1", conf},
+		{"gone", "eth0", conf}, {"rebooted", "eth0", conf},
 		{"stays", "net2", other}, {"elsewhere", "eth0", other},
 	} {
 		if pods[a.id] == "" {
@@ -81,7 +84,8 @@ func TestGarbageIsWhatNoValidAttachmentOwns(t *testing.T) {
 	}
 	h.run("ip", "netns", "del", pods["rebooted"])
 	h.must(call{verb: "GC", conf: valid(conf, "stays/eth0", "stays/net1", "half/net1", "unknown/eth0")})
-	if got, want := h.list("saved"), []string{"elsewhere", "half:net1", "stays", "stays:net1", "stays:net2"}; !slices.Equal(got, want) {
+	if got, want := h.list("saved"),
+		[]string{"elsewhere", "half:net1", "stays", "stays:net1", "stays:net2"}; !slices.Equal(got, want) {
 		t.Errorf("saved %v, want %v", got, want)
 	}
 	if got := h.list("addresses/pods"); len(got) != 3 {
@@ -103,7 +107,8 @@ func TestGarbageIsWhatNoValidAttachmentOwns(t *testing.T) {
 
 func TestGarbageThatCannotBeFreedDoesNotHoldUpTheRest(t *testing.T) {
 	h := newHost(t)
-	path, notes := h.fake("picky", `[ $CNI_COMMAND = DEL ] && [ $CNI_CONTAINERID = c2 ] && echo '{"code":99,"msg":"not this one"}' && exit 1
+	path, notes := h.fake("picky",
+		`[ $CNI_COMMAND = DEL ] && [ $CNI_CONTAINERID = c2 ] && echo '{"code":99,"msg":"not this one"}' && exit 1
 [ $CNI_COMMAND = ADD ] && echo '{"cniVersion":"1.1.0"}'; exit 0`)
 	conf := h.conf("1.1.0", `"delegate":{"type":"picky"}`)
 	pod := h.namespace("pod")
@@ -131,7 +136,8 @@ func TestGarbageCollectionReachesTheDelegate(t *testing.T) {
 		Type  string
 		Valid []struct{ ContainerID, IfName string } `json:"cni.dev/valid-attachments"`
 	}
-	if err := json.Unmarshal(text, &got); err != nil || got.Type != "other" || len(got.Valid) != 1 || got.Valid[0].ContainerID != "c1" {
+	if err := json.Unmarshal(text, &got); err != nil || got.Type != "other" || len(got.Valid) != 1 ||
+		got.Valid[0].ContainerID != "c1" {
 		t.Errorf("the delegate got %s (%v)", text, err)
 	}
 	for _, answer := range []string{`{"code":4,"msg":"unknown CNI_COMMAND: GC"}`, `{"code":1,"msg":"incompatible"}`} {

@@ -24,7 +24,8 @@ func newCnitool(t *testing.T, sample string) cnitool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	paths := fmt.Sprintf(`"type": "flannel", "subnetFile": %q, "dataDir": %q, "ipam": {"dataDir": %q},`, h.dir+"/subnet.env", h.dir+"/saved", h.dir+"/addresses")
+	paths := fmt.Sprintf(`"type": "flannel", "subnetFile": %q, "dataDir": %q, "ipam": {"dataDir": %q},`, h.dir+
+		"/subnet.env", h.dir+"/saved", h.dir+"/addresses")
 	conf := strings.Replace(string(text), `"type": "flannel",`, paths, 1)
 	conf = strings.Replace(conf, `"name": "flannel"`, `"name": "pods"`, 1)
 	if err := os.Mkdir(h.dir+"/net.d", 0o755); err != nil {
@@ -43,7 +44,8 @@ func newCnitool(t *testing.T, sample string) cnitool {
 // call runs cnitool for a pod's namespace; capabilities are those that a runtime would pass on.
 func (c cnitool) call(verb, pod, capabilities string) (string, error) {
 	cmd := exec.Command("ip", "netns", "exec", c.netns, "cnitool", verb, "pods", "/run/netns/"+pod)
-	cmd.Env = append(os.Environ(), "PATH="+c.path+":"+os.Getenv("PATH"), "CNI_PATH="+c.path, "NETCONFPATH="+c.conf, "CAP_ARGS="+capabilities)
+	cmd.Env = append(os.Environ(), "PATH="+c.path+":"+os.Getenv("PATH"), "CNI_PATH="+c.path, "NETCONFPATH="+c.conf,
+		"CAP_ARGS="+capabilities)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
@@ -74,7 +76,8 @@ func TestSampleServesCnitoolThroughEveryVerb(t *testing.T) {
 	}
 
 	c.writeEnv(strings.ReplaceAll(env34, "10.5.34", "10.5.99"))
-	if out, err := c.call("check", pod, capabilities); err == nil || !strings.Contains(out, "10.5.34.0/24, but this host's subnet is 10.5.99.0/24") {
+	if out, err := c.call("check", pod, capabilities); err == nil ||
+		!strings.Contains(out, "10.5.34.0/24, but this host's subnet is 10.5.99.0/24") {
 		t.Errorf("check after the subnet has changed: %v, %s", err, out)
 	}
 	if out, err := c.call("status", pod, ""); err == nil || !strings.Contains(out, "still serves 2 interface(s)") {
@@ -140,7 +143,8 @@ func (c cnitool) published(pod, hostPort, podPort string) {
 	c.run("ip", "-n", c.netns, "link", "set", "down0", "up")
 	c.run("ip", "-n", pod, "route", "replace", "default", "via", "10.5.34.1")
 	c.await("the published port does not answer", func() string {
-		out, err := exec.Command("ip", "netns", "exec", client, "busybox", "nc", "-w", "2", "192.0.2.1", hostPort).CombinedOutput()
+		out, err := exec.Command("ip", "netns", "exec", client, "busybox", "nc", "-w", "2", "192.0.2.1",
+			hostPort).CombinedOutput()
 		if strings.Contains(string(out), "hello") {
 			return ""
 		}

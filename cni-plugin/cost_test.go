@@ -35,7 +35,8 @@ func costs(tb testing.TB) (delegateAlone, withPlugin func() time.Duration) {
 	h := newHost(tb)
 	path, _ := h.fake("nothing", `[ $CNI_COMMAND = ADD ] && echo '{"cniVersion":"1.1.0"}'; exit 0`)
 	delegate, _, _ := strings.Cut(path, ":")
-	c := call{verb: "ADD", id: "c1", ifName: "eth0", netns: h.namespace("pod"), path: path, conf: h.conf("1.1.0", `"delegate":{"type":"nothing"}`)}
+	c := call{verb: "ADD", id: "c1", ifName: "eth0", netns: h.namespace("pod"), path: path,
+		conf: h.conf("1.1.0", `"delegate":{"type":"nothing"}`)}
 	run := func(program string) time.Duration {
 		cmd := exec.Command(program)
 		cmd.Env, cmd.Stdin = h.command(c).Env, strings.NewReader(c.conf)

@@ -22,8 +22,8 @@ type victim struct {
 	address string
 }
 
-// TestPluginThatIsKilledLosesNothing attaches 200 containers at the same time, detaches half of them, and kills many of the
-// plugins at a random moment; a garbage collection then finds everything.
+// TestPluginThatIsKilledLosesNothing attaches 200 containers at the same time, detaches half of them, and kills many of
+// the plugins at a random moment; a garbage collection then finds everything.
 //
 // Slow: the plugin is killed at many moments of its life, and each time all is looked at.
 func TestPluginThatIsKilledLosesNothing(t *testing.T) {
@@ -37,7 +37,8 @@ func TestPluginThatIsKilledLosesNothing(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	victims := make([]*victim, containers)
 	for i := range victims {
-		victims[i] = &victim{call: call{id: fmt.Sprintf("c%d", i), ifName: "eth0", netns: h.namespace("pod"), conf: h.conf("1.1.0")}}
+		victims[i] = &victim{call: call{id: fmt.Sprintf("c%d", i), ifName: "eth0", netns: h.namespace("pod"),
+			conf: h.conf("1.1.0")}}
 	}
 	calibrate := time.Now()
 	h.must(call{verb: "ADD", id: "first", ifName: "eth0", netns: h.namespace("pod"), conf: h.conf("1.1.0")})

@@ -13,12 +13,14 @@ import (
 	"time"
 )
 
-// fake puts a shell script in the place of a delegate, which notes each verb, then runs the lines. It returns the CNI_PATH and the file of notes.
+// fake puts a shell script in the place of a delegate, which notes each verb, then runs the lines. It returns the
+// CNI_PATH and the file of notes.
 func (h *host) fake(name, lines string) (path, notes string) {
 	h.t.Helper()
 	dir := h.t.TempDir()
 	notes = filepath.Join(dir, "notes")
-	script := fmt.Sprintf("#!/bin/sh\ncat >%s/$CNI_COMMAND.$CNI_CONTAINERID\necho $CNI_COMMAND >>%s\n%s\n", dir, notes, lines)
+	script := fmt.Sprintf("#!/bin/sh\ncat >%s/$CNI_COMMAND.$CNI_CONTAINERID\necho $CNI_COMMAND >>%s\n%s\n", dir, notes,
+		lines)
 	if err := os.WriteFile(filepath.Join(dir, name), []byte(script), 0o755); err != nil {
 		h.t.Fatal(err)
 	}
@@ -38,7 +40,8 @@ func TestAttachingThatFailsLeavesNothing(t *testing.T) {
 	h := newHost(t)
 	pod := h.namespace("pod")
 	path, notes := h.fake("half", `[ $CNI_COMMAND = ADD ] && echo '{"code":123,"msg":"half way","details":"more"}' && exit 1; exit 0`)
-	h.refused(call{verb: "ADD", id: "c1", ifName: "eth0", netns: pod, path: path, conf: h.conf("1.1.0", `"delegate":{"type":"half"}`)},
+	h.refused(call{verb: "ADD", id: "c1", ifName: "eth0", netns: pod, path: path,
+		conf: h.conf("1.1.0", `"delegate":{"type":"half"}`)},
 		123, "delegate half, ADD: half way", "more")
 	if got, want := verbs(t, notes), []string{"ADD", "DEL"}; !slices.Equal(got, want) {
 		t.Errorf("the delegate was called with %v, want %v", got, want)
@@ -50,7 +53,8 @@ func TestDelegateOfAnOlderSpecificationIsNamedAndLeavesNothing(t *testing.T) {
 	h := newHost(t)
 	path, notes := h.fake("old", `grep -q 0.3.1 $(dirname $0)/$CNI_COMMAND.$CNI_CONTAINERID && exit 0
 echo '{"code":1,"msg":"incompatible CNI versions","details":"config is 1.1.0"}'; exit 1`)
-	c := call{verb: "ADD", id: "c1", ifName: "eth0", netns: h.namespace("pod"), path: path, conf: h.conf("1.1.0", `"delegate":{"type":"old"}`)}
+	c := call{verb: "ADD", id: "c1", ifName: "eth0", netns: h.namespace("pod"), path: path,
+		conf: h.conf("1.1.0", `"delegate":{"type":"old"}`)}
 	h.refused(c, 1, "incompatible CNI versions", "config is 1.1.0", "too old for this cniVersion")
 	if got, want := verbs(t, notes), []string{"ADD", "DEL", "DEL"}; !slices.Equal(got, want) {
 		t.Errorf("the delegate was called with %v, want %v", got, want)
@@ -62,7 +66,8 @@ func TestWhatCannotBeFreedIsRemembered(t *testing.T) {
 	h := newHost(t)
 	pod := h.namespace("pod")
 	path, notes := h.fake("stuck", `[ -e `+h.dir+`/mended ] || { echo '{"code":11,"msg":"stuck"}'; exit 1; }`)
-	c := call{verb: "ADD", id: "c1", ifName: "eth0", netns: pod, path: path, conf: h.conf("1.1.0", `"delegate":{"type":"stuck"}`)}
+	c := call{verb: "ADD", id: "c1", ifName: "eth0", netns: pod, path: path,
+		conf: h.conf("1.1.0", `"delegate":{"type":"stuck"}`)}
 	h.refused(c, 11, "ADD: stuck", "DEL: stuck")
 	if got := h.list("saved"); !slices.Equal(got, []string{"c1"}) {
 		t.Errorf("saved %v, want c1", got)

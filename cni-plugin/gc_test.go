@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// slow is a host with a delegate that does not end before it is allowed to, and a container that is attached or being attached.
+// slow is a host with a delegate that does not end before it is allowed to, and a container that is attached or being
+// attached.
 type slow struct {
 	*host
 	container call
@@ -24,7 +25,8 @@ func newSlow(t *testing.T, verb string) slow {
 	h := newHost(t)
 	path, notes := h.fake("slow", fmt.Sprintf(`[ $CNI_COMMAND = %s ] && while [ ! -e %s/go ]; do sleep 0.01; done
 [ $CNI_COMMAND = ADD ] && echo '{"cniVersion":"1.1.0"}'; exit 0`, verb, h.dir))
-	return slow{h, call{verb: "ADD", id: "c1", ifName: "eth0", netns: h.namespace("pod"), path: path, conf: h.conf("1.1.0", `"delegate":{"type":"slow"}`)}, notes}
+	return slow{h, call{verb: "ADD", id: "c1", ifName: "eth0", netns: h.namespace("pod"), path: path,
+		conf: h.conf("1.1.0", `"delegate":{"type":"slow"}`)}, notes}
 }
 
 // start starts a call of the plugin for the container.

@@ -133,7 +133,8 @@ func (h *host) command(c call) *exec.Cmd {
 	if path == "" {
 		path = h.path
 	}
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "CNI_COMMAND=" + c.verb, "CNI_CONTAINERID=" + c.id, "CNI_IFNAME=" + c.ifName,
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "CNI_COMMAND=" + c.verb, "CNI_CONTAINERID=" + c.id, "CNI_IFNAME=" +
+		c.ifName,
 		"CNI_NETNS=" + netns, "CNI_PATH=" + path}
 	cmd.Stdin = strings.NewReader(c.conf)
 	return cmd

@@ -1,5 +1,5 @@
-// Command flannel is the CNI plugin of this network: it reads the subnet that flanneld has taken for this host and lets another
-// plugin, the delegate, attach the container. It writes nothing but results to its standard output.
+// Command flannel is the CNI plugin of this network: it reads the subnet that flanneld has taken for this host and lets
+// another plugin, the delegate, attach the container. It writes nothing but results to its standard output.
 package main
 
 import (

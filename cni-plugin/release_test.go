@@ -11,8 +11,10 @@ import (
 func TestARefusedConfigurationDoesNotHoldUpTheEndOfAContainer(t *testing.T) {
 	for _, tt := range []struct{ name, wrong, says string }{
 		{"a field of another type", `"delegate":{"mtu":"1450"}`, "failed to load netconf"},
-		{"an IPAM section that host-local refuses", `"ipam":{"routes":[{"dst":"192.0.2.0/24"}],"resolvConf":7}`, "cannot unmarshal"},
-		{"values that exclude each other", `"delegate":{"hairpinMode":true,"promiscMode":true}`, "cannot set hairpin mode and promiscuous mode"},
+		{"an IPAM section that host-local refuses", `"ipam":{"routes":[{"dst":"192.0.2.0/24"}],"resolvConf":7}`,
+			"cannot unmarshal"},
+		{"values that exclude each other", `"delegate":{"hairpinMode":true,"promiscMode":true}`,
+			"cannot set hairpin mode and promiscuous mode"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			h := newHost(t)
@@ -30,8 +32,8 @@ func TestARefusedConfigurationDoesNotHoldUpTheEndOfAContainer(t *testing.T) {
 			h.clean()
 			h.refused(wrong, 999, tt.says)
 			right.verb = "ADD"
-			// A bridge that has lost its only port has the MAC address 0, which the bridge plugin reads and then tries to set. The
-			// bridge has its IP address by then, so the runtime's next attempt does not come there.
+			// A bridge that has lost its only port has the MAC address 0, which the bridge plugin reads and then tries to set.
+			// The bridge has its IP address by then, so the runtime's next attempt does not come there.
 			if _, err := h.try(right); err != nil {
 				if !strings.Contains(err.Error(), "could not set bridge's mac") {
 					t.Fatal(err)

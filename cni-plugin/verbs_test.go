@@ -55,7 +55,8 @@ func TestVersionNamesEverySpecification(t *testing.T) {
 func TestSavedConfigurationIsWhatTheDelegateGot(t *testing.T) {
 	h := newHost(t)
 	pod := h.namespace("pod")
-	h.must(call{verb: "ADD", id: "c1", ifName: "eth0", netns: pod, conf: h.conf("1.1.0", `"delegate":{"hairpinMode":true}`)})
+	h.must(call{verb: "ADD", id: "c1", ifName: "eth0", netns: pod,
+		conf: h.conf("1.1.0", `"delegate":{"hairpinMode":true}`)})
 	path := filepath.Join(h.dir, "saved", "c1")
 	info, err := os.Stat(path)
 	if err != nil || info.Mode() != 0o600 {
@@ -70,8 +71,10 @@ func TestSavedConfigurationIsWhatTheDelegateGot(t *testing.T) {
 		t.Fatal(err)
 	}
 	delete(got, "flanneld.attachment")
-	_ = json.Unmarshal(fmt.Appendf(nil, `{"cniVersion":"1.1.0","name":"pods","type":"bridge","hairpinMode":true,"ipMasq":false,"mtu":1450,"isGateway":true,
-		"ipam":{"type":"host-local","dataDir":%q,"ranges":[[{"subnet":"10.5.34.0/24"}]],"routes":[{"dst":"10.5.0.0/16"}]}}`, h.dir+"/addresses"), &want)
+	_ = json.Unmarshal(fmt.Appendf(nil,
+		`{"cniVersion":"1.1.0","name":"pods","type":"bridge","hairpinMode":true,"ipMasq":false,"mtu":1450,"isGateway":true,
+		"ipam":{"type":"host-local","dataDir":%q,"ranges":[[{"subnet":"10.5.34.0/24"}]],"routes":[{"dst":"10.5.0.0/16"}]}}`,
+		h.dir+"/addresses"), &want)
 	if diff := cmp.Diff(got, want); diff != "" {
 		t.Errorf("saved configuration (-got +want):\n%s", diff)
 	}
@@ -168,7 +171,8 @@ func TestEachInterfaceOfAContainerHasAFile(t *testing.T) {
 func TestHostIsNeverAttachedOrDetached(t *testing.T) {
 	h := newHost(t)
 	for _, verb := range []string{"ADD", "DEL", "CHECK"} {
-		h.refused(call{verb: verb, id: "c1", ifName: "eth0", netns: h.netns, conf: h.conf("1.0.0")}, 8, "namespace that the plugin runs in")
+		h.refused(call{verb: verb, id: "c1", ifName: "eth0", netns: h.netns, conf: h.conf("1.0.0")}, 8,
+			"namespace that the plugin runs in")
 	}
 	h.clean()
 }

@@ -18,13 +18,15 @@ func TestADeviceIsForOneDaemon(t *testing.T) {
 		t.Fatal(err)
 	}
 	taken := (*devicelock.TakenError)(nil)
-	if err := second.Lock("flannel0"); !errors.As(err, &taken) || !strings.Contains(err.Error(), "flannel0 is in use by another flanneld (pid 7, network /red)") {
+	if err := second.Lock("flannel0"); !errors.As(err, &taken) ||
+		!strings.Contains(err.Error(), "flannel0 is in use by another flanneld (pid 7, network /red)") {
 		t.Errorf("the second daemon gets %v", err)
 	}
 	if name, err := second.First("flannel0", "flannel1"); err != nil || name != "flannel1" {
 		t.Errorf("the second daemon gets %q, %v", name, err)
 	}
-	if _, err := first.First("flannel0", "flannel1"); !errors.As(err, &taken) || !strings.Contains(err.Error(), "network /blue") {
+	if _, err := first.First("flannel0", "flannel1"); !errors.As(err, &taken) ||
+		!strings.Contains(err.Error(), "network /blue") {
 		t.Errorf("none is left: %v", err)
 	}
 	first.Release()

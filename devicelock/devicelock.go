@@ -1,4 +1,5 @@
-// Package devicelock keeps network devices for one daemon of a host: two of them would undo each other's settings without end.
+// Package devicelock keeps network devices for one daemon of a host: two of them would undo each other's settings
+// without end.
 package devicelock
 
 import (
@@ -32,7 +33,8 @@ type Locks struct {
 type TakenError struct{ Device, Holder string }
 
 func (e *TakenError) Error() string {
-	return fmt.Sprintf("the device %s is in use by another flanneld (%s): give one of the two networks another device (vxlan: another VNI), or stop that daemon", e.Device, e.Holder)
+	return fmt.Sprintf("the device %s is in use by another flanneld (%s): give one of the two networks another device "+
+		"(vxlan: another VNI), or stop that daemon", e.Device, e.Holder)
 }
 
 // New returns the locks of one daemon, which describes itself to others, in a folder that all of them share.
@@ -40,7 +42,8 @@ func New(folder, holder string) *Locks {
 	return &Locks{folder: folder, holder: holder}
 }
 
-// Lock takes a device until Release. The error is a TakenError if another daemon has it, one of ours or the released flannel.
+// Lock takes a device until Release. The error is a TakenError if another daemon has it, one of ours or the released
+// flannel.
 func (l *Locks) Lock(device string) error {
 	if owner := ReleasedOwner(device); owner != "" {
 		return &TakenError{device, owner}
@@ -80,7 +83,8 @@ func (l *Locks) path(device string) (string, error) {
 	return filepath.Join(l.folder, fmt.Sprintf("device-%s.%d.lock", device, st.Ino)), nil
 }
 
-// Release gives all devices back. The files stay: whoever removed one could remove that which another daemon is about to lock.
+// Release gives all devices back. The files stay: whoever removed one could remove that which another daemon is about
+// to lock.
 func (l *Locks) Release() {
 	for _, f := range l.files {
 		_ = f.Close()
@@ -104,8 +108,8 @@ func (l *Locks) First(devices ...string) (string, error) {
 	return "", errors.Join(errs...)
 }
 
-// All takes one of the names of each device, or none at all: rather one of the last run than another. Where locks cannot be made, it returns the
-// first names and the error.
+// All takes one of the names of each device, or none at all: rather one of the last run than another. Where locks
+// cannot be made, it returns the first names and the error.
 func (l *Locks) All(devices [][]string, last []string) (names []string, err error) {
 	devices = prefer(devices, last)
 	for _, candidates := range devices {
@@ -125,9 +129,10 @@ func (l *Locks) All(devices [][]string, last []string) (names []string, err erro
 // waitPause is how long to wait before a device that another daemon has is tried again.
 const waitPause = 2 * time.Second
 
-// Wait is All as soon as no other daemon has one of the devices. waiting is called when the reason to wait is a new one. When ctx ends
-// before, the error is that of ctx.
-func (l *Locks) Wait(ctx context.Context, devices [][]string, last []string, waiting func(reason error)) (names []string, err error) {
+// Wait is All as soon as no other daemon has one of the devices. waiting is called when the reason to wait is a new
+// one. When ctx ends before, the error is that of ctx.
+func (l *Locks) Wait(ctx context.Context, devices [][]string, last []string,
+	waiting func(reason error)) (names []string, err error) {
 	reason := ""
 	for {
 		names, err := l.All(devices, last)

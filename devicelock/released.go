@@ -19,8 +19,8 @@ import (
 	"flanneld/subnet"
 )
 
-// The released flannel is the program of the upstream project. It takes no lock, and must be recognised by what any process may read
-// of another one: a service has too few capabilities for the rest of /proc.
+// The released flannel is the program of the upstream project. It takes no lock, and must be recognised by what any
+// process may read of another one: a service has too few capabilities for the rest of /proc.
 
 // defaultSubnetFile is the released flannel's.
 const defaultSubnetFile = "/run/flannel/subnet.env"
@@ -37,9 +37,9 @@ type process struct {
 	pid  int
 }
 
-// ReleasedOwner returns the running released flannel of this network namespace that one of some devices belongs to: the address of
-// the device is the first one of the subnet in its subnet file. Empty: there is none, or it cannot be seen from this process namespace.
-// It reads the name of every process of the host, once for all devices.
+// ReleasedOwner returns the running released flannel of this network namespace that one of some devices belongs to: the
+// address of the device is the first one of the subnet in its subnet file. Empty: there is none, or it cannot be seen
+// from this process namespace. It reads the name of every process of the host, once for all devices.
 func ReleasedOwner(devices ...string) string {
 	var own []netip.Addr
 	for _, device := range devices {
@@ -69,8 +69,8 @@ func addressesOf(device string) (own []netip.Addr) {
 	return own
 }
 
-// What was seen of other processes counts for lookPause, and on a host with many processes for lookShare times as long as the look
-// took: it costs at most 0.05 % of a processor.
+// What was seen of other processes counts for lookPause, and on a host with many processes for lookShare times as long
+// as the look took: it costs at most 0.05 % of a processor.
 const (
 	lookPause = 10 * time.Second
 	lookShare = 2000
@@ -91,7 +91,8 @@ func NewWatch(devices []string) *Watch {
 	return &Watch{devices: devices, look: ReleasedOwner}
 }
 
-// Owner returns the released flannel, as ReleasedOwner does. Any goroutine may call it; it looks every ten seconds at most.
+// Owner returns the released flannel, as ReleasedOwner does. Any goroutine may call it; it looks every ten seconds at
+// most.
 func (w *Watch) Owner() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -120,8 +121,8 @@ func releasedOwner(proc string, user int, addrs []netip.Addr) string {
 	return ""
 }
 
-// processes lists those of a user that have flannel in their name. The user is root: nobody else can have a device, but anybody can start
-// a process of any name.
+// processes lists those of a user that have flannel in their name. The user is root: nobody else can have a device, but
+// anybody can start a process of any name.
 func processes(proc string, user int) []process {
 	entries, err := os.ReadDir(proc)
 	if err != nil {
@@ -155,8 +156,8 @@ func (p process) path(name string) string {
 	return filepath.Join(p.proc, strconv.Itoa(p.pid), name)
 }
 
-// isReleased tells the released flannel from all other programs with such a name, ours among them. Where the program itself cannot be
-// looked at, ours is the one that holds a lock.
+// isReleased tells the released flannel from all other programs with such a name, ours among them. Where the program
+// itself cannot be looked at, ours is the one that holds a lock.
 func (p process) isReleased() bool {
 	if info, err := buildinfo.ReadFile(p.path("exe")); err == nil {
 		return slices.Contains(released, info.Path) || slices.Contains(released, info.Main.Path)
@@ -182,7 +183,8 @@ func (p process) sameNetwork() bool {
 	return err == nil && os.SameFile(ours, theirs)
 }
 
-// locks reports whether the process holds a lock for itself on any file, as each of our daemons does. If that cannot be told, it does.
+// locks reports whether the process holds a lock for itself on any file, as each of our daemons does. If that cannot be
+// told, it does.
 func (p process) locks() bool {
 	text, err := subnet.ReadFile(filepath.Join(p.proc, "locks"), maxTable)
 	if err != nil {
@@ -206,7 +208,8 @@ func (p process) args() []string {
 	return strings.Split(strings.TrimSuffix(string(text), "\x00"), "\x00")
 }
 
-// subnetFile is the path of the subnet file, as the process itself sees it. Its environment can only be read with the rights for that.
+// subnetFile is the path of the subnet file, as the process itself sees it. Its environment can only be read with the
+// rights for that.
 func (p process) subnetFile() string {
 	args := p.args()
 	for i, arg := range args {
@@ -229,8 +232,8 @@ func (p process) subnetFile() string {
 	return cmp.Or(value, defaultSubnetFile)
 }
 
-// readEnv reads a subnet file of the process: in its own tree of files where that can be entered, else in ours, which a container shares
-// with the host.
+// readEnv reads a subnet file of the process: in its own tree of files where that can be entered, else in ours, which a
+// container shares with the host.
 func (p process) readEnv(file string) (subnet.Env, error) {
 	if !filepath.IsAbs(file) {
 		return subnet.ReadEnv(p.path(filepath.Join("cwd", file)))

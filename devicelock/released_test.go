@@ -65,7 +65,8 @@ func proc(t *testing.T, others ...other) string {
 }
 
 func TestTheReleasedFlannelIsKnownByWhatItLeaves(t *testing.T) {
-	released := other{pid: 7, name: "flanneld", args: []string{"/opt/bin/flanneld", "--kube-subnet-mgr"}, subnet: "10.5.34.1/24"}
+	released := other{pid: 7, name: "flanneld", args: []string{"/opt/bin/flanneld", "--kube-subnet-mgr"},
+		subnet: "10.5.34.1/24"}
 	change := func(f func(*other)) other {
 		o := released
 		f(&o)
@@ -78,11 +79,16 @@ func TestTheReleasedFlannelIsKnownByWhatItLeaves(t *testing.T) {
 		want string
 	}{
 		{"the default subnet file", released, names + "/run/flannel/subnet.env"},
-		{"another subnet file", change(func(o *other) { o.args = []string{"flanneld", "--subnet-file=/run/red.env"} }), names + "/run/red.env"},
-		{"two words", change(func(o *other) { o.args = []string{"flanneld", "-v", "1", "-subnet-file", "/run/red.env"} }), names + "/run/red.env"},
-		{"the environment", change(func(o *other) { o.environ = "A=1\x00FLANNELD_SUBNET_FILE=/run/blue.env\x00" }), names + "/run/blue.env"},
-		{"the program of an archive", change(func(o *other) { o.args[0] = "./flanneld-amd64" }), names + "/run/flannel/subnet.env"},
-		{"the program of Debian", change(func(o *other) { o.args = []string{"/usr/bin/flannel", "-iface", "eth0"} }), names + "/run/flannel/subnet.env"},
+		{"another subnet file", change(func(o *other) { o.args = []string{"flanneld", "--subnet-file=/run/red.env"} }),
+			names + "/run/red.env"},
+		{"two words", change(func(o *other) { o.args = []string{"flanneld", "-v", "1", "-subnet-file", "/run/red.env"} }),
+			names + "/run/red.env"},
+		{"the environment", change(func(o *other) { o.environ = "A=1\x00FLANNELD_SUBNET_FILE=/run/blue.env\x00" }), names +
+			"/run/blue.env"},
+		{"the program of an archive", change(func(o *other) { o.args[0] = "./flanneld-amd64" }), names +
+			"/run/flannel/subnet.env"},
+		{"the program of Debian", change(func(o *other) { o.args = []string{"/usr/bin/flannel", "-iface", "eth0"} }), names +
+			"/run/flannel/subnet.env"},
 		{"the CNI plugin", change(func(o *other) { o.name, o.args = "flannel", []string{"/opt/cni/bin/flannel"} }), ""},
 		{"a device of another subnet", change(func(o *other) { o.subnet = "10.5.35.1/24" }), ""},
 		{"another network namespace", change(func(o *other) { o.network = "another" }), ""},
@@ -93,7 +99,8 @@ func TestTheReleasedFlannelIsKnownByWhatItLeaves(t *testing.T) {
 		{"this process", change(func(o *other) { o.pid = os.Getpid() }), ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := releasedOwner(proc(t, tt.o), os.Geteuid(), []netip.Addr{netip.MustParseAddr("10.5.34.0")}); got != tt.want {
+			if got := releasedOwner(proc(t, tt.o), os.Geteuid(),
+				[]netip.Addr{netip.MustParseAddr("10.5.34.0")}); got != tt.want {
 				t.Errorf("the owner is %q, want %q", got, tt.want)
 			}
 		})

@@ -29,8 +29,9 @@ type Firewall interface {
 	Remove() error
 }
 
-// Leave takes the host out of the network, and forgets what would bring the lease back at the next start, the identity excepted. It
-// reports false if the lease cannot be given back: nothing was changed then, and the host is to join again.
+// Leave takes the host out of the network, and forgets what would bring the lease back at the next start, the identity
+// excepted. It reports false if the lease cannot be given back: nothing was changed then, and the host is to join
+// again.
 func (h Host) Leave(ctx context.Context, st *subnet.State) (out api.Drained, left bool, err error) {
 	out, err = h.giveBack(ctx, st.Identity)
 	if err != nil {

@@ -23,7 +23,8 @@ type rules int
 func (r *rules) Remove() error { *r++; return nil }
 
 func record(identity, prefix string) subnet.Record {
-	l := subnet.Lease{Subnet: netip.MustParsePrefix(prefix), Attrs: subnet.Attrs{PublicIP: netip.MustParseAddr("192.0.2.1"), BackendType: "host-gw"}}
+	l := subnet.Lease{Subnet: netip.MustParsePrefix(prefix),
+		Attrs: subnet.Attrs{PublicIP: netip.MustParseAddr("192.0.2.1"), BackendType: "host-gw"}}
 	return subnet.Record{Identity: identity, Leases: []subnet.Lease{l}}
 }
 
@@ -54,7 +55,8 @@ func TestAHostLeavesWithAllThatItHas(t *testing.T) {
 			}
 			defer dir.Close()
 			network := netip.MustParsePrefix("10.5.0.0/16")
-			route := ip.Route{Dst: netip.MustParsePrefix("10.5.2.0/24"), Via: netip.MustParseAddr("192.0.2.2"), Link: "eth0", Protocol: ip.Protocol}
+			route := ip.Route{Dst: netip.MustParsePrefix("10.5.2.0/24"), Via: netip.MustParseAddr("192.0.2.2"), Link: "eth0",
+				Protocol: ip.Protocol}
 			kernel := iptest.NewKernel(iptest.Faults{})
 			if err := kernel.Put(ip.Link{Name: "eth0", Type: "veth", MTU: 1500, Up: true},
 				ip.Addr{Link: "eth0", Prefix: netip.MustParsePrefix("192.0.2.1/24")}, route); err != nil {
@@ -64,7 +66,8 @@ func TestAHostLeavesWithAllThatItHas(t *testing.T) {
 			var removed rules
 			st := subnet.State{Identity: "me", Own: own.Record, Networks: []netip.Prefix{network}}
 			out, left, err := drain.Host{
-				Store: store, Kernel: kernel, Scope: ip.Scope{Networks: []netip.Prefix{network}}, Firewall: &removed, SubnetFile: file, StateDir: dir,
+				Store: store, Kernel: kernel, Scope: ip.Scope{Networks: []netip.Prefix{network}}, Firewall: &removed,
+				SubnetFile: file, StateDir: dir,
 			}.Leave(t.Context(), &st)
 			if left != tt.left || (err == nil) != tt.left {
 				t.Fatalf("left: %v, %v", left, err)

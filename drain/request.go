@@ -41,8 +41,9 @@ func (*Request) Error() string { return "drained by the operator" }
 // Answer ends a request. It is called once.
 func (r *Request) Answer(out api.Drained, err error) { r.answer <- answer{out, err} }
 
-// Ask has the host leave the network, and returns when it has. Any goroutine may call it. The store is asked first: while it cannot be
-// reached, no lease can be given back. notJoined is the error of a daemon that does not take requests.
+// Ask has the host leave the network, and returns when it has. Any goroutine may call it. The store is asked first:
+// while it cannot be reached, no lease can be given back. notJoined is the error of a daemon that does not take
+// requests.
 func (r Requests) Ask(ctx context.Context, store Store, notJoined func() error) (api.Drained, error) {
 	if _, err := store.List(ctx); err != nil {
 		return api.Drained{}, kept(err)

@@ -8,7 +8,8 @@ import (
 	"flanneld/sorted"
 )
 
-// Addrs is a set of addresses that never changes. Two that one AddrSet has handed out share what is the same in both. The zero value is empty.
+// Addrs is a set of addresses that never changes. Two that one AddrSet has handed out share what is the same in both.
+// The zero value is empty.
 type Addrs struct{ four, six sorted.Snapshot[element] }
 
 // AddrsOf returns a set of addresses.
@@ -55,8 +56,8 @@ func same(a, b sorted.Snapshot[element]) bool {
 	return true
 }
 
-// AddrSet is a set of addresses that changes. An address that was added several times stays until it was removed as often. One goroutine
-// may use it.
+// AddrSet is a set of addresses that changes. An address that was added several times stays until it was removed as
+// often. One goroutine may use it.
 type AddrSet struct {
 	four, six *sorted.Set[element]
 	more      map[netip.Addr]int // how often an address was added beyond once

@@ -30,7 +30,8 @@ func (c chain) shape() string {
 	return b.String()
 }
 
-// shape describes everything of the table but the elements of its sets. Tables of equal shape are made equal by changes of elements.
+// shape describes everything of the table but the elements of its sets. Tables of equal shape are made equal by changes
+// of elements.
 func (t table) shape() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %x\n", t.name, t.flags)
@@ -69,8 +70,8 @@ func subtract(a, b sorted.Snapshot[element]) (onlyA, onlyB []element) {
 	return onlyA, onlyB
 }
 
-// differences counts what is not the same in both tables: chains, sets, and elements of sets that are alike otherwise; a whole table
-// counts as one.
+// differences counts what is not the same in both tables: chains, sets, and elements of sets that are alike otherwise;
+// a whole table counts as one.
 func differences(a, b table) int {
 	if a.name != b.name {
 		return 1

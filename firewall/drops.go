@@ -80,7 +80,8 @@ func (f *Firewall) Status() Status {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.dropsLocked()
-	s := Status{Drift: f.drift, Dropped: f.drops.total(), NonPeers: slices.Clone(f.drops.nonPeers), Problems: slices.Clone(f.problems)}
+	s := Status{Drift: f.drift, Dropped: f.drops.total(), NonPeers: slices.Clone(f.drops.nonPeers),
+		Problems: slices.Clone(f.problems)}
 	if f.failed != nil {
 		s.Problems = append(s.Problems, f.failed.Error())
 	}

@@ -14,7 +14,8 @@ import (
 )
 
 // RunWithoutWatch starts the firewall as start does, deaf to notifications.
-func RunWithoutWatch(t testing.TB, f *Firewall, resync time.Duration, start func(testing.TB, *Firewall, time.Duration)) {
+func RunWithoutWatch(t testing.TB, f *Firewall, resync time.Duration,
+	start func(testing.TB, *Firewall, time.Duration)) {
 	f.edge = deaf{f.edge}
 	start(t, f, resync)
 }

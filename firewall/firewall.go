@@ -55,8 +55,8 @@ type edge interface {
 	own(port uint32) bool
 }
 
-// Firewall makes the packet filter what the rules say, and keeps it so. All methods but Run and Watch may be called by any
-// goroutine.
+// Firewall makes the packet filter what the rules say, and keeps it so. All methods but Run and Watch may be called by
+// any goroutine.
 //
 //	Set ───────────────────────────────┐
 //	notification of the kernel ─▶ stale ├─▶ read if stale ──────▶ differs? one transaction
@@ -86,8 +86,8 @@ type Firewall struct {
 	drops    drops
 }
 
-// New returns a firewall of the network namespace of the process. It does nothing until it is given rules. A name tells apart
-// the networks of a host that has several; the usual one has none.
+// New returns a firewall of the network namespace of the process. It does nothing until it is given rules. A name tells
+// apart the networks of a host that has several; the usual one has none.
 func New(network string, log *slog.Logger) *Firewall {
 	return newFirewall(network, log, &netfilter{}, foreign.Programs{})
 }
@@ -100,8 +100,8 @@ func newFirewall(network string, log *slog.Logger, e edge, r foreign.Runner) *Fi
 	return f
 }
 
-// Set makes our table that of these rules before it returns. What is to be done in tables of others follows in Run. It is
-// idempotent; after an error Run tries again.
+// Set makes our table that of these rules before it returns. What is to be done in tables of others follows in Run. It
+// is idempotent; after an error Run tries again.
 func (f *Firewall) Set(r Rules) error {
 	r = r.normal()
 	f.mu.Lock()
@@ -212,7 +212,8 @@ func (f *Firewall) compareLocked(found table) {
 	}
 	if n := differences(f.have, found); n > 0 {
 		f.drift += n
-		f.log.Warn("drift repaired", "kind", "firewall", "object", "table inet "+f.names.table, "count", n, "gone", found.name == "")
+		f.log.Warn("drift repaired", "kind", "firewall", "object", "table inet "+f.names.table, "count", n,
+			"gone", found.name == "")
 	}
 }
 
@@ -278,8 +279,8 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// invalidateAfterTick invalidates everything if a transaction has taken place since the last tick: notifications may be lost. The
-// legacy iptables tell nobody.
+// invalidateAfterTick invalidates everything if a transaction has taken place since the last tick: notifications may be
+// lost. The legacy iptables tell nobody.
 func (f *Firewall) invalidateAfterTick() {
 	f.mu.Lock()
 	defer f.mu.Unlock()

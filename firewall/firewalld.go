@@ -32,11 +32,12 @@ func inPrefix(p netip.Prefix, source bool) rule {
 		ones[i/8] |= 1 << (7 - i%8)
 	}
 	load := loadAddr(is4, source)
-	return rule{fmt.Sprintf("%s %s %s", ipWord(is4), side, p), []expr.Any{load, mask(ones...), equal(p.Masked().Addr().AsSlice()...)}}
+	return rule{fmt.Sprintf("%s %s %s", ipWord(is4), side, p),
+		[]expr.Any{load, mask(ones...), equal(p.Masked().Addr().AsSlice()...)}}
 }
 
-// admitLocked has firewalld's table accept forwarding from and to the networks, where that is wanted. firewalld drops the rules
-// with each reload. It returns what stands in the way.
+// admitLocked has firewalld's table accept forwarding from and to the networks, where that is wanted. firewalld drops
+// the rules with each reload. It returns what stands in the way.
 func (f *Firewall) admitLocked(ctx context.Context, rules Rules, chains []foreign.Chain) string {
 	if !foreign.HasFirewalld(chains) {
 		f.admitted = false

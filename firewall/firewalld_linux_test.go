@@ -32,7 +32,8 @@ ip6 daddr fd00:5::/48 accept comment "flannel"
 `
 	stands := func() bool {
 		got := strings.ReplaceAll(shell(t, "nft list chain inet firewalld filter_FORWARD"), "\t", "")
-		return strings.Contains(got, "ip saddr 10.5.0.0/16 accept comment \"flannel\"\nip daddr 10.5.0.0/16 accept comment \"flannel\"\n"+want+"ct state established accept\n") &&
+		return strings.Contains(got, "ip saddr 10.5.0.0/16 accept comment \"flannel\"\n"+
+			"ip daddr 10.5.0.0/16 accept comment \"flannel\"\n"+want+"ct state established accept\n") &&
 			strings.Count(got, "flannel") == 4
 	}
 	shell(t, likeFirewalld)
@@ -41,7 +42,8 @@ ip6 daddr fd00:5::/48 accept comment "flannel"
 	eventually(t, patience, "firewalld has written its table anew", stands)
 	shell(t, "nft insert rule inet firewalld filter_FORWARD counter")
 	eventually(t, patience, "somebody has come before us", func() bool {
-		return strings.Contains(shell(t, "nft list chain inet firewalld filter_FORWARD"), "policy accept;\n\t\tip saddr 10.5.0.0/16 accept")
+		return strings.Contains(shell(t, "nft list chain inet firewalld filter_FORWARD"),
+			"policy accept;\n\t\tip saddr 10.5.0.0/16 accept")
 	})
 	if f.Status().Drift == 0 {
 		t.Error("the repairs were not counted")

@@ -30,7 +30,8 @@ func TestOnlyChangesThatConcernUsMakeTheTableStale(t *testing.T) {
 	}{
 		{"our table is deleted", notification(unix.NFT_MSG_DELTABLE, unix.NFPROTO_INET, "flannel"), true, false},
 		{"an element of a set of ours", notification(unix.NFT_MSG_DELSETELEM, unix.NFPROTO_INET, "flannel"), true, false},
-		{"a table of our name in another family", notification(unix.NFT_MSG_NEWRULE, unix.NFPROTO_IPV4, "flannel"), false, false},
+		{"a table of our name in another family", notification(unix.NFT_MSG_NEWRULE, unix.NFPROTO_IPV4, "flannel"), false,
+			false},
 		{"a rule of kube-proxy", notification(unix.NFT_MSG_NEWRULE, unix.NFPROTO_IPV4, "kube-proxy"), false, false},
 		{"a rule of iptables in nat", notification(unix.NFT_MSG_NEWRULE, unix.NFPROTO_IPV4, "nat"), false, false},
 		{"a rule of iptables in filter", notification(unix.NFT_MSG_DELRULE, unix.NFPROTO_IPV6, "filter"), false, true},
@@ -38,7 +39,8 @@ func TestOnlyChangesThatConcernUsMakeTheTableStale(t *testing.T) {
 		{"a chain of anybody", notification(unix.NFT_MSG_NEWCHAIN, unix.NFPROTO_INET, "mine"), false, true},
 		{"a set of anybody", notification(unix.NFT_MSG_NEWSET, unix.NFPROTO_INET, "mine"), false, false},
 		{"the end of a transaction", notification(unix.NFT_MSG_NEWGEN, 0, ""), false, false},
-		{"several at once", append(notification(unix.NFT_MSG_NEWSET, unix.NFPROTO_INET, "mine"), notification(unix.NFT_MSG_DELCHAIN, unix.NFPROTO_INET, "flannel")...), true, false},
+		{"several at once", append(notification(unix.NFT_MSG_NEWSET, unix.NFPROTO_INET, "mine"),
+			notification(unix.NFT_MSG_DELCHAIN, unix.NFPROTO_INET, "flannel")...), true, false},
 	} {
 		if table, host := firewall.Judge(tt.datagram); table != tt.table || host != tt.host {
 			t.Errorf("%s: our table %t, tables of others %t, want %t, %t", tt.name, table, host, tt.table, tt.host)

@@ -41,13 +41,14 @@ func header(question netlink.Message, kind netlink.HeaderType) netlink.Header {
 	return netlink.Header{Type: kind, Flags: netlink.Multi, Sequence: question.Header.Sequence, PID: question.Header.PID}
 }
 
-// FuzzRules reads tables, chains, rules, sets and elements of any content, as a kernel would tell of them: others put rules into the same
-// kernel, and into our own table.
+// FuzzRules reads tables, chains, rules, sets and elements of any content, as a kernel would tell of them: others put
+// rules into the same kernel, and into our own table.
 func FuzzRules(f *testing.F) {
 	messages := recorded(f)
 	asked := map[uint16]uint16{ // what is answered to a question
-		unix.NFT_MSG_GETTABLE: unix.NFT_MSG_NEWTABLE, unix.NFT_MSG_GETCHAIN: unix.NFT_MSG_NEWCHAIN, unix.NFT_MSG_GETRULE: unix.NFT_MSG_NEWRULE,
-		unix.NFT_MSG_GETSET: unix.NFT_MSG_NEWSET, unix.NFT_MSG_GETSETELEM: unix.NFT_MSG_NEWSETELEM,
+		unix.NFT_MSG_GETTABLE: unix.NFT_MSG_NEWTABLE, unix.NFT_MSG_GETCHAIN: unix.NFT_MSG_NEWCHAIN,
+		unix.NFT_MSG_GETRULE: unix.NFT_MSG_NEWRULE,
+		unix.NFT_MSG_GETSET:  unix.NFT_MSG_NEWSET, unix.NFT_MSG_GETSETELEM: unix.NFT_MSG_NEWSETELEM,
 	}
 	for kind, all := range messages {
 		for _, data := range all {
@@ -67,7 +68,8 @@ func FuzzRules(f *testing.F) {
 					bodies = [][]byte{data}
 				}
 				for _, b := range bodies {
-					out = append(out, netlink.Message{Header: header(m, unix.NFNL_SUBSYS_NFTABLES<<8|netlink.HeaderType(answer)), Data: b})
+					out = append(out, netlink.Message{Header: header(m, unix.NFNL_SUBSYS_NFTABLES<<8|netlink.HeaderType(answer)),
+						Data: b})
 				}
 				out = append(out, netlink.Message{Header: header(m, netlink.Done), Data: make([]byte, 4)})
 			}

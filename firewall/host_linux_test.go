@@ -32,7 +32,8 @@ func TestAKernelThatForwardsNothingIsAProblem(t *testing.T) {
 		t.Fatal(err)
 	}
 	firewall.Heal(f)
-	want := []string{"net.ipv4.ip_forward is 0, so this host passes no packets on between pods and the network: sysctl -w net.ipv4.ip_forward=1, or start with -ip-forward"}
+	want := []string{"net.ipv4.ip_forward is 0, so this host passes no packets on between pods and the network: sysctl " +
+		"-w net.ipv4.ip_forward=1, or start with -ip-forward"}
 	if diff := cmp.Diff(want, f.Status().Problems); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -68,18 +69,21 @@ func TestForwardingIsAcceptedAndHealedInTheHostsOwnTables(t *testing.T) {
 					return func() bool {
 						out, _ := exec.Command(program, "-w", "-S").Output()
 						return strings.Count(string(out), "-A "+chain+" -j FLANNELD-FORWARD\n") == 1 &&
-							strings.Count(string(out), "-j FLANNELD-FORWARD\n") == 1 && strings.Count(string(out), "-A FLANNELD-FORWARD ") == 2
+							strings.Count(string(out), "-j FLANNELD-FORWARD\n") == 1 &&
+							strings.Count(string(out), "-A FLANNELD-FORWARD ") == 2
 					}
 				}
 				shell(t, program+" -w -P FORWARD DROP")
 				eventually(t, within, family+": accepted in FORWARD", home("FORWARD"))
 				shell(t, program+" -w -F")
 				eventually(t, within, family+": back after a flush", home("FORWARD"))
-				shell(t, fmt.Sprintf("%[1]s -w -N DOCKER-USER && %[1]s -w -A DOCKER-USER -j RETURN && %[1]s -w -I FORWARD -j DOCKER-USER", program))
+				shell(t, fmt.Sprintf("%[1]s -w -N DOCKER-USER && %[1]s -w -A DOCKER-USER -j RETURN && %[1]s -w -I FORWARD -j "+
+					"DOCKER-USER", program))
 				eventually(t, within, family+": moved to docker's chain", home("DOCKER-USER"))
 				shell(t, program+" -w -F DOCKER-USER")
 				eventually(t, within, family+": back in docker's chain", home("DOCKER-USER"))
-				shell(t, fmt.Sprintf("printf '*filter\\n:INPUT ACCEPT\\n:FORWARD DROP\\n:OUTPUT ACCEPT\\nCOMMIT\\n' | %s-restore -w", program))
+				shell(t, fmt.Sprintf("printf '*filter\\n:INPUT ACCEPT\\n:FORWARD DROP\\n:OUTPUT ACCEPT\\nCOMMIT\\n' | "+
+					"%s-restore -w", program))
 				eventually(t, within, family+": back after "+program+"-restore", home("FORWARD"))
 			}
 			if f.Status().Drift == 0 {
@@ -122,7 +126,8 @@ func TestTablesThatNobodyUsesAreNotMade(t *testing.T) {
 		t.Fatal(err)
 	}
 	firewall.Heal(f)
-	if got := shell(t, "nft list tables; cat /proc/thread-self/net/ip_tables_names /proc/thread-self/net/ip6_tables_names"); got != "table inet flannel\n" {
+	tables := "nft list tables; cd /proc/thread-self/net; cat ip_tables_names ip6_tables_names"
+	if got := shell(t, tables); got != "table inet flannel\n" {
 		t.Errorf("got tables %q, want ours alone", got)
 	}
 }
@@ -133,15 +138,18 @@ func TestWhatFlannelHasLeftIsRemoved(t *testing.T) {
 		need.Program(t, "iptables-"+kind, "ip6tables-"+kind)
 		for family, network := range map[string]string{"iptables": "10.5.0.0/16", "ip6tables": "fd00:5::/48"} {
 			p := family + "-" + kind + " -w "
-			shell(t, p+"-t nat -N FLANNEL-POSTRTG && "+p+"-t nat -A POSTROUTING -m comment --comment 'flanneld masq' -j FLANNEL-POSTRTG && "+
+			shell(t, p+"-t nat -N FLANNEL-POSTRTG && "+p+
+				"-t nat -A POSTROUTING -m comment --comment 'flanneld masq' -j FLANNEL-POSTRTG && "+
 				p+"-t nat -A FLANNEL-POSTRTG -s "+network+" -m comment --comment 'flanneld masq' -j MASQUERADE --random-fully && "+
 				p+"-t nat -A POSTROUTING -s "+network+" -m comment --comment 'flanneld masq' -j MASQUERADE && "+
 				p+"-t nat -A POSTROUTING -s "+network+" -m comment --comment 'of the host' -j RETURN && "+
-				p+"-N FLANNEL-FWD && "+p+"-A FORWARD -m comment --comment 'flanneld forward' -j FLANNEL-FWD && "+p+"-A FLANNEL-FWD -s "+network+" -j ACCEPT && "+
+				p+"-N FLANNEL-FWD && "+p+"-A FORWARD -m comment --comment 'flanneld forward' -j FLANNEL-FWD && "+p+
+				"-A FLANNEL-FWD -s "+network+" -j ACCEPT && "+
 				p+"-A FORWARD -j REJECT")
 		}
 	}
-	shell(t, "nft 'add table ip flannel-ipv4; add chain ip flannel-ipv4 postrtg { type nat hook postrouting priority srcnat; }; add table ip6 flannel-ipv6; add chain ip6 flannel-ipv6 c'")
+	shell(t, "nft 'add table ip flannel-ipv4; add chain ip flannel-ipv4 postrtg { type nat hook postrouting priority "+
+		"srcnat; }; add table ip6 flannel-ipv6; add chain ip6 flannel-ipv6 c'")
 	f := firewall.New("", quiet(t))
 	if err := f.Set(firewall.Rules{Networks: []netip.Prefix{net4, net6}, Masquerade: true, Forward: true}); err != nil {
 		t.Fatal(err)
@@ -153,7 +161,8 @@ func TestWhatFlannelHasLeftIsRemoved(t *testing.T) {
 			if strings.Contains(nat+filter, "flanneld masq") || strings.Contains(nat+filter, "FLANNEL-") {
 				t.Errorf("%s-%s: flannel's rules are left:\n%s%s", family, kind, nat, filter)
 			}
-			if !strings.Contains(nat, "of the host") || !strings.Contains(filter, "-A FORWARD -j FLANNELD-FORWARD\n-A FORWARD -j REJECT") {
+			if !strings.Contains(nat, "of the host") ||
+				!strings.Contains(filter, "-A FORWARD -j FLANNELD-FORWARD\n-A FORWARD -j REJECT") {
 				t.Errorf("%s-%s: want the host's own rules left, and our jump before the reject:\n%s%s", family, kind, nat, filter)
 			}
 		}
@@ -235,7 +244,8 @@ func TestTwoNetworksOfAHostLeaveEachOtherAlone(t *testing.T) {
 	if strings.Count(tables, "table inet flannel") != 2 {
 		t.Errorf("tables %q, want one for each network", tables)
 	}
-	if strings.Count(filter, "-A FORWARD -j FLANNELD-FORWARD") != 2 || !strings.Contains(filter, "-s 10.5.0.0/16 -j ACCEPT") || !strings.Contains(filter, "-s 10.7.0.0/16 -j ACCEPT") {
+	if strings.Count(filter, "-A FORWARD -j FLANNELD-FORWARD") != 2 ||
+		!strings.Contains(filter, "-s 10.5.0.0/16 -j ACCEPT") || !strings.Contains(filter, "-s 10.7.0.0/16 -j ACCEPT") {
 		t.Errorf("got\n%swant both networks accepted", filter)
 	}
 	if n := first.Status().Drift + second.Status().Drift; n != 0 {
@@ -248,7 +258,8 @@ func TestTwoNetworksOfAHostLeaveEachOtherAlone(t *testing.T) {
 	if diff := cmp.Diff("table inet flannel\n", shell(t, "nft list tables inet")); diff != "" {
 		t.Errorf("after the second network was removed (-want +got):\n%s", diff)
 	}
-	if filter := listed(t, "nft", "iptables", "filter"); strings.Contains(filter, "10.7.0.0") || !strings.Contains(filter, "10.5.0.0") {
+	if filter := listed(t, "nft", "iptables", "filter"); strings.Contains(filter, "10.7.0.0") ||
+		!strings.Contains(filter, "10.5.0.0") {
 		t.Errorf("after the second network was removed:\n%s", filter)
 	}
 }

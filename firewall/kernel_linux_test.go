@@ -22,7 +22,8 @@ import (
 	"flanneld/need"
 )
 
-// running starts the firewall's goroutines in the namespace of the test, on threads of their own, and ends them with it.
+// running starts the firewall's goroutines in the namespace of the test, on threads of their own, and ends them with
+// it.
 func running(t testing.TB, f *firewall.Firewall, resync time.Duration) {
 	t.Helper()
 	ns, err := os.Open("/proc/thread-self/ns/net")
@@ -53,7 +54,8 @@ func running(t testing.TB, f *firewall.Firewall, resync time.Duration) {
 	})
 }
 
-// patience is how long a condition is waited for that is usually true within a second: other programs may keep the machine busy.
+// patience is how long a condition is waited for that is usually true within a second: other programs may keep the
+// machine busy.
 const patience = 10 * time.Second
 
 // eventually waits until the condition holds, and returns how long that took.

@@ -20,15 +20,17 @@ func TestWhatIsMissingIsSaid(t *testing.T) {
 		lacking  bool
 		want     string // part of the only problem; empty: none
 	}{
-		{name: "nothing drops, and no program is needed", nft: "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy accept; }"},
+		{name: "nothing drops, and no program is needed",
+			nft: "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy accept; }"},
 		{
 			name: "the policy drops, and iptables is not there",
 			nft:  "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }",
 			want: "iptables (nf_tables) table filter drops forwarded packets, and its program is not installed",
 		},
 		{
-			name:     "docker is there, and the only iptables is the other kind",
-			nft:      "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; }; add chain ip filter DOCKER-USER",
+			name: "docker is there, and the only iptables is the other kind",
+			nft: "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; }; add chain " +
+				"ip filter DOCKER-USER",
 			programs: firewall.Programs{Print: map[string]string{"iptables -V": "iptables v1.8.9 (legacy)"}},
 			want:     "iptables (nf_tables) table filter drops forwarded packets, and its program is not installed",
 		},
@@ -37,15 +39,20 @@ func TestWhatIsMissingIsSaid(t *testing.T) {
 			want: "iptables (legacy) table filter is in use, and its program is not installed",
 		},
 		{
-			name: "a program that fails", programs: firewall.Programs{Legacy: []string{"filter"}, Print: map[string]string{"iptables-legacy -V": ""}},
+			name: "a program that fails", programs: firewall.Programs{Legacy: []string{"filter"},
+				Print: map[string]string{"iptables-legacy -V": ""}},
 			want: "read iptables (legacy) table filter: exit status 1",
 		},
 		{
-			name: "a table of somebody that drops by policy", nft: "add table inet mine; add chain inet mine passing { type filter hook forward priority 5; policy drop; }",
-			want: "chain passing of table inet mine drops what none of its rules accepts: packets from and to 10.5.0.0/16 must be accepted there",
+			name: "a table of somebody that drops by policy",
+			nft:  "add table inet mine; add chain inet mine passing { type filter hook forward priority 5; policy drop; }",
+			want: "chain passing of table inet mine drops what none of its rules accepts: packets from and to 10.5.0.0/16 " +
+				"must be accepted there",
 		},
-		{name: "one that drops in another hook", nft: "add table inet mine; add chain inet mine in { type filter hook input priority 5; policy drop; }"},
-		{name: "no nftables and no iptables either", lacking: true, want: "nothing masquerades: nftables cannot be used, and there is no program for iptables (legacy) table nat"},
+		{name: "one that drops in another hook",
+			nft: "add table inet mine; add chain inet mine in { type filter hook input priority 5; policy drop; }"},
+		{name: "no nftables and no iptables either", lacking: true,
+			want: "nothing masquerades: nftables cannot be used, and there is no program for iptables (legacy) table nat"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			iptest.Namespace(t)

@@ -65,8 +65,8 @@ func (p *Policy) Join(networks []netip.Prefix, tunnel Ingress, underlay func() i
 	return &Applier{policy: p, networks: networks, tunnel: tunnel, underlay: underlay}
 }
 
-// Set applies the policy to these leases. It is to be called before any route leads to a new peer, so that packets of the peer
-// are admitted. A failure is retried and shown in the status; it must not hold up the routes.
+// Set applies the policy to these leases. It is to be called before any route leads to a new peer, so that packets of
+// the peer are admitted. A failure is retried and shown in the status; it must not hold up the routes.
 func (a *Applier) Set(self []subnet.Lease, peers subnet.Peers) {
 	o := a.policy.o
 	r := Rules{Networks: a.networks, Masquerade: o.Masquerade, FullyRandom: o.FullyRandom, Forward: o.Forward}
@@ -88,7 +88,8 @@ func (a *Applier) Set(self []subnet.Lease, peers subnet.Peers) {
 	a.policy.note(r.Ingress.Port != 0, open, a.policy.firewall.Set(r))
 }
 
-// note remembers, and logs when it changes, whether the tunnel accepts packets of peers only, and whether the firewall could be set.
+// note remembers, and logs when it changes, whether the tunnel accepts packets of peers only, and whether the firewall
+// could be set.
 func (p *Policy) note(strict bool, open string, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

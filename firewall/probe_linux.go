@@ -20,11 +20,13 @@ type piece struct {
 
 // pieces are tried in this order; each needs those before it.
 var pieces = []piece{
-	{"nftables with tables of the family inet", "CONFIG_NF_TABLES and CONFIG_NF_TABLES_INET, module nf_tables", func(*nftables.Conn, *nftables.Table) error { return nil }},
-	{"nftables chains that translate addresses", "CONFIG_NFT_NAT, module nft_chain_nat", func(c *nftables.Conn, t *nftables.Table) error {
-		c.AddChain(natChain(t))
-		return nil
-	}},
+	{"nftables with tables of the family inet", "CONFIG_NF_TABLES and CONFIG_NF_TABLES_INET, module nf_tables",
+		func(*nftables.Conn, *nftables.Table) error { return nil }},
+	{"nftables chains that translate addresses", "CONFIG_NFT_NAT, module nft_chain_nat",
+		func(c *nftables.Conn, t *nftables.Table) error {
+			c.AddChain(natChain(t))
+			return nil
+		}},
 	{"masquerading by nftables", "CONFIG_NFT_MASQ, module nft_masq", func(c *nftables.Conn, t *nftables.Table) error {
 		c.AddRule(&nftables.Rule{Table: t, Chain: c.AddChain(natChain(t)), Exprs: []expr.Any{&expr.Masq{}}})
 		return nil
@@ -59,7 +61,8 @@ func (n *netfilter) diagnose() error {
 		case err == nil:
 		case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
 			return fmt.Errorf("this process may not use nftables, it needs the capability CAP_NET_ADMIN: %w", err)
-		case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.EAFNOSUPPORT), errors.Is(err, unix.EINVAL):
+		case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EPROTONOSUPPORT),
+			errors.Is(err, unix.EAFNOSUPPORT), errors.Is(err, unix.EINVAL):
 			return fmt.Errorf("this kernel lacks %s (%s): %w", p.what, p.option, err)
 		}
 	}

@@ -121,7 +121,8 @@ func (n *netfilter) chains() ([]foreign.Chain, error) {
 			if k.Hooknum != nil {
 				f.Hook = "other"
 			}
-			routed := k.Table.Family == nftables.TableFamilyINet || k.Table.Family == nftables.TableFamilyIPv4 || k.Table.Family == nftables.TableFamilyIPv6
+			routed := k.Table.Family == nftables.TableFamilyINet || k.Table.Family == nftables.TableFamilyIPv4 ||
+				k.Table.Family == nftables.TableFamilyIPv6
 			if routed && k.Hooknum != nil && *k.Hooknum == *nftables.ChainHookForward {
 				f.Hook = foreign.HookForward
 			}

@@ -9,8 +9,8 @@ import (
 	"flanneld/firewall/foreign"
 )
 
-// Remove takes away what a daemon that has ended has left for a network, and says what it was; dry: it only says. Rules of
-// flannel stay.
+// Remove takes away what a daemon that has ended has left for a network, and says what it was; dry: it only says. Rules
+// of flannel stay.
 func Remove(ctx context.Context, network string, dry bool) ([]string, error) {
 	f := New(network, slog.New(slog.DiscardHandler))
 	f.host.Only, f.host.Dry = true, dry

@@ -12,7 +12,8 @@ import (
 	"flanneld/firewall/foreign"
 )
 
-// rule is a rule, or a part of one, twice: as nft prints it and as the kernel runs it. One read from the kernel has no text.
+// rule is a rule, or a part of one, twice: as nft prints it and as the kernel runs it. One read from the kernel has no
+// text.
 type rule struct {
 	text  string
 	exprs []expr.Any
@@ -128,11 +129,13 @@ func otherVNI(vni uint32) rule {
 	}}
 }
 
-// remember counts the packet on its sender in a dynamic set. Where the set is full the kernel ends the rule, so nothing may follow it.
+// remember counts the packet on its sender in a dynamic set. Where the set is full the kernel ends the rule, so nothing
+// may follow it.
 func remember(is4 bool, name string) rule {
 	return rule{fmt.Sprintf("update @%s { %s saddr counter }", in(is4, name), ipWord(is4)), []expr.Any{
 		loadAddr(is4, true),
-		&expr.Dynset{SrcRegKey: reg, SetName: in(is4, name), Operation: unix.NFT_DYNSET_OP_UPDATE, Exprs: []expr.Any{&expr.Counter{}}},
+		&expr.Dynset{SrcRegKey: reg, SetName: in(is4, name), Operation: unix.NFT_DYNSET_OP_UPDATE,
+			Exprs: []expr.Any{&expr.Counter{}}},
 	}}
 }
 
@@ -162,7 +165,8 @@ func verdictJump(chain string) rule {
 	return rule{"jump " + chain, []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: chain}}}
 }
 
-// canonical describes what the expressions do to a packet: equal texts, equal behaviour. Values of counters are left out.
+// canonical describes what the expressions do to a packet: equal texts, equal behaviour. Values of counters are left
+// out.
 func canonical(exprs []expr.Any) string {
 	var b strings.Builder
 	for _, e := range exprs {

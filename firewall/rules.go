@@ -8,8 +8,8 @@ import (
 	"flanneld/firewall/foreign"
 )
 
-// Rules is all that the packet filter is to do, for both families. The zero value asks for nothing: what an earlier run has left
-// is removed.
+// Rules is all that the packet filter is to do, for both families. The zero value asks for nothing: what an earlier run
+// has left is removed.
 type Rules struct {
 	Networks []netip.Prefix // ranges of the cluster
 	Subnets  []netip.Prefix // of this host
@@ -29,8 +29,8 @@ type Ingress struct {
 	Peers Addrs // underlay addresses that packets may come from
 }
 
-// IngressOf returns the ingress of a tunnel without peers. Without a port there is nothing to close, without a network identifier it is
-// not VXLAN.
+// IngressOf returns the ingress of a tunnel without peers. Without a port there is nothing to close, without a network
+// identifier it is not VXLAN.
 func IngressOf(port uint16, vni uint32) Ingress {
 	return Ingress{Port: port, VXLAN: vni != 0, VNI: vni}
 }
@@ -75,5 +75,6 @@ func (i Ingress) equal(o Ingress) bool {
 
 // foreign is the part of the rules that the tables of others must allow.
 func (r Rules) foreign() foreign.Rules {
-	return foreign.Rules{Networks: r.Networks, Subnets: r.Subnets, Masquerade: r.Masquerade, FullyRandom: r.FullyRandom, Forward: r.Forward}
+	return foreign.Rules{Networks: r.Networks, Subnets: r.Subnets, Masquerade: r.Masquerade, FullyRandom: r.FullyRandom,
+		Forward: r.Forward}
 }

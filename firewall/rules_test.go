@@ -12,8 +12,9 @@ import (
 var (
 	net4, net6 = netip.MustParsePrefix("10.5.0.0/16"), netip.MustParsePrefix("fd00:5::/48")
 	own4, own6 = netip.MustParsePrefix("10.5.34.0/24"), netip.MustParsePrefix("fd00:5:0:22::/64")
-	peer4      = []netip.Addr{netip.MustParseAddr("192.0.2.3"), netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("192.0.2.3")}
-	peer6      = []netip.Addr{netip.MustParseAddr("2001:db8::2")}
+	peer4      = []netip.Addr{netip.MustParseAddr("192.0.2.3"), netip.MustParseAddr("192.0.2.2"),
+		netip.MustParseAddr("192.0.2.3")}
+	peer6 = []netip.Addr{netip.MustParseAddr("2001:db8::2")}
 )
 
 // cases are rules that stand for all there are.
@@ -26,7 +27,8 @@ var cases = map[string]firewall.Rules{
 		Networks: []netip.Prefix{net4}, Subnets: []netip.Prefix{own4}, Masquerade: true, FullyRandom: true,
 	},
 	"masquerade of several networks, ports kept": {
-		Networks: []netip.Prefix{net4, netip.MustParsePrefix("10.5.128.0/17"), netip.MustParsePrefix("10.7.0.0/16"), net6}, Masquerade: true,
+		Networks:   []netip.Prefix{net4, netip.MustParsePrefix("10.5.128.0/17"), netip.MustParsePrefix("10.7.0.0/16"), net6},
+		Masquerade: true,
 	},
 	"a network up to the end of all addresses": {
 		Networks: []netip.Prefix{netip.MustParsePrefix("240.0.0.0/4")}, Masquerade: true,
@@ -38,8 +40,10 @@ var cases = map[string]firewall.Rules{
 		Networks: []netip.Prefix{net4}, Ingress: firewall.Ingress{Port: 8472, VXLAN: true, VNI: 1},
 	},
 	"everything": {
-		Networks: []netip.Prefix{net6, net4}, Subnets: []netip.Prefix{own4, own6}, Masquerade: true, FullyRandom: true, Forward: true,
-		Ingress: firewall.Ingress{Port: 8472, VXLAN: true, VNI: 0xabcdef, Peers: firewall.AddrsOf(append(peer4, peer6...)...)},
+		Networks: []netip.Prefix{net6, net4}, Subnets: []netip.Prefix{own4, own6}, Masquerade: true, FullyRandom: true,
+		Forward: true,
+		Ingress: firewall.Ingress{Port: 8472, VXLAN: true, VNI: 0xabcdef,
+			Peers: firewall.AddrsOf(append(peer4, peer6...)...)},
 	},
 }
 

@@ -27,13 +27,14 @@ type formerSource struct {
 	until time.Time
 }
 
-// formerFor is how long packets of a peer are taken from its former address at least: its record changes before its kernel does,
-// and packets are on their way. The first pass after that, within a minute, ends it.
+// formerFor is how long packets of a peer are taken from its former address at least: its record changes before its
+// kernel does, and packets are on their way. The first pass after that, within a minute, ends it.
 const formerFor = 10 * time.Second
 
 // Follow returns the addresses for these peers, and why they are not all; empty if they are.
 func (s *Sources) Follow(host ip.Underlay, peers subnet.Peers) (admitted Addrs, open string) {
-	if s.addrs == nil || !slices.Equal(s.host.Addrs, host.Addrs) || !slices.Equal(s.host.PublicAddrs, host.PublicAddrs) || !slices.Equal(s.host.Next, host.Next) {
+	if s.addrs == nil || !slices.Equal(s.host.Addrs, host.Addrs) || !slices.Equal(s.host.PublicAddrs, host.PublicAddrs) ||
+		!slices.Equal(s.host.Next, host.Next) {
 		*s = Sources{host: host, addrs: NewAddrSet(), unknown: map[netip.Prefix]string{}, former: s.former}
 		for _, f := range s.former {
 			s.addrs.Add(f.addr)
@@ -90,18 +91,20 @@ func each(l *subnet.Lease, f func(netip.Addr)) {
 	}
 }
 
-// translated says why it cannot be known where packets of a peer come from; empty if it can. A peer that tells nothing but
-// its public address is believed unless addresses are likely to be translated on the way to it.
+// translated says why it cannot be known where packets of a peer come from; empty if it can. A peer that tells nothing
+// but its public address is believed unless addresses are likely to be translated on the way to it.
 func translated(host ip.Underlay, l subnet.Lease) string {
 	own := host.Addr(l.Subnet)
 	switch {
 	case l.Underlay.IsValid() || !own.IsValid():
 		return ""
 	case host.Receiving(l.Subnet) != host.PublicAddr(l.Subnet):
-		return fmt.Sprintf("this host's public address %s is not its own, and peer %s does not publish the address that its packets come from",
+		return fmt.Sprintf("this host's public address %s is not its own, and peer %s does not publish the address that "+
+			"its packets come from",
 			host.PublicAddr(l.Subnet), l.PublicIP)
 	case own.IsPrivate() && !l.PublicIP.IsPrivate() && l.PublicIP.IsGlobalUnicast():
-		return fmt.Sprintf("peer %s has a public address, this host a private one, and the peer does not publish the address that its packets come from", l.PublicIP)
+		return fmt.Sprintf("peer %s has a public address, this host a private one, and the peer does not publish the "+
+			"address that its packets come from", l.PublicIP)
 	}
 	return ""
 }

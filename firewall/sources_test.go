@@ -15,7 +15,8 @@ import (
 )
 
 func underlayOf(own, public string) ip.Underlay {
-	return ip.Underlay{Addrs: []netip.Addr{netip.MustParseAddr(own)}, PublicAddrs: []netip.Addr{netip.MustParseAddr(public)}}
+	return ip.Underlay{Addrs: []netip.Addr{netip.MustParseAddr(own)},
+		PublicAddrs: []netip.Addr{netip.MustParseAddr(public)}}
 }
 
 func peerOf(prefix, public, own string) subnet.Lease {
@@ -38,13 +39,17 @@ func TestTheTunnelIsClosedOnlyWhereSourcesAreKnown(t *testing.T) {
 		{"all on one network", plain, peerOf("10.5.9.0/24", "192.168.0.2", ""), ""},
 		{"private networks that are routed", plain, peerOf("10.5.9.0/24", "10.0.0.2", ""), ""},
 		{"a peer behind a public address that tells its own", plain, peerOf("10.5.9.0/24", "203.0.113.2", "192.168.0.2"), ""},
-		{"a peer behind a public address that tells nothing", plain, peerOf("10.5.9.0/24", "203.0.113.2", ""), "peer 203.0.113.2 has a public address, this host a private one"},
+		{"a peer behind a public address that tells nothing", plain, peerOf("10.5.9.0/24", "203.0.113.2", ""),
+			"peer 203.0.113.2 has a public address, this host a private one"},
 		{"both behind public addresses", behind, peerOf("10.5.9.0/24", "203.0.113.2", "192.168.0.2"), ""},
-		{"this host behind one, the peer tells nothing", behind, peerOf("10.5.9.0/24", "192.168.0.2", ""), "this host's public address 203.0.113.1 is not its own, and peer 192.168.0.2"},
+		{"this host behind one, the peer tells nothing", behind, peerOf("10.5.9.0/24", "192.168.0.2", ""),
+			"this host's public address 203.0.113.1 is not its own, and peer 192.168.0.2"},
 		{"public addresses all over", underlayOf("203.0.113.1", "203.0.113.1"), peerOf("10.5.9.0/24", "203.0.113.2", ""), ""},
-		{"a peer of a family that this host has no underlay for", ip.Underlay{}, peerOf("10.5.9.0/24", "203.0.113.2", ""), ""},
+		{"a peer of a family that this host has no underlay for", ip.Underlay{}, peerOf("10.5.9.0/24", "203.0.113.2", ""),
+			""},
 	} {
-		_, got := new(firewall.Sources).Follow(tt.host, subnet.PeersOf(peerOf("10.5.8.0/24", "192.168.0.9", "192.168.0.9"), tt.peer))
+		_, got := new(firewall.Sources).Follow(tt.host,
+			subnet.PeersOf(peerOf("10.5.8.0/24", "192.168.0.9", "192.168.0.9"), tt.peer))
 		if (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) {
 			t.Errorf("%s: %q, want %q in it", tt.name, got, tt.want)
 		}
@@ -66,8 +71,11 @@ func eitherAddress(t *testing.T) {
 		open  bool
 	}{
 		{"one", []subnet.Lease{translated}, "[192.168.0.2 203.0.113.2]", false},
-		{"one more with an address of the first", []subnet.Lease{translated, peerOf("10.5.9.0/24", "192.168.0.3", "203.0.113.2")}, "[192.168.0.2 192.168.0.3 203.0.113.2]", false},
-		{"one whose address is not known", []subnet.Lease{translated, peerOf("10.5.9.0/24", "192.168.0.3", "")}, "[192.168.0.2 192.168.0.3 203.0.113.2]", true},
+		{"one more with an address of the first",
+			[]subnet.Lease{translated, peerOf("10.5.9.0/24", "192.168.0.3", "203.0.113.2")},
+			"[192.168.0.2 192.168.0.3 203.0.113.2]", false},
+		{"one whose address is not known", []subnet.Lease{translated, peerOf("10.5.9.0/24", "192.168.0.3", "")},
+			"[192.168.0.2 192.168.0.3 203.0.113.2]", true},
 		{"the first goes", []subnet.Lease{peerOf("10.5.9.0/24", "192.168.0.3", "192.168.0.3")}, "[192.168.0.3]", false},
 		{"none", nil, "[]", false},
 	} {
@@ -77,7 +85,8 @@ func eitherAddress(t *testing.T) {
 			t.Errorf("%s: %s, open %q, want %s", tt.name, got, open, tt.want)
 		}
 	}
-	if _, open := s.Follow(underlayOf("192.168.0.1", "192.168.0.1"), subnet.PeersOf(peerOf("10.5.9.0/24", "203.0.113.3", ""))); open == "" {
+	if _, open := s.Follow(underlayOf("192.168.0.1", "192.168.0.1"),
+		subnet.PeersOf(peerOf("10.5.9.0/24", "203.0.113.3", ""))); open == "" {
 		t.Error("another address of the host changes nothing")
 	}
 }

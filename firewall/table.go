@@ -12,8 +12,8 @@ import (
 	"flanneld/sorted"
 )
 
-// table is an nftables table of the family inet as a value: what render makes of rules, and what is read from the kernel. The
-// zero value is a table that is not there.
+// table is an nftables table of the family inet as a value: what render makes of rules, and what is read from the
+// kernel. The zero value is a table that is not there.
 type table struct {
 	name   string
 	flags  uint32  // NFT_TABLE_F_*: one of others that is asleep or owned is not what we want
@@ -43,7 +43,8 @@ type set struct {
 	elems   sorted.Snapshot[element]
 }
 
-// element is a member of a set: an address, or in a set of ranges the first of a range or, with end, the first behind it.
+// element is a member of a set: an address, or in a set of ranges the first of a range or, with end, the first behind
+// it.
 type element struct {
 	addr netip.Addr
 	end  bool
@@ -102,9 +103,11 @@ func (t *table) sort() {
 	slices.SortFunc(t.chains, func(a, b chain) int { return strings.Compare(a.name, b.name) })
 }
 
-// masquerade adds the chain that hides the network behind the host. Conntrack asks it for the first packet of a connection only.
+// masquerade adds the chain that hides the network behind the host. Conntrack asks it for the first packet of a
+// connection only.
 func (t *table) masquerade(r Rules) {
-	c := chain{name: chainPostrouting, kind: nftables.ChainTypeNAT, hook: *nftables.ChainHookPostrouting, priority: *nftables.ChainPriorityNATSource}
+	c := chain{name: chainPostrouting, kind: nftables.ChainTypeNAT, hook: *nftables.ChainHookPostrouting,
+		priority: *nftables.ChainPriorityNATSource}
 	c.add(kubeProxyMark(), verdictReturn())
 	for _, is4 := range foreign.Families {
 		networks := foreign.OfFamily(r.Networks, is4)
@@ -124,11 +127,13 @@ func (t *table) masquerade(r Rules) {
 	t.chains = append(t.chains, c)
 }
 
-// closeTunnel adds the chains that drop what hosts that are no peers send to the tunnel. Drop is the last rule and everything that passes is
-// accepted before it, so that a packet that cannot be parsed, such as the first fragment of one that was cut right
-// behind the UDP header, does not get past. The hook input comes after the reassembly of IPv4 fragments.
+// closeTunnel adds the chains that drop what hosts that are no peers send to the tunnel. Drop is the last rule and
+// everything that passes is accepted before it, so that a packet that cannot be parsed, such as the first fragment of
+// one that was cut right behind the UDP header, does not get past. The hook input comes after the reassembly of IPv4
+// fragments.
 func (t *table) closeTunnel(i Ingress) {
-	base := chain{name: chainInput, kind: nftables.ChainTypeFilter, hook: *nftables.ChainHookInput, priority: *nftables.ChainPriorityFilter}
+	base := chain{name: chainInput, kind: nftables.ChainTypeFilter, hook: *nftables.ChainHookInput,
+		priority: *nftables.ChainPriorityFilter}
 	base.add(udpPort(i.Port), verdictJump(chainTunnel))
 	tunnel := chain{name: chainTunnel}
 	for _, is4 := range foreign.Families {

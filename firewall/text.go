@@ -37,7 +37,8 @@ func (s set) String() string {
 	case s.ranges:
 		b.WriteString("\t\tflags interval\n")
 	case s.dynamic:
-		fmt.Fprintf(&b, "\t\tsize %d\n\t\tflags dynamic,timeout\n\t\ttimeout %s\n", s.size, strings.TrimSuffix(s.timeout.String(), "0s"))
+		fmt.Fprintf(&b, "\t\tsize %d\n\t\tflags dynamic,timeout\n\t\ttimeout %s\n", s.size,
+			strings.TrimSuffix(s.timeout.String(), "0s"))
 	}
 	if s.elems.Len() > 0 {
 		fmt.Fprintf(&b, "\t\telements = { %s }\n", strings.Join(s.members(), ", "))

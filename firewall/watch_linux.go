@@ -22,8 +22,8 @@ const (
 	attrTable = unix.NFTA_TABLE_NAME
 )
 
-// Watch invalidates what stands as soon as the kernel tells that others have changed it, until ctx ends, and then returns nil.
-// Without notifications the resync remains.
+// Watch invalidates what stands as soon as the kernel tells that others have changed it, until ctx ends, and then
+// returns nil. Without notifications the resync remains.
 func (f *Firewall) Watch(ctx context.Context) error {
 	file, err := openWatch()
 	if err != nil {
@@ -100,8 +100,8 @@ func (f *Firewall) take(b []byte) {
 	f.invalidate(table, host)
 }
 
-// judge reports whether a change may concern our table, and whether what we need in tables of others: base chains anywhere,
-// and the chains of iptables that we go by.
+// judge reports whether a change may concern our table, and whether what we need in tables of others: base chains
+// anywhere, and the chains of iptables that we go by.
 func judge(own string, kind uint16, b []byte) (ours, hosts bool) {
 	if kind>>8 != unix.NFNL_SUBSYS_NFTABLES || len(b) < lenNfgen {
 		return false, false

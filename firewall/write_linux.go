@@ -27,7 +27,8 @@ func (n *netfilter) replace(t table) error {
 			if err := c.AddSet(ks, nil); err != nil {
 				return err
 			}
-			if err := eachPart(slices.Collect(s.elems.All()), func(e []nftables.SetElement) error { return c.SetAddElements(ks, e) }); err != nil {
+			if err := eachPart(slices.Collect(s.elems.All()),
+				func(e []nftables.SetElement) error { return c.SetAddElements(ks, e) }); err != nil {
 				return err
 			}
 		}

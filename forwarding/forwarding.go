@@ -1,5 +1,5 @@
-// Package forwarding looks after the kernel settings without which the packets of pods are dropped: forwarding, and router
-// advertisements where forwarding would end them.
+// Package forwarding looks after the kernel settings without which the packets of pods are dropped: forwarding, and
+// router advertisements where forwarding would end them.
 package forwarding
 
 import (
@@ -43,8 +43,9 @@ func (f *Settings) Problems() []string {
 	return f.problems
 }
 
-// OnLinks looks at the links that IPv4 packets of pods arrive on: at the network's own devices, where forwarding is turned on, and at others,
-// whose settings are the administrator's. The kernel gives a new device the setting net.ipv4.conf.default.forwarding.
+// OnLinks looks at the links that IPv4 packets of pods arrive on: at the network's own devices, where forwarding is
+// turned on, and at others, whose settings are the administrator's. The kernel gives a new device the setting
+// net.ipv4.conf.default.forwarding.
 func (f *Settings) OnLinks(own, others []string) {
 	var problems []string
 	if slices.ContainsFunc(f.networks, func(n netip.Prefix) bool { return n.Addr().Is4() }) {
@@ -71,7 +72,8 @@ func (f *Settings) OnLinks(own, others []string) {
 }
 
 func linkProblem(link string) string {
-	return fmt.Sprintf("forwarding is off on %[1]s, so packets of containers that arrive there are dropped: sysctl -w net/ipv4/conf/%[1]s/forwarding=1", link)
+	return fmt.Sprintf("forwarding is off on %[1]s, so packets of containers that arrive there are dropped: sysctl -w "+
+		"net/ipv4/conf/%[1]s/forwarding=1", link)
 }
 
 // Check looks at the settings from time to time, and at once when the underlay is another link.
@@ -105,11 +107,13 @@ func (f *Settings) Check(link string) {
 // keepRA comes before forwarding is turned on, by us or by the container runtime: the default route would be gone.
 func (f *Settings) keepRA(link string) {
 	if err := ip.KeepRA(link); err != nil {
-		f.log.Warn("with forwarding turned on this host ignores router advertisements and loses the routes and addresses from them", "interface", link,
+		f.log.Warn("with forwarding turned on this host ignores router advertisements and loses the routes and addresses "+
+			"from them", "interface", link,
 			"setting", "net.ipv6.conf."+link+".accept_ra = 2", "reason", err)
 		return
 	}
-	f.log.Info("router advertisements are still accepted with forwarding turned on", "interface", link, "setting", "net.ipv6.conf."+link+".accept_ra = 2")
+	f.log.Info("router advertisements are still accepted with forwarding turned on", "interface", link,
+		"setting", "net.ipv6.conf."+link+".accept_ra = 2")
 }
 
 // warnOnce logs a warning when it differs from the last one.

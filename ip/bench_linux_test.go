@@ -97,7 +97,8 @@ func BenchmarkDump(b *testing.B) {
 	}
 }
 
-// BenchmarkCodec reads the neighbours and routes of ten thousand peers by our own decoders, and by the library's: why there are our own.
+// BenchmarkCodec reads the neighbours and routes of ten thousand peers by our own decoders, and by the library's: why
+// there are our own.
 func BenchmarkCodec(b *testing.B) {
 	iptest.Namespace(b)
 	iptest.Underlay(b, "eth0", "192.0.2.1/24")
@@ -155,8 +156,9 @@ func BenchmarkReconcile(b *testing.B) {
 	}
 }
 
-// TestTenThousandPeersAreProgrammedFast guards the promise with a wide margin: it is a tenth of a second, and would be one and a half
-// without the scopes that are spread. Only the time of this thread counts, for the machine may be loaded.
+// TestTenThousandPeersAreProgrammedFast guards the promise with a wide margin: it is a tenth of a second, and would be
+// one and a half without the scopes that are spread. Only the time of this thread counts, for the machine may be
+// loaded.
 func TestTenThousandPeersAreProgrammedFast(t *testing.T) {
 	iptest.Namespace(t)
 	iptest.Underlay(t, "eth0", "192.0.2.1/24")
@@ -173,15 +175,18 @@ func TestTenThousandPeersAreProgrammedFast(t *testing.T) {
 		t.Errorf("%d objects took %s", res.Put, took)
 	}
 	// What the scopes do not change: the way of a packet, and its source.
-	if got := iptest.Run(t, "ip route get 10.39.16.7"); !strings.Contains(got, "via 10.39.16.0 dev flannel.1 src 10.0.0.0") {
+	if got := iptest.Run(t, "ip route get 10.39.16.7"); !strings.Contains(got,
+		"via 10.39.16.0 dev flannel.1 src 10.0.0.0") {
 		t.Errorf("the way to a peer: %s", got)
 	}
 	r.Observe(ip.Event{})
-	if res, err := r.Reconcile(scope, desired(cluster(10_000)).Snapshot()); err != nil || res != (ip.Result{Dumped: true}) {
+	if res, err := r.Reconcile(scope, desired(cluster(10_000)).Snapshot()); err != nil ||
+		res != (ip.Result{Dumped: true}) {
 		t.Errorf("the same again: %+v %v", res, err)
 	}
 	// And back below the number from which on they are spread.
-	if res, err := r.Reconcile(scope, desired(cluster(10)).Snapshot()); err != nil || res != (ip.Result{Put: 10, Deleted: 3 * 9_990}) {
+	if res, err := r.Reconcile(scope, desired(cluster(10)).Snapshot()); err != nil ||
+		res != (ip.Result{Put: 10, Deleted: 3 * 9_990}) {
 		t.Errorf("ten peers: %+v %v", res, err)
 	}
 	wantState(t, kernel(t), cluster(10))

@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// Conflict is the failure to create a route because one with its destination and metric stands there already, which is not ours and
-// stays.
+// Conflict is the failure to create a route because one with its destination and metric stands there already, which is
+// not ours and stays.
 type Conflict struct {
 	Want, Found Route
 }
@@ -19,7 +19,8 @@ func (c *Conflict) Error() string {
 // conflicts are those of a reconciler, by the key of the route.
 type conflicts map[Object]*Conflict
 
-// take splits the error of an Apply into conflicts with routes that are not in the scope, which are remembered, and the rest.
+// take splits the error of an Apply into conflicts with routes that are not in the scope, which are remembered, and the
+// rest.
 func (c conflicts) take(scope Scope, err error) error {
 	var failed OpErrors
 	if !errors.As(err, &failed) {
@@ -37,8 +38,8 @@ func (c conflicts) take(scope Scope, err error) error {
 	return rest.orNil()
 }
 
-// prepare keeps the operations of a pass from replacing what is in conflict, and forgets the conflicts that they concern: their outcome
-// says whether they last.
+// prepare keeps the operations of a pass from replacing what is in conflict, and forgets the conflicts that they
+// concern: their outcome says whether they last.
 func (c conflicts) prepare(ops []Op) {
 	if len(c) == 0 {
 		return

@@ -10,7 +10,8 @@ import (
 	"flanneld/ip/iptest"
 )
 
-// TestTheKernelRefusesToReplaceARouteOfOthers has a peer's route meet one with its destination and metric, of whatever kind.
+// TestTheKernelRefusesToReplaceARouteOfOthers has a peer's route meet one with its destination and metric, of whatever
+// kind.
 func TestTheKernelRefusesToReplaceARouteOfOthers(t *testing.T) {
 	for _, tt := range []struct{ name, add, found string }{
 		{"IPv4 static", "ip route add 10.5.7.0/24 via 192.0.2.9 proto static", "10.5.7.0/24 via 192.0.2.9 dev eth0 proto 4"},
@@ -18,15 +19,18 @@ func TestTheKernelRefusesToReplaceARouteOfOthers(t *testing.T) {
 		{"IPv4 connected", "ip addr add 10.5.7.1/24 dev tun9", "10.5.7.0/24 dev tun9 odd proto 2"},
 		{"IPv4 to nowhere", "ip route add blackhole 10.5.7.0/24", "blackhole 10.5.7.0/24 proto 3"},
 		{"IPv4 of a kind that is not known", "ip route add prohibit 10.5.7.0/24", "10.5.7.0/24 odd proto 0"},
-		{"IPv4 by two hosts", "ip route add 10.5.7.0/24 nexthop via 192.0.2.9 nexthop via 192.0.2.8", "10.5.7.0/24 odd proto 3"},
-		{"IPv6 static", "ip -6 route add fd00:5:0:7::/64 via fd00:18::9 proto static", "fd00:5:0:7::/64 via fd00:18::9 dev eth0 proto 4"},
+		{"IPv4 by two hosts", "ip route add 10.5.7.0/24 nexthop via 192.0.2.9 nexthop via 192.0.2.8",
+			"10.5.7.0/24 odd proto 3"},
+		{"IPv6 static", "ip -6 route add fd00:5:0:7::/64 via fd00:18::9 proto static",
+			"fd00:5:0:7::/64 via fd00:18::9 dev eth0 proto 4"},
 		{"IPv6 to nowhere", "ip -6 route add blackhole fd00:5:0:7::/64", "blackhole fd00:5:0:7::/64 proto 3"},
 		{"IPv6 on a link", "ip -6 route add fd00:5:0:7::/64 dev tun9", "fd00:5:0:7::/64 dev tun9 proto 3"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			iptest.Namespace(t)
 			iptest.Underlay(t, "eth0", "192.0.2.1/24")
-			iptest.Run(t, "ip addr add fd00:18::1/64 dev eth0 nodad\nip link add tun9 type bridge\nip link set tun9 up\nip -6 route add fd00:5:0:8::/64 dev eth0")
+			iptest.Run(t, "ip addr add fd00:18::1/64 dev eth0 nodad\nip link add tun9 type bridge\nip link set tun9 up\n"+
+				"ip -6 route add fd00:5:0:8::/64 dev eth0")
 			iptest.Run(t, tt.add)
 			before := iptest.Run(t, "ip route show\nip -6 route show")
 			dst := netip.MustParsePrefix("10.5.7.0/24")

@@ -5,15 +5,16 @@ import (
 	"slices"
 )
 
-// Connected is a range that this host reaches otherwise than through the network of pods: one that an interface has an address in, or
-// the address of the store.
+// Connected is a range that this host reaches otherwise than through the network of pods: one that an interface has an
+// address in, or the address of the store.
 type Connected struct {
 	Prefix netip.Prefix
 	Link   string // empty: it is not known by which one
 }
 
-// ConnectedIn returns what interfaces reach of some networks, sorted by the order of the interfaces. An interface whose own network is wider than
-// that of the pods has the address alone: pods' networks are cut out of those of hosts on purpose.
+// ConnectedIn returns what interfaces reach of some networks, sorted by the order of the interfaces. An interface whose
+// own network is wider than that of the pods has the address alone: pods' networks are cut out of those of hosts on
+// purpose.
 func ConnectedIn(networks []netip.Prefix, all []Interface) []Connected {
 	var out []Connected
 	for _, i := range all {

@@ -6,9 +6,10 @@ import (
 	"time"
 )
 
-// ErrContention says that another program keeps changing what this daemon sets. All was put right again, but the next time shall be
-// later.
-var ErrContention = errors.New("another program keeps changing the network's objects, which are repaired at a lower rate: configure the network manager to leave the devices of flanneld alone")
+// ErrContention says that another program keeps changing what this daemon sets. All was put right again, but the next
+// time shall be later.
+var ErrContention = errors.New("another program keeps changing the network's objects, which are repaired at a lower " +
+	"rate: configure the network manager to leave the devices of flanneld alone")
 
 const (
 	// contentionWindow is how long an object must have been left alone for the contention about it to be over.
@@ -19,8 +20,8 @@ const (
 	mostContested = 16
 )
 
-// contentions knows the objects that others changed lately. An object that is changed again and again does not wake the daemon
-// any more: it is put right at the pace of the retries.
+// contentions knows the objects that others changed lately. An object that is changed again and again does not wake the
+// daemon any more: it is put right at the pace of the retries.
 type contentions map[Object]*contention
 
 // contention is about one object.
@@ -47,7 +48,8 @@ func (f contentions) note(found []drift, by string, now time.Time, log *slog.Log
 		if c.count++; c.on() && !c.said {
 			c.said = true
 			log.Error("another program keeps changing the network's objects, repairing at a lower rate",
-				"object", d.String(), "found", d.found, "times", c.count, "window", now.Sub(c.since).Round(time.Second), "by", nameOf(by))
+				"object", d.String(), "found", d.found, "times", c.count, "window", now.Sub(c.since).Round(time.Second),
+				"by", nameOf(by))
 		}
 	}
 }

@@ -44,8 +44,8 @@ func differs[T value[T]](set Set[T], o T, deleted bool) bool {
 	return !ok || o != want
 }
 
-// unlike is differs for what is told without its value when it goes: a neighbour that was flushed has no hardware address
-// any more.
+// unlike is differs for what is told without its value when it goes: a neighbour that was flushed has no hardware
+// address any more.
 func unlike[T value[T]](set Set[T], o T, deleted bool) bool {
 	want, ok := set.Find(o)
 	if deleted {
@@ -72,7 +72,8 @@ func (s Scope) Owns(r Route) bool {
 }
 
 func (s Scope) inNetworks(p netip.Prefix) bool {
-	return slices.ContainsFunc(s.Networks, func(n netip.Prefix) bool { return n.Bits() <= p.Bits() && n.Contains(p.Addr()) })
+	return slices.ContainsFunc(s.Networks,
+		func(n netip.Prefix) bool { return n.Bits() <= p.Bits() && n.Contains(p.Addr()) })
 }
 
 // Routing protocol numbers of others (include/uapi/linux/rtnetlink.h).

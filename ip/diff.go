@@ -29,7 +29,8 @@ func Diff(have, want Snapshot) []Op {
 
 type differ struct{ puts, deletes []Op }
 
-// diff adds what turns one set into the other. A dump lists an object twice if it changes meanwhile: a delete would then take what is wanted.
+// diff adds what turns one set into the other. A dump lists an object twice if it changes meanwhile: a delete would
+// then take what is wanted.
 func diff[T value[T]](d *differ, have, want Set[T]) {
 	for h, w := range have.changesTo(want) {
 		switch {
@@ -45,10 +46,12 @@ func diff[T value[T]](d *differ, have, want Set[T]) {
 	}
 }
 
-// becomes reports whether the kernel can change one device into the other while it stands. Of a vxlan device it can change
-// the local address within a family, the underlay and learning (vxlan_changelink in drivers/net/vxlan/vxlan_core.c).
-// A device with a Tunnel is made anew: its local address changes with that of the host, where no tunnel packet would arrive anyway.
+// becomes reports whether the kernel can change one device into the other while it stands. Of a vxlan device it can
+// change the local address within a family, the underlay and learning (vxlan_changelink in
+// drivers/net/vxlan/vxlan_core.c). A device with a Tunnel is made anew: its local address changes with that of the
+// host, where no tunnel packet would arrive anyway.
 func (l Link) becomes(w Link) bool {
 	a, b := l.VXLAN, w.VXLAN
-	return l.Type == w.Type && l.Tunnel == w.Tunnel && a.VNI == b.VNI && a.Port == b.Port && a.GBP == b.GBP && a.Local.BitLen() == b.Local.BitLen()
+	return l.Type == w.Type && l.Tunnel == w.Tunnel && a.VNI == b.VNI && a.Port == b.Port && a.GBP == b.GBP &&
+		a.Local.BitLen() == b.Local.BitLen()
 }

@@ -22,9 +22,11 @@ func TestDiff(t *testing.T) {
 	}{
 		{name: "nothing to do"},
 		{name: "everything is put in the order of the kinds", have: func(s *ip.State) { *s = ip.State{} }, ops: []string{
-			"put link flannel.1", "put addr 10.0.0.0/32", "put fdb 02:01:00:00:00:01", "put neigh 10.0.1.0", "put route 10.0.1.0/24"}},
+			"put link flannel.1", "put addr 10.0.0.0/32", "put fdb 02:01:00:00:00:01", "put neigh 10.0.1.0",
+			"put route 10.0.1.0/24"}},
 		{name: "everything is deleted in the reverse order", want: func(s *ip.State) { *s = ip.State{} }, ops: []string{
-			"delete route 10.0.1.0/24", "delete neigh 10.0.1.0", "delete fdb 02:01:00:00:00:01", "delete addr 10.0.0.0/32", "delete link flannel.1"}},
+			"delete route 10.0.1.0/24", "delete neigh 10.0.1.0", "delete fdb 02:01:00:00:00:01", "delete addr 10.0.0.0/32",
+			"delete link flannel.1"}},
 		{name: "a route is replaced in place", want: func(s *ip.State) { s.Routes[0].Via = netip.MustParseAddr("10.0.1.9") },
 			ops: []string{"put route 10.0.1.0/24 via 10.0.1.9"}},
 		{name: "a route of another protocol is taken over", have: func(s *ip.State) { s.Routes[0].Protocol = 3 },
@@ -38,23 +40,30 @@ func TestDiff(t *testing.T) {
 			s.Neighs = append(s.Neighs, s.Neighs[0])
 			s.Neighs[1].MAC[0] = 4
 		}, want: func(s *ip.State) { s.Neighs[0].MAC[0] = 6 }, ops: []string{"put neigh 10.0.1.0 lladdr 06:01"}},
-		{name: "puts come before deletes", want: func(s *ip.State) { s.Addrs[0].Prefix = netip.MustParsePrefix("10.0.5.0/32") },
-			ops: []string{"put addr 10.0.5.0/32", "delete addr 10.0.0.0/32"}},
+		{name: "puts come before deletes",
+			want: func(s *ip.State) { s.Addrs[0].Prefix = netip.MustParsePrefix("10.0.5.0/32") },
+			ops:  []string{"put addr 10.0.5.0/32", "delete addr 10.0.0.0/32"}},
 		{name: "a device is changed in place", want: func(s *ip.State) { s.Links[0].MTU = 1400 },
 			ops: []string{"put link flannel.1"}},
-		{name: "with another hardware address the kernel forgets the neighbours", want: func(s *ip.State) { s.Links[0].MAC[5] = 9 },
-			ops: []string{"put link flannel.1", "put neigh 10.0.1.0"}},
-		{name: "a device with another VNI is made anew, and all on it", have: func(s *ip.State) { s.Links[0].VXLAN.VNI = 7 }, ops: []string{
-			"delete link flannel.1", "put link flannel.1", "put addr 10.0.0.0/32", "put fdb 02:01:00:00:00:01", "put neigh 10.0.1.0", "put route 10.0.1.0/24"}},
-		{name: "a device of another type is made anew", have: func(s *ip.State) { *s = ip.State{Links: []ip.Link{{Name: "flannel.1", Type: "bridge"}}} }, ops: []string{
-			"delete link flannel.1", "put link flannel.1", "put addr 10.0.0.0/32", "put fdb 02:01:00:00:00:01", "put neigh 10.0.1.0", "put route 10.0.1.0/24"}},
+		{name: "with another hardware address the kernel forgets the neighbours",
+			want: func(s *ip.State) { s.Links[0].MAC[5] = 9 },
+			ops:  []string{"put link flannel.1", "put neigh 10.0.1.0"}},
+		{name: "a device with another VNI is made anew, and all on it", have: func(s *ip.State) { s.Links[0].VXLAN.VNI = 7 },
+			ops: []string{
+				"delete link flannel.1", "put link flannel.1", "put addr 10.0.0.0/32", "put fdb 02:01:00:00:00:01",
+				"put neigh 10.0.1.0", "put route 10.0.1.0/24"}},
+		{name: "a device of another type is made anew",
+			have: func(s *ip.State) { *s = ip.State{Links: []ip.Link{{Name: "flannel.1", Type: "bridge"}}} }, ops: []string{
+				"delete link flannel.1", "put link flannel.1", "put addr 10.0.0.0/32", "put fdb 02:01:00:00:00:01",
+				"put neigh 10.0.1.0", "put route 10.0.1.0/24"}},
 		{name: "a route elsewhere is not touched when a device is made anew", have: func(s *ip.State) {
 			s.Links[0].VXLAN.Port = 4789
 			s.Routes[0] = ip.Route{Dst: s.Routes[0].Dst, Blackhole: true, Protocol: ip.Protocol}
 		}, want: func(s *ip.State) {
 			s.Routes[0] = ip.Route{Dst: s.Routes[0].Dst, Blackhole: true, Protocol: ip.Protocol}
 		}, ops: []string{
-			"delete link flannel.1", "put link flannel.1", "put addr 10.0.0.0/32", "put fdb 02:01:00:00:00:01", "put neigh 10.0.1.0"}},
+			"delete link flannel.1", "put link flannel.1", "put addr 10.0.0.0/32", "put fdb 02:01:00:00:00:01",
+			"put neigh 10.0.1.0"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			have, want := cluster(1), cluster(1)
@@ -109,7 +118,8 @@ func TestASnapshotIsTheSameWhateverIsKnown(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	for range 300 {
 		found, twice, known := anyState(rnd), anyState(rnd), anyState(rnd).Snapshot()
-		found.FDB, found.Neighs, found.Routes = append(found.FDB, twice.FDB...), append(found.Neighs, twice.Neighs...), append(found.Routes, twice.Routes...)
+		found.FDB, found.Neighs, found.Routes = append(found.FDB, twice.FDB...), append(found.Neighs, twice.Neighs...),
+			append(found.Routes, twice.Routes...)
 		beside, alone := found.SnapshotBeside(known), found.Snapshot()
 		if diff := cmp.Diff(textOf(beside), textOf(alone)); diff != "" {
 			t.Fatalf("snapshot (-got +want):\n%s", diff)
@@ -122,7 +132,8 @@ func TestASnapshotIsTheSameWhateverIsKnown(t *testing.T) {
 
 // textOf returns the objects in the order in which a snapshot has them.
 func textOf(s ip.Snapshot) string {
-	return fmt.Sprint(slices.Collect(s.Links.All()), slices.Collect(s.Addrs.All()), slices.Collect(s.FDB.All()), slices.Collect(s.Neighs.All()), slices.Collect(s.Routes.All()))
+	return fmt.Sprint(slices.Collect(s.Links.All()), slices.Collect(s.Addrs.All()), slices.Collect(s.FDB.All()),
+		slices.Collect(s.Neighs.All()), slices.Collect(s.Routes.All()))
 }
 
 // anyState returns a state of a few peers, of which some are odd.
@@ -146,8 +157,10 @@ func anyState(rnd *rand.Rand) ip.State {
 func TestStateText(t *testing.T) {
 	s := cluster(1)
 	s.Routes = append(s.Routes,
-		ip.Route{Dst: netip.MustParsePrefix("10.0.0.0/24"), Blackhole: true, Metric: ip.BlackholeMetric, Protocol: ip.Protocol},
-		ip.Route{Dst: netip.MustParsePrefix("10.0.7.0/24"), Via: netip.MustParseAddr("192.0.2.7"), Link: "eth0", Odd: true, Protocol: 3})
+		ip.Route{Dst: netip.MustParsePrefix("10.0.0.0/24"), Blackhole: true, Metric: ip.BlackholeMetric,
+			Protocol: ip.Protocol},
+		ip.Route{Dst: netip.MustParsePrefix("10.0.7.0/24"), Via: netip.MustParseAddr("192.0.2.7"), Link: "eth0", Odd: true,
+			Protocol: 3})
 	s.FDB[0].Odd = true
 	want := `link flannel.1 type vxlan mac 02:00:00:00:00:01 mtu 1450 up vni 1 port 8472 local 192.0.2.1 dev eth0
 addr 10.0.0.0/32 dev flannel.1
@@ -163,7 +176,8 @@ route 10.0.7.0/24 via 192.0.2.7 dev eth0 odd proto 3
 }
 
 func TestScopeOwns(t *testing.T) {
-	ours := ip.Route{Dst: netip.MustParsePrefix("10.0.1.0/24"), Via: netip.MustParseAddr("10.0.1.0"), Link: "flannel.1", Onlink: true, Protocol: ip.Protocol}
+	ours := ip.Route{Dst: netip.MustParsePrefix("10.0.1.0/24"), Via: netip.MustParseAddr("10.0.1.0"), Link: "flannel.1",
+		Onlink: true, Protocol: ip.Protocol}
 	for _, tt := range []struct {
 		name   string
 		change func(*ip.Route)
@@ -179,13 +193,17 @@ func TestScopeOwns(t *testing.T) {
 		{"of the kernel on our device", func(r *ip.Route) { r.Protocol = 2 }, false, false},
 		{"of router advertisements on our device", func(r *ip.Route) { r.Protocol = 9 }, false, false},
 		{"left by flannel's host-gw", func(r *ip.Route) { r.Protocol, r.Link = 3, "eth0" }, true, true},
-		{"set by hand without a next hop", func(r *ip.Route) { r.Protocol, r.Link, r.Via = 3, "eth0", netip.Addr{} }, true, false},
+		{"set by hand without a next hop", func(r *ip.Route) { r.Protocol, r.Link, r.Via = 3, "eth0", netip.Addr{} }, true,
+			false},
 		{"set by an administrator's tool", func(r *ip.Route) { r.Protocol, r.Link = 4, "eth0" }, true, false},
 		{"of another metric", func(r *ip.Route) { r.Metric = 100 }, true, false},
 		{"our blackhole", func(r *ip.Route) {
 			*r = ip.Route{Dst: r.Dst, Blackhole: true, Metric: ip.BlackholeMetric, Protocol: ip.Protocol}
 		}, false, true},
-		{"another's blackhole", func(r *ip.Route) { *r = ip.Route{Dst: r.Dst, Blackhole: true, Metric: ip.BlackholeMetric, Protocol: 4} }, false, false},
+		{"another's blackhole", func(r *ip.Route) {
+			*r = ip.Route{Dst: r.Dst, Blackhole: true, Metric: ip.BlackholeMetric,
+				Protocol: 4}
+		}, false, false},
 	} {
 		r := ours
 		tt.change(&r)

@@ -16,8 +16,8 @@ const (
 	isForeign = "foreign"
 )
 
-// drifts returns what others have made of the state before. What the kernel itself takes away together with a device or an
-// address is not named: it is drift of that device or address.
+// drifts returns what others have made of the state before. What the kernel itself takes away together with a device or
+// an address is not named: it is drift of that device or address.
 func drifts(before, found Snapshot) []drift {
 	var f finder
 	f.shaken = map[string]Kind{}

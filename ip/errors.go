@@ -70,8 +70,8 @@ func FailedOps(err error) []*OpError {
 	return nil
 }
 
-// PeersOnly reports whether an error of Reconcile consists of failed operations on single peers, or is ErrContention: what this
-// host itself needs is in place.
+// PeersOnly reports whether an error of Reconcile consists of failed operations on single peers, or is ErrContention:
+// what this host itself needs is in place.
 func PeersOnly(err error) bool {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, e := range joined.Unwrap() {

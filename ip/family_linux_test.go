@@ -24,7 +24,8 @@ func vxlan6(local, peer string) ip.State {
 		Addrs:  []ip.Addr{{Link: "flannel-v6.1", Prefix: netip.MustParsePrefix("fd00:5:0:1::/128")}},
 		FDB:    []ip.FDB{{Link: "flannel-v6.1", MAC: mac, Dst: netip.MustParseAddr(peer)}},
 		Neighs: []ip.Neigh{{Link: "flannel-v6.1", IP: first, MAC: mac}},
-		Routes: []ip.Route{{Dst: netip.PrefixFrom(first, 64), Via: first, Link: "flannel-v6.1", Onlink: true, Protocol: ip.Protocol}},
+		Routes: []ip.Route{{Dst: netip.PrefixFrom(first, 64), Via: first, Link: "flannel-v6.1", Onlink: true,
+			Protocol: ip.Protocol}},
 	}
 }
 
@@ -80,10 +81,11 @@ func TestATunnelOnAnIPv6Underlay(t *testing.T) {
 
 func TestAnIPv6RouteReplacesWhatHidesItsNextHop(t *testing.T) {
 	for name, other := range map[string]string{
-		"a route elsewhere":    "ip -6 route add fd00:5:0:22::/64 via fd00:18::99 dev eth0 proto 70",
-		"a route on the link":  "ip -6 route add fd00:5:0:22::/64 dev eth0 proto 70",
-		"a route to nowhere":   "ip -6 route add blackhole fd00:5:0:22::/64 proto 70",
-		"a route by two hosts": "ip -6 route add fd00:5:0:22::/64 proto 70 nexthop via fd00:18::99 dev eth0 nexthop via fd00:18::98 dev eth0",
+		"a route elsewhere":   "ip -6 route add fd00:5:0:22::/64 via fd00:18::99 dev eth0 proto 70",
+		"a route on the link": "ip -6 route add fd00:5:0:22::/64 dev eth0 proto 70",
+		"a route to nowhere":  "ip -6 route add blackhole fd00:5:0:22::/64 proto 70",
+		"a route by two hosts": "ip -6 route add fd00:5:0:22::/64 proto 70 nexthop via fd00:18::99 dev eth0 nexthop via " +
+			"fd00:18::98 dev eth0",
 	} {
 		t.Run(name, func(t *testing.T) {
 			iptest.Namespace(t)
@@ -100,7 +102,8 @@ func TestAnIPv6RouteReplacesWhatHidesItsNextHop(t *testing.T) {
 				t.Error(err)
 			}
 			wantState6(t, k, want)
-			if got := iptest.Run(t, "ip -6 route show"); strings.Count(got, "fd00:5:0:22::/64") != 1 || strings.Contains("\n"+got, "\nfd00:5:0:22:: ") || !strings.Contains(got, "fd00:5:0:99::/64 via fd00:18::99") {
+			if got := iptest.Run(t, "ip -6 route show"); strings.Count(got, "fd00:5:0:22::/64") != 1 ||
+				strings.Contains("\n"+got, "\nfd00:5:0:22:: ") || !strings.Contains(got, "fd00:5:0:99::/64 via fd00:18::99") {
 				t.Errorf("routes are\n%s", got)
 			}
 		})
@@ -120,7 +123,8 @@ func TestAnIPv6RouteStandsBesideOthersThatHideItsNextHop(t *testing.T) {
 			want := vxlan6("fd00:18::1", "fd00:18::2")
 			apply(t, k, want)
 			wantState6(t, k, want)
-			if got := iptest.Run(t, "ip -6 route show"); !strings.Contains(got, other) || strings.Contains("\n"+got, "\nfd00:5:0:22:: ") {
+			if got := iptest.Run(t, "ip -6 route show"); !strings.Contains(got, other) ||
+				strings.Contains("\n"+got, "\nfd00:5:0:22:: ") {
 				t.Errorf("routes are\n%s", got)
 			}
 		})
@@ -142,7 +146,8 @@ func TestInterfacesTellWhichIPv6AddressesServe(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, l := range links {
-		got := fmt.Sprint(slices.DeleteFunc(l.Addrs, func(p netip.Prefix) bool { return p.Addr().IsLinkLocalUnicast() }), l.Deprecated)
+		got := fmt.Sprint(slices.DeleteFunc(l.Addrs, func(p netip.Prefix) bool { return p.Addr().IsLinkLocalUnicast() }),
+			l.Deprecated)
 		want := map[string]string{"eth0": "[2001:db8::5/64] [2001:db8::9/64]", "tentative": "[] []"}[l.Name]
 		if want != "" && got != want {
 			t.Errorf("%s has %s, want %s", l.Name, got, want)
@@ -179,7 +184,8 @@ func TestForwarding(t *testing.T) {
 	set("ipv4/ip_forward", "0")
 	set("ipv6/conf/all/forwarding", "0")
 	set("ipv6/conf/eth0/accept_ra", "1")
-	if f := look(both); !f.TakesRA || !slices.Equal(f.Off, []string{"net.ipv4.ip_forward = 1", "net.ipv6.conf.all.forwarding = 1"}) {
+	if f := look(both); !f.TakesRA ||
+		!slices.Equal(f.Off, []string{"net.ipv4.ip_forward = 1", "net.ipv6.conf.all.forwarding = 1"}) {
 		t.Errorf("at first: %+v", f)
 	}
 	if f := look(both[:1]); f.TakesRA || len(f.Off) != 1 {
@@ -188,7 +194,8 @@ func TestForwarding(t *testing.T) {
 	if err := ip.KeepRA("eth0"); err != nil || get("ipv6/conf/eth0/accept_ra") != "2" {
 		t.Errorf("%v, accept_ra is %s", err, get("ipv6/conf/eth0/accept_ra"))
 	}
-	if err := ip.TurnOnForwarding(both); err != nil || get("ipv4/ip_forward") != "1" || get("ipv6/conf/all/forwarding") != "1" {
+	if err := ip.TurnOnForwarding(both); err != nil || get("ipv4/ip_forward") != "1" ||
+		get("ipv6/conf/all/forwarding") != "1" {
 		t.Errorf("forwarding not turned on: %v", err)
 	}
 	if f := look(both); f.TakesRA || len(f.Off) > 0 {

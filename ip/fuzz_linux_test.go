@@ -14,15 +14,18 @@ func encoded(kind uint16, body []byte) []byte {
 	return append(append(b, make([]byte, 10)...), body...) // flags, sequence, port
 }
 
-// FuzzNotifications takes in notifications of any content. The kernel is trusted to send none that is not well formed; whatever stands in
-// one, nothing panics, and an event has an object.
+// FuzzNotifications takes in notifications of any content. The kernel is trusted to send none that is not well formed;
+// whatever stands in one, nothing panics, and an event has an object.
 func FuzzNotifications(f *testing.F) {
 	addr := []byte{2, 24, 0, 0, 2, 0, 0, 0, 8, 0, unix.IFA_LOCAL, 0, 10, 5, 0, 1}
-	neigh := []byte{unix.AF_BRIDGE, 0, 0, 0, 2, 0, 0, 0, unix.NUD_PERMANENT, 0, 0, 0, 10, 0, unix.NDA_LLADDR, 0, 2, 0, 0, 0, 0, 1, 0, 0, 8, 0, unix.NDA_DST, 0, 10, 5, 0, 1}
-	route := []byte{2, 24, 0, 0, unix.RT_TABLE_MAIN, 70, 0, unix.RTN_UNICAST, 4, 0, 0, 0, 8, 0, unix.RTA_DST, 0, 10, 5, 1, 0, 8, 0, unix.RTA_OIF, 0, 2, 0, 0, 0}
+	neigh := []byte{unix.AF_BRIDGE, 0, 0, 0, 2, 0, 0, 0, unix.NUD_PERMANENT, 0, 0, 0, 10, 0, unix.NDA_LLADDR, 0, 2, 0, 0,
+		0, 0, 1, 0, 0, 8, 0, unix.NDA_DST, 0, 10, 5, 0, 1}
+	route := []byte{2, 24, 0, 0, unix.RT_TABLE_MAIN, 70, 0, unix.RTN_UNICAST, 4, 0, 0, 0, 8, 0, unix.RTA_DST, 0, 10, 5, 1,
+		0, 8, 0, unix.RTA_OIF, 0, 2, 0, 0, 0}
 	link := append(make([]byte, unix.SizeofIfInfomsg), 9, 0, unix.IFLA_IFNAME, 0, 'e', 't', 'h', '0', 0, 0, 0, 0)
 	for kind, body := range map[uint16][]byte{
-		unix.RTM_NEWADDR: addr, unix.RTM_DELADDR: addr, unix.RTM_NEWNEIGH: neigh, unix.RTM_NEWROUTE: route, unix.RTM_NEWLINK: link, unix.RTM_DELLINK: link,
+		unix.RTM_NEWADDR: addr, unix.RTM_DELADDR: addr, unix.RTM_NEWNEIGH: neigh, unix.RTM_NEWROUTE: route,
+		unix.RTM_NEWLINK: link, unix.RTM_DELLINK: link,
 	} {
 		f.Add(encoded(kind, body))
 	}

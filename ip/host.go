@@ -50,7 +50,8 @@ type Underlay struct {
 	Reason      string       // why this interface
 	// NoNeighbours is that of the interface.
 	NoNeighbours bool
-	// Next are the own addresses that are to follow Addrs, one for each family, while peers are told of them; nil: none are.
+	// Next are the own addresses that are to follow Addrs, one for each family, while peers are told of them; nil: none
+	// are.
 	Next []netip.Addr
 }
 
@@ -68,7 +69,8 @@ func (u Underlay) Receiving(prefix netip.Prefix) netip.Addr {
 	return u.Addr(prefix)
 }
 
-// OnLink adds to an IPv6 link-local address the link that it is to be found on: by the address alone the kernel would look on any.
+// OnLink adds to an IPv6 link-local address the link that it is to be found on: by the address alone the kernel would
+// look on any.
 func (u Underlay) OnLink(a netip.Addr) netip.Addr {
 	if a.Is6() && a.IsLinkLocalUnicast() {
 		return a.WithZone(u.Link)

@@ -226,7 +226,8 @@ func explain(op Op, err error) error {
 		return fmt.Errorf("%w: another device has VNI %d and port %d: delete it, or choose another VNI",
 			err, l.VXLAN.VNI, l.VXLAN.Port)
 	case isLink && l.Tunnel != (Tunnel{}) && errors.Is(err, unix.EEXIST):
-		return fmt.Errorf("%w: another %s device has the local address %s and no remote one: delete it", err, l.Type, l.Tunnel.Local)
+		return fmt.Errorf("%w: another %s device has the local address %s and no remote one: delete it", err, l.Type,
+			l.Tunnel.Local)
 	case op.Object.Kind() == KindAddr && errors.Is(err, unix.EACCES):
 		return fmt.Errorf("%w: IPv6 is turned off on the device: sysctl net.ipv6.conf.%s.disable_ipv6=0",
 			err, op.Object.Device())

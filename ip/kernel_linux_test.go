@@ -34,13 +34,16 @@ var network = netip.MustParsePrefix("10.0.0.0/8")
 
 // cluster returns what n peers need, as the vxlan backend wants it.
 func cluster(n int) ip.State {
-	s := ip.State{Links: []ip.Link{vxlanLink}, Addrs: []ip.Addr{{Link: "flannel.1", Prefix: netip.MustParsePrefix("10.0.0.0/32")}}}
+	s := ip.State{Links: []ip.Link{vxlanLink},
+		Addrs: []ip.Addr{{Link: "flannel.1", Prefix: netip.MustParsePrefix("10.0.0.0/32")}}}
 	for i := 1; i <= n; i++ {
 		first := netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0})
 		mac := ip.MAC{2, 1, 0, 0, byte(i >> 8), byte(i)}
-		s.FDB = append(s.FDB, ip.FDB{Link: "flannel.1", MAC: mac, Dst: netip.AddrFrom4([4]byte{192, 0, byte(i >> 8), byte(i)})})
+		s.FDB = append(s.FDB, ip.FDB{Link: "flannel.1", MAC: mac,
+			Dst: netip.AddrFrom4([4]byte{192, 0, byte(i >> 8), byte(i)})})
 		s.Neighs = append(s.Neighs, ip.Neigh{Link: "flannel.1", IP: first, MAC: mac})
-		s.Routes = append(s.Routes, ip.Route{Dst: netip.PrefixFrom(first, 24), Via: first, Link: "flannel.1", Onlink: true, Protocol: ip.Protocol})
+		s.Routes = append(s.Routes, ip.Route{Dst: netip.PrefixFrom(first, 24), Via: first, Link: "flannel.1", Onlink: true,
+			Protocol: ip.Protocol})
 	}
 	return s
 }
@@ -150,7 +153,8 @@ func TestLeftoversOfFlannelAreSeen(t *testing.T) {
 	}
 	want := []ip.Route{
 		{Dst: netip.MustParsePrefix("10.0.8.0/24"), Via: netip.MustParseAddr("192.0.2.8"), Link: "eth0", Protocol: 3},
-		{Dst: netip.MustParsePrefix("10.0.9.0/24"), Via: netip.MustParseAddr("10.0.9.0"), Link: "flannel.1", Onlink: true, Protocol: 3},
+		{Dst: netip.MustParsePrefix("10.0.9.0/24"), Via: netip.MustParseAddr("10.0.9.0"), Link: "flannel.1", Onlink: true,
+			Protocol: 3},
 	}
 	if diff := cmp.Diff(got.Routes, want, cmp.Comparer(func(a, b ip.Route) bool { return a == b })); diff != "" {
 		t.Errorf("routes (-got +want):\n%s", diff)
@@ -370,7 +374,8 @@ func TestUnderlayQueries(t *testing.T) {
 		t.Errorf("direct route %+v %v, want %+v", hop, err, want)
 	}
 	hop, err = k.RouteTo(netip.MustParseAddr("203.0.113.7"))
-	if want := (ip.Hop{Link: "eth1", Via: netip.MustParseAddr("198.51.100.254"), Src: netip.MustParseAddr("198.51.100.1")}); hop != want || err != nil {
+	if want := (ip.Hop{Link: "eth1", Via: netip.MustParseAddr("198.51.100.254"),
+		Src: netip.MustParseAddr("198.51.100.1")}); hop != want || err != nil {
 		t.Errorf("route %+v %v, want %+v", hop, err, want)
 	}
 	all, err := k.Interfaces()

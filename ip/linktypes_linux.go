@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// linkType is what is special about the devices of one type; a nil function: nothing is. All other code is the same for all of them, so a
-// new type of tunnel is one more entry here. Its settings are a field of Link, or one that is there: Tunnel is that of all devices that
-// put IP packets into IP packets.
+// linkType is what is special about the devices of one type; a nil function: nothing is. All other code is the same for
+// all of them, so a new type of tunnel is one more entry here. Its settings are a field of Link, or one that is there:
+// Tunnel is that of all devices that put IP packets into IP packets.
 type linkType struct {
 	// create says to the library what to create; nil: the datapath makes the device.
 	create func(k *LinuxKernel, want Link, attrs netlink.LinkAttrs) (netlink.Link, error)
@@ -32,7 +32,8 @@ func linkTypeOf(name string) linkType {
 	return linkType{}
 }
 
-// createIPIP leaves "path MTU discovery" off, as flannel does: the outer header takes over the inner one's "don't fragment".
+// createIPIP leaves "path MTU discovery" off, as flannel does: the outer header takes over the inner one's "don't
+// fragment".
 func createIPIP(_ *LinuxKernel, want Link, attrs netlink.LinkAttrs) (netlink.Link, error) {
 	return &netlink.Iptun{LinkAttrs: attrs, Local: want.Tunnel.Local.AsSlice()}, nil
 }
@@ -45,7 +46,8 @@ func decodeIPIP(from netlink.Link, l *link) {
 	// The kernel names the protocol of a device that was made without one (IFLA_IPTUN_PROTO).
 	local, _ := netip.AddrFromSlice(d.Local.To4())
 	remote, _ := netip.AddrFromSlice(d.Remote.To4())
-	l.Tunnel = Tunnel{Local: local, Odd: remote.IsValid() && !remote.IsUnspecified() || d.Link != 0 || d.Ttl != 0 || d.Tos != 0 ||
+	l.Tunnel = Tunnel{Local: local, Odd: remote.IsValid() && !remote.IsUnspecified() || d.Link != 0 || d.Ttl != 0 ||
+		d.Tos != 0 ||
 		d.PMtuDisc != 0 || d.FlowBased || d.EncapType != 0 || d.Proto != 0 && d.Proto != unix.IPPROTO_IPIP}
 }
 

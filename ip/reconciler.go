@@ -62,16 +62,17 @@ func (r *Reconciler) Rival() string {
 	return r.rival
 }
 
-// Conflicts returns the routes that are wanted and not there, because others have routes in their place. They are created when those go.
+// Conflicts returns the routes that are wanted and not there, because others have routes in their place. They are
+// created when those go.
 func (r *Reconciler) Conflicts() []Conflict {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.taken.sorted()
 }
 
-// Reconcile makes the kernel hold exactly want of all that is in the scope, but for the routes in Conflicts. The error joins an *OpError for each
-// operation that failed, to be tried again by the next call; it is ErrContention if all is in place but others keep
-// changing it, and the next call should wait.
+// Reconcile makes the kernel hold exactly want of all that is in the scope, but for the routes in Conflicts. The error
+// joins an *OpError for each operation that failed, to be tried again by the next call; it is ErrContention if all is
+// in place but others keep changing it, and the next call should wait.
 func (r *Reconciler) Reconcile(scope Scope, want Snapshot) (Result, error) {
 	r.mu.Lock()
 	known, have := r.known, r.have
@@ -167,7 +168,8 @@ func (r *Reconciler) compare(before, found Snapshot) (counts [Kinds]int) {
 	r.mu.Unlock()
 	for _, some := range byKind(all) {
 		d := some[0]
-		r.log.Warn("drift found", "kind", d.Kind().String(), "object", d.String(), "found", d.found, "count", len(some), "by", nameOf(by))
+		r.log.Warn("drift found", "kind", d.Kind().String(), "object", d.String(), "found", d.found, "count", len(some),
+			"by", nameOf(by))
 	}
 	return counts
 }

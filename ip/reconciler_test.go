@@ -81,7 +81,8 @@ func TestDriftIsRepairedCountedAndNamed(t *testing.T) {
 		{"device down", changed(func(l *ip.Link) { l.Up = false }), [ip.Kinds]int{1}, "found="},
 		{"hardware address changed", changed(func(l *ip.Link) { l.MAC[5] = 9 }), [ip.Kinds]int{1}, "02:00:00:00:00:09"},
 		{"MTU changed", changed(func(l *ip.Link) { l.MTU = 1280 }), [ip.Kinds]int{1}, "mtu 1280"},
-		{"address removed", func(k *iptest.Kernel) { k.Delete(addr) }, [ip.Kinds]int{0, 1}, `object="10.0.0.0/32 dev flannel.1" found=missing`},
+		{"address removed", func(k *iptest.Kernel) { k.Delete(addr) }, [ip.Kinds]int{0, 1},
+			`object="10.0.0.0/32 dev flannel.1" found=missing`},
 		{"foreign address", func(k *iptest.Kernel) {
 			k.Put(ip.Addr{Link: "flannel.1", Prefix: netip.MustParsePrefix("169.254.3.3/16")})
 		}, [ip.Kinds]int{0, 1}, "found=foreign"},
@@ -90,12 +91,15 @@ func TestDriftIsRepairedCountedAndNamed(t *testing.T) {
 			k.Put(ip.FDB{Link: "flannel.1", MAC: fdb.MAC, Dst: netip.MustParseAddr("192.0.2.99")})
 		}, [ip.Kinds]int{0, 0, 1}, "dst 192.0.2.99"},
 		{"neighbours flushed", func(k *iptest.Kernel) { k.Delete(neigh, s.Neighs[1]) }, [ip.Kinds]int{0, 0, 0, 2}, "count=2"},
-		{"neighbour changed", func(k *iptest.Kernel) { k.Put(ip.Neigh{Link: "flannel.1", IP: neigh.IP, MAC: ip.MAC{2, 9}}) }, [ip.Kinds]int{0, 0, 0, 1}, "lladdr 02:09"},
-		{"routes flushed", func(k *iptest.Kernel) { k.Delete(route, s.Routes[1]) }, [ip.Kinds]int{0, 0, 0, 0, 2}, `object="10.0.1.0/24 via 10.0.1.0 dev flannel.1 onlink"`},
+		{"neighbour changed", func(k *iptest.Kernel) { k.Put(ip.Neigh{Link: "flannel.1", IP: neigh.IP, MAC: ip.MAC{2, 9}}) },
+			[ip.Kinds]int{0, 0, 0, 1}, "lladdr 02:09"},
+		{"routes flushed", func(k *iptest.Kernel) { k.Delete(route, s.Routes[1]) }, [ip.Kinds]int{0, 0, 0, 0, 2},
+			`object="10.0.1.0/24 via 10.0.1.0 dev flannel.1 onlink"`},
 		{"route replaced", func(k *iptest.Kernel) {
 			k.Put(ip.Route{Dst: route.Dst, Via: netip.MustParseAddr("192.0.2.9"), Link: "eth0", Protocol: ip.Protocol})
 		}, [ip.Kinds]int{0, 0, 0, 0, 1}, "via 192.0.2.9 dev eth0"},
-		{"route and neighbour", func(k *iptest.Kernel) { k.Delete(neigh, route) }, [ip.Kinds]int{0, 0, 0, 1, 1}, "kind=neigh"},
+		{"route and neighbour", func(k *iptest.Kernel) { k.Delete(neigh, route) }, [ip.Kinds]int{0, 0, 0, 1, 1},
+			"kind=neigh"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -121,7 +125,8 @@ func TestDriftIsRepairedCountedAndNamed(t *testing.T) {
 					t.Errorf("drift %v, in all %v, want %v", res.Drift, r.Drift(), tt.drift)
 				}
 				wantState(t, r.kernel, cluster(2))
-				if strings.Count(r.log.String(), "drift found") > 2 || !strings.Contains(r.log.String(), tt.say) || !strings.Contains(r.log.String(), "by=\"administrator (pid 1)\"") {
+				if strings.Count(r.log.String(), "drift found") > 2 || !strings.Contains(r.log.String(), tt.say) ||
+					!strings.Contains(r.log.String(), "by=\"administrator (pid 1)\"") {
 					t.Errorf("log, want %q in it:\n%s", tt.say, r.log)
 				}
 				woken = 0
@@ -139,10 +144,12 @@ func TestObserve(t *testing.T) {
 	link, addr, fdb, neigh, route := s.Links[0], s.Addrs[0], s.FDB[0], s.Neighs[0], s.Routes[0]
 	down := link
 	down.Up = false
-	foreign := ip.Route{Dst: netip.MustParsePrefix("172.16.0.0/24"), Via: netip.MustParseAddr("192.0.2.9"), Link: "eth0", Protocol: 3}
+	foreign := ip.Route{Dst: netip.MustParsePrefix("172.16.0.0/24"), Via: netip.MustParseAddr("192.0.2.9"), Link: "eth0",
+		Protocol: 3}
 	metric := route
 	metric.Metric = 50
-	stray := ip.Route{Dst: netip.MustParsePrefix("10.0.77.0/24"), Link: "eth0", Via: netip.MustParseAddr("192.0.2.9"), Protocol: ip.Protocol}
+	stray := ip.Route{Dst: netip.MustParsePrefix("10.0.77.0/24"), Link: "eth0", Via: netip.MustParseAddr("192.0.2.9"),
+		Protocol: ip.Protocol}
 	for _, tt := range []struct {
 		name string
 		ev   ip.Event
@@ -156,13 +163,17 @@ func TestObserve(t *testing.T) {
 		{"another device gone", ip.Event{Object: ip.Link{Name: "eth9"}, Deleted: true}, false},
 		{"the echo of an address", ip.Event{Object: addr}, false},
 		{"the address gone", ip.Event{Object: addr, Deleted: true}, true},
-		{"a foreign address", ip.Event{Object: ip.Addr{Link: "flannel.1", Prefix: netip.MustParsePrefix("10.1.1.1/8")}}, true},
-		{"the foreign address deleted", ip.Event{Object: ip.Addr{Link: "flannel.1", Prefix: netip.MustParsePrefix("10.1.1.1/8")}, Deleted: true}, false},
+		{"a foreign address", ip.Event{Object: ip.Addr{Link: "flannel.1", Prefix: netip.MustParsePrefix("10.1.1.1/8")}},
+			true},
+		{"the foreign address deleted",
+			ip.Event{Object: ip.Addr{Link: "flannel.1", Prefix: netip.MustParsePrefix("10.1.1.1/8")}, Deleted: true}, false},
 		{"an address elsewhere", ip.Event{Object: ip.Addr{Link: "eth0", Prefix: netip.MustParsePrefix("10.1.1.1/8")}}, false},
 		{"the echo of an FDB entry", ip.Event{Object: fdb}, false},
 		{"the FDB entry gone", ip.Event{Object: fdb, Deleted: true}, true},
-		{"the FDB entry gone after it was changed", ip.Event{Object: ip.FDB{Link: "flannel.1", MAC: fdb.MAC, Dst: neigh.IP}, Deleted: true}, true},
-		{"a strange FDB entry gone", ip.Event{Object: ip.FDB{Link: "flannel.1", MAC: ip.MAC{2, 9}, Dst: neigh.IP}, Deleted: true}, false},
+		{"the FDB entry gone after it was changed",
+			ip.Event{Object: ip.FDB{Link: "flannel.1", MAC: fdb.MAC, Dst: neigh.IP}, Deleted: true}, true},
+		{"a strange FDB entry gone", ip.Event{Object: ip.FDB{Link: "flannel.1", MAC: ip.MAC{2, 9}, Dst: neigh.IP},
+			Deleted: true}, false},
 		{"an odd FDB entry", ip.Event{Object: ip.FDB{Link: "flannel.1", MAC: fdb.MAC, Dst: fdb.Dst, Odd: true}}, true},
 		{"the echo of a neighbour", ip.Event{Object: neigh}, false},
 		{"the neighbour gone", ip.Event{Object: neigh, Deleted: true}, true},
@@ -171,7 +182,8 @@ func TestObserve(t *testing.T) {
 		{"the echo of a route", ip.Event{Object: route}, false},
 		{"the route gone", ip.Event{Object: route, Deleted: true}, true},
 		{"the route replaced", ip.Event{Object: ip.Route{Dst: route.Dst, Via: neigh.IP, Link: "eth0", Protocol: 3}}, true},
-		{"an old route of that key gone", ip.Event{Object: ip.Route{Dst: route.Dst, Via: neigh.IP, Link: "eth0", Protocol: 3}, Deleted: true}, false},
+		{"an old route of that key gone",
+			ip.Event{Object: ip.Route{Dst: route.Dst, Via: neigh.IP, Link: "eth0", Protocol: 3}, Deleted: true}, false},
 		{"a route with our number", ip.Event{Object: stray}, true},
 		{"the route with our number gone", ip.Event{Object: stray, Deleted: true}, false},
 		{"another's route", ip.Event{Object: foreign}, false},
@@ -311,7 +323,8 @@ func TestContentionIsNamedAndSlowedDown(t *testing.T) {
 			t.Fatalf("after %d rounds: %v", rounds, err)
 		}
 		wantState(t, r.kernel, cluster(2))
-		for _, want := range []string{"another program keeps changing", "by=\"NetworkManager (pid 7)\"", "times=11", "object=\"flannel.1 type vxlan"} {
+		for _, want := range []string{"another program keeps changing", "by=\"NetworkManager (pid 7)\"", "times=11",
+			"object=\"flannel.1 type vxlan"} {
 			if strings.Count(r.log.String(), want) == 0 {
 				t.Errorf("%q is not in the log:\n%s", want, r.log)
 			}

@@ -2,8 +2,8 @@ package ip
 
 import "fmt"
 
-// Remains returns the operations that delete all that stands in the kernel of a scope, in the order to apply them. What stands
-// on a device goes with it, and is not named.
+// Remains returns the operations that delete all that stands in the kernel of a scope, in the order to apply them. What
+// stands on a device goes with it, and is not named.
 func Remains(k Kernel, s Scope) ([]Op, error) {
 	have, err := k.Dump(s)
 	if err != nil {
@@ -13,7 +13,8 @@ func Remains(k Kernel, s Scope) ([]Op, error) {
 	for _, l := range have.Links {
 		devices[l.Name] = true
 	}
-	left := State{Links: have.Links, Addrs: notOn(devices, have.Addrs), FDB: notOn(devices, have.FDB), Neighs: notOn(devices, have.Neighs), Routes: notOn(devices, have.Routes)}
+	left := State{Links: have.Links, Addrs: notOn(devices, have.Addrs), FDB: notOn(devices, have.FDB),
+		Neighs: notOn(devices, have.Neighs), Routes: notOn(devices, have.Routes)}
 	return Diff(left.Snapshot(), Snapshot{}), nil
 }
 

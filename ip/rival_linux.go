@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// isFlannel reports whether a process, as it is named in events, is another daemon of an overlay network: one that takes no lock of ours
-// and believes the devices to be its own. What our commands change was asked for.
+// isFlannel reports whether a process, as it is named in events, is another daemon of an overlay network: one that
+// takes no lock of ours and believes the devices to be its own. What our commands change was asked for.
 func isFlannel(by string) bool {
 	name, _, _ := strings.Cut(by, " (pid ")
 	return strings.Contains(name, "flannel") && name != "flannelctl" && name != "flannel-docker"

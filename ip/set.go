@@ -14,16 +14,16 @@ type Set[T value[T]] struct {
 	objects sorted.Snapshot[*T]
 }
 
-// value is what all kinds of objects have. compare is that of their keys, by which the kernel tells objects apart: 0 for two of which one
-// replaces the other.
+// value is what all kinds of objects have. compare is that of their keys, by which the kernel tells objects apart: 0
+// for two of which one replaces the other.
 type value[T any] interface {
 	comparable
 	Object
 	compare(T) int
 }
 
-// setOf returns the set of some objects, which are sorted in place and belong to it from then on. Those of one key stay side by side in
-// their order. What is in known as well is the same memory.
+// setOf returns the set of some objects, which are sorted in place and belong to it from then on. Those of one key stay
+// side by side in their order. What is in known as well is the same memory.
 func setOf[T value[T]](objects []T, known Set[T]) Set[T] {
 	slices.SortStableFunc(objects, T.compare)
 	all := make([]*T, 0, len(objects))
@@ -83,8 +83,8 @@ func (s Set[T]) without(links []string) Set[T] {
 	})}
 }
 
-// changesTo returns what differs from another set, object by object: those of one key together, else nil on the other side. Nobody may change
-// what is pointed at. It does not look into pages that the sets share.
+// changesTo returns what differs from another set, object by object: those of one key together, else nil on the other
+// side. Nobody may change what is pointed at. It does not look into pages that the sets share.
 func (s Set[T]) changesTo(to Set[T]) iter.Seq2[*T, *T] {
 	return func(yield func(before, after *T) bool) {
 		for before, after := range sorted.Changes(s.objects, to.objects) {

@@ -2,8 +2,8 @@ package ip
 
 import "sync"
 
-// Shared has the hosts of one process, which a simulation of a large cluster is, keep equal objects once. Any goroutine may use it. A nil
-// one has each host keep its own.
+// Shared has the hosts of one process, which a simulation of a large cluster is, keep equal objects once. Any goroutine
+// may use it. A nil one has each host keep its own.
 type Shared struct {
 	links  pool[Link]
 	addrs  pool[Addr]

@@ -2,8 +2,8 @@ package ip
 
 import "net/netip"
 
-// Snapshot is a set of objects that never changes. Two that one Desired has handed out share what is the same in both, so that Diff costs
-// what is not. The zero value is empty.
+// Snapshot is a set of objects that never changes. Two that one Desired has handed out share what is the same in both,
+// so that Diff costs what is not. The zero value is empty.
 type Snapshot struct {
 	Links  Set[Link]
 	Addrs  Set[Addr]
@@ -34,7 +34,8 @@ func (s Snapshot) WithoutRoute(dst netip.Prefix) Snapshot {
 	return s
 }
 
-// Desired is a state that is changed object by object, for as long as what it is computed from stays the same. One goroutine may use it.
+// Desired is a state that is changed object by object, for as long as what it is computed from stays the same. One
+// goroutine may use it.
 type Desired struct {
 	links  builder[Link]
 	addrs  builder[Addr]
@@ -51,9 +52,11 @@ func NewDesired(objects ...Object) *Desired { return Host{}.Desired(objects...) 
 func (h Host) Desired(objects ...Object) *Desired {
 	d := &Desired{}
 	if s := h.Shared; s != nil {
-		d.links, d.addrs, d.fdb, d.neighs, d.routes = newBuilder(&s.links), newBuilder(&s.addrs), newBuilder(&s.fdb), newBuilder(&s.neighs), newBuilder(&s.routes)
+		d.links, d.addrs, d.fdb, d.neighs, d.routes = newBuilder(&s.links), newBuilder(&s.addrs), newBuilder(&s.fdb),
+			newBuilder(&s.neighs), newBuilder(&s.routes)
 	} else {
-		d.links, d.addrs, d.fdb, d.neighs, d.routes = newBuilder[Link](nil), newBuilder[Addr](nil), newBuilder[FDB](nil), newBuilder[Neigh](nil), newBuilder[Route](nil)
+		d.links, d.addrs, d.fdb, d.neighs, d.routes = newBuilder[Link](nil), newBuilder[Addr](nil), newBuilder[FDB](nil),
+			newBuilder[Neigh](nil), newBuilder[Route](nil)
 	}
 	d.Put(objects...)
 	return d

@@ -1,18 +1,20 @@
 package ip
 
 const (
-	// spreadFrom is the number of routes from which on scopes are spread: below, the kernel's scan costs less than 20 ms in all.
+	// spreadFrom is the number of routes from which on scopes are spread: below, the kernel's scan costs less than 20 ms
+	// in all.
 	spreadFrom = 1024
-	// spreadTo is the number below which they are not any more: that it is a lower one keeps a cluster that breathes from changing all its routes
-	// again and again.
+	// spreadTo is the number below which they are not any more: that it is a lower one keeps a cluster that breathes from
+	// changing all its routes again and again.
 	spreadTo = 512
 	scopes   = 199 // that are free for use (enum rt_scope_t, include/uapi/linux/rtnetlink.h)
 )
 
-// putRoute adds a route. The IPv4 routes of a large cluster get scopes from 1 to 199, each always the same. That changes nothing but the
-// time that the kernel needs: it looks for an equal next hop among all routes of one protocol, scope and
-// device (fib_find_info in net/ipv4/fib_semantics.c hashes by these, but not by the gateway), so that ten thousand routes
-// of one scope cost fifty million comparisons. Any scope below that of a link means the same to a packet.
+// putRoute adds a route. The IPv4 routes of a large cluster get scopes from 1 to 199, each always the same. That
+// changes nothing but the time that the kernel needs: it looks for an equal next hop among all routes of one protocol,
+// scope and device (fib_find_info in net/ipv4/fib_semantics.c hashes by these, but not by the gateway), so that ten
+// thousand routes of one scope cost fifty million comparisons. Any scope below that of a link means the same to a
+// packet.
 func (d *Desired) putRoute(r Route) {
 	d.routes.put(d.withScope(r))
 	if !d.spread && d.routes.objects.Len() >= spreadFrom {

@@ -13,10 +13,12 @@ import (
 // ours carries; "ip route show proto 70" lists them.
 const Protocol = 70
 
-// MaxLinkName is how many bytes the name of a link may have (IFNAMSIZ without the byte 0 at its end, include/uapi/linux/if.h).
+// MaxLinkName is how many bytes the name of a link may have (IFNAMSIZ without the byte 0 at its end,
+// include/uapi/linux/if.h).
 const MaxLinkName = 15
 
-// MinMTU6 is the smallest MTU of a link that has IPv6 (RFC 8200, section 5): below it the kernel takes all IPv6 addresses away.
+// MinMTU6 is the smallest MTU of a link that has IPv6 (RFC 8200, section 5): below it the kernel takes all IPv6
+// addresses away.
 const MinMTU6 = 1280
 
 // Kind orders objects: they are created in this order and deleted in the reverse one.
@@ -58,8 +60,9 @@ type Link struct {
 	Tunnel   Tunnel
 }
 
-// Tunnel are the settings of a device that puts IP packets into IP packets and takes the destination from the next hop of the route: ipip
-// (IFLA_IPTUN_*, include/uapi/linux/if_tunnel.h). It has no hardware address, and its settings cannot change in its lifetime.
+// Tunnel are the settings of a device that puts IP packets into IP packets and takes the destination from the next hop
+// of the route: ipip (IFLA_IPTUN_*, include/uapi/linux/if_tunnel.h). It has no hardware address, and its settings
+// cannot change in its lifetime.
 type Tunnel struct {
 	Local netip.Addr // source address of the tunnel packets
 	Odd   bool       // has what we never give it: a remote address, a link, a fixed TTL, another protocol
@@ -87,8 +90,8 @@ func (a Addr) ofKernel() bool {
 	return a.Prefix.Addr().Is6() && a.Prefix.Addr().IsLinkLocalUnicast()
 }
 
-// FDB is a permanent entry of a vxlan forwarding database: frames to MAC go to the host Dst. A link-local Dst has the name of
-// its link as its zone.
+// FDB is a permanent entry of a vxlan forwarding database: frames to MAC go to the host Dst. A link-local Dst has the
+// name of its link as its zone.
 type FDB struct {
 	Link string
 	Dst  netip.Addr
@@ -239,7 +242,8 @@ func (s *State) Sort() {
 
 // String renders the state, one object a line, in the order of kinds and keys.
 func (s State) String() string {
-	c := State{slices.Clone(s.Links), slices.Clone(s.Addrs), slices.Clone(s.FDB), slices.Clone(s.Neighs), slices.Clone(s.Routes)}
+	c := State{slices.Clone(s.Links), slices.Clone(s.Addrs), slices.Clone(s.FDB), slices.Clone(s.Neighs),
+		slices.Clone(s.Routes)}
 	c.Sort()
 	var b strings.Builder
 	render(&b, c.Links)

@@ -51,7 +51,8 @@ func ReadForwarding(link string, networks []netip.Prefix) (Forwarding, error) {
 func KeepRA(link string) error { return writeSysctl(linkSetting(link, "accept_ra"), "2") }
 
 // enableIPv6 does so on the devices that get an IPv6 address, where the host turns IPv6 off on every new device
-// (net.ipv6.conf.default.disable_ipv6) or somebody has: the kernel would refuse the address, and says so where a setting cannot be changed.
+// (net.ipv6.conf.default.disable_ipv6) or somebody has: the kernel would refuse the address, and says so where a
+// setting cannot be changed.
 func enableIPv6(ops []Op) {
 	for _, op := range ops {
 		a, ok := op.Object.(Addr)
@@ -78,8 +79,9 @@ func TurnOnForwarding(networks []netip.Prefix) error {
 	return nil
 }
 
-// NotForwarding returns those of the links that IPv4 packets are dropped on when they arrive there and are for others, although the host as a
-// whole forwards. Links that are not there are left out. IPv6 has the setting of the whole host alone.
+// NotForwarding returns those of the links that IPv4 packets are dropped on when they arrive there and are for others,
+// although the host as a whole forwards. Links that are not there are left out. IPv6 has the setting of the whole host
+// alone.
 func NotForwarding(links []string) (off []string) {
 	if value, err := readSysctl("net/ipv4/ip_forward"); err != nil || value == "0" {
 		return nil

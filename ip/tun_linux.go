@@ -38,7 +38,8 @@ func IsTUN(fd int, name string, flags uint16) bool {
 	return err == nil && unix.IoctlIfreq(fd, unix.TUNGETIFF, r) == nil && r.Name() == name && r.Uint16()&flags == flags
 }
 
-// NoLinkLocal keeps the kernel from giving a device an IPv6 address of its own making. Without IPv6 there is nothing to do.
+// NoLinkLocal keeps the kernel from giving a device an IPv6 address of its own making. Without IPv6 there is nothing to
+// do.
 func NoLinkLocal(link string) error {
 	err := writeSysctl(linkSetting(link, "addr_gen_mode"), "1")
 	if err != nil && !errors.Is(err, unix.ENOENT) {

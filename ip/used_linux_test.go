@@ -37,7 +37,8 @@ func TestTheKernelTellsWhomPacketsWereSentTo(t *testing.T) {
 			t.Errorf("%s was sent to %s ago, and the packet went to %s", a, ago, to)
 		}
 	}
-	iptest.Run(t, "ip neigh add 192.0.2.7 lladdr 02:00:00:00:00:07 dev eth0 nud stale\nip neigh add 192.0.2.8 lladdr 02:00:00:00:00:08 dev eth0 nud stale")
+	iptest.Run(t, "ip neigh add 192.0.2.7 lladdr 02:00:00:00:00:07 dev eth0 nud stale\n"+
+		"ip neigh add 192.0.2.8 lladdr 02:00:00:00:00:08 dev eth0 nud stale")
 	time.Sleep(wait)
 	neighbour, err := net.Dial("udp4", "192.0.2.7:9")
 	if err != nil {

@@ -59,9 +59,10 @@ type watcher struct {
 	by     string // its owner
 }
 
-// follow reports changes until ctx ends or notifications were lost, and returns nil then. Once the buffer has overflowed,
-// the kernel drops all notifications until the socket has been read empty (netlink_overrun and netlink_rcv_wake in
-// net/netlink/af_netlink.c), and reports only the first loss. Only a new socket receives what changes meanwhile.
+// follow reports changes until ctx ends or notifications were lost, and returns nil then. Once the buffer has
+// overflowed, the kernel drops all notifications until the socket has been read empty (netlink_overrun and
+// netlink_rcv_wake in net/netlink/af_netlink.c), and reports only the first loss. Only a new socket receives what
+// changes meanwhile.
 func (w *watcher) follow(ctx context.Context) error {
 	file, err := subscribe(w.kernel.watchBuffer)
 	if err != nil {

@@ -12,7 +12,8 @@ import (
 	"flanneld/ip/iptest"
 )
 
-// TestEveryTamperingIsHeardOf watches the real kernel: each command must wake the daemon, and name who did it where that is known.
+// TestEveryTamperingIsHeardOf watches the real kernel: each command must wake the daemon, and name who did it where
+// that is known.
 func TestEveryTamperingIsHeardOf(t *testing.T) {
 	iptest.Namespace(t)
 	iptest.Underlay(t, "eth0", "192.0.2.1/24")
@@ -103,8 +104,9 @@ func settle(t *testing.T, r *ip.Reconciler, woken chan struct{}) {
 	}
 }
 
-// TestADumpDuringChangesLeadsToNoWrongDelete changes other entries all the time, so that dumps are interrupted. The kernel does not say so of
-// all: an FDB entry may be listed twice or not at all, and what is wanted must stand all the same.
+// TestADumpDuringChangesLeadsToNoWrongDelete changes other entries all the time, so that dumps are interrupted. The
+// kernel does not say so of all: an FDB entry may be listed twice or not at all, and what is wanted must stand all the
+// same.
 func TestADumpDuringChangesLeadsToNoWrongDelete(t *testing.T) {
 	iptest.Namespace(t)
 	iptest.Underlay(t, "eth0", "192.0.2.1/24")
@@ -146,8 +148,9 @@ func TestADumpDuringChangesLeadsToNoWrongDelete(t *testing.T) {
 	}
 }
 
-// TestWhatChangesAfterNotificationsWereLostIsTold overflows the buffer of notifications, and changes something as soon as the watch says
-// that some were lost. The kernel tells nothing on a socket that has overflowed until it was read empty.
+// TestWhatChangesAfterNotificationsWereLostIsTold overflows the buffer of notifications, and changes something as soon
+// as the watch says that some were lost. The kernel tells nothing on a socket that has overflowed until it was read
+// empty.
 func TestWhatChangesAfterNotificationsWereLostIsTold(t *testing.T) {
 	iptest.Namespace(t)
 	iptest.Underlay(t, "eth0", "192.0.2.1/24")

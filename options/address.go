@@ -142,7 +142,8 @@ func splitUser(endpoint string) (scheme, user, rest string) {
 	return scheme, "", endpoint
 }
 
-// dropUsers removes users and passwords from the URLs, which etcd does not look at, and returns those URLs as they may be shown.
+// dropUsers removes users and passwords from the URLs, which etcd does not look at, and returns those URLs as they may
+// be shown.
 func (o *Options) dropUsers() (had []string) {
 	for i, e := range o.EtcdEndpoints {
 		if scheme, user, rest := splitUser(e); user != "" {

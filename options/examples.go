@@ -13,7 +13,8 @@ func Examples() []Example {
 	const network = `-network-config={"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}}`
 	return []Example{
 		{"etcd on other hosts", []string{"-etcd-endpoints=http://192.0.2.11:2379", "-ip-masq"}},
-		{"no etcd of your own: the first host", []string{"-etcd-embedded", "-etcd-embedded-listen=192.0.2.1:2379", "-ip-masq", network}},
+		{"no etcd of your own: the first host",
+			[]string{"-etcd-embedded", "-etcd-embedded-listen=192.0.2.1:2379", "-ip-masq", network}},
 		{"another interface, and the health port with the status page", []string{"-iface=eth1", "-healthz-port=10280"}},
 	}
 }

@@ -43,36 +43,49 @@ func storeFlags(fs *flag.FlagSet, o *Options) {
 	fs.Var(text(&o.EtcdKeyfile), "etcd-keyfile", "`file` with the key of the client certificate")
 	fs.Var(secret(&o.EtcdUsername), "etcd-username", "`user` of etcd")
 	fs.Var(secret(&o.EtcdPassword), "etcd-password", "`password` of the user; better given in the environment")
-	fs.Var(toggle(&o.EtcdEmbedded), "etcd-embedded", "run a single etcd member in this daemon, with its data in the state folder")
+	fs.Var(toggle(&o.EtcdEmbedded), "etcd-embedded",
+		"run a single etcd member in this daemon, with its data in the state folder")
 	fs.Var(addrPort(&o.EtcdEmbeddedListen), "etcd-embedded-listen", "`address:port` that the embedded etcd listens on")
 }
 
 func networkFlags(fs *flag.FlagSet, o *Options) {
-	fs.Var(networkConfig(&o.NetworkConfig), "network-config", "`JSON` or @file, written to etcd if it has no configuration yet")
-	fs.Var(text(&o.NetConfigPath), "net-config-path", "`file` with the network configuration, used instead of the one in etcd; with -kube-subnet-mgr, unless given, /etc/kube-flannel/net-conf.json")
+	fs.Var(networkConfig(&o.NetworkConfig), "network-config",
+		"`JSON` or @file, written to etcd if it has no configuration yet")
+	fs.Var(text(&o.NetConfigPath), "net-config-path",
+		"`file` with the network configuration, used instead of the one in etcd; with -kube-subnet-mgr, unless given, "+
+			"/etc/kube-flannel/net-conf.json")
 }
 
 func underlayFlags(fs *flag.FlagSet, o *Options) {
-	fs.Var(list(&o.Iface), "iface", "interface by `name|address`; may be repeated or comma-separated, the first match wins")
-	fs.Var(regexps(&o.IfaceRegex), "iface-regex", "`pattern` on addresses or names, tried after -iface; may be repeated, the first match wins")
-	fs.Var(address(&o.IfaceCanReach), "iface-can-reach", "the interface that the kernel uses towards this `address`, tried last; none of the three: that of the default route")
+	fs.Var(list(&o.Iface), "iface",
+		"interface by `name|address`; may be repeated or comma-separated, the first match wins")
+	fs.Var(regexps(&o.IfaceRegex), "iface-regex",
+		"`pattern` on addresses or names, tried after -iface; may be repeated, the first match wins")
+	fs.Var(address(&o.IfaceCanReach), "iface-can-reach",
+		"the interface that the kernel uses towards this `address`, tried last; none of the three: that of the default route")
 	fs.Var(publicAddress(&o.PublicIP, true), "public-ip", "IPv4 `address` to publish to peers, instead of the interface's")
-	fs.Var(publicAddress(&o.PublicIPv6, false), "public-ipv6", "IPv6 `address` to publish to peers, instead of the interface's")
+	fs.Var(publicAddress(&o.PublicIPv6, false), "public-ipv6",
+		"IPv6 `address` to publish to peers, instead of the interface's")
 }
 
 func leaseFlags(fs *flag.FlagSet, o *Options) {
 	fs.Var(filePath(&o.SubnetFile), "subnet-file", "`file` with the subnet and the MTU, for the container runtime")
 	fs.Var(filePath(&o.StateDir), "state-dir", "`folder` that keeps the identity and the lease over a restart")
-	fs.Var(duration(&o.SubnetLeaseTTL, leastLeaseTTL), "subnet-lease-ttl", "lease lifetime after the last renewal, as a `duration`")
-	fs.Var(units(&o.SubnetLeaseRenewMargin, time.Minute, 1, 1439, "minutes"), "subnet-lease-renew-margin", "renew the lease at least these `minutes` before it expires")
-	fs.Var(oneOf(&o.OnLostSubnet, subnet.LostMove, subnet.LostHold, subnet.LostExit), "on-lost-subnet", "what to do when another host has taken the subnet: `move|hold|exit`")
+	fs.Var(duration(&o.SubnetLeaseTTL, leastLeaseTTL), "subnet-lease-ttl",
+		"lease lifetime after the last renewal, as a `duration`")
+	fs.Var(units(&o.SubnetLeaseRenewMargin, time.Minute, 1, 1439, "minutes"), "subnet-lease-renew-margin",
+		"renew the lease at least these `minutes` before it expires")
+	fs.Var(oneOf(&o.OnLostSubnet, subnet.LostMove, subnet.LostHold, subnet.LostExit), "on-lost-subnet",
+		"what to do when another host has taken the subnet: `move|hold|exit`")
 	fs.Var(duration(&o.PeerGrace, 0), "peer-grace", "`time` to keep peers whose records etcd has lost")
 }
 
 func firewallFlags(fs *flag.FlagSet, o *Options) {
 	fs.Var(toggle(&o.IPMasq), "ip-masq", "masquerade traffic that leaves the network")
-	fs.Var(toggle(&o.IPMasqFullyRandomDisable), "ip-masq-fully-random-disable", "do not randomise the source ports of masqueraded traffic")
-	fs.Var(units(&o.IPTablesResync, time.Second, 1, 86400, "seconds"), "iptables-resync", "`seconds` until a lost firewall rule is restored, at most")
+	fs.Var(toggle(&o.IPMasqFullyRandomDisable), "ip-masq-fully-random-disable",
+		"do not randomise the source ports of masqueraded traffic")
+	fs.Var(units(&o.IPTablesResync, time.Second, 1, 86400, "seconds"), "iptables-resync",
+		"`seconds` until a lost firewall rule is restored, at most")
 	fs.Var(toggle(&o.IPTablesForwardRules), "iptables-forward-rules", "accept forwarding from and to the network")
 	fs.Var(toggle(&o.IPForward), "ip-forward", "turn on the kernel's forwarding for the families of the network")
 	fs.Var(toggle(&o.IPBlackholeRoute), "ip-blackhole-route", "add a blackhole route for the host's own subnet")
@@ -82,20 +95,26 @@ func firewallFlags(fs *flag.FlagSet, o *Options) {
 func healthFlags(fs *flag.FlagSet, o *Options) {
 	fs.Var(listenAddress(&o.HealthzIP), "healthz-ip", "`address` that the health server listens on")
 	fs.Var(port(&o.HealthzPort), "healthz-port", "`port` of the health server, 0: none")
-	fs.Var(list(&o.HealthzHosts), "healthz-hosts", "additional host `names` in requests to the health server, beside addresses and the host's name; comma-separated, * at the start is a wildcard")
+	fs.Var(list(&o.HealthzHosts), "healthz-hosts",
+		"additional host `names` in requests to the health server, beside addresses and the host's name; comma-separated, "+
+			"* at the start is a wildcard")
 	fs.Var(port(&o.ProbePort), "probe-port", "UDP `port` inside the tunnel that all hosts answer probes on, 0: no probes")
-	fs.Var(duration(&o.ProbeInterval, leastProbeInterval), "probe-interval", "`time` between two rounds of probes to a few peers")
+	fs.Var(duration(&o.ProbeInterval, leastProbeInterval), "probe-interval",
+		"`time` between two rounds of probes to a few peers")
 	fs.Var(oneOf(&o.LogFormat, LogText, LogJSON), "log-format", "log format: `text|json`")
 	fs.Var(verbosity(&o.Verbosity), "v", "verbosity `level`: 0 is info, 1 and above debug")
 	fs.Var(toggle(&o.Version), "version", "print the version and exit")
 }
 
 func kubeFlags(fs *flag.FlagSet, o *Options) {
-	fs.Var(toggle(&o.KubeSubnetMgr), "kube-subnet-mgr", "take the Kubernetes API as the store instead of etcd: the subnets of the host are the pod CIDRs of its node")
-	fs.Var(server(&o.KubeAPIURL), "kube-api-url", "`URL` of the API server; neither this nor -kubeconfig-file: the service account of the pod")
+	fs.Var(toggle(&o.KubeSubnetMgr), "kube-subnet-mgr",
+		"take the Kubernetes API as the store instead of etcd: the subnets of the host are the pod CIDRs of its node")
+	fs.Var(server(&o.KubeAPIURL), "kube-api-url",
+		"`URL` of the API server; neither this nor -kubeconfig-file: the service account of the pod")
 	fs.Var(text(&o.KubeAnnotationPrefix), "kube-annotation-prefix", "`prefix` of the names of the node annotations")
 	fs.Var(text(&o.KubeconfigFile), "kubeconfig-file", "`file` with the credentials for the API server")
-	fs.Var(toggle(&o.SetNodeNetworkUnavailable), "set-node-network-unavailable", "set the condition NetworkUnavailable of the node to False once packets flow")
+	fs.Var(toggle(&o.SetNodeNetworkUnavailable), "set-node-network-unavailable",
+		"set the condition NetworkUnavailable of the node to False once packets flow")
 }
 
 // ignoredFlags are those of flannel's logging library and of a retired feature. They change nothing that matters
@@ -116,8 +135,8 @@ var ignoredFlags = map[string]bool{
 	"vmodule":                false,
 }
 
-// newFlagSet returns all flags bound to o. A bad value does not end the parsing, it is appended to errs; an ignored flag
-// that was given is appended to ignored.
+// newFlagSet returns all flags bound to o. A bad value does not end the parsing, it is appended to errs; an ignored
+// flag that was given is appended to ignored.
 func newFlagSet(o *Options, ignored *[]string, errs *[]error) *flag.FlagSet {
 	all := flag.NewFlagSet("flanneld", flag.ContinueOnError)
 	all.SetOutput(io.Discard)

@@ -36,7 +36,8 @@ func TestEveryFlagStandsInTheConfigurationFileWithItsDefault(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}), cmpopts.EquateEmpty()); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}),
+		cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("the file's defaults are not the daemon's (-want +got):\n%s", diff)
 	}
 }

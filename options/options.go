@@ -127,7 +127,8 @@ func Parse(args, environ []string, output io.Writer, check ...func(Options) erro
 		return Options{Version: true}, nil
 	}
 	if i := slices.IndexFunc(fs.Args(), func(arg string) bool { return arg != "" }); i >= 0 {
-		errs = append(errs, fmt.Errorf("unexpected argument %q: every flag starts with a dash, and a switch takes its value as in -ip-masq=true", fs.Arg(i)))
+		errs = append(errs, fmt.Errorf("unexpected argument %q: every flag starts with a dash, and a switch takes its "+
+			"value as in -ip-masq=true", fs.Arg(i)))
 	}
 	onLine := given(fs)
 	unknown := readEnviron(fs, environ)
@@ -154,11 +155,13 @@ func (o *Options) warn(output io.Writer, set map[string]bool, unknown, ignored [
 		log.Warn("certificates for etcd are given, but not used with these endpoints: want https://", "endpoints", plain)
 	}
 	if o.ignoresConfigInEtcd(set) {
-		log.Warn("the network configuration is that of -net-config-path, and the one in etcd is not used: all hosts must have the same file",
+		log.Warn("the network configuration is that of -net-config-path, and the one in etcd is not used: all hosts must "+
+			"have the same file",
 			"file", o.NetConfigPath, "ignored", o.EtcdPrefix+"/config")
 	}
 	if had := o.dropUsers(); len(had) > 0 {
-		log.Warn("user names and passwords in the URLs of etcd are ignored: use -etcd-username and FLANNELD_ETCD_PASSWORD", "endpoints", had)
+		log.Warn("user names and passwords in the URLs of etcd are ignored: use -etcd-username and FLANNELD_ETCD_PASSWORD",
+			"endpoints", had)
 	}
 }
 

@@ -79,11 +79,15 @@ var everyFlag = []struct {
 		o.EtcdEmbedded = true
 		o.EtcdEndpoints = []string{"http://127.0.0.1:2379"}
 	}},
-	{"etcd-embedded-listen", "[::]:2400", func(o *options.Options) { o.EtcdEmbeddedListen = netip.MustParseAddrPort("[::]:2400") }},
-	{"network-config", `{"Network": "10.5.0.0/16"}`, func(o *options.Options) { o.NetworkConfig = `{"Network": "10.5.0.0/16"}` }},
-	{"net-config-path", "/etc/kube-flannel/net-conf.json", func(o *options.Options) { o.NetConfigPath = "/etc/kube-flannel/net-conf.json" }},
+	{"etcd-embedded-listen", "[::]:2400",
+		func(o *options.Options) { o.EtcdEmbeddedListen = netip.MustParseAddrPort("[::]:2400") }},
+	{"network-config", `{"Network": "10.5.0.0/16"}`,
+		func(o *options.Options) { o.NetworkConfig = `{"Network": "10.5.0.0/16"}` }},
+	{"net-config-path", "/etc/kube-flannel/net-conf.json",
+		func(o *options.Options) { o.NetConfigPath = "/etc/kube-flannel/net-conf.json" }},
 	{"iface", "eth1,192.0.2.7", func(o *options.Options) { o.Iface = []string{"eth1", "192.0.2.7"} }},
-	{"iface-regex", `10\.\d{1,3}\.`, func(o *options.Options) { o.IfaceRegex = []*regexp.Regexp{regexp.MustCompile(`10\.\d{1,3}\.`)} }},
+	{"iface-regex", `10\.\d{1,3}\.`,
+		func(o *options.Options) { o.IfaceRegex = []*regexp.Regexp{regexp.MustCompile(`10\.\d{1,3}\.`)} }},
 	{"iface-can-reach", "192.0.2.1", func(o *options.Options) { o.IfaceCanReach = netip.MustParseAddr("192.0.2.1") }},
 	{"public-ip", "203.0.113.9", func(o *options.Options) { o.PublicIP = netip.MustParseAddr("203.0.113.9") }},
 	{"public-ipv6", "2001:db8::9", func(o *options.Options) { o.PublicIPv6 = netip.MustParseAddr("2001:db8::9") }},
@@ -167,7 +171,8 @@ func TestParse(t *testing.T) {
 			func(*options.Options) {}},
 		{"a switch needs no value", []string{"--ip-masq", "-iface", "eth0"}, nil,
 			func(o *options.Options) { o.IPMasq, o.Iface = true, []string{"eth0"} }},
-		{"repeated interfaces and patterns keep their order", []string{"-iface=b", "-iface-regex=y,z", "-iface=a,c", "-iface-regex=x"}, nil,
+		{"repeated interfaces and patterns keep their order",
+			[]string{"-iface=b", "-iface-regex=y,z", "-iface=a,c", "-iface-regex=x"}, nil,
 			func(o *options.Options) {
 				o.Iface = []string{"b", "a", "c"}
 				o.IfaceRegex = []*regexp.Regexp{regexp.MustCompile("y,z"), regexp.MustCompile("x")}
@@ -175,7 +180,8 @@ func TestParse(t *testing.T) {
 		{"empty interface flags, as unit files with unset variables have, count as none",
 			[]string{"-iface=", "-iface-regex=", "-iface-can-reach=", "-public-ip=", "-public-ipv6=", "-healthz-ip="}, nil,
 			func(*options.Options) {}},
-		{"endpoints may lack a scheme or be a socket", []string{"-etcd-endpoints=etcd.example:2379,unix:///run/etcd.sock"}, nil,
+		{"endpoints may lack a scheme or be a socket", []string{"-etcd-endpoints=etcd.example:2379,unix:///run/etcd.sock"},
+			nil,
 			func(o *options.Options) { o.EtcdEndpoints = []string{"etcd.example:2379", "unix:///run/etcd.sock"} }},
 		{"the prefix / is the root", []string{"-etcd-prefix=/"}, nil, func(o *options.Options) { o.EtcdPrefix = "" }},
 		{"an embedded etcd is called where it listens", []string{"-etcd-embedded", "-etcd-embedded-listen=0.0.0.0:2400"}, nil,
@@ -183,12 +189,14 @@ func TestParse(t *testing.T) {
 				o.EtcdEmbedded, o.EtcdEmbeddedListen = true, netip.MustParseAddrPort("0.0.0.0:2400")
 				o.EtcdEndpoints = []string{"http://127.0.0.1:2400"}
 			}},
-		{"an embedded etcd on all IPv6 addresses is called on the loopback one", []string{"-etcd-embedded", "-etcd-embedded-listen=[::]:2400"}, nil,
+		{"an embedded etcd on all IPv6 addresses is called on the loopback one",
+			[]string{"-etcd-embedded", "-etcd-embedded-listen=[::]:2400"}, nil,
 			func(o *options.Options) {
 				o.EtcdEmbedded, o.EtcdEmbeddedListen = true, netip.MustParseAddrPort("[::]:2400")
 				o.EtcdEndpoints = []string{"http://[::1]:2400"}
 			}},
-		{"endpoints that flags name stand beside an embedded etcd", []string{"-etcd-embedded", "-etcd-endpoints=http://192.0.2.1:2379"}, nil,
+		{"endpoints that flags name stand beside an embedded etcd",
+			[]string{"-etcd-embedded", "-etcd-endpoints=http://192.0.2.1:2379"}, nil,
 			func(o *options.Options) { o.EtcdEmbedded, o.EtcdEndpoints = true, []string{"http://192.0.2.1:2379"} }},
 		{"the endpoint of the unit is not meant for an embedded etcd", []string{"-etcd-embedded-listen=192.0.2.1:2379"},
 			[]string{"FLANNELD_ETCD_ENDPOINTS=http://127.0.0.1:2379", "FLANNELD_ETCD_EMBEDDED=true"},
@@ -225,7 +233,8 @@ func TestVersionAsksForNothingElse(t *testing.T) {
 	}
 	got, err = options.Parse(nil, []string{"FLANNELD_VERSION=v0.26.1"}, io.Discard)
 	if err != nil || got.Version {
-		t.Errorf("with FLANNELD_VERSION, which images set: Parse = %v, %v, want neither Version nor an error", got.Version, err)
+		t.Errorf("with FLANNELD_VERSION, which images set: Parse = %v, %v, want neither Version nor an error", got.Version,
+			err)
 	}
 }
 
@@ -272,12 +281,14 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		{"a switch takes no argument of its own", []string{"-ip-masq", "false"}, `unexpected argument "false"`},
 		{"the margin is at least a minute", []string{"-subnet-lease-renew-margin=0"}, "want 1 to 1439 minutes"},
 		{"the margin is less than a day", []string{"-subnet-lease-renew-margin=1440"}, "want 1 to 1439 minutes"},
-		{"the margin is less than the lease", []string{"-subnet-lease-renew-margin=60", "-subnet-lease-ttl=1h"}, "want less than -subnet-lease-ttl"},
+		{"the margin is less than the lease", []string{"-subnet-lease-renew-margin=60", "-subnet-lease-ttl=1h"},
+			"want less than -subnet-lease-ttl"},
 		{"a lease lives at least a minute", []string{"-subnet-lease-ttl=59s"}, "at least 1m"},
 		{"a lease is a duration", []string{"-subnet-lease-ttl=24"}, "want a duration such as 90s"},
 		{"the grace is not negative", []string{"-peer-grace=-1s"}, "at least 0s"},
 		{"the resync has a bound", []string{"-iptables-resync=0"}, "want 1 to 86400 seconds"},
-		{"a number of seconds does not overflow", []string{"-iptables-resync=99999999999999999999"}, "want 1 to 86400 seconds"},
+		{"a number of seconds does not overflow", []string{"-iptables-resync=99999999999999999999"},
+			"want 1 to 86400 seconds"},
 		{"a port has 16 bits", []string{"-healthz-port=65536"}, "want a port, 0 to 65535"},
 		{"a listen address is no name", []string{"-healthz-ip=localhost"}, "want an IP address"},
 		{"verbosity is a number", []string{"-v=high"}, "want a number"},
@@ -292,15 +303,18 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		{"an endpoint speaks HTTP", []string{"-etcd-endpoints=ftp://192.0.2.1:21"}, "want http://HOST:PORT"},
 		{"there is an endpoint", []string{"-etcd-endpoints=,"}, "want one URL"},
 		{"there is a prefix", []string{"-etcd-prefix="}, "want a key"},
-		{"an embedded etcd listens on an address and port", []string{"-etcd-embedded-listen=:2379"}, "want an IP address and a port"},
+		{"an embedded etcd listens on an address and port", []string{"-etcd-embedded-listen=:2379"},
+			"want an IP address and a port"},
 		{"a certificate has a key", []string{"-etcd-certfile=/c.pem"}, "want both or neither"},
 		{"a user has a password", []string{"-etcd-username=u"}, "want both or neither"},
 		{"there is a subnet file", []string{"-subnet-file="}, "want a path"},
 		{"there is a state folder", []string{"-state-dir="}, "want a path"},
 		{"a network configuration is JSON", []string{"-network-config=10.5.0.0/16"}, "want a network configuration"},
-		{"a network configuration is valid", []string{`-network-config={"Network": "10.5.0.0/29"}`}, "Network is 10.5.0.0/29"},
+		{"a network configuration is valid", []string{`-network-config={"Network": "10.5.0.0/29"}`},
+			"Network is 10.5.0.0/29"},
 		{"the file of a network configuration exists", []string{"-network-config=@/does/not/exist"}, "no such file"},
-		{"there is one network configuration", []string{`-network-config={"Network": "10.5.0.0/16"}`, "-net-config-path=/n"}, "are both set"},
+		{"there is one network configuration", []string{`-network-config={"Network": "10.5.0.0/16"}`, "-net-config-path=/n"},
+			"are both set"},
 		{"an etcd beside Kubernetes", []string{"-kube-subnet-mgr", "-etcd-embedded"}, "there is no etcd"},
 	}
 	for _, tt := range tests {
@@ -314,7 +328,8 @@ func TestWrongValuesAreRefused(t *testing.T) {
 }
 
 func TestAllMistakesAreReportedAtOnce(t *testing.T) {
-	_, err := options.Parse([]string{"-healthz-port=x", "-kube-subnet-mgr", "-etcd-embedded"}, []string{"FLANNELD_V=x", "FLANNELD_IP_MASQ=x"}, io.Discard)
+	_, err := options.Parse([]string{"-healthz-port=x", "-kube-subnet-mgr", "-etcd-embedded"},
+		[]string{"FLANNELD_V=x", "FLANNELD_IP_MASQ=x"}, io.Discard)
 	for _, want := range []string{"-healthz-port", "-kube-subnet-mgr", "-v (FLANNELD_V)", "-ip-masq"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error is %v, want one with %q", err, want)
@@ -329,15 +344,21 @@ func TestWarnings(t *testing.T) {
 		environ []string
 		want    []string // parts of lines, one line each
 	}{
-		{"a variable like a flag that is none", nil, []string{"FLANNELD_IFACES=eth0", "FLANNEL_MTU=1450", "FLANNELD_SERVICE_HOST=x"},
+		{"a variable like a flag that is none", nil,
+			[]string{"FLANNELD_IFACES=eth0", "FLANNEL_MTU=1450", "FLANNELD_SERVICE_HOST=x"},
 			[]string{"name=FLANNELD_IFACES", "name=FLANNELD_SERVICE_HOST"}},
-		{"flags of the old logging library", []string{"-logtostderr", "-vmodule=x=1", "--stderrthreshold", "INFO", "-alsologtostderr=false"}, []string{"FLANNELD_LOG_DIR=/x"},
+		{"flags of the old logging library",
+			[]string{"-logtostderr", "-vmodule=x=1", "--stderrthreshold", "INFO", "-alsologtostderr=false"},
+			[]string{"FLANNELD_LOG_DIR=/x"},
 			[]string{"[-logtostderr -vmodule -stderrthreshold -alsologtostderr -log_dir]"}},
-		{"certificates for an endpoint in plain text", []string{"-etcd-cafile=/ca.pem", "-etcd-endpoints=http://u:p@192.0.2.1:2379"}, nil,
+		{"certificates for an endpoint in plain text",
+			[]string{"-etcd-cafile=/ca.pem", "-etcd-endpoints=http://u:p@192.0.2.1:2379"}, nil,
 			[]string{"want https://", "http://REDACTED@192.0.2.1:2379"}},
-		{"a network configuration beside etcd", []string{"-net-config-path=/etc/kube-flannel/net-conf.json"}, []string{"FLANNELD_ETCD_PREFIX=/p"},
+		{"a network configuration beside etcd", []string{"-net-config-path=/etc/kube-flannel/net-conf.json"},
+			[]string{"FLANNELD_ETCD_PREFIX=/p"},
 			[]string{"file=/etc/kube-flannel/net-conf.json ignored=/p/config"}},
-		{"a network configuration and nothing about etcd", []string{"-ip-masq=false", "-net-config-path=/n"}, []string{"FLANNELD_LOG_DIR=/x"}, []string{"-log_dir"}},
+		{"a network configuration and nothing about etcd", []string{"-ip-masq=false", "-net-config-path=/n"},
+			[]string{"FLANNELD_LOG_DIR=/x"}, []string{"-log_dir"}},
 		{"users in URLs", []string{"-etcd-endpoints=https://u:p@ss@192.0.2.1:2379,u:p@192.0.2.2:2379,unix:///run/a@b"}, nil,
 			[]string{"[https://REDACTED@192.0.2.1:2379 REDACTED@192.0.2.2:2379]"}},
 	}
@@ -362,7 +383,8 @@ func TestWarnings(t *testing.T) {
 
 func TestSecretsAreNeverShown(t *testing.T) {
 	const password = "s3same"
-	o, err := options.Parse([]string{"-etcd-password=" + password, "-etcd-endpoints=http://u:" + password + "@192.0.2.1:2379", "-kube-api-url=https://u:" + password + "@192.0.2.1",
+	o, err := options.Parse([]string{"-etcd-password=" + password, "-etcd-endpoints=http://u:" + password +
+		"@192.0.2.1:2379", "-kube-api-url=https://u:" + password + "@192.0.2.1",
 		`-network-config={"Network": "10.5.0.0/16", "Backend": {"Type": "wireguard", "PSK": "` + password + `"}}`},
 		[]string{"FLANNELD_ETCD_USERNAME=" + password}, io.Discard)
 	if err != nil {
@@ -377,7 +399,8 @@ func TestSecretsAreNeverShown(t *testing.T) {
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 		fmt.Fprintf(&out, verb+"\n", o.EtcdPassword)
 	}
-	_, err = options.Parse([]string{"-etcd-password=" + password, "-etcd-endpoints=ftp://u:" + password + "@192.0.2.1:2379"}, nil, &out)
+	_, err = options.Parse([]string{"-etcd-password=" + password, "-etcd-endpoints=ftp://u:" + password +
+		"@192.0.2.1:2379"}, nil, &out)
 	fmt.Fprintln(&out, err)
 	if strings.Contains(out.String(), password) || strings.Contains(out.String(), fmt.Sprintf("%x", password)) {
 		t.Errorf("the password is in\n%s", out.String())
@@ -394,7 +417,8 @@ func TestEffectiveValuesAreOneRecord(t *testing.T) {
 	}
 	var out bytes.Buffer
 	slog.New(slog.NewTextHandler(&out, nil)).Info("start", "options", o)
-	for _, want := range []string{"options.iface=eth0,eth1", "options.subnet-lease-ttl=30m ", "options.subnet-lease-renew-margin=15", "options.ip-masq=false"} {
+	for _, want := range []string{"options.iface=eth0,eth1", "options.subnet-lease-ttl=30m ",
+		"options.subnet-lease-renew-margin=15", "options.ip-masq=false"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("record is %q, want %q in it", out.String(), want)
 		}

@@ -58,21 +58,25 @@ func (o Options) Validate() error {
 	var errs []error
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if o.KubeSubnetMgr && (o.EtcdEmbedded || o.NetworkConfig != "") {
-		fail("%s is true: with the Kubernetes API as the store there is no etcd, want neither -etcd-embedded nor -network-config",
+		fail("%s is true: with the Kubernetes API as the store there is no etcd, want neither -etcd-embedded nor "+
+			"-network-config",
 			Named("kube-subnet-mgr"))
 	}
 	if (o.EtcdKeyfile == "") != (o.EtcdCertfile == "") {
-		fail("%s is %q and %s is %q: want both or neither", Named("etcd-certfile"), o.EtcdCertfile, Named("etcd-keyfile"), o.EtcdKeyfile)
+		fail("%s is %q and %s is %q: want both or neither", Named("etcd-certfile"), o.EtcdCertfile, Named("etcd-keyfile"),
+			o.EtcdKeyfile)
 	}
 	if (o.EtcdUsername == "") != (o.EtcdPassword == "") {
 		fail("only one of %s and %s is set: want both or neither", Named("etcd-username"), Named("etcd-password"))
 	}
 	if o.SubnetLeaseRenewMargin >= o.SubnetLeaseTTL {
-		fail("%s is %s: want less than %s, which is %s", Named("subnet-lease-renew-margin"), showDuration(o.SubnetLeaseRenewMargin),
+		fail("%s is %s: want less than %s, which is %s", Named("subnet-lease-renew-margin"),
+			showDuration(o.SubnetLeaseRenewMargin),
 			Named("subnet-lease-ttl"), showDuration(o.SubnetLeaseTTL))
 	}
 	if o.NetworkConfig != "" && o.NetConfigPath != "" {
-		fail("%s and %s are both set: want the one to fill an empty etcd, or the other to replace what is in it", Named("network-config"), Named("net-config-path"))
+		fail("%s and %s are both set: want the one to fill an empty etcd, or the other to replace what is in it",
+			Named("network-config"), Named("net-config-path"))
 	}
 	return errors.Join(errs...)
 }
@@ -91,8 +95,8 @@ func (o Options) unencrypted() []string {
 	return plain
 }
 
-// ignoresConfigInEtcd reports whether the network configuration comes from a file although etcd is given. flannel reads that file
-// with -kube-subnet-mgr only, and unit files have the flag beside those of etcd.
+// ignoresConfigInEtcd reports whether the network configuration comes from a file although etcd is given. flannel reads
+// that file with -kube-subnet-mgr only, and unit files have the flag beside those of etcd.
 func (o Options) ignoresConfigInEtcd(given map[string]bool) bool {
 	if o.KubeSubnetMgr || !given["net-config-path"] {
 		return false

@@ -77,7 +77,8 @@ func (v value[T]) Choices() []string {
 func (v value[T]) isHidden() bool { return v.hidden }
 
 func text(p *string) value[string] {
-	return value[string]{p: p, parse: func(s string) (string, error) { return s, nil }, show: func(s string) string { return s }}
+	return value[string]{p: p, parse: func(s string) (string, error) { return s, nil },
+		show: func(s string) string { return s }}
 }
 
 func filePath(p *string) value[string] {
@@ -92,7 +93,8 @@ func filePath(p *string) value[string] {
 }
 
 func secret(p *Secret) value[Secret] {
-	return value[Secret]{p: p, parse: func(s string) (Secret, error) { return Secret(s), nil }, show: Secret.String, hidden: true}
+	return value[Secret]{p: p, parse: func(s string) (Secret, error) { return Secret(s), nil }, show: Secret.String,
+		hidden: true}
 }
 
 func toggle(p *bool) value[bool] {

@@ -6,15 +6,16 @@ import (
 	"syscall"
 )
 
-// Parts of a struct sock_extended_err (include/uapi/linux/errqueue.h): errno 4, origin 1, type 1, code 1, padding 1, info 4, data 4
-// bytes; the address that has sent the ICMP message follows.
+// Parts of a struct sock_extended_err (include/uapi/linux/errqueue.h): errno 4, origin 1, type 1, code 1, padding 1,
+// info 4, data 4 bytes; the address that has sent the ICMP message follows.
 const (
 	extendedErr = 16
 	originICMP  = 2
 	originICMP6 = 3
 )
 
-// refuser returns who has sent "port unreachable", from the control messages beside an error; the zero value if it is another error.
+// refuser returns who has sent "port unreachable", from the control messages beside an error; the zero value if it is
+// another error.
 func refuser(oob []byte) netip.Addr {
 	messages, _ := syscall.ParseSocketControlMessage(oob) // the kernel's own
 	for _, m := range messages {

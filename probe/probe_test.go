@@ -29,14 +29,16 @@ func freePort(t *testing.T) uint16 {
 }
 
 func peer(n byte) probe.Peer {
-	return probe.Peer{Subnet: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 5, n, 0}), 24), Addr: netip.AddrFrom4([4]byte{127, 0, 7, n})}
+	return probe.Peer{Subnet: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 5, n, 0}), 24),
+		Addr: netip.AddrFrom4([4]byte{127, 0, 7, n})}
 }
 
 // limiter bounds answers as the daemon does.
 func limiter() func() bool { return rate.NewLimiter(probe.AnswerRate, probe.AnswerBurst).Allow }
 
 // prober runs one on 127.0.7.N until the test ends.
-func prober(t *testing.T, port uint16, n byte, observe func(probe.Outcome, time.Duration), peers ...probe.Peer) *probe.Prober {
+func prober(t *testing.T, port uint16, n byte, observe func(probe.Outcome, time.Duration),
+	peers ...probe.Peer) *probe.Prober {
 	t.Helper()
 	p := probe.New(probe.Options{
 		Port: port, Period: period, Version: "v1.2", Observe: observe, Admit: limiter(), Log: slog.New(slog.DiscardHandler),
@@ -164,7 +166,8 @@ func TestAPeerThatHearsNothingFromUsIsOneWay(t *testing.T) {
 	port := freePort(t)
 	a := prober(t, port, 7, func(probe.Outcome, time.Duration) {}, peer(8))
 	// The other host asks, and answers nothing.
-	c, err := net.DialUDP("udp4", &net.UDPAddr{IP: peer(8).Addr.AsSlice(), Port: int(port)}, &net.UDPAddr{IP: peer(7).Addr.AsSlice(), Port: int(port)})
+	c, err := net.DialUDP("udp4", &net.UDPAddr{IP: peer(8).Addr.AsSlice(), Port: int(port)},
+		&net.UDPAddr{IP: peer(7).Addr.AsSlice(), Port: int(port)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +234,8 @@ func TestPeersThatWeHaveTrafficWithAreAsked(t *testing.T) {
 	busy := peers[99]
 	asked := make(chan struct{}, 1)
 	p := probe.New(probe.Options{
-		Port: port, Period: period, Observe: func(probe.Outcome, time.Duration) {}, Admit: limiter(), Log: slog.New(slog.DiscardHandler),
+		Port: port, Period: period, Observe: func(probe.Outcome, time.Duration) {}, Admit: limiter(),
+		Log: slog.New(slog.DiscardHandler),
 		Site: func() probe.Site {
 			return probe.Site{Locals: []netip.Addr{peer(252).Addr}, Peers: peers}
 		},

@@ -46,12 +46,12 @@ type Options struct {
 	Period  time.Duration
 	Version string
 	Site    func() Site // called about once a second
-	// Busy returns the hosts, by their public address, that packets were sent to since Forget was called last, or nothing if it is too early
-	// to look again; nil: not known.
+	// Busy returns the hosts, by their public address, that packets were sent to since Forget was called last, or nothing
+	// if it is too early to look again; nil: not known.
 	Busy   func() map[netip.Addr]bool
 	Forget func()
-	// Admit reports whether one more question is answered, so that nobody has this host send without end: the Allow of a limiter with
-	// AnswerRate and AnswerBurst.
+	// Admit reports whether one more question is answered, so that nobody has this host send without end: the Allow of a
+	// limiter with AnswerRate and AnswerBurst.
 	Admit func() bool
 	// Observe is called for every small question with what became of it and the time that its answer took.
 	Observe func(o Outcome, roundTrip time.Duration)
@@ -70,7 +70,8 @@ const (
 
 // Prober asks peers and answers theirs.
 //
-//	Site ──▶ sockets on own addresses ──▶ every Period: a few peers by chance, that we have traffic with, that ask us, that failed
+//	Site ──▶ sockets on own addresses ──▶ every Period: a few peers by chance, others that we have traffic with,
+//	that ask us, that failed
 type Prober struct {
 	o       Options
 	sockets map[netip.Addr]*socket // used by Run alone
@@ -187,8 +188,8 @@ func (p *Prober) take(s *socket, q packet, from netip.AddrPort, size int) {
 	}
 }
 
-// rounds asks the chosen peers, over each family's socket. It reports whether something is wrong that was not before: a peer that has
-// just come may not have its device or its socket yet, so that the next round decides.
+// rounds asks the chosen peers, over each family's socket. It reports whether something is wrong that was not before: a
+// peer that has just come may not have its device or its socket yet, so that the next round decides.
 func (p *Prober) rounds(ctx context.Context) (again bool) {
 	chosen := p.choose(p.busy())
 	for local, s := range p.sockets {
@@ -211,7 +212,8 @@ func (p *Prober) rounds(ctx context.Context) (again bool) {
 	return again
 }
 
-// note takes in what a round has found, and reports whether it is the first in a row that found something wrong about a peer.
+// note takes in what a round has found, and reports whether it is the first in a row that found something wrong about a
+// peer.
 func (p *Prober) note(results map[netip.Addr]Result) (again bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

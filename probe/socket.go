@@ -40,8 +40,8 @@ type socket struct {
 	flights map[uint64]*flight
 }
 
-// open binds to an address. Packets are never fragmented on the way out (IP_PMTUDISC_PROBE: nor held back by what the kernel
-// believes of the path). The kernel keeps ICMP errors for refusals to read.
+// open binds to an address. Packets are never fragmented on the way out (IP_PMTUDISC_PROBE: nor held back by what the
+// kernel believes of the path). The kernel keeps ICMP errors for refusals to read.
 func open(ctx context.Context, local netip.Addr, localPort, port uint16) (*socket, error) {
 	config := net.ListenConfig{Control: func(network, _ string, c syscall.RawConn) (err error) {
 		level, discover, errs := syscall.IPPROTO_IP, syscall.IP_MTU_DISCOVER, syscall.IP_RECVERR
@@ -49,7 +49,8 @@ func open(ctx context.Context, local netip.Addr, localPort, port uint16) (*socke
 			level, discover, errs = syscall.IPPROTO_IPV6, syscall.IPV6_MTU_DISCOVER, syscall.IPV6_RECVERR
 		}
 		return errors.Join(c.Control(func(fd uintptr) {
-			err = errors.Join(syscall.SetsockoptInt(int(fd), level, discover, syscall.IP_PMTUDISC_PROBE), syscall.SetsockoptInt(int(fd), level, errs, 1))
+			err = errors.Join(syscall.SetsockoptInt(int(fd), level, discover, syscall.IP_PMTUDISC_PROBE),
+				syscall.SetsockoptInt(int(fd), level, errs, 1))
 		}), err)
 	}}
 	network := "udp4"
@@ -63,7 +64,8 @@ func open(ctx context.Context, local netip.Addr, localPort, port uint16) (*socke
 	return &socket{conn: conn.(*net.UDPConn), port: port, flights: map[uint64]*flight{}}, nil
 }
 
-// ask sends one question of a size, the IP header included. An error counts as a loss: the size may be too large for the device.
+// ask sends one question of a size, the IP header included. An error counts as a loss: the size may be too large for
+// the device.
 func (s *socket) ask(target netip.Addr, size int, version string) *flight {
 	f := &flight{target: target, sent: time.Now(), size: size}
 	nonce := rand.Uint64()
@@ -74,7 +76,8 @@ func (s *socket) ask(target netip.Addr, size int, version string) *flight {
 	return f
 }
 
-// send sends one packet, which may get lost as any may. An error may be that of an earlier packet, which the kernel tells once.
+// send sends one packet, which may get lost as any may. An error may be that of an earlier packet, which the kernel
+// tells once.
 func (s *socket) send(b []byte, to netip.AddrPort) {
 	for range 3 {
 		if _, err := s.conn.WriteToUDPAddrPort(b, to); err == nil || errors.Is(err, syscall.EMSGSIZE) {
@@ -93,7 +96,8 @@ func (s *socket) land(p packet, from netip.Addr) {
 	}
 }
 
-// refusals takes in what the kernel has kept of ICMP errors: a port unreachable from the target itself says that the way there is open.
+// refusals takes in what the kernel has kept of ICMP errors: a port unreachable from the target itself says that the
+// way there is open.
 func (s *socket) refusals() {
 	raw, err := s.conn.SyscallConn()
 	if err != nil {

@@ -1,4 +1,5 @@
-// Package process sets up the process of the daemon: which signals it outlives, how it ends by a fault, and where it logs to.
+// Package process sets up the process of the daemon: which signals it outlives, how it ends by a fault, and where it
+// logs to.
 package process
 
 import (

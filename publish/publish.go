@@ -148,8 +148,8 @@ func (p *Publisher) logPeers(peers subnet.Peers) {
 	p.logged = peers
 }
 
-// writeEnv names the families that links of the MTU can have: a container runtime that gives a container an IPv6 address in spite of it
-// fails, and the container does not start.
+// writeEnv names the families that links of the MTU can have: a container runtime that gives a container an IPv6
+// address in spite of it fails, and the container does not start.
 func (p *Publisher) writeEnv(v subnet.View) error {
 	e := subnet.Env{MTU: p.o.Backend.MTU(), IPMasq: p.o.IPMasq}
 	tooSmall := func(n netip.Prefix) bool { return n.Addr().Is6() && e.MTU < ip.MinMTU6 }

@@ -65,7 +65,8 @@ func view(t *testing.T) subnet.View {
 	if err != nil {
 		t.Fatal(err)
 	}
-	self := []subnet.Lease{{Subnet: netip.MustParsePrefix("10.5.34.0/24")}, {Subnet: netip.MustParsePrefix("fd00:5:0:22::/64")}}
+	self := []subnet.Lease{{Subnet: netip.MustParsePrefix("10.5.34.0/24")},
+		{Subnet: netip.MustParsePrefix("fd00:5:0:22::/64")}}
 	return subnet.View{Config: c, Self: self, Own: subnet.Record{Identity: "me", Leases: self}}
 }
 
@@ -94,7 +95,8 @@ func TestTheSubnetFileNamesTheFamiliesThatLinksOfTheMTUCanHave(t *testing.T) {
 				t.Fatal(err)
 			}
 			text := read(t, d.file)
-			if !strings.Contains(text, "FLANNEL_SUBNET=10.5.34.1/24") || strings.Contains(text, "FLANNEL_IPV6_SUBNET") != tt.six {
+			if !strings.Contains(text, "FLANNEL_SUBNET=10.5.34.1/24") ||
+				strings.Contains(text, "FLANNEL_IPV6_SUBNET") != tt.six {
 				t.Errorf("got\n%s", text)
 			}
 			if !d.last || d.ready != 1 {

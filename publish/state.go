@@ -8,8 +8,9 @@ import (
 	"flanneld/subnet"
 )
 
-// The peers are written to the state folder within peersPause of a change after a quiet time, so that a host that loses power soon after
-// its start knows them, and once in peersPeriod while they go on changing: the file is as large as the cluster.
+// The peers are written to the state folder within peersPause of a change after a quiet time, so that a host that loses
+// power soon after its start knows them, and once in peersPeriod while they go on changing: the file is as large as the
+// cluster.
 const (
 	peersPause  = time.Second
 	peersPeriod = 30 * time.Second
@@ -36,10 +37,12 @@ func (p *Publisher) save(v subnet.View) error {
 }
 
 func (p *Publisher) same(st subnet.State) bool {
-	return p.saved.Own.Equal(st.Own) && p.saved.Until.Equal(st.Until) && p.saved.Config == st.Config && slices.Equal(p.saved.Links, st.Links)
+	return p.saved.Own.Equal(st.Own) && p.saved.Until.Equal(st.Until) && p.saved.Config == st.Config &&
+		slices.Equal(p.saved.Links, st.Links)
 }
 
-// KeepPeers writes the peers soon after a change, ever more rarely while they go on changing, and once more when ctx ends.
+// KeepPeers writes the peers soon after a change, ever more rarely while they go on changing, and once more when ctx
+// ends.
 func (p *Publisher) KeepPeers(ctx context.Context) error {
 	pause := peersPause
 	t := time.NewTimer(pause)

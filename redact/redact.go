@@ -35,8 +35,8 @@ func Text(text []byte) []byte {
 	return text
 }
 
-// Config returns a network configuration for whoever may read it: without secrets, and without the commands of backends.
-// It returns nil for what is not JSON.
+// Config returns a network configuration for whoever may read it: without secrets, and without the commands of
+// backends. It returns nil for what is not JSON.
 func Config(config json.RawMessage) json.RawMessage {
 	var v any
 	if json.Unmarshal(config, &v) != nil {

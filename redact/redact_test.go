@@ -30,7 +30,8 @@ func TestTheRestOfATextStays(t *testing.T) {
 		"10.5.1.0/24 via 10.5.1.0 dev flannel.1 onlink": "10.5.1.0/24 via 10.5.1.0 dev flannel.1 onlink",
 		`{"Backend":{"Type":"wireguard","PSK":"cHNr="},"Network":"10.5.0.0/16"}`: `{"Backend":{"Type":"wireguard","PSK":"REDACTED"},` +
 			`"Network":"10.5.0.0/16"}`,
-		"{\"Backend\": {\"psk\" :\n \"a\\\"b\", \"MTU\": 1400}}":                    "{\"Backend\": {\"psk\" :\n \"REDACTED\", \"MTU\": 1400}}",
+		"{\"Backend\": {\"psk\" :\n \"a\\\"b\", \"MTU\": 1400}}": "{\"Backend\": {\"psk\" :\n " +
+			"\"REDACTED\", \"MTU\": 1400}}",
 		`{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan","DirectRouting":true}}`: `{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan","DirectRouting":true}}`,
 	} {
 		if got := string(redact.Text([]byte(text))); got != want {

@@ -1,5 +1,5 @@
-// Package rejoin joins the network, and again whenever that ends for a reason that another try can mend: a shortage, an identity that
-// turns out to be another host's, a drain that failed. It owns the state that joining starts from.
+// Package rejoin joins the network, and again whenever that ends for a reason that another try can mend: a shortage, an
+// identity that turns out to be another host's, a drain that failed. It owns the state that joining starts from.
 package rejoin
 
 import (
@@ -21,7 +21,8 @@ type Options struct {
 	StateDir *subnet.StateDir
 	// Join takes part in the network until ctx ends or something fails.
 	Join func(context.Context) error
-	// Leave takes this host out of the network when all that Join has started has ended. It reports false if nothing was changed.
+	// Leave takes this host out of the network when all that Join has started has ended. It reports false if nothing was
+	// changed.
 	Leave  func(context.Context, *drain.Request) (out api.Drained, left bool, err error)
 	Report Report
 	Log    *slog.Logger
@@ -88,7 +89,8 @@ func (o Options) leave(ctx context.Context, req *drain.Request) bool {
 	out, left, err := o.Leave(ctx, req)
 	if left {
 		o.Report.Leave()
-		o.Log.Info("drained by the operator: restart the daemon to join again", "subnets", out.Subnets, "removed", len(out.Removed))
+		o.Log.Info("drained by the operator: restart the daemon to join again", "subnets", out.Subnets,
+			"removed", len(out.Removed))
 	} else {
 		o.Log.Error("drain failed, joining again", "error", err)
 		st, loadErr := o.StateDir.Load()

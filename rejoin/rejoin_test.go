@@ -116,7 +116,8 @@ func TestAHostThatWasDrainedIdles(t *testing.T) {
 					})
 				}()
 				for i, left := range tt.leave {
-					out, err := h.requests.Ask(ctx, subnettest.NewServer().Client("host"), func() error { return errors.New("not joined") })
+					out, err := h.requests.Ask(ctx, subnettest.NewServer().Client("host"),
+						func() error { return errors.New("not joined") })
 					if (err == nil) != left || len(out.Removed) != 1 {
 						t.Errorf("request %d: %v, %v", i, out, err)
 					}

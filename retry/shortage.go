@@ -12,7 +12,8 @@ import (
 // shortagePause is how long to wait before something is tried again for which the kernel had nothing left.
 const shortagePause = time.Second
 
-// IsShortage reports whether an error says that the process or the host has no file descriptors or memory left, which passes.
+// IsShortage reports whether an error says that the process or the host has no file descriptors or memory left, which
+// passes.
 func IsShortage(err error) bool {
 	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOBUFS} {
 		if errors.Is(err, e) {
@@ -22,8 +23,8 @@ func IsShortage(err error) bool {
 	return false
 }
 
-// Shortage calls f until it returns something else than that the kernel has nothing left, or ctx ends; it returns nil then. The end of
-// the daemon would free little, and the next one would find the same.
+// Shortage calls f until it returns something else than that the kernel has nothing left, or ctx ends; it returns nil
+// then. The end of the daemon would free little, and the next one would find the same.
 func Shortage(ctx context.Context, log *slog.Logger, f func() error) error {
 	for said := ""; ctx.Err() == nil; {
 		err := f()
@@ -32,7 +33,8 @@ func Shortage(ctx context.Context, log *slog.Logger, f func() error) error {
 		}
 		if said != err.Error() {
 			said = err.Error()
-			log.Error("out of file descriptors or memory, retrying", "error", err, "hint", "LimitNOFILE= of the unit, and who uses them")
+			log.Error("out of file descriptors or memory, retrying", "error", err,
+				"hint", "LimitNOFILE= of the unit, and who uses them")
 		}
 		select {
 		case <-ctx.Done():

@@ -21,8 +21,8 @@ type gauge struct {
 	value func(api.Status) float64
 }
 
-// NewStatusCollector returns a collector that asks for the status at each scrape, and reads the counters of the backend's
-// devices below proc, which is /proc but for tests.
+// NewStatusCollector returns a collector that asks for the status at each scrape, and reads the counters of the
+// backend's devices below proc, which is /proc but for tests.
 func NewStatusCollector(status func() api.Status, proc string) *StatusCollector {
 	c := &StatusCollector{status: status, proc: proc}
 	for _, g := range []struct {
@@ -30,15 +30,21 @@ func NewStatusCollector(status func() api.Status, proc string) *StatusCollector 
 		value      func(api.Status) float64
 	}{
 		{"ready", "1 if packets are forwarded, else 0.", func(s api.Status) float64 { return number(s.Ready) }},
-		{"degraded", "1 if packets are forwarded and a fault exists, else 0.", func(s api.Status) float64 { return number(s.State == api.StateDegraded) }},
+		{"degraded", "1 if packets are forwarded and a fault exists, else 0.",
+			func(s api.Status) float64 { return number(s.State == api.StateDegraded) }},
 		{"drained", "1 after the operator has drained the host.", func(s api.Status) float64 { return number(s.Drained) }},
 		{"peers", "Subnets of other hosts.", func(s api.Status) float64 { return float64(s.Peers) }},
-		{"peers_failing", "Peers whose routes or forwarding entries are not installed in the kernel.", func(s api.Status) float64 { return float64(s.Failing) }},
-		{"peers_kept", "Stale peers: the store has lost their records, packets are still forwarded to them.", func(s api.Status) float64 { return float64(s.Kept) }},
+		{"peers_failing", "Peers whose routes or forwarding entries are not installed in the kernel.",
+			func(s api.Status) float64 { return float64(s.Failing) }},
+		{"peers_kept", "Stale peers: the store has lost their records, packets are still forwarded to them.",
+			func(s api.Status) float64 { return float64(s.Kept) }},
 		{"records_skipped", "Invalid records in the store.", func(s api.Status) float64 { return float64(s.Skipped) }},
-		{"store_reachable", "1 while the store answers, else 0.", func(s api.Status) float64 { return number(s.StoreSince == nil) }},
-		{"lease_held", "1 while the store has this host's lease.", func(s api.Status) float64 { return number(s.Lease.Held) }},
-		{"restart_pending", "1 while a change of the network configuration waits for a restart.", func(s api.Status) float64 { return number(s.Pending != "") }},
+		{"store_reachable", "1 while the store answers, else 0.",
+			func(s api.Status) float64 { return number(s.StoreSince == nil) }},
+		{"lease_held", "1 while the store has this host's lease.",
+			func(s api.Status) float64 { return number(s.Lease.Held) }},
+		{"restart_pending", "1 while a change of the network configuration waits for a restart.",
+			func(s api.Status) float64 { return number(s.Pending != "") }},
 		{"mtu_bytes", "Largest packet that pods may send.", func(s api.Status) float64 { return float64(s.MTU) }},
 	} {
 		c.gauges = append(c.gauges, gauge{prometheus.NewDesc(namespace+"_"+g.name, g.help, nil, nil), g.value})
@@ -54,14 +60,22 @@ func number(b bool) float64 {
 }
 
 var (
-	leaseLeft  = prometheus.NewDesc(namespace+"_lease_remaining_seconds", "Time until the lease ends unless it is renewed; absent for a reservation.", nil, nil)
-	driftTotal = prometheus.NewDesc(namespace+"_drift_objects_total", "Kernel objects repaired after another program had changed or deleted them.", []string{"kind"}, nil)
-	probePeers = prometheus.NewDesc(namespace+"_probe_peers", "Probed peers by finding; one peer may have several findings.", []string{"finding"}, nil)
-	datapath   = prometheus.NewDesc(namespace+"_datapath_events_total", "Packets and bytes of the udp backend, by result.", []string{"event"}, nil)
-	nonPeers   = prometheus.NewDesc(namespace+"_nonpeer_dropped_packets_total", "Tunnel packets dropped because they did not come from a peer.", nil, nil)
-	packets    = prometheus.NewDesc(namespace+"_tunnel_packets_total", "Packets through the tunnel device.", []string{"device", "direction"}, nil)
-	octets     = prometheus.NewDesc(namespace+"_tunnel_bytes_total", "Bytes through the tunnel device.", []string{"device", "direction"}, nil)
-	drops      = prometheus.NewDesc(namespace+"_tunnel_dropped_packets_total", "Packets that the tunnel device dropped.", []string{"device", "direction", "reason"}, nil)
+	leaseLeft = prometheus.NewDesc(namespace+"_lease_remaining_seconds",
+		"Time until the lease ends unless it is renewed; absent for a reservation.", nil, nil)
+	driftTotal = prometheus.NewDesc(namespace+"_drift_objects_total",
+		"Kernel objects repaired after another program had changed or deleted them.", []string{"kind"}, nil)
+	probePeers = prometheus.NewDesc(namespace+"_probe_peers",
+		"Probed peers by finding; one peer may have several findings.", []string{"finding"}, nil)
+	datapath = prometheus.NewDesc(namespace+"_datapath_events_total", "Packets and bytes of the udp backend, by result.",
+		[]string{"event"}, nil)
+	nonPeers = prometheus.NewDesc(namespace+"_nonpeer_dropped_packets_total",
+		"Tunnel packets dropped because they did not come from a peer.", nil, nil)
+	packets = prometheus.NewDesc(namespace+"_tunnel_packets_total", "Packets through the tunnel device.",
+		[]string{"device", "direction"}, nil)
+	octets = prometheus.NewDesc(namespace+"_tunnel_bytes_total", "Bytes through the tunnel device.",
+		[]string{"device", "direction"}, nil)
+	drops = prometheus.NewDesc(namespace+"_tunnel_dropped_packets_total", "Packets that the tunnel device dropped.",
+		[]string{"device", "direction", "reason"}, nil)
 )
 
 // Describe implements prometheus.Collector.
@@ -87,7 +101,8 @@ func (c *StatusCollector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(driftTotal, prometheus.CounterValue, float64(n), kind)
 	}
 	if p := s.Probes; p != nil {
-		for finding, n := range map[string]int{"all": p.Peers, "failing": p.Failing, "one_way": p.OneWay, "silent": p.Silent, "small_mtu": p.SmallMTU} {
+		for finding, n := range map[string]int{"all": p.Peers, "failing": p.Failing, "one_way": p.OneWay, "silent": p.Silent,
+			"small_mtu": p.SmallMTU} {
 			ch <- prometheus.MustNewConstMetric(probePeers, prometheus.GaugeValue, float64(n), finding)
 		}
 	}
@@ -104,7 +119,8 @@ func (c *StatusCollector) Collect(ch chan<- prometheus.Metric) {
 
 func collectDevice(ch chan<- prometheus.Metric, d procfs.NetDevLine) {
 	send := func(desc *prometheus.Desc, value uint64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(value), append([]string{d.Name}, labels...)...)
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(value),
+			append([]string{d.Name}, labels...)...)
 	}
 	send(octets, d.RxBytes, "receive")
 	send(packets, d.RxPackets, "receive")

@@ -92,7 +92,8 @@ func (s countedStore) Create(ctx context.Context, r subnet.Record, id subnet.Lea
 	return e, err
 }
 
-func (s countedStore) Update(ctx context.Context, old subnet.Entry, r subnet.Record, id subnet.LeaseID, spent ...subnet.Entry) (subnet.Entry, error) {
+func (s countedStore) Update(ctx context.Context, old subnet.Entry, r subnet.Record, id subnet.LeaseID,
+	spent ...subnet.Entry) (subnet.Entry, error) {
 	e, err := s.Store.Update(ctx, old, r, id, spent...)
 	s.count("update", err)
 	return e, err

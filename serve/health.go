@@ -20,8 +20,8 @@ import (
 //	/metrics  what Metrics serves; 404 without Metrics
 //	/         what Page serves; 404 without Page
 //
-// A request for a host name that is not known learns the two states only, without the reason, and gets 421 from all other pages.
-// The functions are called for each request, by several goroutines at once.
+// A request for a host name that is not known learns the two states only, without the reason, and gets 421 from all
+// other pages. The functions are called for each request, by several goroutines at once.
 type Health struct {
 	Addr   netip.AddrPort // port 0: no server
 	Hosts  []string       // names that requests may ask for, beside addresses and the own name

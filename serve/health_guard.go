@@ -12,16 +12,16 @@ import (
 	"syscall"
 )
 
-// Connections to the health port at once. Whoever can reach the port must not take the descriptors that the daemon needs
-// for the store and the kernel.
+// Connections to the health port at once. Whoever can reach the port must not take the descriptors that the daemon
+// needs for the store and the kernel.
 const (
 	healthConns     = 128
 	healthConnsEach = 16 // of one address
 	healthShare     = 8  // the part of all descriptors that is the most
 )
 
-// Bounded accepts at most so many connections at once, and of one address at most so many. A new connection ends the oldest
-// one, of its address or of all, so that those who hold connections open keep nobody out.
+// Bounded accepts at most so many connections at once, and of one address at most so many. A new connection ends the
+// oldest one, of its address or of all, so that those who hold connections open keep nobody out.
 func Bounded(l net.Listener, most, each int) net.Listener {
 	return &bounded{Listener: l, most: most, each: each}
 }
@@ -124,7 +124,8 @@ func covers(pattern, name string) bool {
 func (h Health) guarded(page http.Handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if !h.knows(r) {
-			text := fmt.Sprintf("host name %.100q is not known: use an address of this host, or add the name to -healthz-hosts", r.Host)
+			text := fmt.Sprintf("host name %.100q is not known: use an address of this host, or add the name to -healthz-hosts",
+				r.Host)
 			http.Error(w, text, http.StatusMisdirectedRequest)
 			return
 		}

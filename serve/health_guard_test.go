@@ -26,9 +26,11 @@ func TestTheHealthPortIsReadByKnownNamesOnly(t *testing.T) {
 		Hosts: []string{"Node1.example.com", "*.example.net"},
 	}
 	for host, known := range map[string]bool{
-		"192.0.2.1:8471": true, "192.0.2.1": true, "[2001:db8::1]:8471": true, "[2001:db8::1]": true, "": true, "localhost:8471": true,
-		own + ":8471": true, strings.ToUpper(own) + ".": true, "node1.example.com:8471": true, "x.example.net": true,
-		"evil.example.org:8471": false, "192.0.2.1.example.org": false, "example.net": false, own + ".evil.example.org": false,
+		"192.0.2.1:8471": true, "192.0.2.1": true, "[2001:db8::1]:8471": true, "[2001:db8::1]": true, "": true,
+		"localhost:8471": true,
+		own + ":8471":    true, strings.ToUpper(own) + ".": true, "node1.example.com:8471": true, "x.example.net": true,
+		"evil.example.org:8471": false, "192.0.2.1.example.org": false, "example.net": false, own +
+			".evil.example.org": false,
 	} {
 		for _, path := range []string{"/", "/status", "/metrics", "/readyz", "/healthz"} {
 			r := httptest.NewRequest("GET", path, nil)
@@ -106,7 +108,7 @@ func TestHeldConnectionsKeepNobodyOut(t *testing.T) {
 func TestTheHealthServerAnswersBesideManySilentConnections(t *testing.T) {
 	addr := freePort(t, "127.0.0.1")
 	log, _ := start(t, serve.Health{Addr: addr, Alive: fine, Ready: fine})
-	log.wait("health server listens")
+	log.wait("health server listening")
 	for range 300 {
 		c, err := net.Dial("tcp", addr.String())
 		if err != nil {

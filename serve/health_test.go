@@ -33,13 +33,18 @@ func TestHealthPages(t *testing.T) {
 		body   string
 	}{
 		{"a living daemon is healthy", serve.Health{Alive: fine, Ready: waiting}, "GET", "/healthz", 200, "ok\n"},
-		{"a stuck daemon is not healthy", serve.Health{Alive: waiting, Ready: fine}, "GET", "/healthz", 503, "waiting for the network configuration\n"},
+		{"a stuck daemon is not healthy", serve.Health{Alive: waiting, Ready: fine}, "GET", "/healthz", 503,
+			"waiting for the network configuration\n"},
 		{"a daemon whose data plane is up is ready", serve.Health{Alive: fine, Ready: fine}, "GET", "/readyz", 200, "ok\n"},
-		{"a daemon that is not ready says why", serve.Health{Alive: fine, Ready: waiting}, "GET", "/readyz", 503, "waiting for the network configuration\n"},
-		{"HEAD is answered", serve.Health{Alive: fine, Ready: waiting}, "HEAD", "/readyz", 503, "waiting for the network configuration\n"},
+		{"a daemon that is not ready says why", serve.Health{Alive: fine, Ready: waiting}, "GET", "/readyz", 503,
+			"waiting for the network configuration\n"},
+		{"HEAD is answered", serve.Health{Alive: fine, Ready: waiting}, "HEAD", "/readyz", 503,
+			"waiting for the network configuration\n"},
 		{"nothing can be posted", serve.Health{Alive: fine, Ready: fine}, "POST", "/healthz", 405, ""},
-		{"the status is JSON", serve.Health{Alive: fine, Ready: fine, Status: status}, "GET", "/status", 200, "{\n  \"peers\": 3\n}\n"},
-		{"a status that JSON cannot say is an error", serve.Health{Alive: fine, Ready: fine, Status: func() any { return fine }}, "GET", "/status", 500, ""},
+		{"the status is JSON", serve.Health{Alive: fine, Ready: fine, Status: status}, "GET", "/status", 200,
+			"{\n  \"peers\": 3\n}\n"},
+		{"a status that JSON cannot say is an error",
+			serve.Health{Alive: fine, Ready: fine, Status: func() any { return fine }}, "GET", "/status", 500, ""},
 		{"without a status there is no page", serve.Health{Alive: fine, Ready: fine}, "GET", "/status", 404, ""},
 		{"there is no other page", serve.Health{Alive: fine, Ready: fine, Status: status}, "GET", "/", 404, ""},
 	}
@@ -123,7 +128,7 @@ func TestHealthServesBothFamilies(t *testing.T) {
 		t.Run(host, func(t *testing.T) {
 			addr := freePort(t, host)
 			log, stop := start(t, serve.Health{Addr: addr, Alive: fine, Ready: fine})
-			log.wait("health server listens")
+			log.wait("health server listening")
 			res, err := http.Get("http://" + addr.String() + "/healthz")
 			if err != nil {
 				t.Fatal(err)
@@ -151,7 +156,7 @@ func TestHealthWaitsForItsPort(t *testing.T) {
 	log, _ := start(t, serve.Health{Addr: held.Addr().(*net.TCPAddr).AddrPort(), Alive: fine, Ready: fine})
 	log.wait("address already in use")
 	_ = held.Close()
-	log.wait("health server listens")
+	log.wait("health server listening")
 	if n := strings.Count(log.String(), "level=ERROR"); n != 1 {
 		t.Errorf("log has %d errors, want 1:\n%s", n, log.String())
 	}

@@ -37,19 +37,24 @@ func NewMetrics(version string) *Metrics {
 		dumps:      counter("kernel_dumps_total", "Reads of all objects of the network from the kernel.", "result"),
 		requests:   counter("store_requests_total", "Requests to the store.", "request", "result"),
 		watches: prometheus.NewCounter(prometheus.CounterOpts{
-			Namespace: namespace, Name: "store_watch_restarts_total", Help: "Times that the watch of the store ended and all records were listed again.",
+			Namespace: namespace, Name: "store_watch_restarts_total",
+			Help: "Times that the watch of the store ended and all records were listed again.",
 		}),
 		passes: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Namespace: namespace, Name: "pass_duration_seconds", Help: "Duration of a reconciliation of the kernel with the leases.", Buckets: prometheus.ExponentialBuckets(0.0005, 4, 8),
+			Namespace: namespace, Name: "pass_duration_seconds",
+			Help:    "Duration of a reconciliation of the kernel with the leases.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 4, 8),
 		}, []string{"result"}),
 		probes: counter("probes_total", "Probes sent to peers through the tunnel.", "result"),
 		roundTrip: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Namespace: namespace, Name: "probe_round_trip_seconds", Help: "Round trip through the tunnel to peers.", Buckets: prometheus.ExponentialBuckets(0.0001, 2.5, 10),
+			Namespace: namespace, Name: "probe_round_trip_seconds", Help: "Round trip through the tunnel to peers.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 2.5, 10),
 		}),
 	}
 	m.registry.MustRegister(m.operations, m.dumps, m.requests, m.watches, m.passes, m.probes, m.roundTrip,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: "build_info", Help: "Always 1; the version is in the label."}, []string{"version", "goversion"})
+	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: "build_info",
+		Help: "Always 1; the version is in the label."}, []string{"version", "goversion"})
 	info.WithLabelValues(version, runtime.Version()).Set(1)
 	m.registry.MustRegister(info)
 	for _, outcome := range []probe.Outcome{probe.Answered, probe.Lost, probe.Refused} {

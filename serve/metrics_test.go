@@ -38,7 +38,8 @@ func metrics(t *testing.T, s api.Status) *serve.Metrics {
 func TestMetricsFollowTheConventions(t *testing.T) {
 	until := time.Now().Add(time.Hour)
 	m := metrics(t, api.Status{
-		Devices: []string{"flannel.1"}, Drift: map[string]uint64{"route": 3}, Lease: api.Lease{Until: &until}, Probes: &api.ProbeSummary{Peers: 2},
+		Devices: []string{"flannel.1"}, Drift: map[string]uint64{"route": 3}, Lease: api.Lease{Until: &until},
+		Probes: &api.ProbeSummary{Peers: 2},
 	})
 	problems, err := testutil.GatherAndLint(m.Gatherer())
 	if err != nil {
@@ -54,8 +55,9 @@ func TestMetricsFollowTheConventions(t *testing.T) {
 func TestMetricsShowTheStatus(t *testing.T) {
 	since := time.Now()
 	m := metrics(t, api.Status{
-		Ready: true, State: api.StateDegraded, Peers: 7, Failing: 2, Skipped: 1, StoreSince: &since, Devices: []string{"flannel.1"},
-		Drift: map[string]uint64{"route": 3}, Probes: &api.ProbeSummary{Peers: 5, Failing: 2, OneWay: 1},
+		Ready: true, State: api.StateDegraded, Peers: 7, Failing: 2, Skipped: 1, StoreSince: &since,
+		Devices: []string{"flannel.1"},
+		Drift:   map[string]uint64{"route": 3}, Probes: &api.ProbeSummary{Peers: 5, Failing: 2, OneWay: 1},
 	})
 	want := `# HELP flannel_degraded 1 if packets are forwarded and a fault exists, else 0.
 # TYPE flannel_degraded gauge
@@ -97,8 +99,10 @@ flannel_tunnel_dropped_packets_total{device="flannel.1",direction="transmit",rea
 flannel_tunnel_dropped_packets_total{device="flannel.1",direction="transmit",reason="error"} 5
 flannel_tunnel_dropped_packets_total{device="flannel.1",direction="transmit",reason="fifo"} 7
 `
-	err := testutil.GatherAndCompare(m.Gatherer(), strings.NewReader(want), "flannel_ready", "flannel_peers", "flannel_peers_failing",
-		"flannel_drift_objects_total", "flannel_probe_peers", "flannel_store_reachable", "flannel_tunnel_bytes_total", "flannel_tunnel_dropped_packets_total")
+	err := testutil.GatherAndCompare(m.Gatherer(), strings.NewReader(want),
+		"flannel_ready", "flannel_peers", "flannel_peers_failing",
+		"flannel_drift_objects_total", "flannel_probe_peers", "flannel_store_reachable", "flannel_tunnel_bytes_total",
+		"flannel_tunnel_dropped_packets_total")
 	if err != nil {
 		t.Error(err)
 	}

@@ -11,11 +11,13 @@ import (
 	"flanneld/api"
 )
 
-// TestRulesAndDashboardUseMetricsThatExist looks for names that the daemon does not have. That the expressions are good is checked by
-// the code of Prometheus, in hack/promcheck.
+// TestRulesAndDashboardUseMetricsThatExist looks for names that the daemon does not have. That the expressions are good
+// is checked by the code of Prometheus, in hack/promcheck.
 func TestRulesAndDashboardUseMetricsThatExist(t *testing.T) {
 	until := time.Now().Add(time.Hour)
-	m := metrics(t, api.Status{Devices: []string{"flannel.1"}, Drift: map[string]uint64{"fdb": 1}, Lease: api.Lease{Until: &until}, Probes: &api.ProbeSummary{}, Firewall: &api.Firewall{}, Datapath: map[string]uint64{"sent": 1}})
+	m := metrics(t, api.Status{Devices: []string{"flannel.1"}, Drift: map[string]uint64{"fdb": 1},
+		Lease: api.Lease{Until: &until}, Probes: &api.ProbeSummary{}, Firewall: &api.Firewall{},
+		Datapath: map[string]uint64{"sent": 1}})
 	m.Touch()
 	families, err := m.Gatherer().Gather()
 	if err != nil {

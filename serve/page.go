@@ -18,7 +18,8 @@ var pageText string
 // maxQuery bounds what is searched for, in bytes.
 const maxQuery = 100
 
-// PageSources are where the status page gets its facts. They are called for each request, by several goroutines at once.
+// PageSources are where the status page gets its facts. They are called for each request, by several goroutines at
+// once.
 type PageSources struct {
 	Status  func() api.Status
 	Peers   func() []api.Peer
@@ -26,8 +27,9 @@ type PageSources struct {
 	Traffic func(devices []string) []DeviceTraffic // what the kernel has counted
 }
 
-// StatusPage serves the cluster as this host sees it, as one page without scripts and without outside resources. It changes
-// nothing. Its query has "q", what to search the peers for, and "still", which keeps the page from being loaded again.
+// StatusPage serves the cluster as this host sees it, as one page without scripts and without outside resources. It
+// changes nothing. Its query has "q", what to search the peers for, and "still", which keeps the page from being loaded
+// again.
 func StatusPage(from PageSources) http.Handler {
 	page := template.Must(template.New("page").Funcs(pageFuncs).Parse(pageText))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

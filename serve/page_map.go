@@ -45,7 +45,8 @@ func newStarMap(tiles []tile) *starMap {
 			column = len(tiles) / 2
 		}
 		top := (m.Height - column*(boxHeight+boxGap) + boxGap) / 2
-		p := mapPeer{tile: t, X: 1, Y: top + row*(boxHeight+boxGap), FromX: m.SelfX, FromY: m.SelfMid, ToX: boxWidth, Text: lineText(t)}
+		p := mapPeer{tile: t, X: 1, Y: top + row*(boxHeight+boxGap), FromX: m.SelfX, FromY: m.SelfMid, ToX: boxWidth,
+			Text: lineText(t)}
 		if right {
 			p.X, p.FromX, p.ToX = mapWidth-boxWidth-1, m.SelfX+boxWidth, mapWidth-boxWidth
 		}

@@ -28,21 +28,28 @@ func clusterPage(n int) http.Handler {
 		return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(5 + i>>8), byte(i), 0}), 24)
 	}
 	status := api.Status{
-		Version: "v1.0.0", Host: "node-0", Started: time.Now().Add(-time.Hour), Ready: true, Network: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
-		Backend: "vxlan", Devices: []string{"flannel.1"}, MTU: 1450, Interface: "eth0", PublicIPs: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
-		Subnets: []netip.Prefix{prefix(0)}, Lease: api.Lease{Held: true, Until: &until}, Peers: n, Drift: map[string]uint64{"fdb": 2, "route": 0},
-		Probes: &api.ProbeSummary{Peers: n, Failing: n / 5}, State: api.StateDegraded, Reasons: []string{"1 peer does not answer probes"},
+		Version: "v1.0.0", Host: "node-0", Started: time.Now().Add(-time.Hour), Ready: true,
+		Network: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
+		Backend: "vxlan", Devices: []string{"flannel.1"}, MTU: 1450, Interface: "eth0",
+		PublicIPs: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
+		Subnets:   []netip.Prefix{prefix(0)}, Lease: api.Lease{Held: true, Until: &until}, Peers: n,
+		Drift:  map[string]uint64{"fdb": 2, "route": 0},
+		Probes: &api.ProbeSummary{Peers: n, Failing: n / 5}, State: api.StateDegraded,
+		Reasons: []string{"1 peer does not answer probes"},
 	}
 	for i := range 3 {
 		status.Errors = append(status.Errors, api.Event{
-			Time: time.Date(2026, 1, 2, 3, 4, i, 0, time.UTC), Level: "WARN", Message: "drift found", Detail: fmt.Sprintf("object=o%d", i),
+			Time: time.Date(2026, 1, 2, 3, 4, i, 0, time.UTC), Level: "WARN", Message: "drift found",
+			Detail: fmt.Sprintf("object=o%d", i),
 		})
 	}
 	var peers []api.Peer
 	for i := range n {
 		p := api.Peer{
-			Subnet: prefix(i + 1), PublicIP: netip.AddrFrom4([4]byte{192, 0, byte(2 + i>>8), byte(i)}), Host: fmt.Sprintf("node-%d<b>", i+1), Backend: "vxlan",
-			Programmed: true, Probe: &api.Probe{Sent: 3, RoundTrip: time.Duration(200+i%97*10) * time.Microsecond, PathMTU: 1450, At: time.Now()},
+			Subnet: prefix(i + 1), PublicIP: netip.AddrFrom4([4]byte{192, 0, byte(2 + i>>8), byte(i)}),
+			Host: fmt.Sprintf("node-%d<b>", i+1), Backend: "vxlan",
+			Programmed: true, Probe: &api.Probe{Sent: 3, RoundTrip: time.Duration(200+i%97*10) * time.Microsecond, PathMTU: 1450,
+				At: time.Now()},
 		}
 		switch i % 5 {
 		case 1:
@@ -61,7 +68,8 @@ func clusterPage(n int) http.Handler {
 		},
 		Traffic: func(devices []string) (out []serve.DeviceTraffic) {
 			for _, name := range devices {
-				out = append(out, serve.DeviceTraffic{Name: name, SentBytes: 1_234_567, Sent: 1000, ReceivedBytes: 999, Received: 1, Dropped: 2})
+				out = append(out, serve.DeviceTraffic{Name: name, SentBytes: 1_234_567, Sent: 1000, ReceivedBytes: 999, Received: 1,
+					Dropped: 2})
 			}
 			return out
 		},
@@ -93,13 +101,16 @@ func TestStatusPageIsSafeAndPassive(t *testing.T) {
 func TestStatusPageSaysWhatIsWrongAndFindsPeers(t *testing.T) {
 	page := func(path string) string {
 		w := httptest.NewRecorder()
-		serve.Health{Alive: fine, Ready: fine, Page: clusterPage(100)}.Handler().ServeHTTP(w, httptest.NewRequest("GET", "http://192.0.2.1"+path, nil))
+		serve.Health{Alive: fine, Ready: fine, Page: clusterPage(100)}.Handler().ServeHTTP(w,
+			httptest.NewRequest("GET", "http://192.0.2.1"+path, nil))
 		return w.Body.String()
 	}
 	all := page("/")
 	for _, want := range []string{
-		"degraded", "Packets are forwarded, with these faults", "1 peer does not answer probes", "2026-01-02 03:04:02 UTC", "(3 times)", "2 forwarding entries",
-		"100 peers probed, 20 without an answer", "100 installed, 0 not installed", "1.23 MB in 1000 packets sent", "999 B in 1 packet received", "2 packets dropped",
+		"degraded", "Packets are forwarded, with these faults", "1 peer does not answer probes", "2026-01-02 03:04:02 UTC",
+		"(3 times)", "2 forwarding entries",
+		"100 peers probed, 20 without an answer", "100 installed, 0 not installed", "1.23 MB in 1000 packets sent",
+		"999 B in 1 packet received", "2 packets dropped",
 		`http-equiv="refresh"`, `href="/metrics"`, `href="/status"`, "up to 0.",
 	} {
 		if !strings.Contains(all, want) {
@@ -107,7 +118,8 @@ func TestStatusPageSaysWhatIsWrongAndFindsPeers(t *testing.T) {
 		}
 	}
 	for query, want := range map[string]string{
-		"NODE-7<b>": "1 peer of 100", "10.5.8.0/24": "1 peer of 100", "10.5.8.77": "1 peer of 100", "192.0.2.9": "1 peer of 100",
+		"NODE-7<b>": "1 peer of 100", "10.5.8.0/24": "1 peer of 100", "10.5.8.77": "1 peer of 100",
+		"192.0.2.9":  "1 peer of 100",
 		"not probed": "20 peers of 100", "elsewhere": "0 peers of 100",
 	} {
 		if got := page("/?q=" + url.QueryEscape(query)); !strings.Contains(got, want) {
@@ -122,7 +134,8 @@ func TestStatusPageSaysWhatIsWrongAndFindsPeers(t *testing.T) {
 	}
 }
 
-// measure is a page that loads the status pages as wide as a phone and as wide as a desktop, and writes down what they look like.
+// measure is a page that loads the status pages as wide as a phone and as wide as a desktop, and writes down what they
+// look like.
 const measure = `<!DOCTYPE html><iframe id=phone3 src="/3" width=390 height=800></iframe><iframe id=phone1000 src="/1000" width=390 height=800></iframe>
 <iframe id=desktop3 src="/3" width=1280 height=800></iframe><pre id=out></pre><script>
 onload = () => {
@@ -143,7 +156,8 @@ func chromium(t *testing.T, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	args = append([]string{"--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--user-data-dir=" + t.TempDir()}, args...)
+	args = append([]string{"--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--user-data-dir=" +
+		t.TempDir()}, args...)
 	out, err := exec.CommandContext(ctx, need.Program(t, "chromium"), args...).Output()
 	if err != nil {
 		t.Fatalf("chromium: %v", err)

@@ -101,7 +101,10 @@ func (d *pageData) chooseRows() {
 	}
 	d.Found = len(d.Rows)
 	order := []string{"bad", "slow", "ok", "unknown"}
-	slices.SortStableFunc(d.Rows, func(a, b tile) int { return slices.Index(order, a.State) - slices.Index(order, b.State) })
+	slices.SortStableFunc(d.Rows, func(a,
+		b tile) int {
+		return slices.Index(order, a.State) - slices.Index(order, b.State)
+	})
 	if d.Hidden = max(0, len(d.Rows)-mostRows); d.Hidden > 0 {
 		d.Rows = d.Rows[:mostRows]
 	}

@@ -15,16 +15,16 @@ import (
 
 const socketMode = 0o600 // root only: it gives away the store's credentials
 
-// Socket serves a handler on a unix socket. What a dead daemon has left under the path is replaced; while a living one listens
-// there, Run waits.
+// Socket serves a handler on a unix socket. What a dead daemon has left under the path is replaced; while a living one
+// listens there, Run waits.
 type Socket struct {
 	Path    string
 	Handler http.Handler
 	Log     *slog.Logger
 }
 
-// Run serves until ctx ends, and then returns nil. A socket that cannot be listened on is tried again for ever: the network
-// does not depend on it.
+// Run serves until ctx ends, and then returns nil. A socket that cannot be listened on is tried again for ever: the
+// network does not depend on it.
 func (s Socket) Run(ctx context.Context) error {
 	wait, said := firstListenWait, ""
 	for {
@@ -71,8 +71,8 @@ func (s Socket) serve(ctx context.Context, l net.Listener) error {
 	return errors.Join(err, srv.Close())
 }
 
-// awaitRemoval returns when the file is gone, or ctx ends. Somebody who empties /run/flannel must not cut the operator off for
-// as long as the daemon lives.
+// awaitRemoval returns when the file is gone, or ctx ends. Somebody who empties /run/flannel must not cut the operator
+// off for as long as the daemon lives.
 func awaitRemoval(ctx context.Context, path string) {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
@@ -114,12 +114,13 @@ func listenUnix(ctx context.Context, path string) (net.Listener, error) {
 	return config.Listen(ctx, "unix", path)
 }
 
-// removeSocket removes what a dead daemon has left. Anything but a socket is not the daemon's: connecting to a regular file is
-// refused just as connecting to a dead socket is.
+// removeSocket removes what a dead daemon has left. Anything but a socket is not the daemon's: connecting to a regular
+// file is refused just as connecting to a dead socket is.
 func removeSocket(path string) error {
 	info, err := os.Lstat(path)
 	if err == nil && info.Mode().Type() != os.ModeSocket {
-		return fmt.Errorf("%s is not a socket but something else (%s): remove it, or give the daemon another -subnet-file", path, info.Mode())
+		return fmt.Errorf("%s is not a socket but something else (%s): remove it, or give the daemon another -subnet-file",
+			path, info.Mode())
 	}
 	if err == nil {
 		err = os.Remove(path)

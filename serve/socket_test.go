@@ -39,7 +39,8 @@ func answers(ready api.Ready) http.Handler {
 func startSocket(t *testing.T, subnetFile string, ready api.Ready) (*logLines, func()) {
 	t.Helper()
 	l := &logLines{more: make(chan struct{}, 1)}
-	s := serve.Socket{Path: api.SocketPath(subnetFile), Handler: answers(ready), Log: slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+	s := serve.Socket{Path: api.SocketPath(subnetFile), Handler: answers(ready),
+		Log: slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
@@ -65,7 +66,7 @@ func askReady(t *testing.T, subnetFile string) api.Ready {
 func TestSocketIsForRootOnlyAndGoesWithItsDaemon(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "new", "subnet.env")
 	log, stop := startSocket(t, file, api.Ready{Ready: true})
-	log.wait("socket listens")
+	log.wait("socket listening")
 	info, err := os.Stat(filepath.Join(filepath.Dir(file), "subnet.sock"))
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +89,7 @@ func TestTheSocketOfADeadDaemonIsReplaced(t *testing.T) {
 	dead.SetUnlinkOnClose(false)
 	_ = dead.Close()
 	log, _ := startSocket(t, file, api.Ready{Reason: "starting"})
-	log.wait("socket listens")
+	log.wait("socket listening")
 	if got, want := askReady(t, file), (api.Ready{Reason: "starting"}); got != want {
 		t.Errorf("the answer is %v, want %v", got, want)
 	}
@@ -97,7 +98,7 @@ func TestTheSocketOfADeadDaemonIsReplaced(t *testing.T) {
 func TestTheSocketOfALivingDaemonIsLeftAlone(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "subnet.env")
 	first, _ := startSocket(t, file, api.Ready{Reason: "first"})
-	first.wait("socket listens")
+	first.wait("socket listening")
 	second, _ := startSocket(t, file, api.Ready{Reason: "second"})
 	second.wait("another daemon listens there")
 	if got := askReady(t, file).Reason; got != "first" {
@@ -131,7 +132,7 @@ func TestWhatIsNoSocketIsNotRemoved(t *testing.T) {
 			if err := os.Remove(path); err != nil {
 				t.Fatal(err)
 			}
-			log.wait("socket listens") // once the way is free
+			log.wait("socket listening") // once the way is free
 		})
 	}
 }
@@ -141,7 +142,7 @@ func TestTwoDaemonsHaveTwoSockets(t *testing.T) {
 	for _, name := range []string{"a", "b"} {
 		file := filepath.Join(dir, name+".env")
 		log, _ := startSocket(t, file, api.Ready{Reason: name})
-		log.wait("socket listens")
+		log.wait("socket listening")
 		if got := askReady(t, file).Reason; got != name {
 			t.Errorf("daemon %s answers on the socket of %s", got, name)
 		}
@@ -151,7 +152,7 @@ func TestTwoDaemonsHaveTwoSockets(t *testing.T) {
 func TestASocketFileThatWasRemovedComesBack(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "subnet.env")
 	log, _ := startSocket(t, file, api.Ready{Ready: true})
-	log.wait("socket listens")
+	log.wait("socket listening")
 	if err := os.Remove(api.SocketPath(file)); err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +168,7 @@ func TestASocketFileThatWasRemovedComesBack(t *testing.T) {
 func TestSocketPages(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "subnet.env")
 	log, _ := startSocket(t, file, api.Ready{Ready: true})
-	log.wait("socket listens")
+	log.wait("socket listening")
 	c := api.NewClient(file)
 	var status api.Status
 	var leases api.Leases
@@ -175,7 +176,8 @@ func TestSocketPages(t *testing.T) {
 	var events []api.Event
 	var store api.Store
 	for path, v := range map[string]any{
-		api.PathStatus: &status, api.PathLeases: &leases, api.PathPeers: &peers, api.PathEvents: &events, api.PathStore: &store,
+		api.PathStatus: &status, api.PathLeases: &leases, api.PathPeers: &peers, api.PathEvents: &events,
+		api.PathStore: &store,
 	} {
 		if err := c.Get(t.Context(), path, v); err != nil {
 			t.Error(err)

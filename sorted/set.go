@@ -2,7 +2,8 @@ package sorted
 
 import "slices"
 
-// Set is a sorted set that can be changed. A change copies the page that it is in, once after each snapshot. One goroutine may use it.
+// Set is a sorted set that can be changed. A change copies the page that it is in, once after each snapshot. One
+// goroutine may use it.
 type Set[T comparable] struct {
 	Snapshot[T] // present content; to be handed out by Freeze only
 	generation  uint64
@@ -98,8 +99,8 @@ func (s *Set[T]) thaw() {
 	}
 }
 
-// own makes a page our own, with room for some more values. It leaves room for a few beyond these, but not for twice as many, as append
-// would: there are many pages.
+// own makes a page our own, with room for some more values. It leaves room for a few beyond these, but not for twice as
+// many, as append would: there are many pages.
 func (s *Set[T]) own(at, more int) *page[T] {
 	p := s.pages[at]
 	n, ours := len(p.values)+more, p.generation == s.generation

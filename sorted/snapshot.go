@@ -16,14 +16,15 @@ type Snapshot[T comparable] struct {
 	n       int
 }
 
-// page is a run of values. It may be changed in place by the set whose generation it is of, before that hands out a snapshot.
+// page is a run of values. It may be changed in place by the set whose generation it is of, before that hands out a
+// snapshot.
 type page[T any] struct {
 	generation uint64
 	values     []T
 }
 
-// Of returns the values, which are sorted in place and belong to the snapshot from then on. Values of one key stay side by side in their
-// order.
+// Of returns the values, which are sorted in place and belong to the snapshot from then on. Values of one key stay side
+// by side in their order.
 func Of[T comparable](compare func(a, b T) int, values []T) Snapshot[T] {
 	slices.SortStableFunc(values, compare)
 	s := Snapshot[T]{compare: compare, n: len(values)}
@@ -67,7 +68,8 @@ func (s Snapshot[T]) From(v T) iter.Seq[T] {
 	}
 }
 
-// Like returns the values with the key that is looked for, or with a part of it, in their order: to compares it with that of a value.
+// Like returns the values with the key that is looked for, or with a part of it, in their order: to compares it with
+// that of a value.
 func (s Snapshot[T]) Like(to func(v T) int) iter.Seq[T] {
 	return func(yield func(T) bool) {
 		if s.n == 0 {
@@ -111,7 +113,8 @@ func (s Snapshot[T]) Without(gone func(T) bool) Snapshot[T] {
 	return out
 }
 
-// place returns the page that a key belongs into, its place in that page, and whether there is a value with it. There is at least one page.
+// place returns the page that a key belongs into, its place in that page, and whether there is a value with it. There
+// is at least one page.
 func (s Snapshot[T]) place(to func(T) int) (at, i int, found bool) {
 	// The first page whose last value is not below the key; beyond all of them, the last.
 	at, _ = sort.Find(len(s.pages), func(i int) int { return to(s.pages[i].values[len(s.pages[i].values)-1]) })
@@ -126,8 +129,8 @@ func (s Snapshot[T]) from(v T) func(T) int {
 	return func(o T) int { return s.compare(v, o) }
 }
 
-// Changes returns what differs between two sets of one order, value by value: those of one key together, else nil on the other side. It
-// does not look into pages that the sets share.
+// Changes returns what differs between two sets of one order, value by value: those of one key together, else nil on
+// the other side. It does not look into pages that the sets share.
 func Changes[T comparable](before, after Snapshot[T]) iter.Seq2[*T, *T] {
 	return func(yield func(before, after *T) bool) {
 		b, a := cursor[T]{pages: before.pages}, cursor[T]{pages: after.pages}

@@ -44,8 +44,8 @@ func (e Etcd) Open() (*etcdv3.Store, error) {
 	})
 }
 
-// Start keeps the embedded etcd running, if the options ask for it, and offers the network configuration to the store, in g. It returns
-// once the embedded etcd serves or has failed.
+// Start keeps the embedded etcd running, if the options ask for it, and offers the network configuration to the store,
+// in g. It returns once the embedded etcd serves or has failed.
 func (e Etcd) Start(ctx context.Context, g *errgroup.Group, store *etcdv3.Store) {
 	if e.Options.EtcdEmbedded {
 		e.runMember(ctx, g, store)
@@ -57,9 +57,9 @@ func (e Etcd) Start(ctx context.Context, g *errgroup.Group, store *etcdv3.Store)
 	})
 }
 
-// runMember keeps the embedded etcd running, in g, and returns once it serves or has failed. Its failures are shown, and end nothing:
-// this host and all others go on without a store. It is offered the network configuration whenever it begins to serve, for its data
-// may have been moved away.
+// runMember keeps the embedded etcd running, in g, and returns once it serves or has failed. Its failures are shown,
+// and end nothing: this host and all others go on without a store. It is offered the network configuration whenever it
+// begins to serve, for its data may have been moved away.
 func (e Etcd) runMember(ctx context.Context, g *errgroup.Group, store *etcdv3.Store) {
 	e.Report.Waiting("starting the embedded etcd")
 	reported, served := make(chan struct{}, 1), make(chan struct{}, 1)
@@ -112,7 +112,8 @@ func (e Etcd) offer(ctx context.Context, store *etcdv3.Store) {
 	for ctx.Err() == nil {
 		written, err := store.PutConfigIfAbsent(ctx, e.Options.NetworkConfig)
 		if err == nil {
-			e.Log.Info("initial network configuration sent to the store", "key", e.Options.EtcdPrefix+"/config", "written", written)
+			e.Log.Info("initial network configuration sent to the store", "key", e.Options.EtcdPrefix+"/config",
+				"written", written)
 			return
 		}
 		select {

@@ -3,6 +3,7 @@ package source
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"os"
 	"time"
 
@@ -11,8 +12,8 @@ import (
 	"flanneld/subnet/keeper"
 )
 
-// FromStore returns a source on a store, and the network configuration once it is known: that of the file, if the options name one, else
-// the store's.
+// FromStore returns a source on a store, and the network configuration once it is known: that of the file, if the
+// options name one, else the store's.
 func FromStore(ctx context.Context, store subnet.Store, h Host) (*keeper.Keeper, subnet.Config, error) {
 	o := keeperOptions(h)
 	n, err := waitNetwork(ctx, store, h, o)
@@ -27,11 +28,13 @@ func keeperOptions(h Host) keeper.Options {
 	if err != nil {
 		h.Log.Warn("host name unknown", "error", err)
 	}
-	f := h.Options
+	f, live := h.Options, h.live()
 	o := keeper.Options{
 		Identity: h.State.Identity, Host: name, Prefix: f.EtcdPrefix,
 		TTL: f.SubnetLeaseTTL, RenewMargin: f.SubnetLeaseRenewMargin, PeerGrace: f.PeerGrace, OnLost: f.OnLostSubnet,
-		Check: check.Config, Attrs: h.Attrs, Valid: h.Valid, Avoid: h.Avoid, Reserved: h.Reserved, Log: h.Log,
+		Check: check.Config, Attrs: live.attrs, Valid: live.valid, Log: h.Log,
+		Avoid:    func() []netip.Prefix { return live.Connected().Prefixes() },
+		Reserved: func() []netip.Prefix { return live.Connected().Reserved(live.Underlay().Link) },
 	}
 	if len(h.State.Own.Leases) > 0 {
 		if err := h.State.Usable(f.EtcdPrefix, time.Now()); err != nil {

@@ -17,7 +17,8 @@ import (
 	"flanneld/subnet/kube"
 )
 
-// Kubernetes is the Kubernetes API as the source of leases. The zero value has not asked it yet. Any goroutine may call Inspect.
+// Kubernetes is the Kubernetes API as the source of leases. The zero value has not asked it yet. Any goroutine may call
+// Inspect.
 type Kubernetes struct {
 	access atomic.Pointer[access]
 }
@@ -73,10 +74,11 @@ func (k *Kubernetes) Open(ctx context.Context, h Host) (*kube.Source, subnet.Con
 	if err != nil {
 		return nil, none, Node{}, err
 	}
+	live := h.live()
 	source := kube.Options{
 		Node: own.Name, Names: names, Config: config, Text: string(text), PeerGrace: h.Options.PeerGrace,
 		Peers: config.BackendType != alloc.Type, Condition: h.Options.SetNodeNetworkUnavailable,
-		Attrs: h.Attrs, Valid: h.Valid, Log: h.Log,
+		Attrs: live.attrs, Valid: live.valid, Log: h.Log,
 	}
 	if usable == nil && h.State.Own.Host == own.Name {
 		source.State = h.State
@@ -110,7 +112,8 @@ func usableWith(st subnet.State, network string, c subnet.Config) error {
 	return nil
 }
 
-// takeOver returns what this host is to use: what the flags and earlier runs say, else what stands in the annotations of the own node.
+// takeOver returns what this host is to use: what the flags and earlier runs say, else what stands in the annotations
+// of the own node.
 func takeOver(h Host, c subnet.Config, own kube.Own) Node {
 	n := Node{PublicIPs: [2]netip.Addr{h.Options.PublicIP, h.Options.PublicIPv6}, MACs: h.State.MACs}
 	for family, given := range n.PublicIPs {

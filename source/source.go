@@ -8,6 +8,7 @@ import (
 
 	"flanneld/api"
 	"flanneld/backend/check"
+	"flanneld/ip"
 	"flanneld/options"
 	"flanneld/subnet"
 )
@@ -34,15 +35,46 @@ type Host struct {
 	Options options.Options
 	Version string
 	State   subnet.State
-	// Attrs returns what a lease of this host says to others.
-	Attrs func(netip.Prefix) subnet.Attrs
-	// Valid says why a lease of another host is of no use.
-	Valid func(subnet.Lease) error
-	// Avoid returns ranges that no subnet is chosen from, Reserved those that this host may not take even where it had them before.
-	Avoid, Reserved func() []netip.Prefix
-	Report          Report
-	Log             *slog.Logger
+	// Backend returns the backend, Underlay the interface in use, and Connected what this host reaches otherwise.
+	Backend   func() Backend
+	Underlay  func() ip.Underlay
+	Connected func() Connected
+	Report    Report
+	Log       *slog.Logger
 }
+
+// Backend is what is asked of the backend.
+type Backend interface {
+	// Attrs returns what this host publishes with the lease of a subnet.
+	Attrs(prefix netip.Prefix) subnet.Attrs
+	// Valid says why a lease of another host is of no use.
+	Valid(l subnet.Lease) error
+}
+
+// Connected is what is asked of what this host reaches otherwise of the network's ranges.
+type Connected interface {
+	// Prefixes returns the ranges that no subnet is chosen from.
+	Prefixes() []netip.Prefix
+	// Reserved returns those that this host may not take even where it had them before.
+	Reserved(underlay string) []netip.Prefix
+}
+
+// live is what a source keeps of the host: not the saved state, which is as large as the cluster.
+func (h Host) live() Host {
+	h.State = subnet.State{}
+	return h
+}
+
+// attrs returns what a lease of this host says to others: also its own address where peers are told another one.
+func (h Host) attrs(p netip.Prefix) subnet.Attrs {
+	a := h.Backend().Attrs(p)
+	if own := h.Underlay().Addr(p); own.IsValid() && own != a.PublicIP {
+		a.Underlay = own
+	}
+	return a
+}
+
+func (h Host) valid(l subnet.Lease) error { return h.Backend().Valid(l) }
 
 // Report is told what is waited for.
 type Report interface {
@@ -71,21 +103,14 @@ func configOf(path string) (subnet.Config, []byte, error) {
 	return c, text, nil
 }
 
-// WithUnderlay adds the host's own address where peers are told another one.
-func WithUnderlay(a subnet.Attrs, own netip.Addr) subnet.Attrs {
-	if own.IsValid() && own != a.PublicIP {
-		a.Underlay = own
-	}
-	return a
-}
-
 // Access says how an operator of this host reaches the store.
 func Access(o options.Options) api.Store {
 	if o.KubeSubnetMgr {
 		return api.Store{Kubernetes: true}
 	}
 	return api.Store{
-		Endpoints: o.EtcdEndpoints, Prefix: o.EtcdPrefix, CAFile: o.EtcdCAFile, CertFile: o.EtcdCertfile, KeyFile: o.EtcdKeyfile,
+		Endpoints: o.EtcdEndpoints, Prefix: o.EtcdPrefix, CAFile: o.EtcdCAFile, CertFile: o.EtcdCertfile,
+		KeyFile:  o.EtcdKeyfile,
 		Username: string(o.EtcdUsername), Password: string(o.EtcdPassword),
 	}
 }

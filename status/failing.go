@@ -14,8 +14,8 @@ type failing struct {
 	single map[netip.Prefix]string // by subnet of the peer
 }
 
-// newFailing finds the peers that the failed operations of a pass belong to: by the subnet of a route, the first address of the
-// subnet, or the public address.
+// newFailing finds the peers that the failed operations of a pass belong to: by the subnet of a route, the first
+// address of the subnet, or the public address.
 func newFailing(peers subnet.Peers, err error) failing {
 	f := failing{single: map[netip.Prefix]string{}}
 	if err == nil || errors.Is(err, ip.ErrContention) && ip.PeersOnly(err) {

@@ -21,8 +21,9 @@ const (
 	linePause     = time.Second
 )
 
-// Journal passes log lines on, keeps the last ones, and holds back those that repeat: of one message, twenty at once and
-// one a second later. What was held back is counted in the next one that passes. Debug lines are neither kept nor held back.
+// Journal passes log lines on, keeps the last ones, and holds back those that repeat: of one message, twenty at once
+// and one a second later. What was held back is counted in the next one that passes. Debug lines are neither kept nor
+// held back.
 type Journal struct {
 	next  slog.Handler
 	attrs string

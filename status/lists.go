@@ -27,7 +27,8 @@ func (s *Status) Leases() api.Leases {
 
 func wireRecord(l subnet.Listed) api.Record {
 	r := api.Record{
-		Key: l.Key, Subnets: l.Prefixes(), Host: l.Host, Identity: l.Identity, Reservation: len(l.Leases) > 0 && l.LeaseID == 0 && !l.Stale,
+		Key: l.Key, Subnets: l.Prefixes(), Host: l.Host, Identity: l.Identity, Reservation: len(l.Leases) > 0 &&
+			l.LeaseID == 0 && !l.Stale,
 		Own: l.Own, Kept: l.Stale, Created: l.Created, Revision: l.Revision, Skipped: l.Skipped,
 	}
 	if l.LeaseID != 0 {

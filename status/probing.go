@@ -55,18 +55,21 @@ func (p *probeSite) site() probe.Site {
 		}
 	}
 	for l, r := range v.Peers.Records() {
-		site.Peers = append(site.Peers, probe.Peer{Subnet: l.Subnet, Addr: addr(l), Public: l.PublicIP, Silent: r.Identity == ""})
+		site.Peers = append(site.Peers,
+			probe.Peer{Subnet: l.Subnet, Addr: addr(l), Public: l.PublicIP, Silent: r.Identity == ""})
 	}
 	site.Version = passes
 	p.seen, p.last = passes, site
 	return site
 }
 
-// lookPause is how long the kernel's tables are not read again, for each peer that is in them: with 10,000 it takes some 8 ms, and is done once in 50 s.
+// lookPause is how long the kernel's tables are not read again, for each peer that is in them: with 10,000 it takes
+// some 8 ms, and is done once in 50 s.
 const lookPause = 5 * time.Millisecond
 
-// busy returns the hosts that packets were sent to since forget. The udp backend keeps count of that. The kernel notes it
-// in the FDB of vxlan devices and, of hosts on the same link, in its neighbour table: there about once in half a minute of traffic.
+// busy returns the hosts that packets were sent to since forget. The udp backend keeps count of that. The kernel notes
+// it in the FDB of vxlan devices and, of hosts on the same link, in its neighbour table: there about once in half a
+// minute of traffic.
 func (p *probeSite) busy() map[netip.Addr]bool {
 	p.status.mu.Lock()
 	from, links, peers := p.status.from, []string{p.status.underlay.Link}, p.status.view.Peers.Len()
@@ -115,7 +118,8 @@ func (p *probeSite) forget() {
 
 // wireProbe renders a finding.
 func wireProbe(f probe.Finding) *api.Probe {
-	return &api.Probe{At: f.At.UTC(), Sent: f.Sent, Lost: f.Lost, Refused: f.Refused, RoundTrip: f.RoundTrip, PathMTU: f.PathMTU, OneWay: f.OneWay, Version: f.Version}
+	return &api.Probe{At: f.At.UTC(), Sent: f.Sent, Lost: f.Lost, Refused: f.Refused, RoundTrip: f.RoundTrip,
+		PathMTU: f.PathMTU, OneWay: f.OneWay, Version: f.Version}
 }
 
 // summary counts findings.

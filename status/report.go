@@ -34,6 +34,13 @@ func (s *Status) Report() api.Status {
 	return r
 }
 
+// Public is Report for whoever may reach the health port: without what concerns this host's files and the store.
+func (s *Status) Public() api.Status {
+	r := s.Report()
+	r.Daemon, r.Config = nil, redact.Config(r.Config)
+	return r
+}
+
 func (s *Status) reportLocked(findings map[netip.Prefix]probe.Finding) api.Status {
 	l := s.leaseLocked()
 	r := s.fixed
@@ -44,7 +51,8 @@ func (s *Status) reportLocked(findings map[netip.Prefix]probe.Finding) api.Statu
 	if json.Valid([]byte(s.view.Text)) {
 		r.Config = redact.Text([]byte(s.view.Text))
 	}
-	r.Interface, r.Chosen, r.Addresses, r.PublicIPs = s.underlay.Link, s.underlay.Reason, s.underlay.Addrs, s.underlay.PublicAddrs
+	r.Interface, r.Chosen, r.Addresses, r.PublicIPs = s.underlay.Link, s.underlay.Reason, s.underlay.Addrs,
+		s.underlay.PublicAddrs
 	r.Subnets = s.view.Own.Prefixes()
 	r.Lease = s.ownLeaseLocked(l)
 	r.Peers, r.Failing = s.view.Peers.Len(), s.failing.count(s.view.Peers, s.skippedLocked())
@@ -77,7 +85,8 @@ func (s *Status) ownLeaseLocked(l subnet.Status) api.Lease {
 
 func apiFirewall(s firewall.PolicyStatus) *api.Firewall {
 	f := api.Firewall{
-		StrictIngress: s.Strict, Open: s.Open, Dropped: s.Dropped, NonPeers: []api.NonPeer{}, Problems: append([]string{}, s.Problems...),
+		StrictIngress: s.Strict, Open: s.Open, Dropped: s.Dropped, NonPeers: []api.NonPeer{},
+		Problems: append([]string{}, s.Problems...),
 	}
 	for _, one := range s.NonPeers {
 		f.NonPeers = append(f.NonPeers, api.NonPeer{Address: one.Addr, Packets: one.Packets})

@@ -31,8 +31,8 @@ type condition struct {
 	peers    []string             // sentences about peers with a problem
 }
 
-// judge tells the three states apart, and says what is wrong in sentences. Not ready: no packets flow, or nothing may be started
-// yet. Degraded: packets flow, and something is wrong.
+// judge tells the three states apart, and says what is wrong in sentences. Not ready: no packets flow, or nothing may
+// be started yet. Degraded: packets flow, and something is wrong.
 func (c condition) judge() (state string, reasons []string) {
 	add := func(format string, args ...any) { reasons = append(reasons, fmt.Sprintf(format, args...)) }
 	if c.lease.Waiting != "" {
@@ -56,10 +56,12 @@ func (c condition) judge() (state string, reasons []string) {
 	}
 	reasons = slices.Concat(reasons, c.firewall, c.routes)
 	if c.rival != "" {
-		add("another flannel on this host, %s, uses the devices and routes of this network: stop it, or give one of the two networks another device (vxlan: another VNI)", c.rival)
+		add("another flannel on this host, %s, uses the devices and routes of this network: stop it, or give one of the "+
+			"two networks another device (vxlan: another VNI)", c.rival)
 	}
 	for _, kind := range sortedKeys(c.changed) {
-		add("another program on this host keeps changing %s of the network, last at %s", api.Objects(kind), c.changed[kind].UTC().Format(time.RFC3339))
+		add("another program on this host keeps changing %s of the network, last at %s", api.Objects(kind),
+			c.changed[kind].UTC().Format(time.RFC3339))
 	}
 	reasons = append(reasons, c.peers[:min(len(c.peers), mostNamed)]...)
 	if n := len(c.peers) - mostNamed; n > 0 {
@@ -85,10 +87,12 @@ func sortedKeys[V any](m map[string]V) []string {
 	return keys
 }
 
-// peerProblems says what is wrong with peers: those that the backend leaves out, those that are not in the kernel, and those that do not
-// answer probes. Peers without a problem cost a look into three maps each.
-func peerProblems(peers subnet.Peers, skipped map[netip.Prefix]string, failing failing, findings map[netip.Prefix]probe.Finding, mtu int) []string {
-	if len(skipped) == 0 && len(failing.single) == 0 && !slices.ContainsFunc(values(findings), func(f probe.Finding) bool { return probeProblem(f, mtu) != "" }) {
+// peerProblems says what is wrong with peers: those that the backend leaves out, those that are not in the kernel, and
+// those that do not answer probes. Peers without a problem cost a look into three maps each.
+func peerProblems(peers subnet.Peers, skipped map[netip.Prefix]string, failing failing,
+	findings map[netip.Prefix]probe.Finding, mtu int) []string {
+	if len(skipped) == 0 && len(failing.single) == 0 &&
+		!slices.ContainsFunc(values(findings), func(f probe.Finding) bool { return probeProblem(f, mtu) != "" }) {
 		return nil
 	}
 	var out []string

@@ -27,23 +27,35 @@ func TestTheThreeStatesAreToldApart(t *testing.T) {
 		state   string
 		reasons []string
 	}{
-		{"before the first pass it says what it waits for", condition{waiting: "waiting for a subnet"}, api.StateNotReady, []string{"waiting for a subnet"}},
-		{"a better reason is preferred", condition{waiting: "waiting", pass: "no device"}, api.StateNotReady, []string{"no device"}},
+		{"before the first pass it says what it waits for", condition{waiting: "waiting for a subnet"}, api.StateNotReady,
+			[]string{"waiting for a subnet"}},
+		{"a better reason is preferred", condition{waiting: "waiting", pass: "no device"}, api.StateNotReady,
+			[]string{"no device"}},
 		{"all is well", condition{ready: true}, api.StateReady, []string{}},
-		{"the store is away", condition{ready: true, lease: subnet.Status{StoreSince: since, StoreError: "refused"}}, api.StateDegraded,
+		{"the store is away", condition{ready: true, lease: subnet.Status{StoreSince: since, StoreError: "refused"}},
+			api.StateDegraded,
 			[]string{"store unreachable since 2026-01-02T03:04:05Z: refused"}},
-		{"the embedded etcd does not run", condition{ready: true, embedded: "move its data away"}, api.StateDegraded, []string{"move its data away"}},
-		{"the lease is not in the store", condition{ready: true, lease: subnet.Status{Waiting: "another host has it"}}, api.StateDegraded, []string{"another host has it"}},
-		{"the store was wiped", condition{ready: true, kept: 3}, api.StateDegraded, []string{"the store has lost the records of 3 peers: packets are still sent to them for -peer-grace"}},
-		{"a file cannot be written", condition{ready: true, files: map[string]string{"the subnet file": "no space"}}, api.StateDegraded,
+		{"the embedded etcd does not run", condition{ready: true, embedded: "move its data away"}, api.StateDegraded,
+			[]string{"move its data away"}},
+		{"the lease is not in the store", condition{ready: true, lease: subnet.Status{Waiting: "another host has it"}},
+			api.StateDegraded, []string{"another host has it"}},
+		{"the store was wiped", condition{ready: true, kept: 3}, api.StateDegraded,
+			[]string{"the store has lost the records of 3 peers: packets are still sent to them for -peer-grace"}},
+		{"a file cannot be written", condition{ready: true, files: map[string]string{"the subnet file": "no space"}},
+			api.StateDegraded,
 			[]string{"the subnet file not written: no space"}},
-		{"the firewall stands in the way", condition{ready: true, firewall: []string{"ip_forward is 0"}}, api.StateDegraded, []string{"ip_forward is 0"}},
-		{"somebody keeps changing routes", condition{ready: true, changed: map[string]time.Time{"route": since}}, api.StateDegraded,
+		{"the firewall stands in the way", condition{ready: true, firewall: []string{"ip_forward is 0"}}, api.StateDegraded,
+			[]string{"ip_forward is 0"}},
+		{"somebody keeps changing routes", condition{ready: true, changed: map[string]time.Time{"route": since}},
+			api.StateDegraded,
 			[]string{"another program on this host keeps changing routes of the network, last at 2026-01-02T03:04:05Z"}},
 		{"another flannel has the same device", condition{ready: true, rival: "flanneld (pid 7)"}, api.StateDegraded,
-			[]string{"another flannel on this host, flanneld (pid 7), uses the devices and routes of this network: stop it, or give one of the two networks another device (vxlan: another VNI)"}},
-		{"a peer does not answer", condition{ready: true, peers: []string{"peer a does not answer"}}, api.StateDegraded, []string{"peer a does not answer"}},
-		{"not ready although only a peer is to blame", condition{peers: []string{"peer a"}}, api.StateNotReady, []string{"peer a"}},
+			[]string{"another flannel on this host, flanneld (pid 7), uses the devices and routes of this network: stop it, " +
+				"or give one of the two networks another device (vxlan: another VNI)"}},
+		{"a peer does not answer", condition{ready: true, peers: []string{"peer a does not answer"}}, api.StateDegraded,
+			[]string{"peer a does not answer"}},
+		{"not ready although only a peer is to blame", condition{peers: []string{"peer a"}}, api.StateNotReady,
+			[]string{"peer a"}},
 	} {
 		state, reasons := tt.c.judge()
 		if diff := cmp.Diff([]any{tt.state, tt.reasons}, []any{state, reasons}); diff != "" {
@@ -66,7 +78,8 @@ func TestProblemsOfPeersAreNamed(t *testing.T) {
 	prefix := func(i int) netip.Prefix { return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 5, byte(i), 0}), 24) }
 	var leases []subnet.Lease
 	for i := range 8 {
-		leases = append(leases, subnet.Lease{Subnet: prefix(i), Attrs: subnet.Attrs{PublicIP: netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})}})
+		leases = append(leases, subnet.Lease{Subnet: prefix(i),
+			Attrs: subnet.Attrs{PublicIP: netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})}})
 	}
 	skipped := map[netip.Prefix]string{prefix(1): "its route is another's"}
 	failing := failing{single: map[netip.Prefix]string{prefix(2): "route 10.5.2.0/24: file exists"}}
@@ -92,7 +105,8 @@ func TestProblemsOfPeersAreNamed(t *testing.T) {
 }
 
 func TestAPeerIsNamedByItsHost(t *testing.T) {
-	l := subnet.Lease{Subnet: netip.MustParsePrefix("10.5.1.0/24"), Attrs: subnet.Attrs{PublicIP: netip.MustParseAddr("192.0.2.1")}}
+	l := subnet.Lease{Subnet: netip.MustParsePrefix("10.5.1.0/24"),
+		Attrs: subnet.Attrs{PublicIP: netip.MustParseAddr("192.0.2.1")}}
 	if got, want := peerName(l, subnet.Record{Host: "node-1"}), "node-1 (10.5.1.0/24, 192.0.2.1)"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -139,7 +153,8 @@ func TestChangesOfTheStateAreLogged(t *testing.T) {
 		Firewall: func() firewall.PolicyStatus { return firewall.PolicyStatus{} }, Passed: func(time.Duration, error) {},
 	})
 	s.Join(Sources{Backend: quietBackend{}})
-	v := subnet.View{Self: []subnet.Lease{{Subnet: netip.MustParsePrefix("10.5.1.0/24")}}, Own: subnet.Record{Leases: []subnet.Lease{{Subnet: netip.MustParsePrefix("10.5.1.0/24")}}}}
+	v := subnet.View{Self: []subnet.Lease{{Subnet: netip.MustParsePrefix("10.5.1.0/24")}},
+		Own: subnet.Record{Leases: []subnet.Lease{{Subnet: netip.MustParsePrefix("10.5.1.0/24")}}}}
 	s.Waiting("waiting for a subnet")
 	s.Pass(v, ip.Underlay{}, nil, true)
 	s.Pass(v, ip.Underlay{}, nil, true)
@@ -154,7 +169,8 @@ func TestChangesOfTheStateAreLogged(t *testing.T) {
 	for _, e := range j.Events() {
 		got = append(got, e.Level+" "+e.Message)
 	}
-	want := []string{"INFO ready, bootstrap done", "WARN degraded: packets flow, and something is wrong", "INFO ready again, all faults are gone"}
+	want := []string{"INFO ready, bootstrap done", "WARN degraded: packets flow, and something is wrong",
+		"INFO ready again, all faults are gone"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("log (-want +got):\n%s", diff)
 	}

@@ -30,8 +30,9 @@ type Sources struct {
 	// Forwarding says which links drop packets of pods.
 	Forwarding func() []string
 	Sessions   func() map[netip.Prefix]api.Session // of encrypted tunnels, by subnet; nil: there are none
-	Owner      func() string                       // names another flannel that believes one of the devices to be its own; nil: nobody looks
-	NoProbes   bool                                // the backend carries no packets
+	// names another flannel that believes one of the devices to be its own; nil: nobody looks
+	Owner    func() string
+	NoProbes bool // the backend carries no packets
 }
 
 // Leases is what the status asks of the source of leases.

@@ -13,8 +13,8 @@ import (
 	"github.com/coreos/go-systemd/v22/activation"
 )
 
-// FDStore keeps open files with the service manager (FDSTORE in sd_notify(3)), which hands them to the next run of the daemon, so
-// that what comes in meanwhile waits in them. Without a service manager it is empty and keeps nothing.
+// FDStore keeps open files with the service manager (FDSTORE in sd_notify(3)), which hands them to the next run of the
+// daemon, so that what comes in meanwhile waits in them. Without a service manager it is empty and keeps nothing.
 type FDStore struct {
 	log *slog.Logger
 

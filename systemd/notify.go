@@ -137,7 +137,8 @@ func oneLine(s string) string {
 	return string(out)
 }
 
-// send reports whether the service manager, if there is one, was told. A failure is logged when it is another than the last.
+// send reports whether the service manager, if there is one, was told. A failure is logged when it is another than the
+// last.
 func (n *Notifier) send(text string) bool {
 	_, err := daemon.SdNotify(false, text)
 	failure := ""

@@ -10,8 +10,8 @@ import (
 	"flanneld/ip"
 )
 
-// overlays are the names of devices that carry pods' packets, ours and the bridges behind them: no pattern and no route may lead to
-// them, or the tunnel would run through itself.
+// overlays are the names of devices that carry pods' packets, ours and the bridges behind them: no pattern and no route
+// may lead to them, or the tunnel would run through itself.
 var overlays = regexp.MustCompile(`^(flannel(\d+|[.-].*)|cni\d+|docker\d+)$`)
 
 func isOverlay(name string) bool { return overlays.MatchString(name) }
@@ -33,7 +33,8 @@ func (c chooser) underlay(cand candidate) (ip.Underlay, error) {
 		}
 		own := c.address(cand, fam.is4)
 		if !own.IsValid() {
-			return ip.Underlay{}, fmt.Errorf("%s: %s has no %s address%s", cand.reason, link.Name, familyName(fam.is4), butLinkLocal(link, fam.is4))
+			return ip.Underlay{}, fmt.Errorf("%s: %s has no %s address%s", cand.reason, link.Name, familyName(fam.is4),
+				butLinkLocal(link, fam.is4))
 		}
 		public := fam.public
 		if !public.IsValid() {
@@ -49,7 +50,8 @@ func (c chooser) underlay(cand candidate) (ip.Underlay, error) {
 	return u, nil
 }
 
-// address picks the address of one family; the zero value if there is none. One that the kernel is giving up comes after all others.
+// address picks the address of one family; the zero value if there is none. One that the kernel is giving up comes
+// after all others.
 func (c chooser) address(cand candidate, is4 bool) netip.Addr {
 	if cand.pin.IsValid() && cand.pin.Is4() == is4 {
 		return cand.pin
@@ -96,8 +98,8 @@ func single(link ip.Interface, a netip.Addr) bool {
 	return slices.Contains(link.Addrs, netip.PrefixFrom(a, a.BitLen()))
 }
 
-// HomeAfter returns the addresses to return to once u is chosen: for each family the one in use. Those of an earlier run are
-// kept where the one in use is likely to be a substitute: a virtual address, or a link-local one.
+// HomeAfter returns the addresses to return to once u is chosen: for each family the one in use. Those of an earlier
+// run are kept where the one in use is likely to be a substitute: a virtual address, or a link-local one.
 func HomeAfter(home []netip.Addr, u ip.Underlay, links []ip.Interface) []netip.Addr {
 	var out []netip.Addr
 	for _, a := range u.Addrs {
@@ -111,8 +113,9 @@ func HomeAfter(home []netip.Addr, u ip.Underlay, links []ip.Interface) []netip.A
 	return out
 }
 
-// leaving returns the address in use for as long as it works and peers are told of the next one, then that. Peers let in what comes from
-// the addresses that they know: they must learn the new one while packets still come from the old one.
+// leaving returns the address in use for as long as it works and peers are told of the next one, then that. Peers let
+// in what comes from the addresses that they know: they must learn the new one while packets still come from the old
+// one.
 func (c chooser) leaving(cand candidate, next netip.Addr) netip.Addr {
 	if c.o.Moved || c.o.Last.Link != cand.link.Name {
 		return next
@@ -125,9 +128,10 @@ func (c chooser) leaving(cand candidate, next netip.Addr) netip.Addr {
 	return next
 }
 
-// usable returns the addresses of one family that packets to other hosts can come from, best first: as the kernel lists them,
-// which puts a secondary IPv4 address after its primary one. A /32 or /128 comes after the others, because it is likely to be a
-// virtual address that moves to another host. IPv4 link-local ones come last; IPv6 has one everywhere, which does not count.
+// usable returns the addresses of one family that packets to other hosts can come from, best first: as the kernel lists
+// them, which puts a secondary IPv4 address after its primary one. A /32 or /128 comes after the others, because it is
+// likely to be a virtual address that moves to another host. IPv4 link-local ones come last; IPv6 has one everywhere,
+// which does not count.
 func usable(prefixes []netip.Prefix, is4 bool) []netip.Addr {
 	var best, alone, local []netip.Addr
 	for _, p := range prefixes {

@@ -73,7 +73,8 @@ func Choose(k Routing, o Options, f Families) (ip.Underlay, error) {
 		}
 		tried = append(tried, err.Error())
 	}
-	return ip.Underlay{}, fmt.Errorf("no usable interface: %s (interfaces with addresses: %s)", strings.Join(tried, "; "), describe(links))
+	return ip.Underlay{}, fmt.Errorf("no usable interface: %s (interfaces with addresses: %s)", strings.Join(tried, "; "),
+		describe(links))
 }
 
 // chooser is one decision.
@@ -144,10 +145,12 @@ func (c chooser) matching(r *regexp.Regexp) []candidate {
 		addrs := append(c.ranked(link, true), c.ranked(link, false)...)
 		i := slices.IndexFunc(addrs, func(a netip.Addr) bool { return c.families.has(a) && r.MatchString(a.String()) })
 		if i >= 0 {
-			byAddr = append(byAddr, candidate{link, addrs[i], fmt.Sprintf("-iface-regex %s, which %s on %s matches", r, addrs[i], link.Name)})
+			byAddr = append(byAddr, candidate{link, addrs[i],
+				fmt.Sprintf("-iface-regex %s, which %s on %s matches", r, addrs[i], link.Name)})
 		}
 		if r.MatchString(link.Name) {
-			byName = append(byName, candidate{link: link, reason: fmt.Sprintf("-iface-regex %s, which %s matches", r, link.Name)})
+			byName = append(byName, candidate{link: link,
+				reason: fmt.Sprintf("-iface-regex %s, which %s matches", r, link.Name)})
 		}
 	}
 	return append(byAddr, byName...)

@@ -21,7 +21,8 @@ func TestChooseOnKernel(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer k.Close()
-	if _, err := underlay.Choose(k, underlay.Options{}, only4); err == nil || !strings.Contains(err.Error(), "there is no IPv4 default route") {
+	if _, err := underlay.Choose(k, underlay.Options{}, only4); err == nil ||
+		!strings.Contains(err.Error(), "there is no IPv4 default route") {
 		t.Errorf("in an empty namespace the error is %v, want that the default route is missing", err)
 	}
 	iptest.Run(t, `
@@ -58,10 +59,14 @@ func TestChooseOnKernel(t *testing.T) {
 			ip.Underlay{Link: "eth0", MTU: 1400, Addrs: addrs("192.0.2.5", "2001:db8::5"), Reason: "-iface eth0"}},
 		{"the kernel is asked for the way", underlay.Options{CanReach: netip.MustParseAddr("10.1.2.3")}, only4,
 			ip.Underlay{Link: "eth1", MTU: 1500, Addrs: addrs("10.1.0.5"), Reason: "-iface-can-reach 10.1.2.3: route dev eth1"}},
-		{"the way to a pod is no underlay", underlay.Options{CanReach: netip.MustParseAddr("10.5.9.9")}, only4, ip.Underlay{}},
-		{"the way to the host itself is no underlay", underlay.Options{CanReach: netip.MustParseAddr("10.1.0.5")}, only4, ip.Underlay{}},
-		{"a pattern finds the address of the other interface, not that of the overlay", underlay.Options{Regexes: patterns(`^10\.`)}, only4,
-			ip.Underlay{Link: "eth1", MTU: 1500, Addrs: addrs("10.1.0.5"), Reason: `-iface-regex ^10\., which 10.1.0.5 on eth1 matches`}},
+		{"the way to a pod is no underlay", underlay.Options{CanReach: netip.MustParseAddr("10.5.9.9")}, only4,
+			ip.Underlay{}},
+		{"the way to the host itself is no underlay", underlay.Options{CanReach: netip.MustParseAddr("10.1.0.5")}, only4,
+			ip.Underlay{}},
+		{"a pattern finds the address of the other interface, not that of the overlay",
+			underlay.Options{Regexes: patterns(`^10\.`)}, only4,
+			ip.Underlay{Link: "eth1", MTU: 1500, Addrs: addrs("10.1.0.5"),
+				Reason: `-iface-regex ^10\., which 10.1.0.5 on eth1 matches`}},
 	}
 	for _, tt := range tests { // no subtests: they would run on threads outside the namespace
 		got, err := underlay.Choose(k, tt.options, tt.families)
@@ -70,7 +75,8 @@ func TestChooseOnKernel(t *testing.T) {
 			continue
 		}
 		tt.want.PublicAddrs = tt.want.Addrs
-		if diff := cmp.Diff(tt.want, got, cmpopts.EquateComparable(netip.Addr{}), cmpopts.IgnoreFields(ip.Underlay{}, "MAC")); diff != "" {
+		if diff := cmp.Diff(tt.want, got, cmpopts.EquateComparable(netip.Addr{}),
+			cmpopts.IgnoreFields(ip.Underlay{}, "MAC")); diff != "" {
 			t.Errorf("%s: underlay (-want +got):\n%s", tt.name, diff)
 		}
 		if err == nil && got.MAC == (ip.MAC{}) {

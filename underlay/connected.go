@@ -12,7 +12,8 @@ import (
 	"flanneld/ip"
 )
 
-// Connected knows what this host reaches of the network's ranges otherwise than through the network. Any goroutine may use it.
+// Connected knows what this host reaches of the network's ranges otherwise than through the network. Any goroutine may
+// use it.
 type Connected struct {
 	kernel   Routing
 	networks []netip.Prefix
@@ -24,7 +25,8 @@ type Connected struct {
 	all []ip.Connected
 }
 
-// NewConnected returns what is known before anything has happened. The endpoints are those of the store: names are not looked up.
+// NewConnected returns what is known before anything has happened. The endpoints are those of the store: names are not
+// looked up.
 func NewConnected(k Routing, networks []netip.Prefix, endpoints []string, log *slog.Logger) *Connected {
 	c := &Connected{kernel: k, networks: networks, log: log}
 	for _, e := range endpoints {
@@ -85,7 +87,8 @@ func (c *Connected) Prefixes() []netip.Prefix {
 	return c.prefixesOf(func(ip.Connected) bool { return true })
 }
 
-// Reserved returns the ranges that this host needs to reach its peers and the store: no subnet of its own may be there, not even one that it has.
+// Reserved returns the ranges that this host needs to reach its peers and the store: no subnet of its own may be there,
+// not even one that it has.
 func (c *Connected) Reserved(underlay string) []netip.Prefix {
 	return c.prefixesOf(func(one ip.Connected) bool { return one.Link == "" || one.Link == underlay })
 }
@@ -104,7 +107,8 @@ func (c *Connected) prefixesOf(which func(ip.Connected) bool) []netip.Prefix {
 func (c *Connected) Bridges(subnets []netip.Prefix) []string {
 	var out []string
 	for _, one := range c.Now() {
-		if one.Link != "" && !slices.Contains(out, one.Link) && slices.ContainsFunc(subnets, func(s netip.Prefix) bool { return s.Contains(one.Prefix.Addr()) }) {
+		if one.Link != "" && !slices.Contains(out, one.Link) &&
+			slices.ContainsFunc(subnets, func(s netip.Prefix) bool { return s.Contains(one.Prefix.Addr()) }) {
 			out = append(out, one.Link)
 		}
 	}

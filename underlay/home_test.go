@@ -11,8 +11,8 @@ import (
 	"flanneld/underlay"
 )
 
-// keepalived and kube-vip add a virtual address to the interface and remove it; a DHCP client may take the host's own address away for a
-// moment, after which the kernel lists it behind the virtual one.
+// keepalived and kube-vip add a virtual address to the interface and remove it; a DHCP client may take the host's own
+// address away for a moment, after which the kernel lists it behind the virtual one.
 func TestAVirtualAddressIsNotPreferred(t *testing.T) {
 	using := func(a string) ip.Underlay { return ip.Underlay{Link: "eth0", Addrs: addrs(a)} }
 	reach := netip.MustParseAddr("198.51.100.1")
@@ -37,12 +37,16 @@ func TestAVirtualAddressIsNotPreferred(t *testing.T) {
 		{name: "another address in use is kept while the own one is away", eth0: []string{"10.9.0.1/24", "192.0.2.6/24"},
 			options: underlay.Options{Last: using("192.0.2.6"), Home: addrs("192.0.2.5")}, want: "192.0.2.6"},
 		{name: "a pattern that both match", eth0: []string{"192.0.2.100/24", "192.0.2.5/24"},
-			options: underlay.Options{Regexes: patterns("^192"), Last: using("192.0.2.5"), Home: addrs("192.0.2.5")}, want: "192.0.2.5"},
-		{name: "a /32 that the kernel takes towards others", eth0: []string{"192.0.2.100/32", "192.0.2.5/24"}, src: "192.0.2.100",
+			options: underlay.Options{Regexes: patterns("^192"), Last: using("192.0.2.5"), Home: addrs("192.0.2.5")},
+			want:    "192.0.2.5"},
+		{name: "a /32 that the kernel takes towards others", eth0: []string{"192.0.2.100/32", "192.0.2.5/24"},
+			src:     "192.0.2.100",
 			options: underlay.Options{CanReach: reach}, want: "192.0.2.5"},
-		{name: "a promoted address that the kernel takes towards others", eth0: []string{"192.0.2.100/24", "192.0.2.5/24"}, src: "192.0.2.100",
+		{name: "a promoted address that the kernel takes towards others", eth0: []string{"192.0.2.100/24", "192.0.2.5/24"},
+			src:     "192.0.2.100",
 			options: underlay.Options{CanReach: reach, Last: using("192.0.2.100"), Home: addrs("192.0.2.5")}, want: "192.0.2.5"},
-		{name: "the route's own source address at the first start", eth0: []string{"192.0.2.5/24", "10.9.0.1/24"}, src: "10.9.0.1",
+		{name: "the route's own source address at the first start", eth0: []string{"192.0.2.5/24", "10.9.0.1/24"},
+			src:     "10.9.0.1",
 			options: underlay.Options{CanReach: reach, Home: addrs("192.0.2.5")}, want: "10.9.0.1"},
 	}
 	for _, tt := range tests {
@@ -73,7 +77,8 @@ func TestTheAddressesToReturnTo(t *testing.T) {
 		{"the first start with a /32 only", nil, addrs("192.0.2.100"), addrs("192.0.2.100")},
 		{"the host has moved", addrs("198.51.100.1"), addrs("192.0.2.5"), addrs("192.0.2.5")},
 		{"a /32 came before the own address", addrs("192.0.2.5"), addrs("192.0.2.100"), addrs("192.0.2.5")},
-		{"a link-local address came before the own one", addrs("192.0.2.5", "2001:db8::5"), addrs("192.0.2.5", "fe80::5"), addrs("192.0.2.5", "2001:db8::5")},
+		{"a link-local address came before the own one", addrs("192.0.2.5", "2001:db8::5"), addrs("192.0.2.5", "fe80::5"),
+			addrs("192.0.2.5", "2001:db8::5")},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

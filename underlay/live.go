@@ -27,8 +27,8 @@ type Live struct {
 	began   time.Time // when the underlay began to move
 }
 
-// routersTime is how long an interface that has only a link-local IPv6 address is waited for: longer than it takes to ask for
-// routers (RFC 4861, section 10: three times with four seconds in between).
+// routersTime is how long an interface that has only a link-local IPv6 address is waited for: longer than it takes to
+// ask for routers (RFC 4861, section 10: three times with four seconds in between).
 const routersTime = 15 * time.Second
 
 // Kernel is what Follow asks of ip.Kernel.
@@ -46,8 +46,8 @@ type FollowOptions struct {
 	Log      *slog.Logger
 }
 
-// Follow returns the interface to use once there is one, with an address of each family. It calls Waiting with the reason whenever that is
-// another one than before, and returns an error only when ctx ends.
+// Follow returns the interface to use once there is one, with an address of each family. It calls Waiting with the
+// reason whenever that is another one than before, and returns an error only when ctx ends.
 func Follow(ctx context.Context, k Kernel, o FollowOptions) (*Live, error) {
 	start, home := time.Now(), o.Home
 	choose := func(last ip.Underlay, moved bool) (ip.Underlay, error) {
@@ -75,7 +75,8 @@ func Follow(ctx context.Context, k Kernel, o FollowOptions) (*Live, error) {
 }
 
 func logChosen(log *slog.Logger, u ip.Underlay) {
-	log.Info("underlay chosen", "interface", u.Link, "addresses", u.Addrs, "public", u.PublicAddrs, "mtu", u.MTU, "reason", u.Reason)
+	log.Info("underlay chosen", "interface", u.Link, "addresses", u.Addrs, "public", u.PublicAddrs, "mtu", u.MTU,
+		"reason", u.Reason)
 }
 
 // OnMove sets what is called when Refresh is due although the kernel has announced nothing.
@@ -113,8 +114,8 @@ func (l *Live) Observe(ev ip.Event) bool {
 	return concerned
 }
 
-// Refresh chooses again if something has happened since, and reports whether what stands on the underlay must be looked at: the
-// kernel takes routes away with a link or an address without a word.
+// Refresh chooses again if something has happened since, and reports whether what stands on the underlay must be looked
+// at: the kernel takes routes away with a link or an address without a word.
 func (l *Live) Refresh() bool {
 	if !l.stale.Swap(false) {
 		return false

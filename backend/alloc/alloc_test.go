@@ -31,8 +31,10 @@ func TestLeftoversGoAndNothingComes(t *testing.T) {
 			k.Put(
 				ip.Link{Name: "flannel.1", Type: "vxlan", MTU: 1450, Up: true, VXLAN: ip.VXLAN{VNI: 1, Underlay: "eth0"}},
 				ip.Addr{Link: "flannel.1", Prefix: netip.MustParsePrefix("10.5.34.0/32")},
-				ip.Route{Dst: netip.MustParsePrefix("10.5.35.0/24"), Link: "flannel.1", Onlink: true, Via: netip.MustParseAddr("10.5.35.0"), Protocol: ip.Protocol},
-				ip.Route{Dst: netip.MustParsePrefix("10.5.36.0/24"), Link: "eth0", Via: netip.MustParseAddr("192.0.2.3"), Protocol: ip.Protocol},
+				ip.Route{Dst: netip.MustParsePrefix("10.5.35.0/24"), Link: "flannel.1", Onlink: true,
+					Via: netip.MustParseAddr("10.5.35.0"), Protocol: ip.Protocol},
+				ip.Route{Dst: netip.MustParsePrefix("10.5.36.0/24"), Link: "eth0", Via: netip.MustParseAddr("192.0.2.3"),
+					Protocol: ip.Protocol},
 			)
 			c, err := subnet.ParseConfig([]byte(`{"Network":"10.5.0.0/16","Backend":{"Type":"alloc"}}`))
 			if err != nil {

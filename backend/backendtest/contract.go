@@ -1,4 +1,5 @@
-// Package backendtest holds the contract that every backend passes: what the Loop relies on, whatever a backend does for its peers.
+// Package backendtest holds the contract that every backend passes: what the Loop relies on, whatever a backend does
+// for its peers.
 package backendtest
 
 import (
@@ -55,7 +56,8 @@ type host struct {
 func (r rig) host(t *testing.T, i int) host {
 	t.Helper()
 	k := iptest.NewKernel(iptest.Faults{})
-	addrs := []netip.Addr{netip.MustParseAddr(fmt.Sprintf("192.0.2.%d", i+1)), netip.MustParseAddr(fmt.Sprintf("2001:db8::%x", i+1))}
+	addrs := []netip.Addr{netip.MustParseAddr(fmt.Sprintf("192.0.2.%d", i+1)),
+		netip.MustParseAddr(fmt.Sprintf("2001:db8::%x", i+1))}
 	k.Underlay("eth0", addrs[0].String()+"/24", addrs[1].String()+"/64")
 	h := ip.Host{
 		Kernel: k, Log: slog.New(slog.DiscardHandler), Identity: fmt.Sprintf("host %d", i), Blackhole: true,
@@ -196,11 +198,13 @@ func (r rig) planIsApplied(t *testing.T) {
 func (r rig) foreignStays(t *testing.T) {
 	h := r.host(t, 1)
 	const static = 4 // RTPROT_STATIC
-	foreign := ip.Route{Dst: r.config.Pools[0].At(200), Via: netip.MustParseAddr("192.0.2.99"), Link: "eth0", Protocol: static}
+	foreign := ip.Route{Dst: r.config.Pools[0].At(200), Via: netip.MustParseAddr("192.0.2.99"), Link: "eth0",
+		Protocol: static}
 	if err := h.kernel.Put(foreign); err != nil {
 		t.Fatal(err)
 	}
-	a := backend.NewApplier(planOnly{h.Planner}, ip.Host{Kernel: h.kernel, Log: slog.New(slog.DiscardHandler)}, r.config.Networks())
+	a := backend.NewApplier(planOnly{h.Planner}, ip.Host{Kernel: h.kernel, Log: slog.New(slog.DiscardHandler)},
+		r.config.Networks())
 	for _, peers := range []subnet.Peers{r.peers(t, 2, 3), r.peers(t, 3)} {
 		if err := a.Set(h.self, peers); err != nil {
 			t.Fatal(err)

@@ -1,5 +1,5 @@
-// Package check reads the options of every backend without starting one: whether a network configuration can be used is the same for
-// the daemon and for flannelctl.
+// Package check reads the options of every backend without starting one: whether a network configuration can be used is
+// the same for the daemon and for flannelctl.
 package check
 
 import (
@@ -16,8 +16,8 @@ import (
 	"flanneld/subnet"
 )
 
-// options has the types of backends, each with the check of a configuration that names it. Packages without options are not linked
-// for their name.
+// options has the types of backends, each with the check of a configuration that names it. Packages without options are
+// not linked for their name.
 var options = map[string]func(subnet.Config) error{
 	ipip.Type: func(c subnet.Config) error {
 		_, err := ipip.Parse(c)
@@ -40,7 +40,8 @@ var replacements = map[string]string{
 	"tencent-vpc": cloud,
 }
 
-const cloud = `it wrote routes into the cloud's route table; use "vxlan", which needs no rights in the cloud, or "wireguard", which also encrypts`
+const cloud = `it wrote routes into the cloud's route table; use "vxlan", which needs no rights in the cloud, ` +
+	`or "wireguard", which also encrypts`
 
 func parses[T any](parse func([]byte) (T, error)) func(subnet.Config) error {
 	return func(c subnet.Config) error {

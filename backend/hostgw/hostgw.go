@@ -27,7 +27,8 @@ func New(c subnet.Config, h ip.Host) (*Backend, error) {
 	u := h.Underlay()
 	for _, network := range c.Networks() {
 		if own, public := u.Addr(network), u.PublicAddr(network); own != public {
-			return nil, fmt.Errorf("backend host-gw: the public IP %s is not %s, the address of %s: peers route by it, so remove -public-ip", public, own, u.Link)
+			return nil, fmt.Errorf("backend host-gw: the public IP %s is not %s, the address of %s: peers route by it, so "+
+				"remove -public-ip", public, own, u.Link)
 		}
 	}
 	return &Backend{host: h, owns: ip.Scope{Networks: c.Networks(), BootGateways: true}, fold: backend.NewFold(h)}, nil

@@ -32,7 +32,8 @@ func config(t *testing.T) subnet.Config {
 }
 
 func lease(prefix, public string) subnet.Lease {
-	return subnet.Lease{Subnet: netip.MustParsePrefix(prefix), Attrs: subnet.Attrs{PublicIP: netip.MustParseAddr(public), BackendType: hostgw.Type}}
+	return subnet.Lease{Subnet: netip.MustParsePrefix(prefix),
+		Attrs: subnet.Attrs{PublicIP: netip.MustParseAddr(public), BackendType: hostgw.Type}}
 }
 
 func on(t *testing.T, h ip.Host) *backend.Applier {

@@ -1,5 +1,5 @@
-// Package reach remembers which peers are on the underlay link, so that backends with tunnels can route to them directly. The kernel is
-// asked once for each address, and again after its routes may have changed.
+// Package reach remembers which peers are on the underlay link, so that backends with tunnels can route to them
+// directly. The kernel is asked once for each address, and again after its routes may have changed.
 package reach
 
 import (
@@ -10,7 +10,8 @@ import (
 	"flanneld/ip"
 )
 
-// Reach is what the kernel's routes have said of peers. Start is called by the goroutine that makes the passes, Observe by any.
+// Reach is what the kernel's routes have said of peers. Start is called by the goroutine that makes the passes, Observe
+// by any.
 type Reach struct {
 	on       bool // never changes
 	networks []netip.Prefix
@@ -31,8 +32,8 @@ type Epoch struct {
 // New returns one; off, it takes no peer to be on the link. networks are those of the pods.
 func New(on bool, networks []netip.Prefix) *Reach { return &Reach{on: on, networks: networks} }
 
-// Start begins a pass on an underlay. Where that has no neighbours, nobody is on the link: a VPN would drop packets to pods, whose addresses it does
-// not know. It returns the function that decides for one address.
+// Start begins a pass on an underlay. Where that has no neighbours, nobody is on the link: a VPN would drop packets to
+// pods, whose addresses it does not know. It returns the function that decides for one address.
 func (r *Reach) Start(k ip.Kernel, u ip.Underlay) (direct func(netip.Addr) bool, during Epoch) {
 	if !r.on {
 		return func(netip.Addr) bool { return false }, Epoch{Link: u.Link}

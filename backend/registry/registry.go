@@ -1,5 +1,5 @@
-// Package registry has one line for each backend: what makes it, and which devices it needs. The check of its options is in package
-// backend/check, which links no datapath.
+// Package registry has one line for each backend: what makes it, and which devices it needs. The check of its options
+// is in package backend/check, which links no datapath.
 package registry
 
 import (
@@ -61,8 +61,8 @@ const (
 	lastStartPause  = 30 * time.Second
 )
 
-// Start is New, and runs a command of the operator that fails again until it succeeds: what it needs may come. waiting is called when
-// the reason to wait is a new one.
+// Start is New, and runs a command of the operator that fails again until it succeeds: what it needs may come. waiting
+// is called when the reason to wait is a new one.
 func Start(ctx context.Context, e Env, waiting func(reason error)) (backend.Planner, error) {
 	reason := ""
 	for pause := firstStartPause; ; pause = min(2*pause, lastStartPause) {
@@ -95,7 +95,8 @@ func Devices(c subnet.Config) [][]string {
 }
 
 // plain is the usual case: a backend that needs its configuration and its host.
-func plain[B backend.Planner](create func(subnet.Config, ip.Host) (B, error)) func(context.Context, Env) (backend.Planner, error) {
+func plain[B backend.Planner](create func(subnet.Config, ip.Host) (B, error)) func(context.Context,
+	Env) (backend.Planner, error) {
 	return func(_ context.Context, e Env) (backend.Planner, error) { return create(e.Config, e.Host) }
 }
 

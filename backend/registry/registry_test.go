@@ -39,7 +39,8 @@ func TestEveryBackendPassesTheContract(t *testing.T) {
 
 func create(t *testing.T, c subnet.Config, h ip.Host, dir string) backend.Planner {
 	t.Helper()
-	b, err := New(t.Context(), Env{Config: c, Host: h, Files: noFiles{}, Keys: wgoptions.KeyFiles{filepath.Join(dir, "key")}})
+	b, err := New(t.Context(), Env{Config: c, Host: h, Files: noFiles{},
+		Keys: wgoptions.KeyFiles{filepath.Join(dir, "key")}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,5 +1,6 @@
-// Package skip decides which peers a backend leaves out although their leases are valid: those whose route would take from this host what
-// it reaches otherwise. Peers that are left out are named in the log, and in the status for as long as they are.
+// Package skip decides which peers a backend leaves out although their leases are valid: those whose route would take
+// from this host what it reaches otherwise. Peers that are left out are named in the log, and in the status for as long
+// as they are.
 package skip
 
 import (
@@ -81,14 +82,16 @@ func (f *Filter) follow(before, now subnet.Peers) {
 	}
 }
 
-// reserved returns what no peer may have: all that the host is connected to, but for the bridge that its own pods are on.
+// reserved returns what no peer may have: all that the host is connected to, but for the bridge that its own pods are
+// on.
 func (f *Filter) reserved(self []subnet.Lease) []ip.Connected {
 	if f.host.Connected == nil {
 		return nil
 	}
 	underlay := f.host.Underlay().Link
 	return slices.DeleteFunc(slices.Clone(f.host.Connected()), func(c ip.Connected) bool {
-		return c.Link != "" && c.Link != underlay && slices.ContainsFunc(self, func(l subnet.Lease) bool { return l.Subnet.Contains(c.Prefix.Addr()) })
+		return c.Link != "" && c.Link != underlay &&
+			slices.ContainsFunc(self, func(l subnet.Lease) bool { return l.Subnet.Contains(c.Prefix.Addr()) })
 	})
 }
 
@@ -106,8 +109,8 @@ func (f *Filter) count(a netip.Addr, n int) (changed bool) {
 	return (before == 0) != (f.counts[a] == 0)
 }
 
-// why says why no route may lead to a range; empty: one may. A route that is as long as one of others, or longer, or has a lower metric, takes
-// packets from it without replacing it.
+// why says why no route may lead to a range; empty: one may. A route that is as long as one of others, or longer, or
+// has a lower metric, takes packets from it without replacing it.
 func (f *Filter) why(p netip.Prefix) string {
 	for _, c := range f.connected {
 		if !c.Prefix.Overlaps(p) {
@@ -118,30 +121,33 @@ func (f *Filter) why(p netip.Prefix) string {
 		}
 		return fmt.Sprintf("its subnet overlaps %s, which %s of this host is connected to", c.Prefix.Masked(), c.Link)
 	}
-	if i, _ := slices.BinarySearchFunc(f.public, p.Addr(), netip.Addr.Compare); i < len(f.public) && p.Contains(f.public[i]) {
+	if i, _ := slices.BinarySearchFunc(f.public, p.Addr(), netip.Addr.Compare); i < len(f.public) &&
+		p.Contains(f.public[i]) {
 		return fmt.Sprintf("its subnet contains %s, the public address of a host", f.public[i])
 	}
 	return ""
 }
 
-// Networks returns a state without the routes of whole networks that this host is connected to, and says which are missing. A route may be
-// wider than what an interface is connected to.
+// Networks returns a state without the routes of whole networks that this host is connected to, and says which are
+// missing. A route may be wider than what an interface is connected to.
 func (f *Filter) Networks(want ip.Snapshot) (allowed ip.Snapshot, problems []string) {
 	for _, n := range f.networks {
 		i := slices.IndexFunc(f.connected, func(c ip.Connected) bool { return c.Prefix.Masked() == n })
 		if i >= 0 {
-			problems = append(problems, fmt.Sprintf("the route of the network %s is missing: %s is connected to the same network", n, f.connected[i].Link))
+			problems = append(problems, fmt.Sprintf("the route of the network %s is missing: %s is connected to the "+
+				"same network", n, f.connected[i].Link))
 			want = want.WithoutRoute(n)
 		}
 	}
 	return want, problems
 }
 
-// Outside returns an error if the host of a lease is inside the networks of pods: where one route leads to a whole network, it takes the
-// tunnel's own packets along.
+// Outside returns an error if the host of a lease is inside the networks of pods: where one route leads to a whole
+// network, it takes the tunnel's own packets along.
 func Outside(networks []netip.Prefix, l subnet.Lease) error {
 	if inside(networks, l.PublicIP) {
-		return fmt.Errorf("its public IP %s is inside the network of the pods: tunnel packets to it would be routed into the tunnel", l.PublicIP)
+		return fmt.Errorf("its public IP %s is inside the network of the pods: tunnel packets to it would be routed into "+
+			"the tunnel", l.PublicIP)
 	}
 	return nil
 }
@@ -150,7 +156,8 @@ func inside(networks []netip.Prefix, a netip.Addr) bool {
 	return slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Contains(a) })
 }
 
-// End ends a pass. more are the peers that the backend leaves out for its own reasons; conflicts are the routes that are missing.
+// End ends a pass. more are the peers that the backend leaves out for its own reasons; conflicts are the routes that
+// are missing.
 func (f *Filter) End(more map[netip.Prefix]string, conflicts []ip.Conflict, problems ...string) {
 	skipped := maps.Clone(f.reasons)
 	for _, c := range conflicts {

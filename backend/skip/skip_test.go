@@ -25,17 +25,21 @@ func TestWhoIsLeftOut(t *testing.T) {
 		peer                subnet.Lease
 		want                string // in the reason; empty: not left out
 	}{
-		{"the underlay in the subnet of a peer", "eth0", "10.5.2.9/24", lease("10.5.2.0/24", "192.0.2.2"), "overlaps 10.5.2.0/24, which eth0 of this host"},
+		{"the underlay in the subnet of a peer", "eth0", "10.5.2.9/24", lease("10.5.2.0/24", "192.0.2.2"),
+			"overlaps 10.5.2.0/24, which eth0 of this host"},
 		{"a part of the subnet", "eth1", "10.5.2.129/25", lease("10.5.2.0/24", "192.0.2.2"), "overlaps 10.5.2.128/25"},
 		{"the subnet is a part", "br0", "10.5.2.1/20", lease("10.5.9.0/24", "192.0.2.2"), "overlaps 10.5.0.0/20"},
 		{"another subnet", "eth1", "10.5.3.1/24", lease("10.5.2.0/24", "192.0.2.2"), ""},
 		{"pods on a bridge that is wider than their subnet", "docker0", "10.5.1.1/16", lease("10.5.2.0/24", "192.0.2.2"), ""},
-		{"the underlay is no bridge of pods", "eth0", "10.5.1.1/16", lease("10.5.2.0/24", "192.0.2.2"), "overlaps 10.5.0.0/16"},
+		{"the underlay is no bridge of pods", "eth0", "10.5.1.1/16", lease("10.5.2.0/24", "192.0.2.2"),
+			"overlaps 10.5.0.0/16"},
 		{"the network of pods is cut out of that of hosts", "eth0", "10.1.2.3/8", lease("10.5.2.0/24", "10.1.2.4"), ""},
-		{"and an address of this host is in a subnet", "eth0", "10.5.2.3/8", lease("10.5.2.0/24", "10.1.2.4"), "overlaps 10.5.2.3/32"},
+		{"and an address of this host is in a subnet", "eth0", "10.5.2.3/8", lease("10.5.2.0/24", "10.1.2.4"),
+			"overlaps 10.5.2.3/32"},
 		{"IPv6", "eth0", "fd00:5:0:2::1/64", lease("fd00:5:0:2::/64", "2001:db8::2"), "overlaps fd00:5:0:2::/64"},
 		{"the store", "", "10.5.2.7/32", lease("10.5.2.0/24", "192.0.2.2"), "the store's address 10.5.2.7"},
-		{"the address of a host", "eth1", "192.0.2.1/24", lease("10.5.2.0/24", "10.5.2.2"), "10.5.2.2, the public address of a host"},
+		{"the address of a host", "eth1", "192.0.2.1/24", lease("10.5.2.0/24", "10.5.2.2"),
+			"10.5.2.2, the public address of a host"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			links := []ip.Interface{{Name: tt.link, Addrs: []netip.Prefix{netip.MustParsePrefix(tt.address)}}}

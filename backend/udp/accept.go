@@ -43,8 +43,8 @@ func (w *worker) accept(t *table, m *inbound) {
 	w.counters.add(receivedBytes, bytes)
 }
 
-// decapsulate carries the congestion mark of the outer header over to the packet; false: the packet must be dropped, which is the
-// only mark that it can bear (RFC 6040, section 4.2).
+// decapsulate carries the congestion mark of the outer header over to the packet; false: the packet must be dropped,
+// which is the only mark that it can bear (RFC 6040, section 4.2).
 func decapsulate(p []byte, h *header, outer uint8) bool {
 	switch inner := h.class & ecnMask; {
 	case outer == ecnCE && inner == notECT:

@@ -8,11 +8,11 @@ import (
 // blockSize is what addBlocks adds in one step, in bytes.
 const blockSize = 64
 
-// sum adds b, as big-endian words of 16 bits, to a ones' complement sum that is folded to 16 bits (RFC 1071). Pieces but the
-// last one must be of even length.
+// sum adds b, as big-endian words of 16 bits, to a ones' complement sum that is folded to 16 bits (RFC 1071). Pieces
+// but the last one must be of even length.
 //
-// Words of any size and either byte order give the same sum but for the order of its two bytes, so that eight bytes are added
-// at a time, with the carry of one addition going into the next, or whole blocks by the processor's vectors.
+// Words of any size and either byte order give the same sum but for the order of its two bytes, so that eight bytes are
+// added at a time, with the carry of one addition going into the next, or whole blocks by the processor's vectors.
 func sum(b []byte, to uint16) uint16 {
 	acc := uint64(bits.ReverseBytes16(to))
 	if vectors && len(b) >= blockSize {

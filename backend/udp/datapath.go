@@ -13,10 +13,11 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Keeper keeps open files from one run of the daemon to the next, so that packets wait in them meanwhile instead of being lost.
+// Keeper keeps open files from one run of the daemon to the next, so that packets wait in them meanwhile instead of
+// being lost.
 type Keeper interface {
-	// Take returns the descriptors that the run before has kept under a name, in their order; they are the caller's then. There may
-	// be none.
+	// Take returns the descriptors that the run before has kept under a name, in their order; they are the caller's then.
+	// There may be none.
 	Take(name string) []int
 	// Keep replaces what is kept under a name. The descriptors stay the caller's.
 	Keep(name string, fds []int)

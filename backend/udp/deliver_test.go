@@ -4,8 +4,8 @@ import (
 	"flanneld/backend/udp"
 )
 
-// deliver has a worker receive packets from the host of a number: those of one size that follow each other in one message, as
-// UDP_GRO merges them.
+// deliver has a worker receive packets from the host of a number: those of one size that follow each other in one
+// message, as UDP_GRO merges them.
 func deliver(w *udp.Worker, from byte, packets ...[]byte) {
 	var m udp.Message
 	flush := func() {

@@ -12,7 +12,8 @@ import (
 // maxDevices bounds how many networks of this backend a host can have.
 const maxDevices = 10
 
-// Devices returns the names that the TUN device may have, one for both families: each network of a host needs another one.
+// Devices returns the names that the TUN device may have, one for both families: each network of a host needs another
+// one.
 func Devices() []string {
 	out := make([]string, maxDevices)
 	for i := range out {

@@ -9,8 +9,8 @@ import (
 	"flanneld/ip"
 )
 
-// device is a TUN device that this process has open, by one descriptor for each queue. It stays, with what stands on it, when the
-// descriptors are closed.
+// device is a TUN device that this process has open, by one descriptor for each queue. It stays, with what stands on
+// it, when the descriptors are closed.
 type device struct {
 	name    string
 	queues  []int

@@ -5,8 +5,8 @@ import (
 	"net/netip"
 )
 
-// edge is what one worker reads and writes: a queue of the device and a socket of each family. One goroutine calls it. No
-// method but Wait blocks.
+// edge is what one worker reads and writes: a queue of the device and a socket of each family. One goroutine calls it.
+// No method but Wait blocks.
 type edge interface {
 	// Read puts the next packet from the device into b, a virtio-net header before it, and returns the length of both;
 	// errAgain: there is none now.
@@ -15,18 +15,19 @@ type edge interface {
 	// Write gives the device one packet in pieces, the first of which begins with a virtio-net header.
 	Write(pieces [][]byte) error
 
-	// Answer has the kernel send a packet of ours to dst. Written to the device, it would be taken for forged: its source is an
-	// address of this host.
+	// Answer has the kernel send a packet of ours to dst. Written to the device, it would be taken for forged: its source
+	// is an address of this host.
 	Answer(dst netip.Addr, p []byte) error
 
 	// Receive reads messages from the socket of a family and returns how many; errAgain: there are none now.
 	Receive(f family, in []inbound) (int, error)
 
-	// Send sends messages, until one of another family or one that fails, and returns how many went out; an error is about the next one.
+	// Send sends messages, until one of another family or one that fails, and returns how many went out; an error is about
+	// the next one.
 	Send(out []outbound) (int, error)
 
-	// Faults empties the error queues of the sockets, which hold what routers and the kernel have said of messages sent: the path to dst
-	// takes no more than mtu bytes.
+	// Faults empties the error queues of the sockets, which hold what routers and the kernel have said of messages sent:
+	// the path to dst takes no more than mtu bytes.
 	Faults(tooBig func(dst netip.Addr, mtu int))
 
 	// Wait blocks until something can be read, or, if so asked, sent; false: the worker shall end.

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ports is the edge to the kernel. Its calls that cannot block bypass the scheduler: telling it of each would cost as much as
-// some of the calls.
+// ports is the edge to the kernel. Its calls that cannot block bypass the scheduler: telling it of each would cost as
+// much as some of the calls.
 type ports struct {
 	queue int
 	fds   [families]int // -1: none
@@ -86,7 +86,8 @@ func (p *ports) Receive(f family, in []inbound) (int, error) {
 		h.Control = (*byte)(unsafe.Pointer(&s.control))
 		h.SetControllen(controlSize)
 	}
-	n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(p.fds[f]), uintptr(unsafe.Pointer(&m.headers[0])), uintptr(len(in)), unix.MSG_DONTWAIT, 0, 0)
+	n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(p.fds[f]), uintptr(unsafe.Pointer(&m.headers[0])),
+		uintptr(len(in)), unix.MSG_DONTWAIT, 0, 0)
 	if errno != 0 {
 		return 0, again(errno)
 	}
@@ -139,7 +140,8 @@ func (p *ports) Send(out []outbound) (int, error) {
 		h.SetControllen(n)
 		count++
 	}
-	n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(p.fds[f]), uintptr(unsafe.Pointer(&m.headers[0])), uintptr(count), unix.MSG_DONTWAIT, 0, 0)
+	n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(p.fds[f]), uintptr(unsafe.Pointer(&m.headers[0])),
+		uintptr(count), unix.MSG_DONTWAIT, 0, 0)
 	if errno != 0 {
 		return 0, again(errno)
 	}
@@ -217,7 +219,8 @@ func (p *ports) oneFault(fd int, tooBig func(dst netip.Addr, mtu int)) bool {
 	h.Name, h.Namelen = (*byte)(unsafe.Pointer(&p.faultName.name)), uint32(unsafe.Sizeof(p.faultName.name))
 	h.Control = (*byte)(unsafe.Pointer(&p.faultControl))
 	h.SetControllen(len(p.faultControl) * 8)
-	_, _, errno := unix.RawSyscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(h)), unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
+	_, _, errno := unix.RawSyscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(h)),
+		unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
 	if errno != 0 {
 		return false
 	}

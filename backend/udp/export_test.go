@@ -17,7 +17,8 @@ import (
 // Desired is the pure function from leases to the kernel's state.
 func Desired(networks []netip.Prefix, self []subnet.Lease, mtu int) ip.State {
 	s := ip.NewDesired(desired("flannel0", networks, self, mtu)...).Snapshot()
-	return ip.State{Links: slices.Collect(s.Links.All()), Addrs: slices.Collect(s.Addrs.All()), Routes: slices.Collect(s.Routes.All())}
+	return ip.State{Links: slices.Collect(s.Links.All()), Addrs: slices.Collect(s.Addrs.All()),
+		Routes: slices.Collect(s.Routes.All())}
 }
 
 // Table is the table of one host.
@@ -146,7 +147,8 @@ func (t Table) Check(from, src, dst netip.Addr) string {
 	return counterNames[t.t.check(host, src, dst)]
 }
 
-// Split returns the packets that one packet for the device, behind its virtio-net header, stands for; nil if it is not well-formed.
+// Split returns the packets that one packet for the device, behind its virtio-net header, stands for; nil if it is not
+// well-formed.
 func Split(b []byte) [][]byte {
 	v, p := parseVnet(b), b[vnetSize:]
 	if v.gso == gsoNone {
@@ -167,10 +169,11 @@ func Split(b []byte) [][]byte {
 	return out
 }
 
-// Super returns the virtio-net header of a packet that stands for many: size is the payload of each, start the length of the IP
-// header.
+// Super returns the virtio-net header of a packet that stands for many: size is the payload of each, start the length
+// of the IP header.
 func Super(six, tcp bool, size, start int) []byte {
-	v := vnet{flags: vnetNeedsChecksum, gso: gsoUDP, segment: uint16(size), checksumStart: uint16(start), checksumOffset: 6}
+	v := vnet{flags: vnetNeedsChecksum, gso: gsoUDP, segment: uint16(size), checksumStart: uint16(start),
+		checksumOffset: 6}
 	if tcp {
 		v.gso, v.checksumOffset = gsoTCP4, 16
 		if six {

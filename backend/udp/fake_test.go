@@ -26,7 +26,8 @@ type Datagram struct {
 	Data  []byte
 }
 
-// Worker is a worker between a device and sockets in memory. It keeps to the limits of the kernel's sockets, and fails on demand.
+// Worker is a worker between a device and sockets in memory. It keeps to the limits of the kernel's sockets, and fails
+// on demand.
 type Worker struct {
 	Packets  [][]byte // to be read from the device, each behind its virtio-net header
 	Messages []Message

@@ -9,8 +9,8 @@ import (
 	"flanneld/backend/udp"
 )
 
-// FuzzForward gives the router anything as a packet of the device, with and without the kernel's offloads. Nothing breaks, and no limit
-// of the sockets is passed.
+// FuzzForward gives the router anything as a packet of the device, with and without the kernel's offloads. Nothing
+// breaks, and no limit of the sockets is passed.
 func FuzzForward(f *testing.F) {
 	for _, six := range []bool{false, true} {
 		f.Add(tcpFlow(six).super(make([]byte, 5000), 1000))
@@ -33,7 +33,8 @@ func FuzzForward(f *testing.F) {
 	})
 }
 
-// FuzzAccept gives the worker anything as a message of a peer. What is delivered is for us, and well-formed for the kernel.
+// FuzzAccept gives the worker anything as a message of a peer. What is delivered is for us, and well-formed for the
+// kernel.
 func FuzzAccept(f *testing.F) {
 	good := flow{src: pod(false, 2), dst: pod(false, 1), hops: 9}
 	good6 := flow{six: true, tcp: true, flags: ack, src: pod(true, 2), dst: pod(true, 1), hops: 9}
@@ -56,7 +57,8 @@ func FuzzAccept(f *testing.F) {
 	})
 }
 
-// FuzzRuns changes packets of some flows at random places. Whatever is merged, cutting it again gives the packets as they came.
+// FuzzRuns changes packets of some flows at random places. Whatever is merged, cutting it again gives the packets as
+// they came.
 func FuzzRuns(f *testing.F) {
 	f.Add(uint64(1), []byte{}, false)
 	f.Add(uint64(2), []byte{0, 3, 1}, true)
@@ -99,7 +101,8 @@ func FuzzRuns(f *testing.F) {
 	})
 }
 
-// unnumbered returns a packet without the identification that means nothing: that of a packet which cannot be fragmented (RFC 6864).
+// unnumbered returns a packet without the identification that means nothing: that of a packet which cannot be
+// fragmented (RFC 6864).
 func unnumbered(p []byte) []byte {
 	if p[0]>>4 != 4 || len(p) < 20 || p[6]&0x40 == 0 {
 		return p

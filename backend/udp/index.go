@@ -6,8 +6,9 @@ import (
 	"slices"
 )
 
-// index is a hash table from keys to paths that never changes. It is made of pages, so that the next one is made by a copy of those that
-// something has changed in. A probe touches little memory: the list of pages, one page and, as that is half empty, mostly one slot of it.
+// index is a hash table from keys to paths that never changes. It is made of pages, so that the next one is made by a
+// copy of those that something has changed in. A probe touches little memory: the list of pages, one page and, as that
+// is half empty, mostly one slot of it.
 type index struct {
 	shift uint   // of a hash, to get a page
 	pages []page // a power of two, but none where there is no path

@@ -8,8 +8,8 @@ import (
 	"slices"
 )
 
-// lookup finds the longest prefix of one family, among those of each length in turn. In a network all leases have the same
-// length, so that one probe of a hash table decides.
+// lookup finds the longest prefix of one family, among those of each length in turn. In a network all leases have the
+// same length, so that one probe of a hash table decides.
 type lookup []sameLength
 
 // sameLength has the prefixes of one length.
@@ -32,8 +32,8 @@ func (l lookup) find(a netip.Addr) *path {
 // key is an address of either family as a number of 128 bits.
 type key struct{ high, low uint64 }
 
-// keyOf returns the key of an address, IPv4 as in RFC 4291, section 2.5.5.2. As16 takes as long as the rest of a search: its two words are
-// written one by one and then copied as one, for which the processor waits.
+// keyOf returns the key of an address, IPv4 as in RFC 4291, section 2.5.5.2. As16 takes as long as the rest of a
+// search: its two words are written one by one and then copied as one, for which the processor waits.
 func keyOf(a netip.Addr) key {
 	b := a.AsSlice()
 	switch len(b) {

@@ -45,8 +45,8 @@ func (s *slot) addr() netip.Addr {
 	return netip.AddrFrom16(s.name.Addr)
 }
 
-// putControl writes a control message at an offset and returns the offset behind it. The value is of size bytes, in the byte order of
-// the machine.
+// putControl writes a control message at an offset and returns the offset behind it. The value is of size bytes, in the
+// byte order of the machine.
 func putControl(b []byte, at int, level, kind int32, size int, value uint32) int {
 	h := (*unix.Cmsghdr)(unsafe.Pointer(&b[at]))
 	h.Level, h.Type = level, kind

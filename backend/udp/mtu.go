@@ -31,8 +31,8 @@ func overhead(a netip.Addr) int {
 	return overhead6
 }
 
-// mtu is the largest packet that fits into a datagram of each of the networks' families that are carried. small says why one is not: the device
-// has one MTU for both, and none of the kernel's IPv6 if that is too small for it.
+// mtu is the largest packet that fits into a datagram of each of the networks' families that are carried. small says
+// why one is not: the device has one MTU for both, and none of the kernel's IPv6 if that is too small for it.
 func (o Options) mtu(u ip.Underlay, networks []netip.Prefix) (mtu int, small string) {
 	underlay, most, of := u.MTU, 0, "the interface "+u.Link
 	if o.MTU != 0 {
@@ -40,7 +40,8 @@ func (o Options) mtu(u ip.Underlay, networks []netip.Prefix) (mtu int, small str
 	}
 	for _, n := range networks {
 		if n.Addr().Is6() && underlay-overhead6 < ip.MinMTU6 {
-			small = fmt.Sprintf("IPv6 is not carried: it needs an MTU of %d, and that of %s is %d", ip.MinMTU6+overhead6, of, underlay)
+			small = fmt.Sprintf("IPv6 is not carried: it needs an MTU of %d, and that of %s is %d", ip.MinMTU6+overhead6, of,
+				underlay)
 			continue
 		}
 		most = max(most, overhead(n.Addr()))

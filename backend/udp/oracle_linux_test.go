@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// oracle is a router of the kernel between two devices, the second of which has no offloads, so that the kernel itself cuts what it is
-// given whole.
+// oracle is a router of the kernel between two devices, the second of which has no offloads, so that the kernel itself
+// cuts what it is given whole.
 type oracle struct {
 	t       *testing.T
 	in, out int
@@ -32,7 +32,8 @@ func newOracle(t *testing.T) *oracle {
 		}
 		t.Cleanup(func() { _ = unix.Close(fd) })
 		*d.fd = fd
-		iptest.Run(t, "sysctl -q -w net.ipv4.conf."+d.name+".rp_filter=0 net.ipv6.conf."+d.name+".router_solicitations=0\nip link set "+d.name+" up")
+		iptest.Run(t, "sysctl -q -w net.ipv4.conf."+d.name+".rp_filter=0 net.ipv6.conf."+d.name+
+			".router_solicitations=0\nip link set "+d.name+" up")
 	}
 	iptest.Run(t, `sysctl -q -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv4.conf.all.rp_filter=0
 		ip addr add 10.5.1.1/32 dev in0
@@ -98,14 +99,15 @@ func TestSegmentsAreThoseOfTheKernel(t *testing.T) {
 		}
 		for j, want := range o.route(b, n) {
 			if got := w.Sent[j].Data; !bytes.Equal(got, want) {
-				t.Fatalf("seed %d, packet %d of %+v, segment %d of %d of %d bytes:\n got %x\nwant %x", seed, i, f, j, n, size, head(got), head(want))
+				t.Fatalf("seed %d, packet %d of %+v, segment %d of %d of %d bytes:\n got %x\nwant %x", seed, i, f, j, n, size,
+					head(got), head(want))
 			}
 		}
 	}
 }
 
-// TestRunsAreCutAgainByTheKernel merges random packets and has the kernel cut what came of it: the same packets must come out, but
-// for the hop that the kernel counts.
+// TestRunsAreCutAgainByTheKernel merges random packets and has the kernel cut what came of it: the same packets must
+// come out, but for the hop that the kernel counts.
 func TestRunsAreCutAgainByTheKernel(t *testing.T) {
 	o := newOracle(t)
 	r, seed := random()

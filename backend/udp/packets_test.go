@@ -92,7 +92,8 @@ func (f flow) headers(payload int) []byte {
 		return append(b, transport...)
 	}
 	total += 20
-	b := []byte{0x45, f.class, byte(total >> 8), byte(total), byte(f.id >> 8), byte(f.id), 0, 0, f.hops, f.protocol(), 0, 0}
+	b := []byte{0x45, f.class, byte(total >> 8), byte(total), byte(f.id >> 8), byte(f.id), 0, 0, f.hops, f.protocol(), 0,
+		0}
 	if f.dontFrag {
 		b[6] = 0x40
 	}
@@ -141,7 +142,8 @@ func peerAddr(six bool, host byte) netip.Addr {
 func randomFlow(r *rand.Rand, from, to byte) flow {
 	six := r.IntN(2) == 0
 	f := flow{
-		six: six, tcp: r.IntN(2) == 0, src: pod(six, from), dst: pod(six, to), hops: byte(2 + r.IntN(200)), class: byte(r.IntN(64)) << 2,
+		six: six, tcp: r.IntN(2) == 0, src: pod(six, from), dst: pod(six, to), hops: byte(2 + r.IntN(200)),
+		class:    byte(r.IntN(64)) << 2,
 		dontFrag: r.IntN(2) == 0, id: uint16(r.Uint32()), seq: r.Uint32(), flags: ack,
 	}
 	if f.tcp && r.IntN(2) == 0 {

@@ -1,7 +1,7 @@
 package udp
 
-// sendQueue collects what is to be sent, so that many packets go out in one call. Datagrams of one size to the same peer
-// that follow each other are one message.
+// sendQueue collects what is to be sent, so that many packets go out in one call. Datagrams of one size to the same
+// peer that follow each other are one message.
 type sendQueue struct {
 	merge   bool // the socket can take several datagrams in one message
 	msgs    []outbound
@@ -56,13 +56,15 @@ func (o *sendQueue) addSegment(to *path, class uint8, header, payload []byte, li
 func (o *sendQueue) message(to *path, class uint8, size, each, limit int) *outbound {
 	if n := len(o.msgs); n > 0 && o.merge {
 		m := &o.msgs[n-1]
-		if !m.closed && m.to == to && m.class == class && m.each == each && m.limit == limit && size <= m.size && m.bytes+size <= maxMessage {
+		if !m.closed && m.to == to && m.class == class && m.each == each && m.limit == limit && size <= m.size &&
+			m.bytes+size <= maxMessage {
 			m.bytes, m.count = m.bytes+size, m.count+1
 			m.closed = size < m.size || m.count == limit
 			return m
 		}
 	}
-	o.msgs = append(o.msgs, outbound{to: to, class: class, each: each, size: size, bytes: size, count: 1, limit: limit, closed: limit == 1})
+	o.msgs = append(o.msgs, outbound{to: to, class: class, each: each, size: size, bytes: size, count: 1, limit: limit,
+		closed: limit == 1})
 	return &o.msgs[len(o.msgs)-1]
 }
 

@@ -27,12 +27,14 @@ func icmpType(t *testing.T, b []byte) [2]byte {
 		if p[6] != 58 || !bytes.Equal(p[8:24], netip.MustParseAddr("fd00:5:0:1::").AsSlice()) {
 			t.Fatalf("not an ICMP error of ours: %x", p)
 		}
-		if sum := udp.Sum(p[40:], udp.Sum(append(slices.Clone(p[8:40]), 0, 58, byte((len(p)-40)>>8), byte(len(p)-40)), 0)); sum != 0xffff {
+		if sum := udp.Sum(p[40:], udp.Sum(append(slices.Clone(p[8:40]), 0, 58, byte((len(p)-40)>>8), byte(len(p)-40)),
+			0)); sum != 0xffff {
 			t.Errorf("wrong checksum in %x", p)
 		}
 		return [2]byte(p[40:42])
 	}
-	if p[9] != 1 || !bytes.Equal(p[12:16], []byte{10, 5, 1, 0}) || udp.Sum(p[:20], 0) != 0xffff || udp.Sum(p[20:], 0) != 0xffff {
+	if p[9] != 1 || !bytes.Equal(p[12:16], []byte{10, 5, 1, 0}) || udp.Sum(p[:20], 0) != 0xffff ||
+		udp.Sum(p[20:], 0) != 0xffff {
 		t.Fatalf("not a good ICMP error of ours: %x", p)
 	}
 	return [2]byte(p[20:22])
@@ -64,11 +66,15 @@ func TestWhatCannotBeForwardedIsAnswered(t *testing.T) {
 		want4, want6 [2]byte // zero: none
 		counter      string
 	}{
-		{"no lease for the destination", change(func(f *flow) { f.dst = pod(f.six, 77) }), [2]byte{3, 0}, [2]byte{1, 0}, "dropped: no lease for the destination"},
-		{"the last hop", change(func(f *flow) { f.hops = 1 }), [2]byte{11, 0}, [2]byte{3, 0}, "dropped: time to live exceeded"},
-		{"no hop at all", change(func(f *flow) { f.hops = 0 }), [2]byte{11, 0}, [2]byte{3, 0}, "dropped: time to live exceeded"},
+		{"no lease for the destination", change(func(f *flow) { f.dst = pod(f.six, 77) }), [2]byte{3, 0}, [2]byte{1, 0},
+			"dropped: no lease for the destination"},
+		{"the last hop", change(func(f *flow) { f.hops = 1 }), [2]byte{11, 0}, [2]byte{3, 0},
+			"dropped: time to live exceeded"},
+		{"no hop at all", change(func(f *flow) { f.hops = 0 }), [2]byte{11, 0}, [2]byte{3, 0},
+			"dropped: time to live exceeded"},
 		{"no lease for a ping: silence", echo(8, 128, 77), [2]byte{}, [2]byte{}, "dropped: no lease for the destination"},
-		{"no lease for an ICMP error: silence", echo(3, 1, 77), [2]byte{}, [2]byte{}, "dropped: no lease for the destination"},
+		{"no lease for an ICMP error: silence", echo(3, 1, 77), [2]byte{}, [2]byte{},
+			"dropped: no lease for the destination"},
 		{"a source that is no host: silence", change(func(f *flow) {
 			f.hops, f.src = 1, netip.MustParseAddr("224.0.0.5")
 			if f.six {
@@ -191,7 +197,8 @@ func TestPacketsThatMayBeFragmentedAre(t *testing.T) {
 			}
 			p, whole := d.Data, hopLess(bytes.Clone(want[0]))
 			place := binary.BigEndian.Uint16(p[6:])
-			if len(p) > 972 || udp.Sum(p[:20], 0) != 0xffff || int(place&0x1fff)*8 != len(got) || !bytes.Equal(p[4:6], whole[4:6]) {
+			if len(p) > 972 || udp.Sum(p[:20], 0) != 0xffff || int(place&0x1fff)*8 != len(got) ||
+				!bytes.Equal(p[4:6], whole[4:6]) {
 				t.Errorf("%s: datagram %d is wrong: %x", name, i, head(p))
 			}
 			if got = append(got, p[20:]...); place&0x2000 != 0 {
@@ -263,7 +270,8 @@ func TestOnlyWhatPeersMaySendIsDelivered(t *testing.T) {
 		{"a sender that is no peer", 99, func(*flow) {}, 0, "dropped: sender is no peer"},
 		{"a peer with another's source", 3, func(*flow) {}, 0, "dropped: source is not the sender's"},
 		{"a source of ours", 2, func(f *flow) { f.src = pod(f.six, 1) }, 0, "dropped: source is not the sender's"},
-		{"a source that nobody leases", 2, func(f *flow) { f.src = pod(f.six, 77) }, 0, "dropped: source is not the sender's"},
+		{"a source that nobody leases", 2, func(f *flow) { f.src = pod(f.six, 77) }, 0,
+			"dropped: source is not the sender's"},
 		{"to another host", 2, func(f *flow) { f.dst = pod(f.six, 3) }, 0, "dropped: destination is not ours"},
 		{"to the outside", 2, func(f *flow) {
 			f.dst = netip.MustParseAddr("203.0.113.5")

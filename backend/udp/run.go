@@ -5,9 +5,9 @@ import (
 	"encoding/binary"
 )
 
-// run is a sequence of received packets of one flow that differ in nothing but what follows from their place: together they are one
-// packet for the kernel, which is written from where they lie. It is the inverse of a segmenter, and keeps to what the
-// kernel's own merging (tcp_gro_receive, udp_gro_receive) holds for alike.
+// run is a sequence of received packets of one flow that differ in nothing but what follows from their place: together
+// they are one packet for the kernel, which is written from where they lie. It is the inverse of a segmenter, and keeps
+// to what the kernel's own merging (tcp_gro_receive, udp_gro_receive) holds for alike.
 type run struct {
 	count   int // packets; 0: there is no run
 	pieces  [][]byte
@@ -68,7 +68,8 @@ func transportHeaders(p []byte, h *header) int {
 		}
 		return h.size + int(transport[12]>>4)*4
 	case protoUDP:
-		if len(transport) < 8 || int(binary.BigEndian.Uint16(transport[4:])) != len(transport) || transport[6]|transport[7] == 0 {
+		if len(transport) < 8 || int(binary.BigEndian.Uint16(transport[4:])) != len(transport) ||
+			transport[6]|transport[7] == 0 {
 			return 0
 		}
 		return h.size + 8
@@ -105,7 +106,8 @@ func (r *run) alike(p []byte, h *header) bool {
 	f := r.first
 	if h.family == ipv4 {
 		id := binary.BigEndian.Uint16(p[4:])
-		if p[1] != f[1] || !bytes.Equal(p[6:10], f[6:10]) || !bytes.Equal(p[12:20], f[12:20]) || id != r.last+1 && !(h.dontFrag && id == r.last) {
+		if p[1] != f[1] || !bytes.Equal(p[6:10], f[6:10]) || !bytes.Equal(p[12:20], f[12:20]) || id != r.last+1 &&
+			!(h.dontFrag && id == r.last) {
 			return false
 		}
 	} else if !bytes.Equal(p[:4], f[:4]) || !bytes.Equal(p[6:40], f[6:40]) {
@@ -122,7 +124,8 @@ func (r *run) alike(p []byte, h *header) bool {
 		bytes.Equal(p[14:16], f[14:16]) && bytes.Equal(p[18:r.headers-h.size], f[18:r.headers-h.size])
 }
 
-// verify reports whether the checksums of p are right, and those of the first packet: the kernel believes those of a run unseen.
+// verify reports whether the checksums of p are right, and those of the first packet: the kernel believes those of a
+// run unseen.
 func (r *run) verify(p []byte, h *header) bool {
 	if !r.checked {
 		if !intact(r.first, &r.header) {

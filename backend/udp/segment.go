@@ -111,8 +111,8 @@ func (s *segmenter) tcpHeader(b []byte, i int, last bool) {
 	}
 }
 
-// perMessage divides n segments of a size evenly over as few messages as can hold them: a full message and a short one cost as much as
-// two even ones, but the even ones keep both ends busy at the same time.
+// perMessage divides n segments of a size evenly over as few messages as can hold them: a full message and a short one
+// cost as much as two even ones, but the even ones keep both ends busy at the same time.
 func perMessage(n, size int) int {
 	most := max(1, min(maxSegments, maxMessage/size))
 	messages := (n + most - 1) / most

@@ -12,7 +12,8 @@ func TestSocketsThatTakeNoMessagesOfManyDatagrams(t *testing.T) {
 	for range 50 {
 		f := randomFlow(r, 1, 2)
 		b := f.super(randomBytes(r, 1+r.IntN(60000)), 1200)
-		workers := map[string]*udp.Worker{"many": newRouter(), "one by one": newRouter(), "no merging": udp.NewWorker(testNetworks, testSelf, testPeers, false)}
+		workers := map[string]*udp.Worker{"many": newRouter(), "one by one": newRouter(),
+			"no merging": udp.NewWorker(testNetworks, testSelf, testPeers, false)}
 		workers["one by one"].Refuse = func(n int) bool { return n > 1 }
 		for name, w := range workers {
 			w.Full = r.IntN(3)
@@ -82,7 +83,8 @@ func TestSmallPacketsOfOneSizeGoOutInOneMessage(t *testing.T) {
 func TestNoPacketAllocates(t *testing.T) {
 	w := newRouter()
 	w.Discard = true
-	super, small := tcpFlow(false).super(make([]byte, 60000), 1400), from(flow{six: true, src: pod(true, 1), dst: pod(true, 2), hops: 64}.packet(make([]byte, 64)))
+	super, small := tcpFlow(false).super(make([]byte, 60000), 1400),
+		from(flow{six: true, src: pod(true, 1), dst: pod(true, 2), hops: 64}.packet(make([]byte, 64)))
 	var segments []byte
 	f := flow{tcp: true, src: pod(false, 2), dst: pod(false, 1), hops: 9, dontFrag: true, flags: ack}
 	for range 20 {

@@ -90,8 +90,8 @@ func sockaddr(a netip.AddrPort) unix.Sockaddr {
 	return out
 }
 
-// setUp sets the options: never fragment (the path MTU of the route holds, and what is too big is refused), report what routers say,
-// tell the traffic class.
+// setUp sets the options: never fragment (the path MTU of the route holds, and what is too big is refused), report what
+// routers say, tell the traffic class.
 func (s *sockets) setUp(fd int, offload bool) error {
 	o := socketOptions[familyOf(s.local.Addr())]
 	err := errors.Join(

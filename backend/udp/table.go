@@ -21,8 +21,8 @@ func familyOf(a netip.Addr) family {
 	return ipv6
 }
 
-// table says where packets go and whose are believed. It is never changed once it is in use, so that any number of workers may
-// read it.
+// table says where packets go and whose are believed. It is never changed once it is in use, so that any number of
+// workers may read it.
 type table struct {
 	networks []netip.Prefix
 	self     []netip.Prefix

@@ -12,7 +12,8 @@ func TestWhoSendsAndForWhom(t *testing.T) {
 	translated := lease("10.5.2.0/24", "203.0.113.2")
 	translated.Underlay = netip.MustParseAddr("192.0.2.2")
 	table := udp.NewTables(prefixes("10.5.0.0/16")).Next(
-		[]subnet.Lease{lease("10.5.1.0/24", "192.0.2.1")}, []netip.Addr{netip.MustParseAddr("192.0.2.1")}, subnet.PeersOf(translated))
+		[]subnet.Lease{lease("10.5.1.0/24", "192.0.2.1")}, []netip.Addr{netip.MustParseAddr("192.0.2.1")},
+		subnet.PeersOf(translated))
 	for _, tt := range []struct{ name, from, src, want string }{
 		{"a peer's pod", "203.0.113.2", "10.5.2.7", ""},
 		{"a peer behind a translation, by its own address", "192.0.2.2", "10.5.2.7", ""},
@@ -21,7 +22,8 @@ func TestWhoSendsAndForWhom(t *testing.T) {
 		{"this host, which only we may be", "203.0.113.2", "192.0.2.1", "dropped: source is not the sender's"},
 		{"somebody outside, whom a peer routes for", "203.0.113.2", "198.51.100.1", ""},
 	} {
-		if got := table.Check(netip.MustParseAddr(tt.from), netip.MustParseAddr(tt.src), netip.MustParseAddr("10.5.1.9")); got != tt.want {
+		if got := table.Check(netip.MustParseAddr(tt.from), netip.MustParseAddr(tt.src),
+			netip.MustParseAddr("10.5.1.9")); got != tt.want {
 			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
 		}
 	}
@@ -36,11 +38,12 @@ func TestAPeerMaySendFromItsOwnAddressBehindAPublicOne(t *testing.T) {
 		return l
 	}
 	a := netip.MustParseAddr
-	table := udp.NewTable([]netip.Prefix{netip.MustParsePrefix("10.5.0.0/16")}, []subnet.Lease{lease("10.5.1.0/24", "192.0.2.1", "")}, []subnet.Lease{
-		lease("10.5.2.0/24", "203.0.113.2", "192.0.2.2"),
-		lease("10.5.3.0/24", "192.0.2.3", ""),
-		lease("10.5.4.0/24", "203.0.113.4", "192.0.2.3"), // claims what is another's
-	})
+	table := udp.NewTable([]netip.Prefix{netip.MustParsePrefix("10.5.0.0/16")},
+		[]subnet.Lease{lease("10.5.1.0/24", "192.0.2.1", "")}, []subnet.Lease{
+			lease("10.5.2.0/24", "203.0.113.2", "192.0.2.2"),
+			lease("10.5.3.0/24", "192.0.2.3", ""),
+			lease("10.5.4.0/24", "203.0.113.4", "192.0.2.3"), // claims what is another's
+		})
 	for _, tt := range []struct{ name, from, src, want string }{
 		{"from the public address", "203.0.113.2", "10.5.2.9", ""},
 		{"from its own", "192.0.2.2", "10.5.2.9", ""},

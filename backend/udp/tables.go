@@ -23,11 +23,12 @@ type tables struct {
 	touched []netip.Addr // that claims have come to or gone from
 }
 
-// claim says that packets from an underlay address may be those of the host of a lease. Of several to one address the first counts.
+// claim says that packets from an underlay address may be those of the host of a lease. Of several to one address the
+// first counts.
 type claim struct {
 	addr netip.Addr
-	// second: addr is not the public address. Where addresses are translated, or have just changed, packets may come from the host's
-	// own one as well; but nobody takes the public address of another host thereby.
+	// second: addr is not the public address. Where addresses are translated, or have just changed, packets may come from
+	// the host's own one as well; but nobody takes the public address of another host thereby.
 	second bool
 	*subnet.Lease
 }
@@ -48,7 +49,8 @@ func newTables(networks []netip.Prefix) *tables {
 	return &tables{last: &table{networks: networks}, paths: map[netip.Addr]*path{}, claims: sorted.New(byAddr)}
 }
 
-// next returns the table for these leases and underlay addresses of our own: the last one if it is the same. Each peer's address keeps its path.
+// next returns the table for these leases and underlay addresses of our own: the last one if it is the same. Each
+// peer's address keeps its path.
 func (t *tables) next(self []subnet.Lease, locals []netip.Addr, peers subnet.Peers) *table {
 	for old, now := range subnet.PeerChanges(t.peers, peers) {
 		t.change(old, now)
@@ -86,8 +88,8 @@ func (t *tables) change(old, now *subnet.Lease) {
 	t.changed = t.routes[familyOf(now.Subnet.Addr())].put(now.Subnet, to) || t.changed
 }
 
-// settle finds out whose packets come from the addresses that were touched, and drops the paths to those that no host has any more: a host
-// whose subnet has changed keeps its own.
+// settle finds out whose packets come from the addresses that were touched, and drops the paths to those that no host
+// has any more: a host whose subnet has changed keeps its own.
 func (t *tables) settle() {
 	for _, addr := range t.touched {
 		hosts := &t.hosts[familyOf(addr)]

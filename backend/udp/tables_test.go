@@ -31,7 +31,8 @@ func (n naive) route(dst netip.Addr) netip.Addr {
 	return best.PublicIP
 }
 
-// host returns the public address of the peer with an underlay address: whose it is in public, else who names it, the first by subnet.
+// host returns the public address of the peer with an underlay address: whose it is in public, else who names it, the
+// first by subnet.
 func (n naive) host(addr netip.Addr) netip.Addr {
 	first := subnet.Lease{}
 	for _, l := range n.peers {
@@ -174,7 +175,8 @@ func (w *walker) step() {
 		clear(w.leases)
 	case 1:
 		w.self = []subnet.Lease{
-			lease(fmt.Sprintf("10.5.%d.0/24", w.IntN(64)), "192.0.2.250"), lease(fmt.Sprintf("fd00:5:0:%x::/64", w.IntN(64)), "2001:db8::250"),
+			lease(fmt.Sprintf("10.5.%d.0/24", w.IntN(64)), "192.0.2.250"),
+			lease(fmt.Sprintf("fd00:5:0:%x::/64", w.IntN(64)), "2001:db8::250"),
 		}
 	case 2:
 		w.locals = []netip.Addr{w.outer(false), w.outer(true)}
@@ -182,8 +184,9 @@ func (w *walker) step() {
 	w.peers = slices.Collect(maps.Values(w.leases))
 }
 
-// TestTablesThatFollowAreThoseMadeFromNothing changes leases at random. After each step the table answers as one that is made from nothing, and as
-// a naive one; the table before it answers as before; and the paths of hosts that were there before have kept what they have learned.
+// TestTablesThatFollowAreThoseMadeFromNothing changes leases at random. After each step the table answers as one that
+// is made from nothing, and as a naive one; the table before it answers as before; and the paths of hosts that were
+// there before have kept what they have learned.
 func TestTablesThatFollowAreThoseMadeFromNothing(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seeds from %d on", seed)
@@ -208,7 +211,8 @@ func TestTablesThatFollowAreThoseMadeFromNothing(t *testing.T) {
 				q := w.ask()
 				answers[q] = q.of(got)
 				if want := q.of(w.naive); answers[q] != want || q.of(fresh) != want {
-					t.Fatalf("seed %d, step %d:\nfollowed:     %s\nfrom nothing: %s\nnaive:        %s", seed, step, answers[q], q.of(fresh), want)
+					t.Fatalf("seed %d, step %d:\nfollowed:     %s\nfrom nothing: %s\nnaive:        %s", seed, step, answers[q],
+						q.of(fresh), want)
 				}
 			}
 			lengths := map[[2]int]bool{}
@@ -270,7 +274,8 @@ func TestAChangeCopiesOnlyPagesThatItIsIn(t *testing.T) {
 	}
 }
 
-// TestAnIndexIsWhatAMapIs changes an index at random, with many keys of one hash among the others, and compares it and the one before with maps.
+// TestAnIndexIsWhatAMapIs changes an index at random, with many keys of one hash among the others, and compares it and
+// the one before with maps.
 func TestAnIndexIsWhatAMapIs(t *testing.T) {
 	type key struct{ High, Low uint64 }
 	seed := rand.Uint64()

@@ -48,7 +48,8 @@ func New(c subnet.Config, h ip.Host, k Keeper) (*Backend, error) {
 	}
 	return &Backend{
 		host: h, owns: ip.Scope{Links: []string{device}, Networks: c.Networks()}, fold: backend.NewFold(h),
-		options: o, networks: c.Networks(), device: device, datapath: newDatapath(device, h.Log, k), tables: newTables(c.Networks()),
+		options: o, networks: c.Networks(), device: device, datapath: newDatapath(device, h.Log, k),
+		tables: newTables(c.Networks()),
 	}, nil
 }
 

@@ -17,7 +17,8 @@ import (
 var _ backend.Datapath = (*udp.Backend)(nil)
 
 func lease(prefix, addr string) subnet.Lease {
-	return subnet.Lease{Subnet: netip.MustParsePrefix(prefix), Attrs: subnet.Attrs{PublicIP: netip.MustParseAddr(addr), BackendType: udp.Type}}
+	return subnet.Lease{Subnet: netip.MustParsePrefix(prefix),
+		Attrs: subnet.Attrs{PublicIP: netip.MustParseAddr(addr), BackendType: udp.Type}}
 }
 
 func prefixes(texts ...string) []netip.Prefix {
@@ -36,7 +37,8 @@ func TestOptions(t *testing.T) {
 	}{
 		{"no backend at all means port 8285 and offloads", ``, udp.Options{Port: 8285, Offload: true}, ""},
 		{"the type alone", `{"Type":"udp"}`, udp.Options{Port: 8285, Offload: true}, ""},
-		{"names are matched without regard to case", `{"type":"udp","PORT":7000,"offload":false,"mtu":1400}`, udp.Options{Port: 7000, MTU: 1400}, ""},
+		{"names are matched without regard to case", `{"type":"udp","PORT":7000,"offload":false,"mtu":1400}`,
+			udp.Options{Port: 7000, MTU: 1400}, ""},
 		{"port zero means the usual one", `{"Port":0}`, udp.Options{Port: 8285, Offload: true}, ""},
 		{"a port out of range", `{"Port":65536}`, udp.Options{}, "Port is 65536, want 1 to 65535"},
 		{"an MTU that no packet fits into", `{"MTU":100}`, udp.Options{}, "MTU is 100, want 576 to 65535"},
@@ -80,12 +82,14 @@ func TestWhatAHostPublishesAndTakesFromPeers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u := ip.Underlay{Link: "eth0", MTU: 9000, PublicAddrs: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}}
+	u := ip.Underlay{Link: "eth0", MTU: 9000,
+		PublicAddrs: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}}
 	b, err := udp.New(config, ip.Host{Underlay: func() ip.Underlay { return u }, Log: slog.New(slog.DiscardHandler)}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := b.Attrs(netip.MustParsePrefix("fd00:5:0:1::/64")), (subnet.Attrs{PublicIP: u.PublicAddrs[1], BackendType: "udp"}); got != want {
+	if got, want := b.Attrs(netip.MustParsePrefix("fd00:5:0:1::/64")),
+		(subnet.Attrs{PublicIP: u.PublicAddrs[1], BackendType: "udp"}); got != want {
 		t.Errorf("publishes %+v, want %+v", got, want)
 	}
 	if got := b.MTU(); got != 8952 {
@@ -97,7 +101,8 @@ func TestWhatAHostPublishesAndTakesFromPeers(t *testing.T) {
 		{"10.5.2.0/24", "2001:db8::2", "not of the subnet's family"},
 		{"10.5.2.0/24", "10.5.3.1", "inside the network"},
 	} {
-		if err := b.Valid(lease(test.prefix, test.addr)); !strings.Contains(errText(err), test.wantErr) || (err == nil) != (test.wantErr == "") {
+		if err := b.Valid(lease(test.prefix, test.addr)); !strings.Contains(errText(err), test.wantErr) ||
+			(err == nil) != (test.wantErr == "") {
 			t.Errorf("%s at %s: got %v, want %q", test.prefix, test.addr, err, test.wantErr)
 		}
 	}

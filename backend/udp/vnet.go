@@ -2,8 +2,8 @@ package udp
 
 import "encoding/binary"
 
-// vnetSize is the length of a struct virtio_net_hdr (include/uapi/linux/virtio_net.h), which stands before each packet that is
-// read from or written to the device. Its numbers are in the byte order of the machine.
+// vnetSize is the length of a struct virtio_net_hdr (include/uapi/linux/virtio_net.h), which stands before each packet
+// that is read from or written to the device. Its numbers are in the byte order of the machine.
 const vnetSize = 10
 
 // Values of the header.

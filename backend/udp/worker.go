@@ -9,8 +9,8 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// worker carries packets in both directions between one queue of the device and its sockets. It belongs to one goroutine, but for
-// the counters.
+// worker carries packets in both directions between one queue of the device and its sockets. It belongs to one
+// goroutine, but for the counters.
 type worker struct {
 	edge     edge
 	table    *atomic.Pointer[table]
@@ -39,7 +39,8 @@ const (
 )
 
 func newWorker(e edge, t *atomic.Pointer[table], errors *rate.Limiter, c *counters, messages int, merge bool) *worker {
-	w := &worker{edge: e, table: t, errors: errors, counters: c, arena: make([]byte, arenaSize), out: newSendQueue(merge), run: newRun()}
+	w := &worker{edge: e, table: t, errors: errors, counters: c, arena: make([]byte, arenaSize), out: newSendQueue(merge),
+		run: newRun()}
 	w.in = make([]inbound, messages)
 	for i := range w.in {
 		w.in[i].buf = make([]byte, 1<<16)

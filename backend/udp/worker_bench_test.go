@@ -9,8 +9,8 @@ import (
 	"flanneld/subnet"
 )
 
-// BenchmarkWorker carries packets of 64 bytes to and from as many peers, each packet another one's, without the kernel's part. Sockets and device
-// are in memory.
+// BenchmarkWorker carries packets of 64 bytes to and from as many peers, each packet another one's, without the
+// kernel's part. Sockets and device are in memory.
 func BenchmarkWorker(b *testing.B) {
 	for _, n := range peerCounts {
 		peers := manyPeers(n)

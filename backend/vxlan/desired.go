@@ -42,8 +42,8 @@ func parseData(text string) (data, error) {
 	return d, nil
 }
 
-// checkVNI says why the VNI of a record is not that of the network. One without a VNI is taken for the network's, and so is one with its lower 16
-// bits: flannel before 0.23 cuts it off when it writes the record.
+// checkVNI says why the VNI of a record is not that of the network. One without a VNI is taken for the network's, and
+// so is one with its lower 16 bits: flannel before 0.23 cuts it off when it writes the record.
 func (o Options) checkVNI(d data) error {
 	if d.VNI != 0 && d.VNI != o.VNI && d.VNI != o.VNI&0xffff {
 		return fmt.Errorf("its VNI is %d, the network's is %d", d.VNI, o.VNI)
@@ -64,8 +64,8 @@ func (o Options) device(prefix netip.Prefix) device {
 	return device{deviceName("flannel-v6.", "6", o.VNI), overhead6}
 }
 
-// deviceName ends in the VNI. A name that is too long for the kernel gets another form with the VNI in six hexadecimal digits, which no other VNI
-// has.
+// deviceName ends in the VNI. A name that is too long for the kernel gets another form with the VNI in six hexadecimal
+// digits, which no other VNI has.
 func deviceName(start, family string, vni uint32) string {
 	if name := fmt.Sprintf("%s%d", start, vni); len(name) <= ip.MaxLinkName {
 		return name
@@ -82,7 +82,8 @@ func (o Options) underlayMTU(u ip.Underlay) int {
 	return u.MTU
 }
 
-// desired is the state that carries packets to the peers. It follows them for as long as what it depends on stays the same.
+// desired is the state that carries packets to the peers. It follows them for as long as what it depends on stays the
+// same.
 type desired struct {
 	fold   *backend.Fold
 	peers  subnet.Peers // of the last plan
@@ -109,8 +110,8 @@ type half struct {
 	peers  *sorted.Set[peer] // by the tunnel
 }
 
-// peer is a peer with the hardware address in its data. A MAC can lead to one host only: that with the oldest record. A younger one is a
-// copy of it, or of its machine.
+// peer is a peer with the hardware address in its data. A MAC can lead to one host only: that with the oldest record. A
+// younger one is a copy of it, or of its machine.
 type peer struct {
 	mac ip.MAC
 	subnet.Peer
@@ -164,7 +165,8 @@ func (o Options) base(u ip.Underlay, macs map[string]ip.MAC, self []subnet.Lease
 		dev, first := o.device(l.Subnet), l.Subnet.Addr()
 		own = append(own, ip.Link{
 			Name: dev.name, Type: "vxlan", MAC: macs[dev.name], Up: true, MTU: o.underlayMTU(u) - dev.overhead,
-			VXLAN: ip.VXLAN{VNI: o.VNI, Port: o.Port, Local: u.Addr(l.Subnet), Underlay: u.Link, Learning: o.Learning, GBP: o.GBP},
+			VXLAN: ip.VXLAN{VNI: o.VNI, Port: o.Port, Local: u.Addr(l.Subnet), Underlay: u.Link, Learning: o.Learning,
+				GBP: o.GBP},
 		}, backend.FirstAddr(dev.name, l.Subnet))
 		halves = append(halves, half{first.BitLen(), dev.name, macs[dev.name], sorted.New(byMAC)})
 	}
@@ -225,7 +227,8 @@ func (d *desired) changeTunnel(h *half, p peer, add bool) {
 	}
 }
 
-// leftOut says why peers are left out whose route may lead to them: they have the MAC of another host, or this host does not carry their family.
+// leftOut says why peers are left out whose route may lead to them: they have the MAC of another host, or this host
+// does not carry their family.
 func (d *desired) leftOut() map[netip.Prefix]string {
 	out := make(map[netip.Prefix]string, len(d.doubled))
 	for subnet, p := range d.doubled {

@@ -14,8 +14,8 @@ import (
 	"flanneld/subnet"
 )
 
-// TestWhoFollowsThePeersHasWhatANewcomerHas changes peers at random, some of which have one MAC, and compares the kernel of a host that
-// has seen all changes with that of one that sees the last peers only.
+// TestWhoFollowsThePeersHasWhatANewcomerHas changes peers at random, some of which have one MAC, and compares the
+// kernel of a host that has seen all changes with that of one that sees the last peers only.
 func TestWhoFollowsThePeersHasWhatANewcomerHas(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -44,8 +44,8 @@ func TestWhoFollowsThePeersHasWhatANewcomerHas(t *testing.T) {
 	}
 }
 
-// anyPeers returns records of up to eight subnets of each family with few MACs, one of which is the host's own, and few ages, on the link of
-// the host and elsewhere.
+// anyPeers returns records of up to eight subnets of each family with few MACs, one of which is the host's own, and few
+// ages, on the link of the host and elsewhere.
 func anyPeers(rnd *rand.Rand) []*subnet.Entry {
 	var out []*subnet.Entry
 	for i := range 8 {
@@ -75,7 +75,8 @@ func TestAPeerThatIsLeftOutIsNamedOnceEachTime(t *testing.T) {
 		{[]subnet.Lease{first, second}, 2},
 	} {
 		set(t, b, own("10.5.34.0/24"), tt.peers...)
-		if said := strings.Count(r.log.String(), `msg="peer skipped`); said != tt.said || strings.Contains(r.log.String(), `peer="10.5.35.0/24`) {
+		if said := strings.Count(r.log.String(), `msg="peer skipped`); said != tt.said ||
+			strings.Contains(r.log.String(), `peer="10.5.35.0/24`) {
 			t.Errorf("step %d: said %d times, want %d:\n%s", i, said, tt.said, r.log)
 		}
 	}
@@ -86,7 +87,8 @@ func entry(l subnet.Lease, created int64) *subnet.Entry {
 	return &subnet.Entry{Key: l.Subnet.String(), Created: created, Record: subnet.Record{Leases: []subnet.Lease{l}}}
 }
 
-// TestOfTwoRecordsWithOneMACTheOlderCounts has a copy of a machine join, which gets a lower subnet and then a higher one.
+// TestOfTwoRecordsWithOneMACTheOlderCounts has a copy of a machine join, which gets a lower subnet and then a higher
+// one.
 func TestOfTwoRecordsWithOneMACTheOlderCounts(t *testing.T) {
 	old := lease("10.5.36.0/24", "192.0.2.3", 2)
 	for _, prefix := range []string{"10.5.35.0/24", "10.5.37.0/24"} {
@@ -103,7 +105,8 @@ func TestOfTwoRecordsWithOneMACTheOlderCounts(t *testing.T) {
 			if len(got) != 1 || !strings.Contains(got[second.Subnet], "is that of "+first.Subnet.String()) {
 				t.Errorf("%s of revision %d: left out: %v", prefix, created, got)
 			}
-			if s := r.kernel.State().String(); !strings.Contains(s, "dst "+first.PublicIP.String()) || strings.Contains(s, "route "+second.Subnet.String()) {
+			if s := r.kernel.State().String(); !strings.Contains(s, "dst "+first.PublicIP.String()) ||
+				strings.Contains(s, "route "+second.Subnet.String()) {
 				t.Errorf("%s of revision %d:\n%s", prefix, created, s)
 			}
 		}

@@ -36,7 +36,8 @@ func New(c subnet.Config, h ip.Host) (*Backend, error) {
 		return nil, err
 	}
 	b := &Backend{
-		host: h, options: o, config: c, owns: ip.Scope{Networks: c.Networks(), BootGateways: o.DirectRouting}, macs: map[string]ip.MAC{},
+		host: h, options: o, config: c, owns: ip.Scope{Networks: c.Networks(), BootGateways: o.DirectRouting},
+		macs:    map[string]ip.MAC{},
 		desired: newDesired(h), reach: reach.New(o.DirectRouting, c.Networks()),
 	}
 	for _, network := range c.Networks() {

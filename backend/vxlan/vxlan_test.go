@@ -114,7 +114,8 @@ func TestWhatStandsInTheKernel(t *testing.T) {
 link flannel.1 type vxlan mac 02:00:00:00:00:01 mtu 1450 up vni 1 port 8472 local 192.0.2.1 dev eth0
 addr 10.5.34.0/32 dev flannel.1
 `},
-		{"two peers", plain, nil, own("10.5.34.0/24"), []subnet.Lease{lease("10.5.35.0/24", "192.0.2.2", 2), lease("10.5.36.0/24", "198.51.100.3", 3)}, `
+		{"two peers", plain, nil, own("10.5.34.0/24"),
+			[]subnet.Lease{lease("10.5.35.0/24", "192.0.2.2", 2), lease("10.5.36.0/24", "198.51.100.3", 3)}, `
 link flannel.1 type vxlan mac 02:00:00:00:00:01 mtu 1450 up vni 1 port 8472 local 192.0.2.1 dev eth0
 addr 10.5.34.0/32 dev flannel.1
 fdb 02:00:00:00:01:02 dst 192.0.2.2 dev flannel.1
@@ -124,7 +125,8 @@ neigh 10.5.36.0 lladdr 02:00:00:00:01:03 dev flannel.1
 route 10.5.35.0/24 via 10.5.35.0 dev flannel.1 onlink
 route 10.5.36.0/24 via 10.5.36.0 dev flannel.1 onlink
 `},
-		{"direct routing to the peer on the same link", direct, nil, own("10.5.34.0/24"), []subnet.Lease{lease("10.5.35.0/24", "192.0.2.2", 2), lease("10.5.36.0/24", "198.51.100.3", 3)}, `
+		{"direct routing to the peer on the same link", direct, nil, own("10.5.34.0/24"),
+			[]subnet.Lease{lease("10.5.35.0/24", "192.0.2.2", 2), lease("10.5.36.0/24", "198.51.100.3", 3)}, `
 link flannel.1 type vxlan mac 02:00:00:00:00:01 mtu 1450 up vni 1 port 8472 local 192.0.2.1 dev eth0
 addr 10.5.34.0/32 dev flannel.1
 fdb 02:00:00:00:01:03 dst 198.51.100.3 dev flannel.1
@@ -162,7 +164,9 @@ route blackhole 10.5.34.0/24 metric 4294967295
 `},
 		{"a MAC leads to one host only", plain, nil, own("10.5.34.0/24"), []subnet.Lease{
 			lease("10.5.35.0/24", "192.0.2.2", 2), lease("10.5.36.0/24", "192.0.2.3", 2),
-			{Subnet: netip.MustParsePrefix("10.5.37.0/24"), Attrs: subnet.Attrs{PublicIP: netip.MustParseAddr("192.0.2.4"), BackendType: "vxlan", BackendData: `{"VNI":1,"VtepMAC":"02:00:00:00:00:01"}`}},
+			{Subnet: netip.MustParsePrefix("10.5.37.0/24"),
+				Attrs: subnet.Attrs{PublicIP: netip.MustParseAddr("192.0.2.4"), BackendType: "vxlan",
+					BackendData: `{"VNI":1,"VtepMAC":"02:00:00:00:00:01"}`}},
 		}, `
 link flannel.1 type vxlan mac 02:00:00:00:00:01 mtu 1450 up vni 1 port 8472 local 192.0.2.1 dev eth0
 addr 10.5.34.0/32 dev flannel.1
@@ -186,8 +190,10 @@ route 10.5.35.0/24 via 10.5.35.0 dev flannel.1 onlink
 func TestDirectRoutesOfAFormerFlannelAreTakenOver(t *testing.T) {
 	r := newRig(t, iptest.Faults{})
 	b := r.backend(direct)
-	left := ip.Route{Dst: netip.MustParsePrefix("10.5.35.0/24"), Via: netip.MustParseAddr("192.0.2.2"), Link: "eth0", Protocol: 3}
-	gone := ip.Route{Dst: netip.MustParsePrefix("10.5.36.0/24"), Via: netip.MustParseAddr("192.0.2.3"), Link: "eth0", Protocol: 3}
+	left := ip.Route{Dst: netip.MustParsePrefix("10.5.35.0/24"), Via: netip.MustParseAddr("192.0.2.2"), Link: "eth0",
+		Protocol: 3}
+	gone := ip.Route{Dst: netip.MustParsePrefix("10.5.36.0/24"), Via: netip.MustParseAddr("192.0.2.3"), Link: "eth0",
+		Protocol: 3}
 	r.kernel.Put(left)
 	r.kernel.Put(gone)
 	set(t, b, own("10.5.34.0/24"), lease("10.5.35.0/24", "192.0.2.2", 2))
@@ -214,7 +220,8 @@ func TestDirectRoutesFollowTheRoutesOfTheHost(t *testing.T) {
 	if got := routeOf(); got != straight {
 		t.Errorf("at first: %s", got)
 	}
-	host := ip.Route{Dst: netip.MustParsePrefix("192.0.2.2/32"), Via: netip.MustParseAddr("192.0.2.254"), Link: "eth0", Protocol: 3}
+	host := ip.Route{Dst: netip.MustParsePrefix("192.0.2.2/32"), Via: netip.MustParseAddr("192.0.2.254"), Link: "eth0",
+		Protocol: 3}
 	r.kernel.Put(host)
 	if !b.Observe(ip.Event{Object: host}) {
 		t.Error("a route to the peer wakes nobody")
@@ -242,7 +249,8 @@ func TestDirectRoutesFollowTheRoutesOfTheHost(t *testing.T) {
 		t.Errorf("on the link again: %s", got)
 	}
 	// An event for both: the way to the peers, and our own state.
-	if !b.Observe(ip.Event{Object: ip.Addr{Link: "flannel.1", Prefix: netip.MustParsePrefix("10.5.34.0/32")}, Deleted: true}) {
+	if !b.Observe(ip.Event{Object: ip.Addr{Link: "flannel.1", Prefix: netip.MustParsePrefix("10.5.34.0/32")},
+		Deleted: true}) {
 		t.Error("the own address gone wakes nobody")
 	}
 }
@@ -262,9 +270,12 @@ func TestAPeerOnALinkWithoutNeighboursIsReachedThroughTheTunnel(t *testing.T) {
 func TestLeftoversGoInTheFirstPassAndNothingElse(t *testing.T) {
 	r := newRig(t, iptest.Faults{})
 	foreign := []ip.Object{
-		ip.Link{Name: "flannel.9", Type: "vxlan", MAC: ip.MAC{2, 9}, MTU: 1450, Up: true, VXLAN: ip.VXLAN{VNI: 9, Port: 8472, Underlay: "eth0"}},
-		ip.Route{Dst: netip.MustParsePrefix("10.5.200.0/24"), Via: netip.MustParseAddr("192.0.2.9"), Link: "eth0", Protocol: 4},
-		ip.Route{Dst: netip.MustParsePrefix("10.9.0.0/16"), Via: netip.MustParseAddr("192.0.2.9"), Link: "eth0", Protocol: ip.Protocol},
+		ip.Link{Name: "flannel.9", Type: "vxlan", MAC: ip.MAC{2, 9}, MTU: 1450, Up: true,
+			VXLAN: ip.VXLAN{VNI: 9, Port: 8472, Underlay: "eth0"}},
+		ip.Route{Dst: netip.MustParsePrefix("10.5.200.0/24"), Via: netip.MustParseAddr("192.0.2.9"), Link: "eth0",
+			Protocol: 4},
+		ip.Route{Dst: netip.MustParsePrefix("10.9.0.0/16"), Via: netip.MustParseAddr("192.0.2.9"), Link: "eth0",
+			Protocol: ip.Protocol},
 	}
 	r.kernel.Put(foreign...)
 	before := r.kernel.State().String()
@@ -297,7 +308,8 @@ func TestTheMACIsStable(t *testing.T) {
 		t.Error("two hosts with one MAC")
 	}
 	standing := ip.MAC{0xc6, 1, 2, 3, 4, 5}
-	r.kernel.Put(ip.Link{Name: "flannel.1", Type: "vxlan", MAC: standing, MTU: 1450, VXLAN: ip.VXLAN{VNI: 1, Port: 8472, Underlay: "eth0"}})
+	r.kernel.Put(ip.Link{Name: "flannel.1", Type: "vxlan", MAC: standing, MTU: 1450,
+		VXLAN: ip.VXLAN{VNI: 1, Port: 8472, Underlay: "eth0"}})
 	if got := r.backend(plain).MACs()["flannel.1"]; got != standing {
 		t.Errorf("the standing device has %s, got %s", standing, got)
 	}
@@ -319,7 +331,8 @@ func TestWhatIsPublished(t *testing.T) {
 	r := newRig(t, iptest.Faults{})
 	b := r.backend(dual)
 	got := b.Attrs(netip.MustParsePrefix("10.5.34.0/24"))
-	want := subnet.Attrs{PublicIP: netip.MustParseAddr("192.0.2.1"), BackendType: "vxlan", BackendData: `{"VNI":1,"VtepMAC":"02:00:00:00:00:01"}`}
+	want := subnet.Attrs{PublicIP: netip.MustParseAddr("192.0.2.1"), BackendType: "vxlan",
+		BackendData: `{"VNI":1,"VtepMAC":"02:00:00:00:00:01"}`}
 	if got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
@@ -388,9 +401,11 @@ func TestParseOptions(t *testing.T) {
 		{``, usual, nil},
 		{`{"Type":"vxlan"}`, usual, nil},
 		{`{"VNI":16777215,"Port":65535,"MTU":1500}`, vxlan.Options{VNI: 1<<24 - 1, Port: 65535, MTU: 1500}, nil},
-		{`{"vni":5,"directrouting":true,"gbp":true,"LEARNING":true}`, vxlan.Options{VNI: 5, Port: 8472, GBP: true, Learning: true, DirectRouting: true}, nil},
+		{`{"vni":5,"directrouting":true,"gbp":true,"LEARNING":true}`,
+			vxlan.Options{VNI: 5, Port: 8472, GBP: true, Learning: true, DirectRouting: true}, nil},
 		{`{"Port":0}`, usual, nil},
-		{`{"VNI":0,"Port":70000,"MTU":100}`, vxlan.Options{}, []string{"VNI is 0, want 1 to 16777215", "Port is 70000", "MTU is 100"}},
+		{`{"VNI":0,"Port":70000,"MTU":100}`, vxlan.Options{},
+			[]string{"VNI is 0, want 1 to 16777215", "Port is 70000", "MTU is 100"}},
 		{`{"VNI":"1"}`, vxlan.Options{}, []string{"cannot unmarshal string"}},
 	} {
 		got, err := vxlan.ParseOptions([]byte(tt.text))

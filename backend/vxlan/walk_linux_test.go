@@ -19,7 +19,8 @@ import (
 	"flanneld/subnet"
 )
 
-// realSteps is how far the walk over the real kernel goes. The one over the kernel in memory, in package backend, goes further.
+// realSteps is how far the walk over the real kernel goes. The one over the kernel in memory, in package backend, goes
+// further.
 const realSteps = 150
 
 // tamperings are what others do to the daemon's objects; P is a random peer's number, M another's.
@@ -172,7 +173,8 @@ func TestAWrongDeviceOfOurNameIsMadeAnew(t *testing.T) {
 		t.Run(command, func(t *testing.T) {
 			iptest.Namespace(t)
 			iptest.Underlay(t, "eth0", "192.0.2.1/24")
-			iptest.Run(t, command+"\nip addr add 10.5.10.0/32 dev flannel.1\nip link set flannel.1 up\nip route add 10.5.99.0/24 dev flannel.1")
+			iptest.Run(t, command+"\nip addr add 10.5.10.0/32 dev flannel.1\nip link set flannel.1 up\n"+
+				"ip route add 10.5.99.0/24 dev flannel.1")
 			k, err := ip.NewKernel(slog.New(slog.DiscardHandler))
 			if err != nil {
 				t.Fatal(err)
@@ -227,7 +229,8 @@ func TestDirectRoutesOnTheRealKernel(t *testing.T) {
 			t.Errorf("routes (-got +want):\n%s", diff)
 		}
 	}
-	const tunnel2, tunnel3 = "10.5.20.0/24 via 10.5.20.0 dev flannel.1 onlink", "10.5.21.0/24 via 10.5.21.0 dev flannel.1 onlink"
+	const tunnel2, tunnel3 = "10.5.20.0/24 via 10.5.20.0 dev flannel.1 onlink", "10.5.21.0/24 via 10.5.21.0 dev " +
+		"flannel.1 onlink"
 	pass("10.5.20.0/24 via 192.0.2.2 dev eth0", tunnel3)
 	iptest.Run(t, "ip addr add 198.51.100.1/24 dev eth0")
 	pass("10.5.20.0/24 via 192.0.2.2 dev eth0", "10.5.21.0/24 via 198.51.100.3 dev eth0")
@@ -257,7 +260,8 @@ func BenchmarkPass(b *testing.B) {
 			{"one peer comes or goes", "", false, 1},
 			{"direct routing, routes changed", `,"DirectRouting":true`, true, 0},
 		} {
-			b.Run(fmt.Sprintf("%s/%d", bb.name, n), func(b *testing.B) { benchmarkPass(b, peers, bb.config, bb.reread, bb.without) })
+			b.Run(fmt.Sprintf("%s/%d", bb.name, n),
+				func(b *testing.B) { benchmarkPass(b, peers, bb.config, bb.reread, bb.without) })
 		}
 	}
 }

@@ -12,7 +12,6 @@ import (
 	"flanneld/backend/check"
 	"flanneld/drain"
 	"flanneld/options"
-	"flanneld/redact"
 	"flanneld/serve"
 	"flanneld/source"
 )
@@ -24,8 +23,9 @@ func (d *daemon) fixed() api.Status {
 		Version: version, Host: host, Identity: d.state.Identity, Started: time.Now().UTC(),
 		Devices: []string{}, Addresses: []netip.Addr{}, PublicIPs: []netip.Addr{}, Subnets: []netip.Prefix{},
 		Daemon: &api.Daemon{
-			PID: os.Getpid(), SubnetFile: d.o.SubnetFile, StateDir: d.o.StateDir, Prefix: d.o.EtcdPrefix, EmbeddedStore: d.o.EtcdEmbedded,
-			ProbePort: d.o.ProbePort, IPMasq: d.o.IPMasq, ForwardRules: d.o.IPTablesForwardRules, ConfigFile: d.o.NetConfigPath,
+			PID: os.Getpid(), SubnetFile: d.o.SubnetFile, StateDir: d.o.StateDir, ConfigFile: d.o.NetConfigPath,
+			Prefix: d.o.EtcdPrefix, EmbeddedStore: d.o.EtcdEmbedded, ProbePort: d.o.ProbePort,
+			IPMasq: d.o.IPMasq, ForwardRules: d.o.IPTablesForwardRules,
 		},
 	}
 	for _, e := range d.o.EtcdEndpoints {
@@ -41,17 +41,13 @@ func (d *daemon) fixed() api.Status {
 func (d *daemon) health() serve.Health {
 	addr, _ := d.o.Healthz() // without a port: no server
 	return serve.Health{
-		Addr: addr, Hosts: d.o.HealthzHosts, Alive: d.status.Alive, Ready: d.status.Ready, Status: func() any { return d.publicStatus() },
+		Addr: addr, Hosts: d.o.HealthzHosts, Alive: d.status.Alive, Ready: d.status.Ready,
+		Status:  func() any { return d.status.Public() },
 		Metrics: d.metrics.Handler(), Log: d.log,
-		Page: serve.StatusPage(serve.PageSources{Status: d.publicStatus, Peers: d.status.Peers, Events: d.journal.Events, Traffic: serve.Traffic}),
+		Page: serve.StatusPage(serve.PageSources{
+			Status: d.status.Public, Peers: d.status.Peers, Events: d.journal.Events, Traffic: serve.Traffic,
+		}),
 	}
-}
-
-// publicStatus is the status for whoever may reach the health server: without what concerns this host's files and the store.
-func (d *daemon) publicStatus() api.Status {
-	s := d.status.Report()
-	s.Daemon, s.Config = nil, redact.Config(s.Config)
-	return s
 }
 
 // socket returns the server for the operator of this host.
@@ -92,7 +88,7 @@ func (d *daemon) drain(ctx context.Context) (api.Drained, error) {
 func (d *daemon) rotateKey(ctx context.Context) (api.Rotated, error) {
 	rotate := d.rotate.Load()
 	if rotate == nil {
-		return api.Rotated{}, errors.New("this host has no key: the backend is not wireguard, or the daemon has not joined the network")
+		return api.Rotated{}, errors.New("this host has no key: it has not joined, or the backend is not wireguard")
 	}
 	public, err := (*rotate)(ctx)
 	return api.Rotated{PublicKey: public}, err

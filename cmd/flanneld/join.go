@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"os"
 	"slices"
 	"time"
@@ -26,9 +25,6 @@ import (
 	"flanneld/underlay"
 )
 
-// resyncPeriod is how often the whole state is read from the kernel although nothing has happened.
-const resyncPeriod = time.Minute
-
 // join takes part in the network with one identity and one configuration, until ctx ends.
 func (d *daemon) join(ctx context.Context) error {
 	var b backend.Planner
@@ -39,7 +35,8 @@ func (d *daemon) join(ctx context.Context) error {
 	if d.underlay, err = d.followUnderlay(ctx, config); err != nil {
 		return err
 	}
-	locks := devicelock.New(devicelock.Folder, fmt.Sprintf("pid %d, network %s, subnet file %s", os.Getpid(), source.Network(d.o), d.o.SubnetFile))
+	locks := devicelock.New(devicelock.Folder,
+		fmt.Sprintf("pid %d, network %s, subnet file %s", os.Getpid(), source.Network(d.o), d.o.SubnetFile))
 	defer locks.Release()
 	devices, err := locks.Wait(ctx, registry.Devices(config), d.state.Links, d.waiting("waiting for a device"))
 	if ctx.Err() != nil {
@@ -53,7 +50,8 @@ func (d *daemon) join(ctx context.Context) error {
 	host.Devices, host.Leftovers.Links = devices, locks.Unused(host.Leftovers.Links, devices)
 	d.files.Drop(config.BackendType) // of an earlier run with another backend
 	b, err = registry.Start(ctx, registry.Env{
-		Config: config, Host: host, Files: d.files, Keys: wgoptions.FindKeyFiles(d.o.StateDir, d.o.SubnetFile), Former: d.state.Peers,
+		Config: config, Host: host, Files: d.files, Keys: wgoptions.FindKeyFiles(d.o.StateDir, d.o.SubnetFile),
+		Former: d.state.Peers,
 	}, d.waiting("waiting for a command of the network configuration"))
 	if err != nil {
 		return err
@@ -72,7 +70,8 @@ func (d *daemon) join(ctx context.Context) error {
 	}
 	facts.Datapath, _ = b.(status.Datapath) // nil where the datapath is the kernel's
 	p := d.publisher(leases, loop)
-	loop.Resync, loop.Admit = resyncPeriod, d.policy.Join(config.Networks(), firewall.IngressOf(loop.Ingress()), d.underlay.Now).Set
+	rules := d.policy.Join(config.Networks(), firewall.IngressOf(loop.Ingress()), d.underlay.Now)
+	loop.Resync, loop.Admit = time.Minute, rules.Set
 	loop.Before = func() { d.before(leases, loop, settings) }
 	loop.After = func(v subnet.View, err error) error {
 		if own := v.Own.Prefixes(); len(own) > 0 {
@@ -102,12 +101,8 @@ func (d *daemon) join(ctx context.Context) error {
 func (d *daemon) source(ctx context.Context, b *backend.Planner) (source.Source, subnet.Config, error) {
 	h := source.Host{
 		Options: d.o, Version: version, State: d.state, Report: d.status, Log: d.log,
-		Attrs: func(p netip.Prefix) subnet.Attrs {
-			return source.WithUnderlay((*b).Attrs(p), d.underlay.Now().Addr(p))
-		},
-		Valid:    func(l subnet.Lease) error { return (*b).Valid(l) },
-		Avoid:    func() []netip.Prefix { return d.connected.Prefixes() },
-		Reserved: func() []netip.Prefix { return d.connected.Reserved(d.underlay.Now().Link) },
+		Backend: func() source.Backend { return *b }, Underlay: func() ip.Underlay { return d.underlay.Now() },
+		Connected: func() source.Connected { return d.connected },
 	}
 	if !d.o.KubeSubnetMgr {
 		if d.o.NetConfigPath == "" {
@@ -167,7 +162,8 @@ func (d *daemon) host() ip.Host {
 		d.log.Warn("saved hardware address not used", "reason", err)
 	}
 	return ip.Host{
-		Kernel: d.kernel, Log: d.log, Underlay: d.underlay.Now, Connected: d.connected.Now, Identity: d.state.Identity, MACs: macs,
+		Kernel: d.kernel, Log: d.log, Underlay: d.underlay.Now, Connected: d.connected.Now,
+		Identity: d.state.Identity, MACs: macs,
 		Leftovers: ip.Scope{Links: slices.Clone(d.state.Links), Networks: slices.Clone(d.state.Networks)},
 		Blackhole: d.o.IPBlackholeRoute,
 	}

@@ -35,7 +35,7 @@ type daemon struct {
 	kube      source.Kubernetes
 	journal   *status.Journal
 	drains    drain.Requests
-	rotate    atomic.Pointer[func(context.Context) (public string, err error)] // replaces the key of this host; nil: there is none
+	rotate    atomic.Pointer[func(context.Context) (string, error)] // replaces the key of this host; nil: it has none
 	stateDir  *subnet.StateDir
 	state     subnet.State
 	status    *status.Status
@@ -48,7 +48,8 @@ type daemon struct {
 
 // run brings the network up and keeps it up until ctx ends, and returns nil then. The data plane stays.
 func run(ctx context.Context, o options.Options, log *slog.Logger) error {
-	stateDir, err := retry.Value(ctx, log, func() (*subnet.StateDir, error) { return subnet.OpenState(o.StateDir, o.SubnetFile) })
+	stateDir, err := retry.Value(ctx, log,
+		func() (*subnet.StateDir, error) { return subnet.OpenState(o.StateDir, o.SubnetFile) })
 	if err != nil || stateDir == nil {
 		return err
 	}
@@ -67,7 +68,7 @@ func run(ctx context.Context, o options.Options, log *slog.Logger) error {
 		return err
 	}
 	if kernel.FixedSettings() {
-		log.Info("kernel settings cannot be changed from here: /proc/sys is read-only, as in a container that is not privileged",
+		log.Info("kernel settings cannot be changed: /proc/sys is read-only, as in a container that is not privileged",
 			"consequence", "the host's own settings hold for router advertisements on the network's devices, and for forwarding")
 	}
 	notifier := systemd.NewNotifier(log)
@@ -75,12 +76,15 @@ func run(ctx context.Context, o options.Options, log *slog.Logger) error {
 	d.policy = firewall.NewPolicy(firewallOptions(o, log))
 	d.status = status.New(status.Options{
 		Process: d.fixed(), Notifier: notifier, Journal: journal, Firewall: d.policy.Status, Passed: d.metrics.Pass,
-		Probes: probe.Options{Port: o.ProbePort, Period: o.ProbeInterval, Version: version, Observe: d.metrics.Probed, Log: log},
-		Used:   kernel.Used, Log: log,
+		Probes: probe.Options{
+			Port: o.ProbePort, Period: o.ProbeInterval, Version: version, Observe: d.metrics.Probed, Log: log,
+		},
+		Used: kernel.Used, Log: log,
 	})
 	d.metrics.Register(serve.NewStatusCollector(d.status.Report, "/proc"))
 	if err := stateDir.Unwritable(); err != nil {
-		log.Warn("state folder cannot be written, continuing without it: after a restart this host may get a new identity", "reason", err)
+		log.Warn("state folder cannot be written, continuing without it: after a restart this host may get a new identity",
+			"reason", err)
 		d.status.File(publish.StateFile, err)
 	}
 	g, ctx := errgroup.WithContext(ctx)
@@ -116,13 +120,16 @@ func (d *daemon) serve(ctx context.Context) error {
 
 // stayJoined joins the network whenever that can be mended by another try.
 func (d *daemon) stayJoined(ctx context.Context) error {
-	return rejoin.Run(ctx, rejoin.Options{State: &d.state, StateDir: d.stateDir, Join: d.join, Leave: d.leave, Report: d.status, Log: d.log})
+	return rejoin.Run(ctx, rejoin.Options{
+		State: &d.state, StateDir: d.stateDir, Join: d.join, Leave: d.leave, Report: d.status, Log: d.log,
+	})
 }
 
 // leave takes the host out of the network.
 func (d *daemon) leave(ctx context.Context, req *drain.Request) (out api.Drained, left bool, err error) {
 	h := drain.Host{
-		Store: d.store.Load(), Kernel: d.kernel, Scope: req.Scope(), Firewall: d.policy, SubnetFile: d.o.SubnetFile, StateDir: d.stateDir,
+		Store: d.store.Load(), Kernel: d.kernel, Scope: req.Scope(), Firewall: d.policy, SubnetFile: d.o.SubnetFile,
+		StateDir: d.stateDir,
 	}
 	return h.Leave(ctx, &d.state)
 }

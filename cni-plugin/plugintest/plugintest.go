@@ -1,5 +1,5 @@
-// Package plugintest gives tests the programs that the plugin works with: itself, the reference plugins of the CNI project, and
-// cnitool. The latter come through the module proxy and are kept in the folder .cache of this module.
+// Package plugintest gives tests the programs that the plugin works with: itself, the reference plugins of the CNI
+// project, and cnitool. The latter come through the module proxy and are kept in the folder .cache of this module.
 package plugintest
 
 import (

@@ -97,7 +97,8 @@ func OfFamily(prefixes []netip.Prefix, is4 bool) []netip.Prefix {
 	return slices.DeleteFunc(slices.Clone(prefixes), func(p netip.Prefix) bool { return p.Addr().Is4() != is4 })
 }
 
-// backendKind is one of the two implementations of iptables, with programs of its own and rules that the kernel keeps apart.
+// backendKind is one of the two implementations of iptables, with programs of its own and rules that the kernel keeps
+// apart.
 type backendKind string
 
 const (
@@ -176,7 +177,8 @@ func (p place) foreign() Table {
 
 // standsIn reports whether the masquerade rules go into this place.
 func (in Input) standsIn(p place) bool {
-	return in.StandIn && in.Rules.Masquerade && p.kind == kindLegacy && p.table == tableNAT && len(OfFamily(in.Rules.Networks, p.is4)) > 0
+	return in.StandIn && in.Rules.Masquerade && p.kind == kindLegacy && p.table == tableNAT &&
+		len(OfFamily(in.Rules.Networks, p.is4)) > 0
 }
 
 // table looks after one table.
@@ -259,11 +261,13 @@ func (in Input) missing(p place) string {
 	networks := OfFamily(in.Rules.Networks, p.is4)
 	switch {
 	case in.standsIn(p):
-		return fmt.Sprintf("nothing masquerades: nftables cannot be used, and there is no program for %s: install the package iptables", p)
+		return fmt.Sprintf("nothing masquerades: nftables cannot be used, and there is no program for %s: install the "+
+			"package iptables", p)
 	case p.table != TableFilter || !in.Rules.Forward || len(networks) == 0:
 		return ""
 	case p.kind == kindLegacy:
-		return fmt.Sprintf("%s is in use, and its program is not installed: whether it drops forwarded packets of the network cannot be seen; install the package iptables", p)
+		return fmt.Sprintf("%s is in use, and its program is not installed: whether it drops forwarded packets of the "+
+			"network cannot be seen; install the package iptables", p)
 	}
 	drops := slices.ContainsFunc(in.Chains, func(c Chain) bool {
 		return c.Table == p.foreign() && (c.Name == chainFORWARD && c.Drop || c.Name == dockerUser)
@@ -271,7 +275,8 @@ func (in Input) missing(p place) string {
 	if !drops {
 		return ""
 	}
-	return fmt.Sprintf("%s drops forwarded packets, and its program is not installed to let those of the network pass: install the package iptables, "+
+	return fmt.Sprintf("%s drops forwarded packets, and its program is not installed to let those of the network pass: "+
+		"install the package iptables, "+
 		"or set -iptables-forward-rules=false and accept packets from and to %s there", p, texts(networks))
 }
 
@@ -284,7 +289,8 @@ func Unforwarded(r Runner, networks []netip.Prefix) []string {
 			setting = "net.ipv4.ip_forward"
 		}
 		if len(OfFamily(networks, is4)) > 0 && !r.Forwards(is4) {
-			out = append(out, fmt.Sprintf("%[1]s is 0, so this host passes no packets on between pods and the network: sysctl -w %[1]s=1, or start with -ip-forward", setting))
+			out = append(out, fmt.Sprintf("%[1]s is 0, so this host passes no packets on between pods and the network: "+
+				"sysctl -w %[1]s=1, or start with -ip-forward", setting))
 		}
 	}
 	return out
@@ -296,7 +302,8 @@ func obstacles(chains []Chain, networks []netip.Prefix) []string {
 	for _, c := range chains {
 		iptables := c.Name == chainFORWARD && c.Table.Name == TableFilter && c.Table.Family != INet
 		if c.Hook == HookForward && c.Drop && !iptables {
-			out = append(out, fmt.Sprintf("chain %s of table %s drops what none of its rules accepts: packets from and to %s must be accepted there, no other table can undo it",
+			out = append(out, fmt.Sprintf("chain %s of table %s drops what none of its rules accepts: packets from and to %s "+
+				"must be accepted there, no other table can undo it",
 				c.Name, c.Table, texts(networks)))
 		}
 	}
@@ -311,13 +318,14 @@ func texts(prefixes []netip.Prefix) string {
 	return strings.Join(out, " and ")
 }
 
-// FirewalldForward is the chain that firewalld judges all forwarded packets in. What its zones do not let pass it rejects, and no
-// accept of another table undoes that.
+// FirewalldForward is the chain that firewalld judges all forwarded packets in. What its zones do not let pass it
+// rejects, and no accept of another table undoes that.
 var FirewalldForward = Chain{Table: Table{INet, "firewalld"}, Name: "filter_FORWARD"}
 
 // HasFirewalld reports whether firewalld is in force.
 func HasFirewalld(chains []Chain) bool {
-	return slices.ContainsFunc(chains, func(c Chain) bool { return c.Table == FirewalldForward.Table && c.Name == FirewalldForward.Name })
+	return slices.ContainsFunc(chains,
+		func(c Chain) bool { return c.Table == FirewalldForward.Table && c.Name == FirewalldForward.Name })
 }
 
 // Firewalld says how to have firewalld let packets pass whose table is its own alone; empty if that has been done.
@@ -331,6 +339,7 @@ func (h *Filter) Firewalld(ctx context.Context, networks []netip.Prefix, reason 
 	if len(missing) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("firewalld rejects forwarded packets of the network and lets nobody change its table (%v): firewall-cmd --permanent --zone=trusted %s && firewall-cmd --reload",
+	return fmt.Sprintf("firewalld rejects forwarded packets of the network and lets nobody change its table (%v): "+
+		"firewall-cmd --permanent --zone=trusted %s && firewall-cmd --reload",
 		reason, strings.Join(missing, " "))
 }

@@ -22,7 +22,8 @@ var everything = foreign.Rules{
 
 func FuzzPlansOfIPTables(f *testing.F) {
 	f.Add(dockerOff + inPlace + "-A DOCKER-USER -j FLANNELD-FORWARD\n")
-	f.Add("-P FORWARD DROP\n-A FORWARD -m comment --comment \"a \\\" -j\" -j REJECT\n-N FLANNEL-FWD\n-A FORWARD -g FLANNEL-FWD\n")
+	f.Add("-P FORWARD DROP\n-A FORWARD -m comment --comment \"a \\\" -j\" -j REJECT\n-N FLANNEL-FWD\n" +
+		"-A FORWARD -g FLANNEL-FWD\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		for _, line := range foreign.PlanAll(text, everything) {
 			if strings.Contains(line, "\n") {

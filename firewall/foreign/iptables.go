@@ -84,7 +84,8 @@ type hook struct {
 	first bool     // the jump stands first, else before the end
 }
 
-// plan returns the lines of an iptables-restore that make the table hold h; none if it does. A jump stands once in the table.
+// plan returns the lines of an iptables-restore that make the table hold h; none if it does. A jump stands once in the
+// table.
 func (t iptTable) plan(h hook) []string {
 	var lines []string
 	if h.rules == nil {

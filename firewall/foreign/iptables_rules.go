@@ -69,7 +69,8 @@ func masqueradeHook(chain string, r Rules, is4 bool) hook {
 	return h
 }
 
-// leftovers are the chains of flannel, by table, with the comment of its rules that stood in the host's chains in older versions.
+// leftovers are the chains of flannel, by table, with the comment of its rules that stood in the host's chains in older
+// versions.
 var leftovers = map[string]struct{ chain, comment, home string }{
 	TableFilter: {"FLANNEL-FWD", `"flanneld forward"`, chainFORWARD},
 	tableNAT:    {"FLANNEL-POSTRTG", `"flanneld masq"`, "POSTROUTING"},

@@ -14,7 +14,8 @@ const (
 	fromOurs  = "-A FLANNELD-FORWARD -s 10.5.0.0/16 -j ACCEPT"
 	toOurs    = "-A FLANNELD-FORWARD -d 10.5.0.0/16 -j ACCEPT"
 	inPlace   = "-N FLANNELD-FORWARD\n" + fromOurs + "\n" + toOurs + "\n"
-	dockerOff = "-P INPUT ACCEPT\n-P FORWARD DROP\n-P OUTPUT ACCEPT\n-N DOCKER\n-N DOCKER-USER\n-A FORWARD -j DOCKER-USER\n-A FORWARD -o docker0 -j DOCKER\n"
+	dockerOff = "-P INPUT ACCEPT\n-P FORWARD DROP\n-P OUTPUT ACCEPT\n-N DOCKER\n-N DOCKER-USER\n" +
+		"-A FORWARD -j DOCKER-USER\n-A FORWARD -o docker0 -j DOCKER\n"
 )
 
 func TestAcceptRulesStandWhereTheyAreMet(t *testing.T) {
@@ -58,7 +59,8 @@ func TestAcceptRulesStandWhereTheyAreMet(t *testing.T) {
 		},
 		"not twice": {
 			have: dockerOff + inPlace + "-A DOCKER-USER -j FLANNELD-FORWARD\n-A DOCKER-USER -j FLANNELD-FORWARD\n",
-			want: []string{"-D DOCKER-USER -j FLANNELD-FORWARD", "-D DOCKER-USER -j FLANNELD-FORWARD", "-I DOCKER-USER 1 -j FLANNELD-FORWARD"},
+			want: []string{"-D DOCKER-USER -j FLANNELD-FORWARD", "-D DOCKER-USER -j FLANNELD-FORWARD",
+				"-I DOCKER-USER 1 -j FLANNELD-FORWARD"},
 		},
 		"not behind the end": {
 			have: dockerOff + inPlace + "-A DOCKER-USER -j RETURN\n-A DOCKER-USER -j FLANNELD-FORWARD\n",
@@ -88,23 +90,31 @@ func TestLeftoversOfFlannelAreFound(t *testing.T) {
 		"none": {table: "nat", have: "-P POSTROUTING ACCEPT\n-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE\n"},
 		"chain in nat": {
 			table: "nat",
-			have: "-P POSTROUTING ACCEPT\n-N FLANNEL-POSTRTG\n-A POSTROUTING -m comment --comment \"flanneld masq\" -j FLANNEL-POSTRTG\n" +
-				"-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE\n-A FLANNEL-POSTRTG -s 10.5.0.0/16 -d 10.5.0.0/16 -m comment --comment \"flanneld masq\" -j RETURN\n",
-			want: []string{"-D POSTROUTING -m comment --comment \"flanneld masq\" -j FLANNEL-POSTRTG", "-F FLANNEL-POSTRTG", "-X FLANNEL-POSTRTG"},
+			have: "-P POSTROUTING ACCEPT\n-N FLANNEL-POSTRTG\n" +
+				"-A POSTROUTING -m comment --comment \"flanneld masq\" -j FLANNEL-POSTRTG\n" +
+				"-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE\n" +
+				"-A FLANNEL-POSTRTG -s 10.5.0.0/16 -d 10.5.0.0/16 -m comment --comment \"flanneld masq\" -j RETURN\n",
+			want: []string{"-D POSTROUTING -m comment --comment \"flanneld masq\" -j FLANNEL-POSTRTG", "-F FLANNEL-POSTRTG",
+				"-X FLANNEL-POSTRTG"},
 		},
 		"rules of older versions": {
 			table: "nat",
-			have: "-P POSTROUTING ACCEPT\n-A POSTROUTING -s 10.5.0.0/16 -d 10.5.0.0/16 -m comment --comment \"flanneld masq\" -j RETURN\n" +
-				"-A POSTROUTING ! -s 10.5.0.0/16 -d 10.5.0.0/16 -m comment --comment \"flanneld masq\" -j MASQUERADE --random-fully\n",
+			have: "-P POSTROUTING ACCEPT\n-A POSTROUTING -s 10.5.0.0/16 -d 10.5.0.0/16 -m comment --comment \"flanneld " +
+				"masq\" -j RETURN\n" +
+				"-A POSTROUTING ! -s 10.5.0.0/16 -d 10.5.0.0/16 -m comment --comment \"flanneld masq\" -j MASQUERADE " +
+				"--random-fully\n",
 			want: []string{
 				"-D POSTROUTING -s 10.5.0.0/16 -d 10.5.0.0/16 -m comment --comment \"flanneld masq\" -j RETURN",
-				"-D POSTROUTING ! -s 10.5.0.0/16 -d 10.5.0.0/16 -m comment --comment \"flanneld masq\" -j MASQUERADE --random-fully",
+				"-D POSTROUTING ! -s 10.5.0.0/16 -d 10.5.0.0/16 -m comment --comment \"flanneld masq\" -j MASQUERADE " +
+					"--random-fully",
 			},
 		},
 		"chain in filter": {
 			table: "filter",
-			have:  "-P FORWARD DROP\n-N FLANNEL-FWD\n-A FORWARD -m comment --comment \"flanneld forward\" -j FLANNEL-FWD\n-A FLANNEL-FWD -s 10.5.0.0/16 -j ACCEPT\n",
-			want:  []string{"-D FORWARD -m comment --comment \"flanneld forward\" -j FLANNEL-FWD", "-F FLANNEL-FWD", "-X FLANNEL-FWD"},
+			have: "-P FORWARD DROP\n-N FLANNEL-FWD\n-A FORWARD -m comment --comment \"flanneld forward\" -j FLANNEL-FWD\n" +
+				"-A FLANNEL-FWD -s 10.5.0.0/16 -j ACCEPT\n",
+			want: []string{"-D FORWARD -m comment --comment \"flanneld forward\" -j FLANNEL-FWD", "-F FLANNEL-FWD",
+				"-X FLANNEL-FWD"},
 		},
 	} {
 		if diff := cmp.Diff(tt.want, foreign.PlanLeftovers(tt.table, tt.have)); diff != "" {

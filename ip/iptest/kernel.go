@@ -13,8 +13,9 @@ import (
 	"flanneld/ip"
 )
 
-// Kernel is an ip.Kernel in memory. It keeps all objects of a host, its own and others', and does what the real one does when
-// a device or an address goes: what stood on it goes as well, without a word. All methods may be called concurrently.
+// Kernel is an ip.Kernel in memory. It keeps all objects of a host, its own and others', and does what the real one
+// does when a device or an address goes: what stood on it goes as well, without a word. All methods may be called
+// concurrently.
 type Kernel struct {
 	faults Faults
 
@@ -48,7 +49,8 @@ const Administrator = "administrator (pid 1)"
 // NewKernel returns a host with nothing but a loopback.
 func NewKernel(f Faults) *Kernel {
 	k := &Kernel{faults: f, objects: map[ip.Object]ip.Object{}, indexes: map[string]int{}, watchers: map[*watcher]bool{}}
-	k.set(ip.Link{Name: "lo", Type: "loopback", MTU: 65536, Up: true}, ip.Addr{Link: "lo", Prefix: netip.MustParsePrefix("127.0.0.1/8")})
+	k.set(ip.Link{Name: "lo", Type: "loopback", MTU: 65536, Up: true},
+		ip.Addr{Link: "lo", Prefix: netip.MustParsePrefix("127.0.0.1/8")})
 	return k
 }
 
@@ -218,7 +220,8 @@ func (k *Kernel) Interfaces() ([]ip.Interface, error) {
 	out := make([]ip.Interface, 0, len(s.Links))
 	for _, l := range s.Links {
 		i := ip.Interface{
-			Name: l.Name, Index: k.indexes[l.Name], MTU: l.MTU, MAC: l.MAC, Up: l.Up, Running: l.Up, Loopback: l.Type == "loopback",
+			Name: l.Name, Index: k.indexes[l.Name], MTU: l.MTU, MAC: l.MAC, Up: l.Up, Running: l.Up,
+			Loopback: l.Type == "loopback",
 		}
 		for _, a := range s.Addrs {
 			if a.Link == l.Name {
@@ -260,7 +263,8 @@ func (k *Kernel) DefaultRoute(is4 bool) (ip.Hop, bool, error) {
 	defer k.mu.Unlock()
 	best, found := ip.Route{}, false
 	for _, o := range k.objects {
-		if r, ok := o.(ip.Route); ok && r.Dst.Bits() == 0 && r.Dst.Addr().Is4() == is4 && r.Link != "" && (!found || r.Metric < best.Metric) {
+		if r, ok := o.(ip.Route); ok && r.Dst.Bits() == 0 && r.Dst.Addr().Is4() == is4 && r.Link != "" &&
+			(!found || r.Metric < best.Metric) {
 			best, found = r, true
 		}
 	}

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Namespace puts the test into a network namespace of its own, with loopback up. The goroutine stays locked to its thread, which ends
-// with it, and the namespace with both. Threads started by others are not in it.
+// Namespace puts the test into a network namespace of its own, with loopback up. The goroutine stays locked to its
+// thread, which ends with it, and the namespace with both. Threads started by others are not in it.
 func Namespace(t testing.TB) {
 	t.Helper()
 	runtime.LockOSThread() // never unlocked: the runtime ends the thread with the goroutine
@@ -67,9 +67,10 @@ func Run(t testing.TB, commands string) string {
 	return out.String()
 }
 
-// Underlay makes a bridge of that name with an address, up: an interface that tunnels can leave by. It gets no link-local address, which
-// some kernels give a bridge without ports, and others do not.
+// Underlay makes a bridge of that name with an address, up: an interface that tunnels can leave by. It gets no
+// link-local address, which some kernels give a bridge without ports, and others do not.
 func Underlay(t testing.TB, name, prefix string) {
 	t.Helper()
-	Run(t, fmt.Sprintf("ip link add %[1]s type bridge\nip link set %[1]s addrgenmode none\nip addr add %[2]s dev %[1]s\nip link set %[1]s up", name, prefix))
+	Run(t, fmt.Sprintf("ip link add %[1]s type bridge\nip link set %[1]s addrgenmode none\n"+
+		"ip addr add %[2]s dev %[1]s\nip link set %[1]s up", name, prefix))
 }

@@ -115,7 +115,8 @@ func (k *Kernel) refuses(o, old ip.Object) error {
 		if o.Type == "vxlan" && k.linkLocked(o.VXLAN.Underlay) == nil {
 			return syscall.ENODEV
 		}
-		if was, ok := old.(ip.Link); ok && (was.Type != o.Type || was.Tunnel != o.Tunnel || was.VXLAN.VNI != o.VXLAN.VNI || was.VXLAN.Port != o.VXLAN.Port) {
+		if was, ok := old.(ip.Link); ok &&
+			(was.Type != o.Type || was.Tunnel != o.Tunnel || was.VXLAN.VNI != o.VXLAN.VNI || was.VXLAN.Port != o.VXLAN.Port) {
 			return syscall.EOPNOTSUPP
 		}
 		return nil

@@ -67,8 +67,8 @@ func (c Conf) attach(d delegate, args *skel.CmdArgs) (types.Result, error) {
 	return result, nil
 }
 
-// again attaches what is attached already, in the same namespace as far as we know: the delegate decides. If it refuses, what stands
-// stays.
+// again attaches what is attached already, in the same namespace as far as we know: the delegate decides. If it
+// refuses, what stands stays.
 func again(old *entry, r record, d delegate, args *skel.CmdArgs) (types.Result, error) {
 	defer old.close()
 	result, err := d.add(args)
@@ -84,8 +84,8 @@ func again(old *entry, r record, d delegate, args *skel.CmdArgs) (types.Result, 
 // sameAttachment reports whether two owners are one attachment that stands.
 func sameAttachment(saved, now owner) bool { return saved.Refused == "" && saved == now }
 
-// undo frees what a failed ADD may have taken. The file stays if that is not possible, for the DEL that follows, or a GC. It notes
-// what the delegate says, so that a delegate that goes on saying so is known to refuse the configuration.
+// undo frees what a failed ADD may have taken. The file stays if that is not possible, for the DEL that follows, or a
+// GC. It notes what the delegate says, so that a delegate that goes on saying so is known to refuse the configuration.
 func (c Conf) undo(now *entry, args *skel.CmdArgs, cause error) error {
 	r := c.saved(now)
 	err := delegate{r.config, args.Path}.free(args)

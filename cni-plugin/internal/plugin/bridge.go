@@ -35,11 +35,11 @@ func (b *bridge) close() {
 	}
 }
 
-// prepareBridge sees to it that the delegate finds a bridge whose address is that of this host's subnet. After the subnet has changed, a
-// bridge without containers is given the new address, by way of forceAddress in the delegate's configuration; one with
-// containers is left alone, for they would lose their gateway. Of ADDs at the same time, one changes the address and the others
-// wait for it: behind the lock, a port of the bridge can only be an old container's. The caller closes the bridge
-// when the delegate has ended.
+// prepareBridge sees to it that the delegate finds a bridge whose address is that of this host's subnet. After the
+// subnet has changed, a bridge without containers is given the new address, by way of forceAddress in the delegate's
+// configuration; one with containers is left alone, for they would lose their gateway. Of ADDs at the same time, one
+// changes the address and the others wait for it: behind the lock, a port of the bridge can only be an old container's.
+// The caller closes the bridge when the delegate has ended.
 func (c Conf) prepareBridge(config object, e subnet.Env) (*bridge, error) {
 	if b := bridgeOf(config); b == nil || !b.stale(e) {
 		return nil, nil
@@ -92,8 +92,8 @@ func (c Conf) bridgeStatus(config object, e subnet.Env) *types.Error {
 	return nil
 }
 
-// bridgeOf returns the bridge that a configuration gives an address to; nil if it gives none, if the administrator has decided what
-// happens to another address, or if there is no bridge yet.
+// bridgeOf returns the bridge that a configuration gives an address to; nil if it gives none, if the administrator has
+// decided what happens to another address, or if there is no bridge yet.
 func bridgeOf(config object) *bridge {
 	_, decided := config["forceAddress"]
 	gateway := config.isTrue("isGateway") || config.isTrue("isDefaultGateway")
@@ -127,8 +127,8 @@ func gatewayOf(s netip.Prefix) netip.Prefix { return netip.PrefixFrom(s.Addr().N
 // stale reports whether the bridge has an address of a subnet that was this host's before.
 func (b *bridge) stale(e subnet.Env) bool { return len(b.old(e, true)) > 0 || len(b.old(e, false)) > 0 }
 
-// old returns the addresses that are not the host's subnet's any more. Of IPv6, that is one inside the network; a bridge may have
-// others beside ours, whereas the bridge plugin accepts only one of IPv4.
+// old returns the addresses that are not the host's subnet's any more. Of IPv6, that is one inside the network; a
+// bridge may have others beside ours, whereas the bridge plugin accepts only one of IPv4.
 func (b *bridge) old(e subnet.Env, is4 bool) []netip.Prefix {
 	var out []netip.Prefix
 	if !slices.ContainsFunc(e.Subnets, func(s netip.Prefix) bool { return s.Addr().Is4() == is4 }) {
@@ -162,19 +162,25 @@ func (b *bridge) refuse(e subnet.Env, c Conf) *types.Error {
 	for i := range old {
 		old[i] = old[i].Masked()
 	}
-	serves := fmt.Sprintf("the bridge %s still serves %d interface(s) of containers with addresses of %s", b.name, ports, join(old))
-	const separate = "give each network a bridge of its own: set \"bridge\" in \"delegate\" of this network's configuration, for example " +
+	serves := fmt.Sprintf("the bridge %s still serves %d interface(s) of containers with addresses of %s", b.name, ports,
+		join(old))
+	const separate = "give each network a bridge of its own: set \"bridge\" in \"delegate\" of this network's " +
+		"configuration, for example " +
 		"\"delegate\": {\"bridge\": \"cni1\"}"
 	if other := (store{c.DataDir}).networkOn(b.name, c.Name); foreign && other != "" {
-		return types.NewError(errSubnetChanged, fmt.Sprintf("the bridge %s belongs to the network %q: %s, and this host's subnet in the network %q is %s",
-			b.name, other, serves, c.Name, join(e.Subnets)), separate)
+		return types.NewError(errSubnetChanged,
+			fmt.Sprintf("the bridge %s belongs to the network %q: %s, and this host's subnet in the network %q is %s",
+				b.name, other, serves, c.Name, join(e.Subnets)), separate)
 	}
-	details := fmt.Sprintf("end the containers with addresses of %s, or restart them all at once (no other host reaches them any more); then the bridge gets its new "+
+	details := fmt.Sprintf("end the containers with addresses of %s, or restart them all at once (no other host "+
+		"reaches them any more); then the bridge gets its new "+
 		"address by itself. Or set \"forceAddress\": true in \"delegate\": it takes the old ones' gateway away", join(old))
 	if foreign {
-		details = "if these containers belong to another network, " + separate + ". If this network had another range before: " + details
+		details = "if these containers belong to another network, " + separate +
+			". If this network had another range before: " + details
 	}
-	return types.NewError(errSubnetChanged, fmt.Sprintf("this host's subnet is %s now, but %s", join(e.Subnets), serves), details)
+	return types.NewError(errSubnetChanged, fmt.Sprintf("this host's subnet is %s now, but %s", join(e.Subnets), serves),
+		details)
 }
 
 // ports counts the interfaces on the bridge. Where it cannot be seen, the bridge counts as used.

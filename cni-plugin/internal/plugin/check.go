@@ -9,7 +9,8 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 )
 
-// check holds an attachment against what should stand: it is saved, its range is still this host's, and the delegate finds all that it made.
+// check holds an attachment against what should stand: it is saved, its range is still this host's, and the delegate
+// finds all that it made.
 func check(args *skel.CmdArgs) error {
 	c, err := ParseConf(args.StdinData)
 	if err != nil {
@@ -20,7 +21,8 @@ func check(args *skel.CmdArgs) error {
 	}
 	e, err := store{c.DataDir}.find(Key{args.ContainerID, args.IfName}, true)
 	if err != nil {
-		return types.NewError(types.ErrUnknownContainer, err.Error(), "the container is not attached to this network: DEL and ADD it")
+		return types.NewError(types.ErrUnknownContainer, err.Error(),
+			"the container is not attached to this network: DEL and ADD it")
 	}
 	defer e.close()
 	r, err := parseRecord(e.text)
@@ -32,8 +34,9 @@ func check(args *skel.CmdArgs) error {
 		return err
 	}
 	if had := r.subnets(); !sameSubnets(had, env.Subnets) {
-		return types.NewError(errSubnetChanged, fmt.Sprintf("the container has addresses of %s, but this host's subnet is %s now: no other host reaches it",
-			join(had), join(env.Subnets)), "restart the container: it gets an address of the new subnet")
+		return types.NewError(errSubnetChanged,
+			fmt.Sprintf("the container has addresses of %s, but this host's subnet is %s now: no other host reaches it",
+				join(had), join(env.Subnets)), "restart the container: it gets an address of the new subnet")
 	}
 	if c.PrevResult != nil {
 		r.config["prevResult"] = c.PrevResult

@@ -82,7 +82,8 @@ func ParseConf(text []byte) (Conf, error) {
 		return Conf{}, types.NewError(types.ErrDecodingFailure, "network configuration: "+err.Error(), "")
 	}
 	if err := c.validate(); err != nil {
-		return Conf{}, types.NewError(types.ErrInvalidNetworkConfig, fmt.Sprintf("network configuration %q: %v", c.Name, err), "")
+		return Conf{}, types.NewError(types.ErrInvalidNetworkConfig, fmt.Sprintf("network configuration %q: %v", c.Name, err),
+			"")
 	}
 	return c, nil
 }
@@ -97,7 +98,8 @@ func (c *Conf) validate() error {
 	}
 	for _, key := range []string{"name", "ipam"} {
 		if _, ok := c.Delegate[key]; ok {
-			errs = append(errs, fmt.Errorf("the delegate must not have a field %q: it is the network's, and belongs beside \"delegate\"", key))
+			errs = append(errs, fmt.Errorf("the delegate must not have a field %q: it is the network's, and belongs beside "+
+				"\"delegate\"", key))
 		}
 	}
 	if _, ok := c.Delegate["type"]; ok && c.Delegate.text("type") == "" {

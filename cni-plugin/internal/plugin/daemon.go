@@ -37,7 +37,8 @@ type Daemon struct {
 	Reason   string // why it is not ready, in its own words
 }
 
-// AskDaemon asks the daemon on the socket beside its subnet file whether it is ready. It returns within some two seconds.
+// AskDaemon asks the daemon on the socket beside its subnet file whether it is ready. It returns within some two
+// seconds.
 func AskDaemon(subnetFile string) Daemon {
 	d := Daemon{Socket: strings.TrimSuffix(subnetFile, ".env") + ".sock"}
 	ready, reason, err := askReady(d.Socket)
@@ -56,8 +57,8 @@ func AskDaemon(subnetFile string) Daemon {
 	return d
 }
 
-// askReady speaks just enough HTTP for one question: the client of the standard library would double the time that the plugin
-// takes to start, which is paid by each container.
+// askReady speaks just enough HTTP for one question: the client of the standard library would double the time that the
+// plugin takes to start, which is paid by each container.
 func askReady(socket string) (ready bool, reason string, err error) {
 	conn, err := net.DialTimeout("unix", socket, daemonTimeout)
 	if err != nil {
@@ -89,7 +90,8 @@ func askReady(socket string) (ready bool, reason string, err error) {
 	return answer.Ready && fields[1] == "200", answer.Reason, nil
 }
 
-// explain says in one sentence what the daemon's state has to do with a subnet file that is missing, and what to do about it.
+// explain says in one sentence what the daemon's state has to do with a subnet file that is missing, and what to do
+// about it.
 func (d Daemon) explain() (what, todo string) {
 	switch d.Liveness {
 	case NotRunning:
@@ -99,7 +101,8 @@ func (d Daemon) explain() (what, todo string) {
 	case NotReady:
 		return "flanneld is not ready: " + d.Reason, "the container can start as soon as flanneld is ready"
 	case Ready:
-		return "flanneld is ready but writes another subnet file", `compare its flag -subnet-file with "subnetFile" of the network configuration`
+		return "flanneld is ready but writes another subnet file",
+			`compare its flag -subnet-file with "subnetFile" of the network configuration`
 	default:
 		return "flanneld is not running (no socket " + d.Socket + ")",
 			`start flanneld, or if it runs, compare its flag -subnet-file with "subnetFile" of the network configuration`

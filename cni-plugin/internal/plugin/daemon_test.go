@@ -66,14 +66,21 @@ func TestDaemonSaysWhetherItIsReady(t *testing.T) {
 			l.SetUnlinkOnClose(false)
 			l.Close()
 		}, plugin.NotRunning, ""},
-		{"ready", func(t *testing.T, socket string) { serve(t, socket, 200, `{"ready":true,"reason":""}`) }, plugin.Ready, ""},
-		{"not ready", func(t *testing.T, socket string) { serve(t, socket, 503, `{"ready":false,"reason":"waits for etcd"}`) }, plugin.NotReady, "waits for etcd"},
-		{"ready in words, not in code", func(t *testing.T, socket string) { serve(t, socket, 503, `{"ready":true}`) }, plugin.NotReady, ""},
-		{"an older daemon that does not know the question", func(t *testing.T, socket string) { serve(t, socket, 404, `nothing here`) }, plugin.Silent, ""},
+		{"ready", func(t *testing.T, socket string) { serve(t, socket, 200, `{"ready":true,"reason":""}`) }, plugin.Ready,
+			""},
+		{"not ready", func(t *testing.T,
+			socket string) {
+			serve(t, socket, 503, `{"ready":false,"reason":"waits for etcd"}`)
+		}, plugin.NotReady, "waits for etcd"},
+		{"ready in words, not in code", func(t *testing.T, socket string) { serve(t, socket, 503, `{"ready":true}`) },
+			plugin.NotReady, ""},
+		{"an older daemon that does not know the question",
+			func(t *testing.T, socket string) { serve(t, socket, 404, `nothing here`) }, plugin.Silent, ""},
 		{"rubbish", func(t *testing.T, socket string) {
 			listen(t, socket, func(c net.Conn) { fmt.Fprint(c, "SSH-2.0\r\n"); c.Close() })
 		}, plugin.Silent, ""},
-		{"hangs up", func(t *testing.T, socket string) { listen(t, socket, func(c net.Conn) { c.Close() }) }, plugin.Silent, ""},
+		{"hangs up", func(t *testing.T, socket string) { listen(t, socket, func(c net.Conn) { c.Close() }) }, plugin.Silent,
+			""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()

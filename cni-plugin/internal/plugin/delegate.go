@@ -16,7 +16,8 @@ import (
 
 const (
 	oldVersion = "0.3.1"
-	tooOld     = "the delegate is too old for this cniVersion: install a newer one, or lower the network's cniVersion to 1.0.0"
+	tooOld     = "the delegate is too old for this cniVersion: install a newer one, or lower the network's " +
+		"cniVersion to 1.0.0"
 )
 
 // delegate is the plugin that does the work, with its configuration.
@@ -31,7 +32,8 @@ func (d delegate) program() (string, error) { return findProgram(d.config.text("
 func findProgram(name, cniPath string) (string, error) {
 	program, err := invoke.FindInPath(name, filepath.SplitList(cniPath))
 	if err != nil {
-		return "", types.NewError(types.ErrPluginNotAvailable, fmt.Sprintf("the plugin %q is not in CNI_PATH=%s", name, cniPath),
+		return "", types.NewError(types.ErrPluginNotAvailable,
+			fmt.Sprintf("the plugin %q is not in CNI_PATH=%s", name, cniPath),
 			"install the reference plugins of containernetworking, or say where they are in the runtime's configuration")
 	}
 	return program, nil
@@ -47,8 +49,9 @@ func (d delegate) add(a *skel.CmdArgs) (types.Result, error) {
 	return result, d.says("ADD", err)
 }
 
-// free detaches a container. A delegate that does not know the version of the configuration, because it was exchanged for an older
-// one or has never been able to attach anything, is asked in one that all know: there is no result whose form could differ.
+// free detaches a container. A delegate that does not know the version of the configuration, because it was exchanged
+// for an older one or has never been able to attach anything, is asked in one that all know: there is no result whose
+// form could differ.
 func (d delegate) free(a *skel.CmdArgs) error {
 	err := d.call("DEL", a)
 	if err == nil || codeOf(err) != types.ErrIncompatibleCNIVersion {

@@ -19,8 +19,8 @@ var mandatory = [][]string{
 	{"FLANNEL_IPMASQ"},
 }
 
-// unknownEnv stands for a subnet file that is gone when something is to be freed. An IPAM plugin finds what a container has by the
-// container's name and not by its range, but wants one that is valid; rules of masquerading are looked for.
+// unknownEnv stands for a subnet file that is gone when something is to be freed. An IPAM plugin finds what a container
+// has by the container's name and not by its range, but wants one that is valid; rules of masquerading are looked for.
 var unknownEnv = subnet.Env{Subnets: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, MTU: 1500}
 
 // readEnv reads the subnet file and sees that it is whole.

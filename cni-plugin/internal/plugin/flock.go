@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// flock locks an open file, and waits for it that long. It closes the file if that fails, but not after a wait in vain: a thread
-// still waits then, until the process ends.
+// flock locks an open file, and waits for it that long. It closes the file if that fails, but not after a wait in vain:
+// a thread still waits then, until the process ends.
 func flock(f *os.File, wait time.Duration) error {
 	err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) && wait > 0 {

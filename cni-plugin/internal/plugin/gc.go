@@ -15,7 +15,8 @@ import (
 // usualIfName is what runtimes call the first interface of a container.
 const usualIfName = "eth0"
 
-// gc frees what no valid attachment owns, then asks the delegate to do the same. What cannot be freed does not hold up the rest.
+// gc frees what no valid attachment owns, then asks the delegate to do the same. What cannot be freed does not hold up
+// the rest.
 func gc(args *skel.CmdArgs) error {
 	begin := time.Now()
 	c, err := ParseConf(args.StdinData)
@@ -38,8 +39,8 @@ func gc(args *skel.CmdArgs) error {
 	return nil
 }
 
-// collect frees one file's attachment if it is this network's and no valid one. It waits for a call that is under way: an ADD that succeeds is
-// younger than the list, and one that was killed leaves its file old.
+// collect frees one file's attachment if it is this network's and no valid one. It waits for a call that is under way:
+// an ADD that succeeds is younger than the list, and one that was killed leaves its file old.
 func (c Conf) collect(path string, k Key, begin time.Time, cniPath string) error {
 	text, err := subnet.ReadFile(path, maxRecordSize)
 	if _, stale := c.stale(text, k); err == nil && !stale {
@@ -60,8 +61,8 @@ func (c Conf) collect(path string, k Key, begin time.Time, cniPath string) error
 	return c.free(e, k, cniPath)
 }
 
-// stale reports whether a file with this text and name stands for an attachment of this network that is not valid, and for which one. A
-// file that cannot be read may be any network's; it is freed in this one.
+// stale reports whether a file with this text and name stands for an attachment of this network that is not valid, and
+// for which one. A file that cannot be read may be any network's; it is freed in this one.
 func (c Conf) stale(text []byte, k Key) (Key, bool) {
 	r, err := parseRecord(text)
 	if r.IfName != "" {
@@ -76,7 +77,8 @@ func (c Conf) stale(text []byte, k Key) (Key, bool) {
 	return k, true
 }
 
-// isValid reports whether an attachment is on the runtime's list. One whose interface is not known counts as valid with the container.
+// isValid reports whether an attachment is on the runtime's list. One whose interface is not known counts as valid with
+// the container.
 func (c Conf) isValid(k Key) bool {
 	for _, a := range c.ValidAttachments {
 		if a.ContainerID == k.ContainerID && (k.IfName == "" || a.IfName == k.IfName) {
@@ -95,7 +97,8 @@ func (c Conf) forwardGC(args *skel.CmdArgs) error {
 	}
 	config.set("cni.dev/valid-attachments", attachments)
 	err := delegate{config, args.Path}.call("GC", args)
-	if code := codeOf(err); err != nil && (code == types.ErrIncompatibleCNIVersion || code == types.ErrInvalidEnvironmentVariables) {
+	if code := codeOf(err); err != nil &&
+		(code == types.ErrIncompatibleCNIVersion || code == types.ErrInvalidEnvironmentVariables) {
 		return nil
 	}
 	return err

@@ -9,8 +9,8 @@ import (
 	"flanneld/subnet"
 )
 
-// Generate returns the configuration that the delegate is called with on a host with this subnet file. What the network's
-// configuration says wins over what the file says, but for the address ranges.
+// Generate returns the configuration that the delegate is called with on a host with this subnet file. What the
+// network's configuration says wins over what the file says, but for the address ranges.
 func (c Conf) Generate(e subnet.Env) ([]byte, error) {
 	text, err := json.Marshal(c.generate(e))
 	if err != nil {

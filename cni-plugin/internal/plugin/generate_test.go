@@ -15,7 +15,8 @@ import (
 
 const (
 	env4 = "FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.34.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n"
-	env6 = "FLANNEL_IPV6_NETWORK=fd00:5::/48\nFLANNEL_IPV6_SUBNET=fd00:5:0:22::1/64\nFLANNEL_MTU=1430\nFLANNEL_IPMASQ=false\n"
+	env6 = "FLANNEL_IPV6_NETWORK=fd00:5::/48\nFLANNEL_IPV6_SUBNET=fd00:5:0:22::1/64\nFLANNEL_MTU=1430\n" +
+		"FLANNEL_IPMASQ=false\n"
 	both = "FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.34.1/24\nFLANNEL_IPV6_NETWORK=fd00:5::/48\n" +
 		"FLANNEL_IPV6_SUBNET=fd00:5:0:22::1/64\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n"
 	several = "FLANNEL_IPV6_NETWORK=fd00:5::/48,fd00:6::/48\nFLANNEL_IPV6_SUBNET=fd00:5:0:22::1/64\n" +
@@ -31,7 +32,8 @@ var generateTests = []struct {
 			"ipam":{"type":"host-local","ranges":[[{"subnet":"10.5.34.0/24"}]],"routes":[{"dst":"10.5.0.0/16"}]}}`,
 	},
 	{
-		name: "masquerading is the bridge's work when it is not the daemon's, IPv6 only", conf: `{"cniVersion":"1.1.0","name":"net","type":"flannel"}`, env: env6,
+		name: "masquerading is the bridge's work when it is not the daemon's, IPv6 only",
+		conf: `{"cniVersion":"1.1.0","name":"net","type":"flannel"}`, env: env6,
 		want: `{"cniVersion":"1.1.0","name":"net","type":"bridge","ipMasq":true,"mtu":1430,"isGateway":true,
 			"ipam":{"type":"host-local","ranges":[[{"subnet":"fd00:5:0:22::/64"}]],"routes":[{"dst":"fd00:5::/48"}]}}`,
 	},
@@ -42,7 +44,8 @@ var generateTests = []struct {
 			"routes":[{"dst":"10.5.0.0/16"},{"dst":"fd00:5::/48"}]}}`,
 	},
 	{
-		name: "several networks, IPv4 first whatever the order of lines", conf: `{"cniVersion":"1.0.0","name":"net","type":"flannel"}`, env: several,
+		name: "several networks, IPv4 first whatever the order of lines",
+		conf: `{"cniVersion":"1.0.0","name":"net","type":"flannel"}`, env: several,
 		want: `{"cniVersion":"1.0.0","name":"net","type":"bridge","ipMasq":false,"mtu":1450,"isGateway":true,
 			"ipam":{"type":"host-local","ranges":[[{"subnet":"10.5.34.0/24"}],[{"subnet":"fd00:5:0:22::/64"}]],
 			"routes":[{"dst":"10.5.0.0/16"},{"dst":"10.6.0.0/16"},{"dst":"fd00:5::/48"},{"dst":"fd00:6::/48"}]}}`,
@@ -56,7 +59,8 @@ var generateTests = []struct {
 			"ipam":{"type":"host-local","ranges":[[{"subnet":"10.5.34.0/24"}]],"routes":[{"dst":"10.5.0.0/16"}]}}`,
 	},
 	{
-		name: "another delegate is no gateway", conf: `{"cniVersion":"1.1.0","name":"net","type":"flannel","delegate":{"type":"macvlan","master":"eth1"}}`, env: env4,
+		name: "another delegate is no gateway",
+		conf: `{"cniVersion":"1.1.0","name":"net","type":"flannel","delegate":{"type":"macvlan","master":"eth1"}}`, env: env4,
 		want: `{"cniVersion":"1.1.0","name":"net","type":"macvlan","master":"eth1","ipMasq":false,"mtu":1450,
 			"ipam":{"type":"host-local","ranges":[[{"subnet":"10.5.34.0/24"}]],"routes":[{"dst":"10.5.0.0/16"}]}}`,
 	},
@@ -128,9 +132,11 @@ func TestConfigurationThatCannotBeMeantIsRefused(t *testing.T) {
 		{"delegate has an ipam", `{"name":"n","delegate":{"ipam":{}}}`, `"ipam"`, types.ErrInvalidNetworkConfig},
 		{"delegate's type is a number", `{"name":"n","delegate":{"type":1}}`, "delegate.type", types.ErrInvalidNetworkConfig},
 		{"delegate's type is null", `{"name":"n","delegate":{"type":null}}`, "delegate.type", types.ErrInvalidNetworkConfig},
-		{"delegate is the plugin itself", `{"name":"n","type":"flannel","delegate":{"type":"flannel"}}`, "endlessly", types.ErrInvalidNetworkConfig},
+		{"delegate is the plugin itself", `{"name":"n","type":"flannel","delegate":{"type":"flannel"}}`,
+			"endlessly", types.ErrInvalidNetworkConfig},
 		{"routes are no list", `{"name":"n","ipam":{"routes":{}}}`, "ipam.routes", types.ErrInvalidNetworkConfig},
-		{"a route leads nowhere", `{"name":"n","ipam":{"routes":[{"dst":"here"}]}}`, "ipam.routes", types.ErrInvalidNetworkConfig},
+		{"a route leads nowhere", `{"name":"n","ipam":{"routes":[{"dst":"here"}]}}`, "ipam.routes",
+			types.ErrInvalidNetworkConfig},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := plugin.ParseConf([]byte(tt.conf))
@@ -148,10 +154,12 @@ func TestConfigurationThatCannotBeMeantIsRefused(t *testing.T) {
 func TestSubnetFileThatIsNotWholeIsRefused(t *testing.T) {
 	for _, tt := range []struct{ name, text, want string }{
 		{"empty", "", "FLANNEL_SUBNET or FLANNEL_IPV6_SUBNET"},
-		{"no network", "FLANNEL_SUBNET=10.5.34.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n", "FLANNEL_NETWORK or FLANNEL_IPV6_NETWORK"},
+		{"no network", "FLANNEL_SUBNET=10.5.34.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n",
+			"FLANNEL_NETWORK or FLANNEL_IPV6_NETWORK"},
 		{"no MTU", "FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.34.1/24\nFLANNEL_IPMASQ=true\n", "FLANNEL_MTU"},
 		{"no masquerading", "FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.34.1/24\nFLANNEL_MTU=1450\n", "FLANNEL_IPMASQ"},
-		{"an MTU of nothing", "FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.34.1/24\nFLANNEL_MTU=0\nFLANNEL_IPMASQ=true\n", "FLANNEL_MTU=0"},
+		{"an MTU of nothing", "FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.34.1/24\nFLANNEL_MTU=0\n" +
+			"FLANNEL_IPMASQ=true\n", "FLANNEL_MTU=0"},
 		{"cut off", env4[:40], "FLANNEL_SUBNET"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -164,7 +172,8 @@ func TestSubnetFileThatIsNotWholeIsRefused(t *testing.T) {
 
 func TestTheLastOfDoubledLinesCounts(t *testing.T) {
 	e, err := plugin.ParseEnv([]byte("FLANNEL_MTU=9000\n" + env4 + "FLANNEL_SUBNET=10.5.35.1/24\n"))
-	if want := netip.MustParsePrefix("10.5.35.0/24"); err != nil || len(e.Subnets) != 1 || e.Subnets[0] != want || e.MTU != 1450 {
+	if want := netip.MustParsePrefix("10.5.35.0/24"); err != nil || len(e.Subnets) != 1 || e.Subnets[0] != want ||
+		e.MTU != 1450 {
 		t.Errorf("got %+v, %v; want the subnet %s and the MTU 1450", e, err, want)
 	}
 }

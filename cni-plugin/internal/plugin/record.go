@@ -53,8 +53,8 @@ func (r record) marshal() ([]byte, error) {
 	return json.Marshal(all)
 }
 
-// netns returns the path of the attachment's namespace if that one is still there. A path below /proc is that of a process, and may be
-// another one's by now.
+// netns returns the path of the attachment's namespace if that one is still there. A path below /proc is that of a
+// process, and may be another one's by now.
 func (r record) netns() string {
 	if r.NetnsID == "" || strings.HasPrefix(r.Netns, "/proc/") || netnsID(r.Netns) != r.NetnsID {
 		return ""

@@ -7,9 +7,9 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 )
 
-// release detaches what a record stands for. A configuration that the delegate refuses would make DEL fail for ever, and with it the
-// end of the container: such an attachment is freed with what the network's configuration says now, which may have been corrected,
-// or else with the fields alone that freeing needs.
+// release detaches what a record stands for. A configuration that the delegate refuses would make DEL fail for ever,
+// and with it the end of the container: such an attachment is freed with what the network's configuration says now,
+// which may have been corrected, or else with the fields alone that freeing needs.
 func (c Conf) release(r record, args *skel.CmdArgs) error {
 	err := delegate{r.config, args.Path}.free(args)
 	if err == nil || !r.refuses(err) {
@@ -47,8 +47,8 @@ func (r record) refuses(err error) bool {
 	return false
 }
 
-// essence is the configuration without the fields that only attaching needs. Rules of masquerading are looked for, unless the
-// container has never been attached.
+// essence is the configuration without the fields that only attaching needs. Rules of masquerading are looked for,
+// unless the container has never been attached.
 func (r record) essence() object {
 	out, ipam, had := object{}, object{}, object{}
 	keep(out, r.config, "name", "cniVersion", "type", "bridge", "master")

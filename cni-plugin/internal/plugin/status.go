@@ -7,8 +7,8 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 )
 
-// status answers whether an ADD would work now. The codes are the specification's: 50, it would not; 51, it would not, and containers
-// that run may be cut off too.
+// status answers whether an ADD would work now. The codes are the specification's: 50, it would not; 51, it would not,
+// and containers that run may be cut off too.
 func status(args *skel.CmdArgs) error {
 	c, err := ParseConf(args.StdinData)
 	if err != nil {
@@ -18,7 +18,8 @@ func status(args *skel.CmdArgs) error {
 	d := AskDaemon(c.SubnetFile)
 	what, todo := d.explain()
 	if err != nil {
-		return types.NewError(types.ErrPluginNotAvailable, fmt.Sprintf("network %q is not ready: %v: %s", c.Name, err, what), todo)
+		return types.NewError(types.ErrPluginNotAvailable, fmt.Sprintf("network %q is not ready: %v: %s", c.Name, err, what),
+			todo)
 	}
 	if d.Liveness != Ready && d.Liveness != NoSocket {
 		return types.NewError(types.ErrLimitedConnectivity, fmt.Sprintf("network %q: %s", c.Name, what), todo)

@@ -31,8 +31,8 @@ var errBusy = errors.New("another call for it is still running")
 //	CONTAINERID:IFNAME  the others; neither part can contain a colon
 //
 // A file is locked while a process of the attachment's ADD or DEL lives. The lock is inherited by the delegate and by
-// whatever that starts, so a plugin that was killed leaves its file locked until its delegate has ended too, and nobody frees an
-// attachment that is still being made.
+// whatever that starts, so a plugin that was killed leaves its file locked until its delegate has ended too, and nobody
+// frees an attachment that is still being made.
 type store struct {
 	dir string
 }
@@ -134,7 +134,8 @@ func (e *entry) done() error {
 	return os.Chtimes(e.path, now, now)
 }
 
-// savedSince reports whether the file was written, or its ADD ended, after a moment. A time to come is a clock's that was set back.
+// savedSince reports whether the file was written, or its ADD ended, after a moment. A time to come is a clock's that
+// was set back.
 func (e *entry) savedSince(moment time.Time) bool {
 	info, err := e.file.Stat()
 	return err != nil || !info.ModTime().Before(moment) && !info.ModTime().After(time.Now())
@@ -164,8 +165,8 @@ func lock(path string, wait time.Duration) (*entry, error) {
 	}
 }
 
-// find locks what is saved for an attachment; the error wraps fs.ErrNotExist if there is nothing. A file that does not say whose it is
-// counts as the attachment's if guess is set and there is no better one.
+// find locks what is saved for an attachment; the error wraps fs.ErrNotExist if there is nothing. A file that does not
+// say whose it is counts as the attachment's if guess is set and there is no better one.
 func (s store) find(k Key, guess bool) (*entry, error) {
 	for _, path := range []string{s.own(k), s.plain(k)} {
 		e, err := lock(path, lockWait)
@@ -184,7 +185,8 @@ func (s store) find(k Key, guess bool) (*entry, error) {
 	return nil, fmt.Errorf("saved configuration of %s in %s: %w", k.ContainerID, s.dir, fs.ErrNotExist)
 }
 
-// keys lists the files, each with the attachment that its name tells; IfName is empty for the first interface of a container.
+// keys lists the files, each with the attachment that its name tells; IfName is empty for the first interface of a
+// container.
 func (s store) keys() (map[string]Key, error) {
 	files, err := os.ReadDir(s.dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -225,7 +227,8 @@ func (s store) networkOn(bridge, except string) string {
 	return ""
 }
 
-// sweep removes what a killed plugin has left before its file was in place: what is older than the moment and not locked.
+// sweep removes what a killed plugin has left before its file was in place: what is older than the moment and not
+// locked.
 func (s store) sweep(moment time.Time) {
 	left, _ := filepath.Glob(filepath.Join(s.dir, newPrefix+"*"))
 	for _, path := range left {
