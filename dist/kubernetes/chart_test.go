@@ -29,6 +29,7 @@ func TestTheChartOnACluster(t *testing.T) {
 		{"udp says what a pod without the rights lacks", s.refused},
 		{"with udp", func(t *testing.T) { s.backend(t, "udp", "backend: udp, privileged: true") }},
 		{"with vxlan and direct routing", func(t *testing.T) { s.backend(t, "vxlan", "backend: vxlan, directRouting: true") }},
+		{"with alloc and routes of the operator", s.routed},
 	})
 }
 
@@ -80,6 +81,24 @@ func (s *story) refused(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// routed takes the backend that leaves packets to others, and is those others: it routes the pods of each node to that node.
+func (s *story) routed(t *testing.T) {
+	p := s.plane
+	const values = "backend: alloc"
+	s.chart(t, values)
+	for _, n := range s.nodes {
+		p.await(func() error { return s.runs(n, "alloc") })
+		for _, to := range s.nodes {
+			if to == n {
+				continue
+			}
+			cidrs := s.object(to).Spec.PodCIDRs
+			p.ok(n.Run("ip route add "+cidrs[0]+" via "+to.Addr.String(), "ip route add "+cidrs[1]+" via "+to.Addr6.String()))
+		}
+	}
+	s.backend(t, "alloc", values)
 }
 
 // runs reports whether the daemon of a node is ready with a backend.

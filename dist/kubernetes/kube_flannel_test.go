@@ -50,7 +50,8 @@ type nodeObject struct {
 		Annotations map[string]string `json:"annotations"`
 	} `json:"metadata"`
 	Spec struct {
-		PodCIDR string `json:"podCIDR"`
+		PodCIDR  string   `json:"podCIDR"`
+		PodCIDRs []string `json:"podCIDRs"` // of IPv4 first
 	} `json:"spec"`
 	Status struct {
 		Conditions []struct{ Type, Status, Reason, Message string } `json:"conditions"`
@@ -123,8 +124,8 @@ func (s *story) flannelctl(t *testing.T) {
 		t.Errorf("doctor:\n%s", out)
 	}
 	t.Log(out)
-	if out, err = in("leases"); err != nil || strings.Count(out, "\n") <= len(s.nodes) {
-		t.Errorf("leases: %v, want a line for each of %d nodes\n%s", err, len(s.nodes), out)
+	if out, err = in("leases"); err != nil || strings.Count(out, "\n") <= len(s.nodes) || strings.Contains(out, "REVISION") {
+		t.Errorf("leases: %v, want a line for each of %d nodes, and no revisions\n%s", err, len(s.nodes), out)
 	}
 	if out, err = in("network", "get"); err == nil || !strings.Contains(err.Error()+out, "kubectl") {
 		t.Errorf("network get: %v, want an error that names kubectl\n%s", err, out)
