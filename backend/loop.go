@@ -49,7 +49,7 @@ const (
 	// contendedRetry is the pace at which what others keep changing is put right, and at which After is tried again: slow
 	// enough to cost nothing, and fast enough for traffic to have most of the time.
 	contendedRetry = 5 * time.Second
-	heartbeat      = time.Second
+	heartbeat      = 10 * time.Second
 	// stuckAfter is how long a pass may take before the loop counts as dead.
 	stuckAfter = time.Minute
 	// quiet is the least pause between two passes. After a long pass the pause is as long as the pass, so that a storm of

@@ -72,7 +72,7 @@ func addressesOf(device string) (own []netip.Addr) {
 // What was seen of other processes counts for lookPause, and on a host with many processes for lookShare times as long
 // as the look took: it costs at most 0.05 % of a processor.
 const (
-	lookPause = 10 * time.Second
+	lookPause = 30 * time.Second
 	lookShare = 2000
 )
 
@@ -91,8 +91,8 @@ func NewWatch(devices []string) *Watch {
 	return &Watch{devices: devices, look: ReleasedOwner}
 }
 
-// Owner returns the released flannel, as ReleasedOwner does. Any goroutine may call it; it looks every ten seconds at
-// most.
+// Owner returns the released flannel, as ReleasedOwner does. Any goroutine may call it; it looks every thirty seconds
+// at most.
 func (w *Watch) Owner() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
-	"sync/atomic"
 
 	"flanneld/ip"
 	"flanneld/subnet"
@@ -55,7 +54,7 @@ type Options struct {
 type Publisher struct {
 	o         Options
 	saved     subnet.State
-	dirty     atomic.Bool       // peers have changed since they were saved
+	changed   chan struct{}     // peers have changed since they were saved; capacity 1
 	seen      subnet.Peers      // of the last pass
 	failing   string            // last error of a pass that was logged
 	logged    subnet.Peers      // peers, at debug level
@@ -65,14 +64,14 @@ type Publisher struct {
 
 // New returns a publisher that has written nothing.
 func New(o Options) *Publisher {
-	return &Publisher{o: o, unwritten: map[string]string{}}
+	return &Publisher{o: o, changed: make(chan struct{}, 1), unwritten: map[string]string{}}
 }
 
 // After takes in the outcome of a pass. A file that cannot be written fails the pass.
 func (p *Publisher) After(v subnet.View, err error) error {
 	if !v.Peers.Same(p.seen) {
 		p.seen = v.Peers
-		p.dirty.Store(true)
+		p.note()
 	}
 	p.logOutcome(err)
 	p.logPeers(v.Peers)

@@ -26,8 +26,9 @@ type desk struct {
 	log   bytes.Buffer
 	mtu   int
 	peers []subnet.Record
-	ready int  // how often Ready was called
-	last  bool // whether the last pass was reported as ready
+	asked func() // is called when the peers are saved
+	ready int    // how often Ready was called
+	last  bool   // whether the last pass was reported as ready
 	files map[string]error
 }
 
@@ -38,11 +39,14 @@ func (d *desk) File(what string, e error) { d.files[what] = e }
 
 func (d *desk) Pass(_ subnet.View, _ ip.Underlay, _ error, ready bool) { d.last = ready }
 
-func (d *desk) Peers() (subnet.Position, []subnet.Record) { return subnet.Position{}, d.peers }
+func (d *desk) Peers() (subnet.Position, []subnet.Record) {
+	d.asked()
+	return subnet.Position{}, d.peers
+}
 
 func newDesk(t *testing.T) *desk {
 	t.Helper()
-	d := &desk{file: filepath.Join(t.TempDir(), "subnet.env"), mtu: 1450, files: map[string]error{}}
+	d := &desk{file: filepath.Join(t.TempDir(), "subnet.env"), mtu: 1450, asked: func() {}, files: map[string]error{}}
 	dir, err := subnet.OpenState(t.TempDir(), d.file)
 	if err != nil {
 		t.Fatal(err)
@@ -171,30 +175,23 @@ func TestTheStateIsWhatTheNextRunNeeds(t *testing.T) {
 }
 
 func TestPeersAreSavedSoonAfterAChangeAndAtTheEnd(t *testing.T) {
-	d := newDesk(t)
-	saved := func() int {
-		st, err := d.dir.Load()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return len(st.Peers)
-	}
-	record := func(p string) subnet.Record {
-		return subnet.Record{Leases: []subnet.Lease{{Subnet: netip.MustParsePrefix(p)}}}
-	}
-	change := func(p string) {
-		d.peers = append(d.peers, record(p))
-		v := view(t)
-		var all []subnet.Lease
-		for _, r := range d.peers {
-			all = append(all, r.Leases...)
-		}
-		v.Peers = subnet.PeersOf(all...)
-		if err := d.After(v, nil); err != nil {
-			t.Fatal(err)
-		}
-	}
 	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t)
+		saved := func() int {
+			st, err := d.dir.Load()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return len(st.Peers)
+		}
+		change := func(p string) {
+			v, l := view(t), subnet.Lease{Subnet: netip.MustParsePrefix(p)}
+			d.peers = append(d.peers, subnet.Record{Leases: []subnet.Lease{l}})
+			v.Peers = subnet.PeersOf(l)
+			if err := d.After(v, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- d.KeepPeers(ctx) }()
@@ -210,6 +207,37 @@ func TestPeersAreSavedSoonAfterAChangeAndAtTheEnd(t *testing.T) {
 		}
 		if n := saved(); n != 2 {
 			t.Errorf("%d peers saved at the end, want 2", n)
+		}
+	})
+}
+
+func TestPeersThatGoOnChangingAreSavedEverMoreRarely(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, v, asked := newDesk(t), view(t), 0
+		d.asked = func() { asked++ }
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- d.KeepPeers(ctx) }()
+		for i := range 1200 {
+			p := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 5, byte(i), 0}), 24)
+			v.Peers = subnet.PeersOf(subnet.Lease{Subnet: p})
+			if err := d.After(v, nil); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(500 * time.Millisecond)
+		}
+		if asked < 20 || asked > 26 {
+			t.Errorf("saved %d times within ten minutes, want once in half a minute", asked)
+		}
+		time.Sleep(time.Hour)
+		quiet := asked
+		time.Sleep(time.Hour)
+		if asked != quiet {
+			t.Errorf("saved %d times although nothing has changed", asked-quiet)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Fatal(err)
 		}
 	})
 }

@@ -42,32 +42,55 @@ func (p *Publisher) same(st subnet.State) bool {
 }
 
 // KeepPeers writes the peers soon after a change, ever more rarely while they go on changing, and once more when ctx
-// ends.
+// ends. It sleeps while nothing changes.
 func (p *Publisher) KeepPeers(ctx context.Context) error {
-	pause := peersPause
-	t := time.NewTimer(pause)
-	defer t.Stop()
+	pause, saved := peersPause, time.Time{}
 	for {
 		select {
 		case <-ctx.Done():
 			return p.savePeers()
-		case <-t.C:
+		case <-p.changed:
+			p.note()
 		}
-		if p.dirty.Load() {
-			pause = min(2*pause, peersPeriod)
-		} else {
+		if time.Since(saved) > pause {
 			pause = peersPause
+		}
+		if wait(ctx, pause) {
+			return p.savePeers()
 		}
 		if err := p.savePeers(); err != nil {
 			p.o.Log.Error("peers not saved", "error", err)
 		}
-		t.Reset(pause)
+		pause, saved = min(2*pause, peersPeriod), time.Now()
 	}
 }
 
+// note says that the peers have changed since they were saved.
+func (p *Publisher) note() {
+	select {
+	case p.changed <- struct{}{}:
+	default:
+	}
+}
+
+// savePeers writes the peers if they have changed.
 func (p *Publisher) savePeers() error {
-	if !p.dirty.Swap(false) {
+	select {
+	case <-p.changed:
+		return p.o.StateDir.SavePeers(p.o.Leases.Peers())
+	default:
 		return nil
 	}
-	return p.o.StateDir.SavePeers(p.o.Leases.Peers())
+}
+
+// wait reports whether ctx has ended within a pause.
+func wait(ctx context.Context, pause time.Duration) (ended bool) {
+	t := time.NewTimer(pause)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return true
+	case <-t.C:
+		return false
+	}
 }

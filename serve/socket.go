@@ -71,10 +71,13 @@ func (s Socket) serve(ctx context.Context, l net.Listener) error {
 	return errors.Join(err, srv.Close())
 }
 
+// removalPause is how often to look whether the file is still there.
+const removalPause = 5 * time.Second
+
 // awaitRemoval returns when the file is gone, or ctx ends. Somebody who empties /run/flannel must not cut the operator
 // off for as long as the daemon lives.
 func awaitRemoval(ctx context.Context, path string) {
-	t := time.NewTicker(time.Second)
+	t := time.NewTicker(removalPause)
 	defer t.Stop()
 	for {
 		select {
