@@ -30,7 +30,7 @@ func TestHostsWatchThroughEtcdsProxy(t *testing.T) {
 		c.reaches(from.Namespace, pods[(i+1)%len(pods)], lab.PingOptions{})
 	}
 	for _, d := range daemons {
-		if n := strings.Count(d.Log(), "watch ended"); n != 0 {
+		if n := strings.Count(d.Log(), "watch on the store ended"); n != 0 {
 			t.Errorf("the watch ended %d times:\n%s", n, d.Log())
 		}
 	}

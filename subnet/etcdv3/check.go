@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"sync"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -26,8 +25,9 @@ const (
 	checkTries = 3           // after so many questions without an answer the watch has ended
 )
 
-// witness is the newest record that the watch has seen, as far as it still stands. No backup from before it has it, and
-// no other history has it with the same revisions and the same lease, whose number is random. Without a key: none.
+// witness is a record as it stands: the one that this store last wrote, or else the newest of the last list. No backup
+// from before it has it, and no other history has it with the same revisions and the same lease, whose number is random.
+// It stays the witness as long as it stands: over another store the watch tells of newer ones. Without a key: none.
 type witness struct {
 	key                     string
 	changed, created, lease int64
@@ -48,48 +48,48 @@ func (w *witness) see(kvs []*mvccpb.KeyValue) {
 
 // seen is what a watch has heard so far.
 type seen struct {
-	mu       sync.Mutex // guards all below
-	witness  witness
-	revision int64
-	busy     bool // somebody takes in a batch: nothing can be heard meanwhile
-}
-
-// seen returns what a watch from a position knows when it begins.
-func (s *Store) seen(after subnet.Position) *seen {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	out := &seen{revision: after.Revision}
-	if s.witnessAt == after {
-		out.witness = s.witness
-	}
-	return out
+	store    *Store
+	revision int64 // guarded by the store's mutex, like all below
+	busy     bool  // somebody takes in a batch: nothing can be heard meanwhile
 }
 
 // take takes in what the watch tells.
 func (s *seen) take(events []*mvccpb.Event) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.store.mu.Lock()
+	defer s.store.mu.Unlock()
 	for _, ev := range events {
 		s.revision = max(s.revision, ev.Kv.ModRevision)
-		if ev.Type == mvccpb.Event_PUT {
-			s.witness.see([]*mvccpb.KeyValue{ev.Kv})
-		} else if string(ev.Kv.Key) == s.witness.key {
-			s.witness = witness{}
+		switch w := &s.store.witness; {
+		case w.key != "" && string(ev.Kv.Key) != w.key, ev.Kv.ModRevision <= w.changed:
+		case ev.Type == mvccpb.Event_DELETE:
+			*w = witness{}
+		default:
+			w.see([]*mvccpb.KeyValue{ev.Kv})
 		}
 	}
 }
 
+// wrote makes a record of this host the witness.
+func (s *Store) wrote(e subnet.Entry, err error) (subnet.Entry, error) {
+	if err == nil && !e.Claim {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.witness = witness{s.prefix + e.Key, e.Revision, e.Created, int64(e.LeaseID)}
+	}
+	return e, err
+}
+
 // handing notes whether somebody takes in a batch.
 func (s *seen) handing(busy bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.store.mu.Lock()
+	defer s.store.mu.Unlock()
 	s.busy = busy
 }
 
 func (s *seen) now() (w witness, revision int64, busy bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.witness, s.revision, s.busy
+	s.store.mu.Lock()
+	defer s.store.mu.Unlock()
+	return s.store.witness, s.revision, s.busy
 }
 
 // check returns why the watch from a position cannot go on, or when ctx ends.

@@ -39,7 +39,10 @@ func (s *Store) all() (from, end string) {
 
 func (s *Store) list(ctx context.Context) (snap subnet.Snapshot, err error) {
 	from, end := s.all()
-	var newest witness
+	var newest, present witness
+	s.mu.Lock()
+	key := s.witness.key
+	s.mu.Unlock()
 	pages, junk := s.pages(), 0
 	for {
 		page, err := s.page(ctx, from, end, snap.Revision, pages)
@@ -55,8 +58,13 @@ func (s *Store) list(ctx context.Context) (snap subnet.Snapshot, err error) {
 		}
 		s.add(&snap, page.Kvs, &junk)
 		newest.see(page.Kvs)
+		for _, kv := range page.Kvs {
+			if string(kv.Key) == key {
+				present = witnessOf(kv)
+			}
+		}
 		if !page.More || len(page.Kvs) == 0 {
-			s.listed(snap.Position, newest, pages)
+			s.listed(newest, present, pages)
 			return snap, nil
 		}
 		from = string(page.Kvs[len(page.Kvs)-1].Key) + "\x00"

@@ -8,8 +8,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-
-	"flanneld/subnet"
 )
 
 const (
@@ -41,12 +39,15 @@ func (s *Store) shrink(p *pages) {
 	s.mostPage = max(1, p.size/pageShrink)
 }
 
-// listed notes that all was listed: the next list may ask for more at once, and a watch from there has a witness.
-func (s *Store) listed(at subnet.Position, newest witness, p *pages) {
+// listed notes that all was listed: the next list may ask for more at once, and a watch from there has a
+// witness: the present one if it stands, else the newest.
+func (s *Store) listed(newest, present witness, p *pages) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.mostPage = min(pageSize, p.most*pageShrink)
-	s.witness, s.witnessAt = newest, at
+	if s.witness = newest; present.key != "" {
+		s.witness = present
+	}
 }
 
 // page reads the next keys. A key whose value is too large comes without it.

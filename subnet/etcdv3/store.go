@@ -56,13 +56,12 @@ type Store struct {
 	warned  sync.Once     // of an answer of the legacy endpoint
 	checks  time.Duration // between two checks of a watch, on average
 
-	mu        sync.Mutex // guards all below
-	client    *clientv3.Client
-	cancel    context.CancelFunc // of the client's context
-	login     *login             // under way; nil: none
-	mostPage  int                // of the next list; zero: nothing was listed yet
-	witness   witness            // of the last list
-	witnessAt subnet.Position    // of that list
+	mu       sync.Mutex // guards all below
+	client   *clientv3.Client
+	cancel   context.CancelFunc // of the client's context
+	login    *login             // under way; nil: none
+	mostPage int                // of the next list; zero: nothing was listed yet
+	witness  witness
 }
 
 var _ subnet.Store = (*Store)(nil)

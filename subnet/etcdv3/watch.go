@@ -25,7 +25,7 @@ func (s *Store) Watch(ctx context.Context, after subnet.Position, from int64, f 
 	if err != nil {
 		return fmt.Errorf("watch etcd %s: %w", s.servers, err)
 	}
-	seen := s.seen(after)
+	seen := &seen{store: s, revision: after.Revision}
 	checked := make(chan struct{})
 	go func() {
 		defer close(checked)

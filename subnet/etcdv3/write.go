@@ -47,9 +47,9 @@ func (s *Store) Create(ctx context.Context, r subnet.Record, id subnet.LeaseID) 
 	w.current = []clientv3.Op{clientv3.OpGet(first), clientv3.OpGet(pairs, clientv3.WithPrefix(), clientv3.WithLimit(1))}
 	e, err := s.write(ctx, w)
 	if c := (*subnet.ConflictError)(nil); errors.As(err, &c) && !isRecordKey(c.Key) {
-		return s.write(ctx, alone)
+		e, err = s.write(ctx, alone)
 	}
-	return e, err
+	return s.wrote(e, err)
 }
 
 // isRecordKey reports whether a key below the prefix is one that a record can stand at.
@@ -68,7 +68,7 @@ func (s *Store) Update(ctx context.Context, old subnet.Entry, r subnet.Record, i
 	if next == key {
 		e, err := s.write(ctx, w)
 		e.Created = old.Created
-		return e, err
+		return s.wrote(e, err)
 	}
 	w.cond = append(w.cond, absent(next))
 	w.current = append([]clientv3.Op{clientv3.OpGet(next)}, w.current...)
@@ -84,7 +84,7 @@ func (s *Store) Update(ctx context.Context, old subnet.Entry, r subnet.Record, i
 		}
 	}
 	w.alone = true
-	return s.write(ctx, w)
+	return s.wrote(s.write(ctx, w))
 }
 
 // replacing returns the parts of a transaction that replaces an entry: the condition that it and what is spent stand unchanged, what

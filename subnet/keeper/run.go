@@ -88,6 +88,9 @@ func (k *Keeper) session(ctx context.Context) error {
 		case history && !w.heard && k.trail.from() != 0: // compacted after its write
 			list = false
 		default:
+			if history {
+				k.trail = trail{}
+			}
 			k.broken(ctx, w, why)
 			return nil
 		}
