@@ -235,3 +235,31 @@ func TestAHostThatIsRefusedGivesBackItsOtherClaims(t *testing.T) {
 		t.Errorf("after a minute: %+v, want both to be asked again", a)
 	}
 }
+
+// TestHostsThatSwapAddressesInACircleDoNotWait has a host see that the host with its new address is looking for another one itself. That
+// claim was answered, and is gone, before this host decides.
+func TestHostsThatSwapAddressesInACircleDoNotWait(t *testing.T) {
+	now := time.Now()
+	ours, theirs := entry("id", "me", 5, 7, "10.5.1.0/24", "192.0.2.9"), entry("x", "x", 6, 8, "10.5.2.0/24", "192.0.2.1")
+	third := entry("y", "y", 4, 9, "10.5.3.0/24", "192.0.2.2")
+	f := testFacts(t, now, ours, theirs, third)
+	f.published = &ours.Record
+	if a := decide(f, now); a.Do != Claim || a.Entry.Key != theirs.Key {
+		t.Fatalf("got %+v, want the host with our address to be asked", a)
+	}
+	c := entry("x", "x", 7, 10, "10.5.3.0/24", "192.0.2.2")
+	c.Claim = true
+	c.Key = c.Record.Key()
+	f.hearClaims(now, *c)
+	if a := decide(f, now); a.Do != Update || a.Entry.Key != ours.Key {
+		t.Errorf("got %+v, want our record to be updated", a)
+	}
+	f.records.Put(entry("x", "x", 8, 8, "10.5.2.0/24", "192.0.2.1"))
+	if a := decide(f, now); a.Do != Claim {
+		t.Errorf("it has our address again, later than its claim: got %+v, want it to be asked", a)
+	}
+	f.hearClaims(now.Add(time.Hour))
+	if len(f.recent) != 0 {
+		t.Errorf("claims are remembered for an hour: %+v", f.recent)
+	}
+}

@@ -233,6 +233,8 @@ func (k *Keeper) reset(s subnet.Snapshot) {
 	}
 	f.records.Replace(s, until)
 	f.records.Release(f.inUse)
+	f.recent = nil
+	f.hearClaims(k.graced, s.Claims...)
 	clear(f.claims) // silence counts only while the watch was unbroken
 	k.position = s.Position
 	k.mu.Unlock()
@@ -264,6 +266,9 @@ func (k *Keeper) follow(events []subnet.Event) {
 	for _, ev := range events {
 		if at := k.whenConcerned(ev); !at.IsZero() && (k.decideAt.IsZero() || at.Before(k.decideAt)) {
 			k.decideAt = at
+		}
+		if ev.Put != nil && ev.Put.Claim {
+			k.facts.hearClaims(time.Now(), *ev.Put)
 		}
 		if k.missed.lost(ev, k.facts.records) {
 			k.facts.records.ApplyLate(ev, time.Now().Add(k.o.PeerGrace))

@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"slices"
 	"time"
 
 	"flanneld/subnet"
@@ -44,6 +45,29 @@ func (k *Keeper) logSkipped() {
 		}
 	}
 }
+
+// recentClaim is a claim of another host that was told a moment ago. It may be answered, and gone, before anybody decides
+// by it.
+type recentClaim struct {
+	subnet.Entry
+	at time.Time
+}
+
+// hearClaims takes in claims of other hosts, and forgets those that their hosts would have repeated since.
+func (f *facts) hearClaims(now time.Time, claims ...subnet.Entry) {
+	f.recent = slices.DeleteFunc(f.recent, func(c recentClaim) bool { return now.Sub(c.at) > claimAgain+claimTTL })
+	for _, c := range claims {
+		f.recent = slices.DeleteFunc(f.recent, func(old recentClaim) bool {
+			return old.Identity == c.Identity && old.Host == c.Host && old.Key == c.Key
+		})
+		if f.recent = append(f.recent, recentClaim{c, now}); len(f.recent) > maxRecent {
+			f.recent = slices.Delete(f.recent, 0, 1)
+		}
+	}
+}
+
+// maxRecent bounds the claims that are remembered: a host asks for few records.
+const maxRecent = 4 * maxContested
 
 // missed is what happened in the store after a break of the watch and before the watch went on, by revisions.
 type missed struct{ after, until int64 }

@@ -64,6 +64,7 @@ func (k *Keeper) decide() Action {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	f := &k.facts
+	f.hearClaims(time.Now())
 	f.avoid, f.reserved = k.o.Avoid(), k.o.Reserved()
 	f.attrs4 = k.o.Attrs(netip.PrefixFrom(netip.IPv4Unspecified(), 0))
 	f.attrs6 = k.o.Attrs(netip.PrefixFrom(netip.IPv6Unspecified(), 0))

@@ -19,6 +19,7 @@ type facts struct {
 	lease    storeLease       // that this process keeps alive
 	expired  subnet.LeaseID   // a store lease that is known to be gone
 	claims   map[string]claim // our own, by the key of the record that they are for
+	recent   []recentClaim    // of others, also those that were answered at once
 	seed     string           // of the choice of a subnet
 	wanted   []netip.Prefix   // taken if they are free: of the subnet file, or in use until they were lost
 	avoid    []netip.Prefix   // networks that no new subnet may overlap
@@ -139,16 +140,14 @@ func (f *facts) isLeftover(e *subnet.Entry) bool {
 	return rel == Ours || rel == OursChanged || rel == Unnamed && !f.fits(e.Record)
 }
 
-// hasLeft reports whether the host of a record has another address than ours now, by what it claims: two hosts that
-// swap addresses do not wait for each other. A claim to the record itself may be a clone's.
+// hasLeft reports whether the host of a record has another address than ours now, by what it claims, or claimed a
+// moment ago: hosts that swap addresses do not wait for each other. A claim to the record itself may be a clone's.
 func (f *facts) hasLeft(e *subnet.Entry) bool {
-	for _, c := range f.records.Claims() {
+	return e.Identity != f.identity && slices.ContainsFunc(f.recent, func(c recentClaim) bool {
+		at, _ := f.addresses(c.Record)
 		itself := subnet.Record{Leases: c.Leases}.Key() == e.Key
-		if at, _ := f.addresses(c.Record); !at && !itself && c.Identity == e.Identity && c.Host == e.Host {
-			return e.Identity != f.identity
-		}
-	}
-	return false
+		return !at && !itself && c.Revision > e.Revision && c.Identity == e.Identity && c.Host == e.Host
+	})
 }
 
 // hasOlderRival reports whether an older record has a subnet of a record of ours: all hosts go by the older one. Two
