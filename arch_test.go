@@ -356,6 +356,77 @@ func rawLines(s source) map[int]bool {
 	return lines
 }
 
+// larger are the functions that may be larger than the others, each with the reason.
+var larger = map[string]string{
+	"cmd/flanneld join":                  "joins the parts, in the order in which they need each other",
+	"backend/udp newPorts":               "the sizes of what is allocated once",
+	"backend/udp newWorker":              "the parts of a worker, from one place",
+	"backend/udp putControl":             "the fields of a struct cmsghdr",
+	"backend/udp putError":               "the fields of an ICMP message",
+	"doctor checkBridgeAddresses":        "a search in a list of lists",
+	"subnet/etcdv3 unary":                "the signature is that of gRPC",
+	"subnet/etcdv3 streamed":             "the signature is that of gRPC",
+	"subnet/kube overwritten":            "a search in a list of lists",
+	"subnet/subnettest createBesideJunk": "a test",
+}
+
+// TestFunctionsAreSmall holds functions to 60 lines, 5 parameters and 3 levels. Tests, the lab and what is built for
+// releases are not counted.
+func TestFunctionsAreSmall(t *testing.T) {
+	const lines, parameters, levels = 60, 5, 3
+	for _, s := range sources(t) {
+		if s.isTest() || within(s.folder(), []string{"dist", "hack", "lab"}) {
+			continue
+		}
+		for _, d := range s.file.Decls {
+			f, ok := d.(*ast.FuncDecl)
+			if !ok || f.Body == nil || larger[s.folder()+" "+f.Name.Name] != "" {
+				continue
+			}
+			if n := s.at.Position(f.End()).Line - s.at.Position(f.Pos()).Line + 1; n > lines {
+				t.Errorf("%s: %s has %d lines, at most %d", s.path, f.Name, n, lines)
+			}
+			if n := f.Type.Params.NumFields(); n > parameters {
+				t.Errorf("%s: %s has %d parameters, at most %d", s.path, f.Name, n, parameters)
+			}
+			if n := nesting(f.Body); n > levels {
+				t.Errorf("%s: %s has %d levels, at most %d", s.path, f.Name, n, levels)
+			}
+		}
+	}
+}
+
+// nesting returns how deep statements stand in others, each function literal for itself.
+func nesting(body ast.Node) (deepest int) {
+	var stack []int // of the nodes that Inspect is in, their levels
+	elseIf := map[ast.Node]bool{}
+	ast.Inspect(body, func(n ast.Node) bool {
+		if n == nil {
+			stack = stack[:len(stack)-1]
+			return true
+		}
+		level := 0
+		if len(stack) > 0 {
+			level = stack[len(stack)-1]
+		}
+		switch n := n.(type) {
+		case *ast.IfStmt:
+			elseIf[n.Else] = true
+			if !elseIf[n] {
+				level++
+			}
+		case *ast.ForStmt, *ast.RangeStmt, *ast.SwitchStmt, *ast.TypeSwitchStmt, *ast.SelectStmt:
+			level++
+		case *ast.FuncLit:
+			level = 0
+		}
+		deepest = max(deepest, level)
+		stack = append(stack, level)
+		return true
+	})
+	return deepest
+}
+
 func TestFilesAreFormattedAndShort(t *testing.T) {
 	const most = 400 // lines
 	for _, s := range sources(t) {

@@ -19,16 +19,21 @@ func ConnectedIn(networks []netip.Prefix, all []Interface) []Connected {
 	var out []Connected
 	for _, i := range all {
 		for _, a := range slices.Concat(i.Addrs, i.Deprecated) {
-			for _, n := range networks {
-				switch {
-				case !n.Contains(a.Addr()):
-					continue
-				case a.Bits() < n.Bits():
-					out = append(out, Connected{netip.PrefixFrom(a.Addr(), a.Addr().BitLen()), i.Name})
-				default:
-					out = append(out, Connected{a, i.Name})
-				}
-			}
+			out = append(out, connectedTo(networks, i.Name, a)...)
+		}
+	}
+	return out
+}
+
+// connectedTo returns what an address of an interface takes of the networks.
+func connectedTo(networks []netip.Prefix, link string, a netip.Prefix) (out []Connected) {
+	for _, n := range networks {
+		switch {
+		case !n.Contains(a.Addr()):
+		case a.Bits() < n.Bits():
+			out = append(out, Connected{netip.PrefixFrom(a.Addr(), a.Addr().BitLen()), link})
+		default:
+			out = append(out, Connected{a, link})
 		}
 	}
 	return out

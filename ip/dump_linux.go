@@ -280,16 +280,21 @@ func decodeDefault(b []byte, links names) (h Hop, metric uint32, ok bool) {
 		case unix.RTA_PRIORITY:
 			metric = u32(data)
 		case unix.RTA_MULTIPATH:
-			// The first next hop (struct rtnexthop) stands for all.
-			if len(data) >= unix.SizeofRtNexthop {
-				h.Link = links[native.Uint32(data[4:])]
-				for kind, data := range attributes(data[unix.SizeofRtNexthop:min(len(data), int(native.Uint16(data)))]) {
-					if kind == unix.RTA_GATEWAY {
-						h.Via = address(data)
-					}
-				}
-			}
+			h.decodeNextHop(data, links)
 		}
 	}
 	return h, metric, h.Link != ""
+}
+
+// decodeNextHop reads the first of some next hops (struct rtnexthop), which stands for all.
+func (h *Hop) decodeNextHop(b []byte, links names) {
+	if len(b) < unix.SizeofRtNexthop {
+		return
+	}
+	h.Link = links[native.Uint32(b[4:])]
+	for kind, data := range attributes(b[unix.SizeofRtNexthop:min(len(b), int(native.Uint16(b)))]) {
+		if kind == unix.RTA_GATEWAY {
+			h.Via = address(data)
+		}
+	}
 }

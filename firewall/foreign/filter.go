@@ -117,14 +117,10 @@ func (h *Filter) Pass(ctx context.Context, in Input) Output {
 	if h.clean == nil {
 		h.clean = map[string]bool{}
 	}
-	for _, is4 := range Families {
-		for _, kind := range []backendKind{kindNFT, kindLegacy} {
-			for _, table := range []string{TableFilter, tableNAT} {
-				if err := h.table(ctx, in, place{kind, is4, table}, &out); err != nil {
-					out.Failed = true
-					out.Problems = append(out.Problems, err.Error())
-				}
-			}
+	for _, p := range places() {
+		if err := h.table(ctx, in, p, &out); err != nil {
+			out.Failed = true
+			out.Problems = append(out.Problems, err.Error())
 		}
 	}
 	if !h.begun && !h.Only {
@@ -150,6 +146,16 @@ type place struct {
 	kind  backendKind
 	is4   bool
 	table string
+}
+
+// places returns all tables of iptables that are looked after.
+func places() (out []place) {
+	for _, is4 := range Families {
+		for _, kind := range []backendKind{kindNFT, kindLegacy} {
+			out = append(out, place{kind, is4, TableFilter}, place{kind, is4, tableNAT})
+		}
+	}
+	return out
 }
 
 func (p place) String() string {
