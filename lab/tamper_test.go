@@ -32,7 +32,7 @@ var tamperings = []tampering{
 	{"device deleted", "vxlan ipip", []string{"ip link del DEV"}, "link", "missing"},
 	{"device deleted", "udp wireguard", []string{"ip link del DEV"}, "link", "DEV"}, // the datapath has opened another one before that is found
 	{"device set down", "vxlan udp wireguard ipip", []string{"ip link set DEV down"}, "link", "DEV"},
-	{"device renamed", "udp wireguard ipip", []string{"ip link set DEV down name gone0", "ip link del gone0"}, "link", "DEV"},
+	{"device renamed", "udp wireguard", []string{"ip link set DEV down name gone0", "ip link del gone0"}, "link", "DEV"},
 	{"hardware address changed", "vxlan", []string{"ip link set DEV address 02:00:00:00:00:99"}, "link", "02:00:00:00:00:99"},
 	{"MTU changed", "vxlan udp wireguard ipip", []string{"ip link set DEV mtu 1300"}, "link", "mtu 1300"},
 	{"address removed", "vxlan udp wireguard ipip", []string{"IP addr flush dev DEV scope global"}, "addr", "missing"},
@@ -47,8 +47,8 @@ var tamperings = []tampering{
 	{"FDB entry to another port", "vxlan", []string{"bridge fdb replace MAC dev DEV dst OTHER port 9"}, "fdb", "odd"},
 	{"neighbours flushed", "vxlan", []string{"IP neigh flush dev DEV nud permanent"}, "neigh", "missing"},
 	{"neighbour changed", "vxlan", []string{"ip neigh replace VIA lladdr 02:00:00:00:00:77 dev DEV nud permanent"}, "neigh", "02:00:00:00:00:77"},
-	{"local address changed", "ipip", []string{"ip tunnel change DEV local OTHER"}, "link", "OTHER"},
-	{"remote address set", "ipip", []string{"ip tunnel change DEV remote OTHER"}, "link", "DEV"},
+	{"local address changed", "ipip", []string{"ip tunnel change DEV mode ipip local OTHER"}, "link", "OTHER"},
+	{"remote address set", "ipip", []string{"ip tunnel change DEV mode ipip local OWN remote OTHER"}, "link", "DEV"},
 	{"everything at once", "vxlan", []string{"IP neigh flush dev DEV nud permanent", "IP route flush dev DEV proto 70", "ip link del DEV"}, "neigh", "missing"},
 }
 
