@@ -104,7 +104,7 @@ func TestAHostWithoutProbesIsSilentAndNotFailing(t *testing.T) {
 		t.Errorf("the metric says %d, want 2", n)
 	}
 	_, page, err := daemons[0].Get(c.ctx, "/")
-	if c.ok(err); !strings.Contains(page, "packets arrive, no daemon answers probes") {
+	if c.ok(err); !strings.Contains(page, "packets arrive, its daemon does not answer probes") {
 		t.Errorf("the page does not say so:\n%s", page)
 	}
 }
