@@ -65,7 +65,7 @@ func (c *cluster) pagesAreServed(d *lab.Daemon) {
 	for page, wants := range map[string][]string{
 		"/metrics": {"flannel_ready 1\n", "flannel_peers 2\n", "flannel_probe_peers{finding=\"all\"} 2\n", "flannel_probe_peers{finding=\"failing\"} 0\n",
 			"flannel_probe_round_trip_seconds_count ", "flannel_store_reachable 1\n", "flannel_kernel_operations_total{kind=\"route\",operation=\"put\",result=\"ok\"} "},
-		"/": {"ready</span>", "2 ok</span>", "10.5.0.0/16"},
+		"/": {"ready</span>", "2 peers ok</span>", "10.5.0.0/16"},
 	} {
 		c.await(func() error { // on a busy machine a probe may be late at any moment
 			code, text, err := d.Get(c.ctx, page)
