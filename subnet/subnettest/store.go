@@ -276,6 +276,13 @@ func (s *Server) snapshot() (subnet.Snapshot, chan struct{}) {
 	return snap, s.epoch
 }
 
+// Revision returns the revision that the store is at.
+func (s *Server) Revision() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.revision
+}
+
 // Since returns the events after a position, for those who follow the store without a watch.
 func (s *Server) Since(after subnet.Position) ([]subnet.Event, error) {
 	events, _, err := s.since(after)
