@@ -31,8 +31,7 @@ func (s Status) Repaired() string {
 
 // Objects names the objects of one kind of Status.Drift.
 func Objects(kind string) string {
-	_, many, _ := strings.Cut(Count(2, object(kind)), " ")
-	return many
+	return plural(object(kind))
 }
 
 func object(kind string) string {
@@ -79,14 +78,18 @@ func (s Status) PeersText() string {
 
 // Count puts a number before a noun.
 func Count(n uint64, noun string) string {
-	switch {
-	case n == 1:
-	case strings.HasSuffix(noun, "y"):
-		noun = strings.TrimSuffix(noun, "y") + "ies"
-	case strings.HasSuffix(noun, "s"):
-		noun += "es"
-	default:
-		noun += "s"
+	if n != 1 {
+		noun = plural(noun)
 	}
 	return fmt.Sprintf("%d %s", n, noun)
+}
+
+func plural(noun string) string {
+	switch {
+	case strings.HasSuffix(noun, "y"):
+		return strings.TrimSuffix(noun, "y") + "ies"
+	case strings.HasSuffix(noun, "s"):
+		return noun + "es"
+	}
+	return noun + "s"
 }

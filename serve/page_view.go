@@ -101,8 +101,7 @@ func (d *pageData) chooseRows() {
 	}
 	d.Found = len(d.Rows)
 	order := []string{"bad", "slow", "ok", "unknown"}
-	slices.SortStableFunc(d.Rows, func(a,
-		b tile) int {
+	slices.SortStableFunc(d.Rows, func(a, b tile) int {
 		return slices.Index(order, a.State) - slices.Index(order, b.State)
 	})
 	if d.Hidden = max(0, len(d.Rows)-mostRows); d.Hidden > 0 {

@@ -102,11 +102,11 @@ func usableWith(st subnet.State, network string, c subnet.Config) error {
 		return err
 	}
 	if len(st.Own.Leases) != len(c.Pools) {
-		return fmt.Errorf("it has %d subnets, the network wants %d", len(st.Own.Leases), len(c.Pools))
+		return fmt.Errorf("it has %d subnets, the network configuration needs %d", len(st.Own.Leases), len(c.Pools))
 	}
 	for i, l := range st.Own.Leases {
 		if !c.Pools[i].Holds(l.Subnet) || l.BackendType != c.BackendType {
-			return fmt.Errorf("its subnet %s (%s) is not of the network", l.Subnet, l.BackendType)
+			return fmt.Errorf("its subnet %s (backend %s) does not belong to the network configuration", l.Subnet, l.BackendType)
 		}
 	}
 	return nil

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -36,7 +37,7 @@ func (a *app) addExpiries(ctx context.Context, records []api.Record) {
 	defer cancel()
 	var expiries map[subnet.LeaseID]time.Time
 	_ = a.withStore(ctx, func(s *etcdv3.Store) (err error) {
-		expiries, err = s.Expiries(ctx, sortedIDs(ids))
+		expiries, err = s.Expiries(ctx, slices.Sorted(maps.Keys(ids)))
 		return err
 	})
 	for i, r := range records {
@@ -46,15 +47,6 @@ func (a *app) addExpiries(ctx context.Context, records []api.Record) {
 			records[i].Expires = &at
 		}
 	}
-}
-
-func sortedIDs(ids map[subnet.LeaseID]bool) []subnet.LeaseID {
-	out := make([]subnet.LeaseID, 0, len(ids))
-	for id := range ids {
-		out = append(out, id)
-	}
-	slices.Sort(out)
-	return out
 }
 
 // expiryOf says when a record goes, unless its host renews it.

@@ -94,7 +94,7 @@ func checkWatch(resp *pb.WatchResponse, after subnet.Position, from int64) error
 	}
 	for _, ev := range resp.Events {
 		if ev.Kv.ModRevision < from {
-			return fmt.Errorf("a change at revision %d, asked for %d and later: wiped or restored: %w", ev.Kv.ModRevision, from, subnet.ErrHistory)
+			return fmt.Errorf("etcd sent a change at revision %d, before revision %d: wiped or restored: %w", ev.Kv.ModRevision, from, subnet.ErrHistory)
 		}
 	}
 	return nil

@@ -79,22 +79,24 @@ func (k *Keeper) session(ctx context.Context) error {
 			k.reset(snap)
 		}
 		w, why, err := k.watch(ctx, resumes)
-		switch history := errors.Is(why, subnet.ErrHistory); {
-		case err != nil || ctx.Err() != nil:
+		if err != nil || ctx.Err() != nil {
 			return err
+		}
+		history, from := errors.Is(why, subnet.ErrHistory), k.trail.from()
+		if history {
+			k.trail = trail{}
+		}
+		switch {
 		case history && resumes:
-			k.log.Info("the store does not continue from where the watch ended, listing again", "reason", why)
+			k.log.Info("the watch on the store cannot be continued, reading all records again", "reason", why)
 			list = true
-		case history && !w.heard && k.trail.from() != 0: // compacted after its write
+		case history && !w.heard && from != 0: // compacted after its write
 			list = false
 		default:
-			if history {
-				k.trail = trail{}
-			}
 			k.broken(ctx, w, why)
 			return nil
 		}
-		resumes, k.trail = false, trail{}
+		resumes = false
 	}
 }
 

@@ -66,14 +66,14 @@ func (t *trail) take(events []subnet.Event, known int64) (news []subnet.Event, e
 		case again && t.proven() && t.learns:
 			t.add(ev)
 		case again || !t.proven():
-			return nil, fmt.Errorf("the change at revision %d is not the one that was seen: %w", ev.Revision, subnet.ErrHistory)
+			return nil, fmt.Errorf("revision %d holds another change than before: %w", ev.Revision, subnet.ErrHistory)
 		default:
 			news = append(news, ev)
 			t.add(ev)
 		}
 	}
 	if n := len(events); t.told == 0 && n > 0 && events[n-1].IsChange() && !t.proven() {
-		return nil, fmt.Errorf("no write of %s at revision %d: %w", t.events[0].Put.Key, t.from(), subnet.ErrHistory)
+		return nil, fmt.Errorf("revision %[2]d holds no change of %[1]s any more: %[3]w", t.events[0].Put.Key, t.from(), subnet.ErrHistory)
 	}
 	return news, nil
 }

@@ -110,7 +110,7 @@ func (m *message) each(f func(field uint64, m *message) error) error {
 		}
 		const delimited = 2 // the type of fields with a length: the only one here
 		if tag&7 != delimited || length > uint64(m.left) {
-			return fmt.Errorf("field %d of type %d and %d bytes is not valid", tag>>3, tag&7, length)
+			return fmt.Errorf("invalid protobuf: field %d has wire type %d and %d bytes", tag>>3, tag&7, length)
 		}
 		m.left -= int64(length)
 		if err := f(tag>>3, &message{r: m.r, left: int64(length)}); err != nil {
@@ -136,7 +136,7 @@ func (m *message) skip() error {
 
 func (m *message) bytes() ([]byte, error) {
 	if m.left > maxPart {
-		return nil, fmt.Errorf("a part of %d bytes, want %d at most", m.left, maxPart)
+		return nil, fmt.Errorf("an object of %d bytes is larger than the limit of %d bytes", m.left, maxPart)
 	}
 	text := make([]byte, m.left)
 	_, err := io.ReadFull(m.r, text)
