@@ -43,7 +43,7 @@ var rules = map[string]rule{
 	},
 	"probe":      {},
 	"sorted":     {},
-	"devicelock": {ours: []string{"subnet"}},
+	"devicelock": {ours: []string{"retry", "subnet"}},
 	"forwarding": {ours: []string{"ip"}},
 	"retry":      {},
 	"source": {
@@ -90,7 +90,7 @@ var rules = map[string]rule{
 	"backend/registry": {
 		ours: []string{
 			"backend", "backend/alloc", "backend/check", "backend/extension", "backend/hostgw", "backend/ipip", "backend/udp",
-			"backend/vxlan", "backend/wireguard", "backend/wireguard/options", "ip", "subnet",
+			"backend/vxlan", "backend/wireguard", "backend/wireguard/options", "ip", "retry", "subnet",
 		},
 	},
 	"backend/backendtest": {

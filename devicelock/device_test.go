@@ -46,7 +46,11 @@ func TestADaemonWaitsForADevice(t *testing.T) {
 		if _, err := first.All(devices, nil); err != nil {
 			t.Fatal(err)
 		}
-		time.AfterFunc(time.Minute, first.Release)
+		released := make(chan struct{})
+		time.AfterFunc(time.Minute, func() {
+			first.Release()
+			close(released)
+		})
 		start, reasons := time.Now(), 0
 		names, err := second.Wait(t.Context(), devices, nil, func(error) { reasons++ })
 		if err != nil || len(names) != 1 || names[0] != "flannel0" {
@@ -55,6 +59,7 @@ func TestADaemonWaitsForADevice(t *testing.T) {
 		if took := time.Since(start); took < time.Minute || reasons != 1 {
 			t.Errorf("after %v, %d reasons, want one", took, reasons)
 		}
+		<-released
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		if names, err := first.Wait(ctx, devices, nil, func(error) {}); !errors.Is(err, context.Canceled) || names != nil {

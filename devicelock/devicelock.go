@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"flanneld/retry"
 	"flanneld/subnet"
 )
 
@@ -133,22 +134,20 @@ const waitPause = 2 * time.Second
 // one. When ctx ends before, the error is that of ctx.
 func (l *Locks) Wait(ctx context.Context, devices [][]string, last []string,
 	waiting func(reason error)) (names []string, err error) {
-	reason := ""
-	for {
-		names, err := l.All(devices, last)
-		if taken := (*TakenError)(nil); !errors.As(err, &taken) {
-			return names, err
-		}
-		if reason != err.Error() {
-			reason = err.Error()
-			waiting(err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(waitPause):
-		}
+	loop := retry.Loop{First: waitPause, Last: waitPause, Again: isTaken, Waiting: waiting}
+	err = loop.Run(ctx, func() (err error) {
+		names, err = l.All(devices, last)
+		return err
+	})
+	if isTaken(err) {
+		return nil, ctx.Err()
 	}
+	return names, err
+}
+
+func isTaken(err error) bool {
+	taken := (*TakenError)(nil)
+	return errors.As(err, &taken)
 }
 
 // prefer puts the name that was used last before the others.

@@ -26,22 +26,44 @@ func IsShortage(err error) bool {
 // Shortage calls f until it returns something else than that the kernel has nothing left, or ctx ends; it returns nil
 // then. The end of the daemon would free little, and the next one would find the same.
 func Shortage(ctx context.Context, log *slog.Logger, f func() error) error {
-	for said := ""; ctx.Err() == nil; {
+	if ctx.Err() != nil {
+		return nil
+	}
+	l := Loop{First: shortagePause, Last: shortagePause, Again: IsShortage, Waiting: func(err error) {
+		log.Error("out of file descriptors or memory, retrying", "error", err,
+			"hint", "LimitNOFILE= of the unit, and who uses them")
+	}}
+	if err := l.Run(ctx, f); !IsShortage(err) {
+		return err
+	}
+	return nil
+}
+
+// Loop says how something is repeated.
+type Loop struct {
+	First, Last time.Duration    // the pause after a try, which doubles; the longest one
+	Again       func(error) bool // whether an error passes by itself
+	Waiting     func(error)      // called when the reason to wait is a new one
+}
+
+// Run calls f until its error is none that passes by itself, or ctx ends. It returns the last error of f.
+func (l Loop) Run(ctx context.Context, f func() error) error {
+	reason := ""
+	for pause := l.First; ; pause = min(2*pause, l.Last) {
 		err := f()
-		if !IsShortage(err) {
+		if !l.Again(err) || ctx.Err() != nil {
 			return err
 		}
-		if said != err.Error() {
-			said = err.Error()
-			log.Error("out of file descriptors or memory, retrying", "error", err,
-				"hint", "LimitNOFILE= of the unit, and who uses them")
+		if reason != err.Error() {
+			reason = err.Error()
+			l.Waiting(err)
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(shortagePause):
+			return err
+		case <-time.After(pause):
 		}
 	}
-	return nil
 }
 
 // Value is Shortage for what returns a value; the zero value if ctx ends first.

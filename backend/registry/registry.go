@@ -18,6 +18,7 @@ import (
 	"flanneld/backend/wireguard"
 	wgoptions "flanneld/backend/wireguard/options"
 	"flanneld/ip"
+	"flanneld/retry"
 	"flanneld/subnet"
 )
 
@@ -64,25 +65,20 @@ const (
 // Start is New, and runs a command of the operator that fails again until it succeeds: what it needs may come. waiting
 // is called when the reason to wait is a new one.
 func Start(ctx context.Context, e Env, waiting func(reason error)) (backend.Planner, error) {
-	reason := ""
-	for pause := firstStartPause; ; pause = min(2*pause, lastStartPause) {
-		b, err := New(ctx, e)
-		if failed := (*extension.StartupError)(nil); !errors.As(err, &failed) {
-			return b, err
-		}
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		if reason != err.Error() {
-			reason = err.Error()
-			waiting(err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(pause):
-		}
+	var b backend.Planner
+	passes := func(err error) bool {
+		failed := (*extension.StartupError)(nil)
+		return errors.As(err, &failed)
 	}
+	loop := retry.Loop{First: firstStartPause, Last: lastStartPause, Again: passes, Waiting: waiting}
+	err := loop.Run(ctx, func() (err error) {
+		b, err = New(ctx, e)
+		return err
+	})
+	if passes(err) {
+		return nil, ctx.Err()
+	}
+	return b, err
 }
 
 // Devices returns the devices that a network needs, the names that each may have in their order.
