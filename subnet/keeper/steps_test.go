@@ -232,6 +232,7 @@ func (s *steps) pass(d time.Duration) {
 		if !time.Now().Before(end) {
 			return
 		}
+		s.server.Revision() // its lock orders what was done before what expires
 		time.Sleep(left)
 		synctest.Wait() // leases expire
 	}
