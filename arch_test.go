@@ -319,20 +319,11 @@ func TestNoPackageIsNamedAfterNothing(t *testing.T) {
 	}
 }
 
-// wide are the folders whose lines are still to be broken.
-var wide = []string{
-	"backend/extension", "backend/ipip", "backend/wireguard", "cmd/flannelctl",
-	"dist", "doctor", "hack", "lab", "need", "subnet",
-}
-
 // TestLinesAreNarrow holds lines to 120 columns. What stands in a raw string literal, a document of its own, may be
 // wider.
 func TestLinesAreNarrow(t *testing.T) {
 	const most = 120
 	for _, s := range sources(t) {
-		if within(s.folder(), wide) {
-			continue
-		}
 		raw := rawLines(s)
 		for i, line := range strings.Split(string(s.text), "\n") {
 			if n := utf8.RuneCountInString(line); n > most && !raw[i+1] {

@@ -32,24 +32,36 @@ var dockerOptions = []struct {
 	{"-i writes one variable an option", "-i", usual, each},
 	{"-c writes one variable for all", "-c", usual, all},
 	{"-i with -c is both", "-i -c", usual, each + all},
-	{"-m leaves out ip-masq", "-m", usual, "DOCKER_OPT_BIP=\"--bip=10.5.34.1/24\"\nDOCKER_OPT_MTU=\"--mtu=1450\"\nDOCKER_OPTS=\" --bip=10.5.34.1/24 --mtu=1450\"\n"},
+	{"-m leaves out ip-masq", "-m", usual,
+		"DOCKER_OPT_BIP=\"--bip=10.5.34.1/24\"\nDOCKER_OPT_MTU=\"--mtu=1450\"\n" +
+			"DOCKER_OPTS=\" --bip=10.5.34.1/24 --mtu=1450\"\n"},
 	{"-k names the variable", "-c -k EXTRA_ARGS", usual, strings.Replace(all, "DOCKER_OPTS", "EXTRA_ARGS", 1)},
-	{"docker masquerades when flanneld does not", "-c", strings.Replace(usual, "true", "false", 1), strings.Replace(all, "false", "true", 1)},
-	{"nothing about masquerading in the file, nothing in the options", "", "FLANNEL_SUBNET=10.5.34.1/24\n", "DOCKER_OPT_BIP=\"--bip=10.5.34.1/24\"\nDOCKER_OPTS=\" --bip=10.5.34.1/24\"\n"},
-	{"with -m it does not matter what the file says about masquerading", "-c -m", "FLANNEL_SUBNET=10.5.34.1/24\nFLANNEL_IPMASQ=yes\n", "DOCKER_OPTS=\" --bip=10.5.34.1/24\"\n"},
-	{"lines with export count", "-c", "export " + strings.ReplaceAll(strings.TrimSuffix(usual, "\n"), "\n", "\nexport \t") + "\n", all},
+	{"docker masquerades when flanneld does not", "-c", strings.Replace(usual, "true", "false", 1),
+		strings.Replace(all, "false", "true", 1)},
+	{"nothing about masquerading in the file, nothing in the options", "", "FLANNEL_SUBNET=10.5.34.1/24\n",
+		"DOCKER_OPT_BIP=\"--bip=10.5.34.1/24\"\nDOCKER_OPTS=\" --bip=10.5.34.1/24\"\n"},
+	{"with -m it does not matter what the file says about masquerading", "-c -m",
+		"FLANNEL_SUBNET=10.5.34.1/24\nFLANNEL_IPMASQ=yes\n", "DOCKER_OPTS=\" --bip=10.5.34.1/24\"\n"},
+	{"lines with export count", "-c", "export " +
+		strings.ReplaceAll(strings.TrimSuffix(usual, "\n"), "\n", "\nexport \t") + "\n", all},
 	{"the last of doubled lines counts", "-c", "FLANNEL_MTU=9000\nFLANNEL_SUBNET=nonsense\n" + usual, all},
 	{"an empty file gives empty options", "", "\n", "DOCKER_OPTS=\"\"\n"},
 	{"a last line without an end counts", "-c", strings.TrimSuffix(usual, "\n"), all},
-	{"quotes and carriage returns are taken off", "-c", "FLANNEL_SUBNET=\"10.5.34.1/24\"\r\nFLANNEL_MTU='1450'\r\nFLANNEL_IPMASQ=true\r\n", all},
-	{"other lines do not matter", "-c", "# FLANNEL_MTU=9\nX=1\n\n PATH=/nowhere\nIFS=.\n" + usual + "FLANNEL_IPV6_SUBNET=fd00:5:0:22::1/64\n", all},
-	{"-6 adds the IPv6 subnet", "-c -6", usual + usual6, "DOCKER_OPTS=\" --bip=10.5.34.1/24 --fixed-cidr-v6=fd00:5:0:22::0/64 --ip-masq=false --ipv6 --mtu=1450\"\n"},
-	{"-6 with -i", "-i -6", usual + usual6, "DOCKER_OPT_BIP=\"--bip=10.5.34.1/24\"\nDOCKER_OPT_FIXED_CIDR_V6=\"--fixed-cidr-v6=fd00:5:0:22::0/64\"\n" +
-		"DOCKER_OPT_IPMASQ=\"--ip-masq=false\"\nDOCKER_OPT_IPV6=\"--ipv6\"\nDOCKER_OPT_MTU=\"--mtu=1450\"\n"},
-	{"-6 of a small subnet", "-c -6 -m", usual + "FLANNEL_IPV6_SUBNET=fd00:5::d/126\n", "DOCKER_OPTS=\" --bip=10.5.34.1/24 --fixed-cidr-v6=fd00:5::c/126 --ipv6 --mtu=1450\"\n"},
+	{"quotes and carriage returns are taken off", "-c",
+		"FLANNEL_SUBNET=\"10.5.34.1/24\"\r\nFLANNEL_MTU='1450'\r\nFLANNEL_IPMASQ=true\r\n", all},
+	{"other lines do not matter", "-c", "# FLANNEL_MTU=9\nX=1\n\n PATH=/nowhere\nIFS=.\n" + usual +
+		"FLANNEL_IPV6_SUBNET=fd00:5:0:22::1/64\n", all},
+	{"-6 adds the IPv6 subnet", "-c -6", usual + usual6,
+		"DOCKER_OPTS=\" --bip=10.5.34.1/24 --fixed-cidr-v6=fd00:5:0:22::0/64 --ip-masq=false --ipv6 --mtu=1450\"\n"},
+	{"-6 with -i", "-i -6", usual + usual6,
+		"DOCKER_OPT_BIP=\"--bip=10.5.34.1/24\"\nDOCKER_OPT_FIXED_CIDR_V6=\"--fixed-cidr-v6=fd00:5:0:22::0/64\"\n" +
+			"DOCKER_OPT_IPMASQ=\"--ip-masq=false\"\nDOCKER_OPT_IPV6=\"--ipv6\"\nDOCKER_OPT_MTU=\"--mtu=1450\"\n"},
+	{"-6 of a small subnet", "-c -6 -m", usual + "FLANNEL_IPV6_SUBNET=fd00:5::d/126\n",
+		"DOCKER_OPTS=\" --bip=10.5.34.1/24 --fixed-cidr-v6=fd00:5::c/126 --ipv6 --mtu=1450\"\n"},
 	{"-6 in a network without IPv6 adds nothing", "-c -6", usual, all},
 	{"without -6 a network with IPv6 adds nothing", "-c", usual + usual6, all},
-	{"an IPv6 subnet that would run a command is an error", "-c -6", usual + "FLANNEL_IPV6_SUBNET=fd00::1/64;touch ran\n", ""},
+	{"an IPv6 subnet that would run a command is an error", "-c -6", usual + "FLANNEL_IPV6_SUBNET=fd00::1/64;touch ran\n",
+		""},
 	{"an IPv6 subnet that is none is an error", "-c -6", usual + "FLANNEL_IPV6_SUBNET=$(touch ran)\n", ""},
 	{"a subnet that would run a command is an error", "-c", "FLANNEL_SUBNET=$(touch ran)\n", ""},
 	{"a command behind a subnet is an error", "-c", "FLANNEL_SUBNET=10.5.34.1/24;touch ran\n", ""},
@@ -88,7 +100,8 @@ func (r dockerScript) run(t *testing.T) (stdout, stderr string, code int) {
 	}
 	var out, errOut strings.Builder
 	bin := t.TempDir()
-	writeFile(t, filepath.Join(bin, "dockerd"), "#!/bin/sh\n[ \"$*\" = --help ] && echo '      --bip string   IPv4 address\n"+r.help+"'\n")
+	writeFile(t, filepath.Join(bin, "dockerd"),
+		"#!/bin/sh\n[ \"$*\" = --help ] && echo '      --bip string   IPv4 address\n"+r.help+"'\n")
 	if err := os.Chmod(filepath.Join(bin, "dockerd"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -136,8 +149,8 @@ func writeFile(t *testing.T, path, text string) {
 	}
 }
 
-// dockerCallers are what callers put into the environment and on the command line. A reason is said, and the exit code is 0:
-// systemd ends flanneld if the script is its ExecStartPost and fails.
+// dockerCallers are what callers put into the environment and on the command line. A reason is said, and the exit code
+// is 0: systemd ends flanneld if the script is its ExecStartPost and fails.
 var dockerCallers = []struct {
 	name string
 	args string // " ": an empty argument
@@ -150,14 +163,20 @@ var dockerCallers = []struct {
 		strings.Replace(all, `="`, `="--debug -H fd:// `, 1), ""},
 	{"the caller's own options under another name", "-c -k EXTRA", []string{"EXTRA=--debug", "DOCKER_OPTS=-x"}, usual,
 		strings.Replace(all, `DOCKER_OPTS="`, `EXTRA="--debug `, 1), ""},
-	{"more options of the caller", "", []string{"DOCKER_OPT_DNS=--dns 192.0.2.1", "DOCKER_OPT_Z=-z", "XDOCKER_OPT_A=-a"}, usual,
-		"DOCKER_OPT_BIP=\"--bip=10.5.34.1/24\"\nDOCKER_OPT_DNS=\"--dns 192.0.2.1\"\nDOCKER_OPT_IPMASQ=\"--ip-masq=false\"\nDOCKER_OPT_MTU=\"--mtu=1450\"\nDOCKER_OPT_Z=\"-z\"\n" +
+	{"more options of the caller", "", []string{"DOCKER_OPT_DNS=--dns 192.0.2.1", "DOCKER_OPT_Z=-z", "XDOCKER_OPT_A=-a"},
+		usual,
+		"DOCKER_OPT_BIP=\"--bip=10.5.34.1/24\"\nDOCKER_OPT_DNS=\"--dns 192.0.2.1\"\n" +
+			"DOCKER_OPT_IPMASQ=\"--ip-masq=false\"\nDOCKER_OPT_MTU=\"--mtu=1450\"\nDOCKER_OPT_Z=\"-z\"\n" +
 			"DOCKER_OPTS=\" --bip=10.5.34.1/24 --dns 192.0.2.1 --ip-masq=false --mtu=1450 -z\"\n", ""},
-	{"what the subnet file says comes before the environment", "-i", []string{"DOCKER_OPT_MTU=--mtu=9000", "FLANNEL_SUBNET=10.9.9.1/24"}, usual, each, ""},
-	{"what the subnet file does not say comes from the environment", "-i", []string{"DOCKER_OPT_MTU=--mtu=9000", "FLANNEL_IPMASQ=true"},
+	{"what the subnet file says comes before the environment", "-i",
+		[]string{"DOCKER_OPT_MTU=--mtu=9000", "FLANNEL_SUBNET=10.9.9.1/24"}, usual, each, ""},
+	{"what the subnet file does not say comes from the environment", "-i",
+		[]string{"DOCKER_OPT_MTU=--mtu=9000", "FLANNEL_IPMASQ=true"},
 		"FLANNEL_SUBNET=10.5.34.1/24\n", strings.Replace(each, "1450", "9000", 1), ""},
-	{"the caller's own masquerading with -m", "-c -m", []string{"DOCKER_OPT_IPMASQ=--ip-masq=true"}, usual, strings.Replace(all, "false", "true", 1), ""},
-	{"quotes and what a shell would run stay as they are", "-i", []string{"DOCKER_OPT_X=--log-opt tag=\"a\\b$(touch ran)`touch ran`\""}, "X=1\n",
+	{"the caller's own masquerading with -m", "-c -m", []string{"DOCKER_OPT_IPMASQ=--ip-masq=true"}, usual,
+		strings.Replace(all, "false", "true", 1), ""},
+	{"quotes and what a shell would run stay as they are", "-i",
+		[]string{"DOCKER_OPT_X=--log-opt tag=\"a\\b$(touch ran)`touch ran`\""}, "X=1\n",
 		"DOCKER_OPT_X=\"--log-opt tag=\\\"a\\\\b\\$(touch ran)\\`touch ran\\`\\\"\"\n", ""},
 	{"a line of a value that looks like a variable is none", "-i", []string{"Y=a\nDOCKER_OPT_FAKE=-x"}, usual, each, ""},
 	{"an empty argument for the key", "-c -k  ", nil, usual, all, "-k has no name"},
@@ -201,7 +220,8 @@ func TestDockerOptionsOfTheCallerStay(t *testing.T) {
 
 func TestDockerOptionsAllowDirectRoutingWhereDockerKnowsIt(t *testing.T) {
 	const help = "      --allow-direct-routing   Allow remote access to published ports on container IP addresses"
-	const allowed = "DOCKER_OPT_ALLOW_DIRECT_ROUTING=\"--allow-direct-routing\"\n" + each + "DOCKER_OPTS=\" --allow-direct-routing " +
+	const allowed = "DOCKER_OPT_ALLOW_DIRECT_ROUTING=\"--allow-direct-routing\"\n" + each +
+		"DOCKER_OPTS=\" --allow-direct-routing " +
 		"--bip=10.5.34.1/24 --ip-masq=false --mtu=1450\"\n"
 	for _, shell := range dockerShells(t) {
 		for _, c := range []struct{ name, help, json, env, want string }{
@@ -216,7 +236,8 @@ func TestDockerOptionsAllowDirectRoutingWhereDockerKnowsIt(t *testing.T) {
 			if c.json != "" {
 				writeFile(t, filepath.Join(dir, "daemon.json"), c.json)
 			}
-			_, said, code := dockerScript{shell: shell, args: []string{"-f", "subnet.env", "-d", "out"}, dir: dir, help: c.help}.run(t)
+			_, said, code := dockerScript{shell: shell, args: []string{"-f", "subnet.env", "-d", "out"}, dir: dir,
+				help: c.help}.run(t)
 			if got, _ := os.ReadFile(filepath.Join(dir, "out")); code != 0 || said != "" || string(got) != c.want {
 				t.Errorf("%v, %s: exit %d, %q, wrote:\n%s", shell, c.name, code, said, got)
 			}
@@ -245,7 +266,8 @@ func TestDockerOptionsDoNotReplaceDevicesAndLinks(t *testing.T) {
 		writeFile(t, filepath.Join(dir, "real"), "OLD=1\n")
 		r := dockerScript{shell: shell, dir: dir}
 		// As /dev/stdout is: a link to whatever the standard output is, a file here.
-		for target, to := range map[string]string{"/proc/self/fd/1": "", "real": filepath.Join(dir, "real"), "later": filepath.Join(dir, "later")} {
+		for target, to := range map[string]string{"/proc/self/fd/1": "", "real": filepath.Join(dir, "real"),
+			"later": filepath.Join(dir, "later")} {
 			if err := os.Symlink(target, out); err != nil {
 				t.Fatal(err)
 			}
@@ -256,7 +278,8 @@ func TestDockerOptionsDoNotReplaceDevicesAndLinks(t *testing.T) {
 				got = string(text)
 			}
 			if now, err := os.Readlink(out); code != 0 || said != "" || got != all || now != target {
-				t.Errorf("%v, a link to %s: exit %d, %q, wrote %q, the link is %q now, %v", shell, target, code, said, got, now, err)
+				t.Errorf("%v, a link to %s: exit %d, %q, wrote %q, the link is %q now, %v", shell, target, code, said, got, now,
+					err)
 			}
 			if err := os.Remove(out); err != nil {
 				t.Fatal(err)

@@ -35,8 +35,10 @@ func TestAnsibleReadsThePlaybook(t *testing.T) {
 func TestTheDaemonTakesTheConfigurationThatTheAnsibleRoleWrites(t *testing.T) {
 	for host, embedded := range map[string]bool{"host1": true, "host2": false} {
 		file := filepath.Join(t.TempDir(), "flanneld.conf")
-		run(t, "examples/ansible", "ansible", host, "--inventory", "hosts.ini", "--connection", "local", "--module-name", "template",
-			"--args", "src=roles/flanneld/templates/flanneld.conf.j2 dest="+file, "--extra-vars", "@roles/flanneld/defaults/main.yml",
+		run(t, "examples/ansible", "ansible", host, "--inventory", "hosts.ini", "--connection", "local", "--module-name",
+			"template",
+			"--args", "src=roles/flanneld/templates/flanneld.conf.j2 dest="+file, "--extra-vars",
+			"@roles/flanneld/defaults/main.yml",
 			"--extra-vars", "ansible_python_interpreter=/usr/bin/python3")
 		text, err := os.ReadFile(file)
 		if err != nil {

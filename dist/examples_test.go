@@ -86,7 +86,8 @@ func TestTheDaemonTakesTheSettingsOfTheComposeFile(t *testing.T) {
 			Environment map[string]string
 		}
 	}
-	text := regexp.MustCompile(`\$\{FIRST[^}]*\}`).ReplaceAllString(exampleFiles(t)["examples/compose/compose.yaml"], "192.0.2.1")
+	text := regexp.MustCompile(`\$\{FIRST[^}]*\}`).ReplaceAllString(exampleFiles(t)["examples/compose/compose.yaml"],
+		"192.0.2.1")
 	if err := yaml.Unmarshal([]byte(text), &file); err != nil || len(file.Services) != 2 {
 		t.Fatalf("%d services, %v", len(file.Services), err)
 	}
@@ -119,7 +120,8 @@ func TestTheNetworkOfKubeadmIsThatOfTheManifest(t *testing.T) {
 		if err := yaml.Unmarshal([]byte(part), &c); err != nil || c.APIVersion != "kubeadm.k8s.io/v1beta4" {
 			t.Errorf("version %q, %v", c.APIVersion, err)
 		}
-		if c.Kind == "ClusterConfiguration" && !strings.Contains(string(manifest), `"Network": "`+c.Networking.PodSubnet+`"`) {
+		if c.Kind == "ClusterConfiguration" &&
+			!strings.Contains(string(manifest), `"Network": "`+c.Networking.PodSubnet+`"`) {
 			t.Errorf("the manifest's Network is not %s", c.Networking.PodSubnet)
 		}
 	}

@@ -106,7 +106,8 @@ func TestTheDockerPackageIsInstalledAndRemovedOnABootedMachine(t *testing.T) {
 	i.program("/run/flannel/subnet.env", usual)
 	i.program("/run/flannel/docker.env", usual)
 	i.program("/run/docker_opts.env", each)
-	i.program("/usr/share/flannel/docker/flannel.conf", "ExecStartPre=/usr/lib/flannel/flannel-docker daemon-json -file /etc/docker/daemon.json\n")
+	i.program("/usr/share/flannel/docker/flannel.conf",
+		"ExecStartPre=/usr/lib/flannel/flannel-docker daemon-json -file /etc/docker/daemon.json\n")
 	i.program(dockerDropIn, i.read("/usr/share/flannel/docker/flannel.conf"))
 
 	for _, args := range [][]string{{"configure", ""}, {"1"}, {"configure", "0.1.0-1"}, {"2"}} {
@@ -119,7 +120,8 @@ func TestTheDockerPackageIsInstalledAndRemovedOnABootedMachine(t *testing.T) {
 			t.Errorf("an upgrade, %v, calls %q, and the drop-in is %q", args, got, i.read(dockerDropIn))
 		}
 	}
-	const stops = "systemctl --no-reload stop flannel-docker-restart.path\nsystemctl --no-reload disable flannel-docker-restart.path\n"
+	const stops = "systemctl --no-reload stop flannel-docker-restart.path\n" +
+		"systemctl --no-reload disable flannel-docker-restart.path\n"
 	called, said := i.says("preremove", "remove")
 	if diff := cmp.Diff(stops+"flannel-docker daemon-json -remove\n", called); diff != "" {
 		t.Errorf("a removal calls (-want +got):\n%s", diff)
@@ -130,7 +132,8 @@ func TestTheDockerPackageIsInstalledAndRemovedOnABootedMachine(t *testing.T) {
 	if !strings.Contains(said, "docker0 keeps 10.5.34.1/24 over restarts of docker") {
 		t.Errorf("the removal says %q, want that docker0 keeps the address", said)
 	}
-	if got := i.script("postremove", "remove"); got != "systemctl daemon-reload\n" || i.read("/run/docker_opts.env")+i.read("/run/flannel/docker.env") != "" {
+	if got := i.script("postremove", "remove"); got != "systemctl daemon-reload\n" ||
+		i.read("/run/docker_opts.env")+i.read("/run/flannel/docker.env") != "" {
 		t.Errorf("after the removal, %q is called, and files are left", got)
 	}
 	i.script("postremove", "purge")
@@ -139,14 +142,17 @@ func TestTheDockerPackageIsInstalledAndRemovedOnABootedMachine(t *testing.T) {
 func TestARemovalOfTheDockerPackageKeepsWhatIsNotOurs(t *testing.T) {
 	for _, c := range []struct{ name, dropIn, left, moved string }{
 		{"a drop-in of another", "[Service]\nEnvironment=HTTP_PROXY=\n", "[Service]\nEnvironment=HTTP_PROXY=\n", ""},
-		{"our drop-in, edited", "ExecStartPre=/usr/lib/flannel/flannel-docker wait\n# mine\n", "", "ExecStartPre=/usr/lib/flannel/flannel-docker wait\n# mine\n"},
+		{"our drop-in, edited", "ExecStartPre=/usr/lib/flannel/flannel-docker wait\n# mine\n", "",
+			"ExecStartPre=/usr/lib/flannel/flannel-docker wait\n# mine\n"},
 	} {
 		i := newImage(t, true)
-		i.program("/run/flannel/subnet.env", strings.ReplaceAll(usual, "10.5.34", "10.5.35")) // not the subnet that docker has
+		// not the subnet that docker has
+		i.program("/run/flannel/subnet.env", strings.ReplaceAll(usual, "10.5.34", "10.5.35"))
 		i.program(dockerDropIn, c.dropIn)
 		got, said := i.says("preremove", "0")
 		if strings.Contains(got, "daemon-json") || strings.Contains(said, "docker0") {
-			t.Errorf("%s: docker's configuration is changed: %q, or docker0 is spoken of, which has another address: %q", c.name, got, said)
+			t.Errorf("%s: docker's configuration is changed: %q, or docker0 is spoken of, which has another address: %q", c.name,
+				got, said)
 		}
 		if got, moved := i.read(dockerDropIn), i.read(dockerDropIn+".removed"); got != c.left || moved != c.moved {
 			t.Errorf("%s: left %q, moved away %q", c.name, got, moved)

@@ -72,7 +72,8 @@ func TestEveryUnitIsCleanForSystemd(t *testing.T) {
 		err = os.Mkdir(filepath.Join(dir, "flanneld.service.d"), 0o755)
 	}
 	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, "flanneld.service.d/sysconfig.conf"), program.ReplaceAll(text, []byte("${1}/bin/true")), 0o644)
+		err = os.WriteFile(filepath.Join(dir, "flanneld.service.d/sysconfig.conf"),
+			program.ReplaceAll(text, []byte("${1}/bin/true")), 0o644)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -95,7 +96,8 @@ func TestEveryServiceIsLessExposedThanThreeOfTen(t *testing.T) {
 		if filepath.Ext(file) != ".service" {
 			continue
 		}
-		out, err := exec.Command(need.Program(t, "systemd-analyze"), "security", "--offline=yes", "--no-pager", file).CombinedOutput()
+		out, err := exec.Command(need.Program(t, "systemd-analyze"), "security", "--offline=yes", "--no-pager",
+			file).CombinedOutput()
 		m := level.FindSubmatch(out)
 		if err != nil || m == nil {
 			t.Fatalf("%s: %v\n%s", file, err, out)
@@ -154,7 +156,8 @@ func TestSettingsOfAnRPMOfFlannelAreTakenOver(t *testing.T) {
 		want string
 	}{
 		{"an empty file", nil, "-etcd-endpoints=http://127.0.0.1:2379 -etcd-prefix=/coreos.com/network"},
-		{"as the rpm brings it", map[string]string{"FLANNEL_ETCD_ENDPOINTS": "http://192.0.2.1:2379,http://192.0.2.2:2379", "FLANNEL_ETCD_PREFIX": "/atomic.io/network"},
+		{"as the rpm brings it", map[string]string{"FLANNEL_ETCD_ENDPOINTS": "http://192.0.2.1:2379,http://192.0.2.2:2379",
+			"FLANNEL_ETCD_PREFIX": "/atomic.io/network"},
 			"-etcd-endpoints=http://192.0.2.1:2379,http://192.0.2.2:2379 -etcd-prefix=/atomic.io/network"},
 		{"with options", map[string]string{"FLANNEL_OPTIONS": "-iface=eth1 --ip-masq"},
 			"-etcd-endpoints=http://127.0.0.1:2379 -etcd-prefix=/coreos.com/network -iface=eth1 --ip-masq"},
@@ -233,9 +236,11 @@ func TestTheNeighbourTablesHoldTenThousandPeers(t *testing.T) {
 // The documentation names what is installed; a file that is renamed must be renamed there too.
 func TestTheDocumentsNameFilesThatExist(t *testing.T) {
 	for file, names := range map[string][]string{
-		"../docs/systemd.md":    {"systemd/flanneld.service", "systemd/flanneld@.service", "network/80-flannel.link", "network/10-flannel.network"},
-		"../docs/docker.md":     {"docker/mk-docker-opts.sh", "docker/flannel-docker-restart.path"},
-		"../docs/coreos.md":     {"cloud/fcos/cluster.bu", "cloud/flatcar/node1.bu", "cloud/files/etcd.service", "cloud/files/docker-flannel.conf"},
+		"../docs/systemd.md": {"systemd/flanneld.service", "systemd/flanneld@.service", "network/80-flannel.link",
+			"network/10-flannel.network"},
+		"../docs/docker.md": {"docker/mk-docker-opts.sh", "docker/flannel-docker-restart.path"},
+		"../docs/coreos.md": {"cloud/fcos/cluster.bu", "cloud/flatcar/node1.bu", "cloud/files/etcd.service",
+			"cloud/files/docker-flannel.conf"},
 		"../docs/kubernetes.md": {"kubernetes/etcd/flannel.yaml"},
 	} {
 		text, err := os.ReadFile(file)
@@ -245,7 +250,8 @@ func TestTheDocumentsNameFilesThatExist(t *testing.T) {
 		}
 		for _, name := range names {
 			_, err := os.Stat(name)
-			if base := strings.Replace(filepath.Base(name), "@.", "@NAME.", 1); err != nil || !strings.Contains(string(text), base) {
+			if base := strings.Replace(filepath.Base(name), "@.", "@NAME.", 1); err != nil ||
+				!strings.Contains(string(text), base) {
 				t.Errorf("%s names %s: %v, %v", file, base, strings.Contains(string(text), base), err)
 			}
 		}

@@ -47,8 +47,8 @@ func checkTunnel(f *Facts) Finding {
 		len(lost), len(f.Probes), some(silent))
 }
 
-// checkHandshakes looks for peers that an encrypted tunnel has no session with although packets are sent to them: another cause than a
-// filter is that they do not have our key, or we an old one of theirs.
+// checkHandshakes looks for peers that an encrypted tunnel has no session with although packets are sent to them:
+// another cause than a filter is that they do not have our key, or we an old one of theirs.
 func checkHandshakes(f *Facts) Finding {
 	if r, ok := f.noDaemon(); ok {
 		return r
@@ -63,8 +63,10 @@ func checkHandshakes(f *Facts) Finding {
 	if len(silent) == 0 {
 		return pass("no peer that packets are sent to is silent")
 	}
-	return fail("flannelctl peers; on those hosts: flannelctl status; "+f.allow(), "%d of %d peers do not answer handshakes: they are down, the tunnel port "+
-		"is filtered, or one of both hosts has not taken over the other's key or another PSK: %s", len(silent), f.Status.Peers, some(silent))
+	return fail("flannelctl peers; on those hosts: flannelctl status; "+f.allow(),
+		"%d of %d peers do not answer handshakes: they are down, the tunnel port "+
+			"is filtered, or one of both hosts has not taken over the other's key or another PSK: %s", len(silent),
+		f.Status.Peers, some(silent))
 }
 
 func (f *Facts) sortUnreached(peers []netip.Prefix) (silent, filtered, down []string) {

@@ -15,7 +15,8 @@ import (
 func checkStore(f *Facts) Finding {
 	if f.inKubernetes() {
 		if s := f.Status; s.StoreSince != nil {
-			return fail("kubectl get --raw=/readyz", "the API server is unreachable since %s: %s", s.StoreSince.Format(time.RFC3339), s.StoreReason)
+			return fail("kubectl get --raw=/readyz", "the API server is unreachable since %s: %s",
+				s.StoreSince.Format(time.RFC3339), s.StoreReason)
 		}
 		return pass("the Kubernetes API, as the daemon sees it")
 	}

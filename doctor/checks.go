@@ -52,8 +52,8 @@ func (f *Facts) noDaemon() (Finding, bool) {
 	return skip("no daemon runs"), true
 }
 
-// ErrKubernetes says that the records are in the Kubernetes API, where a diagnosis does not look itself: it goes by what
-// the daemon remembers of the peers.
+// ErrKubernetes says that the records are in the Kubernetes API, where a diagnosis does not look itself: it goes by
+// what the daemon remembers of the peers.
 var ErrKubernetes = errors.New("the store is the Kubernetes API")
 
 // inKubernetes reports whether the store is the Kubernetes API.

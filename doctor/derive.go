@@ -68,8 +68,8 @@ func (f *Facts) records() []subnet.Record {
 	return out
 }
 
-// Unclaimed reports whether a record is a reservation whose host has not taken it yet: nobody is there to be reached. That of
-// a host which has another subnet names its identity; then the data of the backend are missing.
+// Unclaimed reports whether a record is a reservation whose host has not taken it yet: nobody is there to be reached.
+// That of a host which has another subnet names its identity; then the data of the backend are missing.
 func Unclaimed(e subnet.Entry) bool {
 	return e.LeaseID == 0 && !slices.ContainsFunc(e.Leases, func(l subnet.Lease) bool {
 		return l.BackendData != "" || e.Identity != "" && l.BackendType != "vxlan" && l.BackendType != "wireguard"

@@ -17,7 +17,8 @@ import (
 	"time"
 )
 
-// Authority signs certificates that are good for an hour. It keeps them in one folder, each as NAME.crt and NAME.key, its own as ca.
+// Authority signs certificates that are good for an hour. It keeps them in one folder, each as NAME.crt and NAME.key,
+// its own as ca.
 type Authority struct {
 	dir  string
 	cert *x509.Certificate
@@ -27,7 +28,8 @@ type Authority struct {
 // NewAuthority makes one in a folder, whose certificates of another one it replaces.
 func NewAuthority(dir string) (*Authority, error) {
 	a := &Authority{dir: dir}
-	a.cert = &x509.Certificate{Subject: pkix.Name{CommonName: "authority"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	a.cert = &x509.Certificate{Subject: pkix.Name{CommonName: "authority"}, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign}
 	var err error
 	a.key, err = a.write("ca", a.cert, nil)
 	return a, err
@@ -55,7 +57,8 @@ func (a *Authority) write(name string, cert *x509.Certificate, signer *ecdsa.Pri
 	if signer == nil {
 		signer = key
 	}
-	cert.SerialNumber, cert.NotBefore, cert.NotAfter = big.NewInt(time.Now().UnixNano()), time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	cert.SerialNumber, cert.NotBefore, cert.NotAfter = big.NewInt(time.Now().UnixNano()), time.Now().Add(-time.Hour),
+		time.Now().Add(time.Hour)
 	der, err := x509.CreateCertificate(rand.Reader, cert, a.cert, &key.PublicKey, signer)
 	if err != nil {
 		return nil, fmt.Errorf("sign a certificate: %w", err)

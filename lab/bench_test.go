@@ -46,5 +46,6 @@ func (n network) peer(i int) (key, value string) {
 		keys, public6 = append(keys, fmt.Sprintf("fd00:5:0:%x::-64", i)), fmt.Sprintf(`"fd00:18::c8:%x"`, i)
 		data += fmt.Sprintf(`,"BackendV6Data":{"VNI":1,"VtepMAC":"02:00:00:00:00:%02x"}`, i)
 	}
-	return strings.Join(keys, "&"), fmt.Sprintf(`{"PublicIP":%q,"PublicIPv6":%s,"BackendType":%q%s}`, public4, public6, n.backend, data)
+	return strings.Join(keys, "&"),
+		fmt.Sprintf(`{"PublicIP":%q,"PublicIPv6":%s,"BackendType":%q%s}`, public4, public6, n.backend, data)
 }

@@ -17,13 +17,15 @@ type Binaries struct {
 
 // Built returns the programs that were built into a folder.
 func Built(dir string) Binaries {
-	return Binaries{Flanneld: filepath.Join(dir, "flanneld"), Flannelctl: filepath.Join(dir, "flannelctl"), Etcd: filepath.Join(dir, "etcd")}
+	return Binaries{Flanneld: filepath.Join(dir, "flanneld"), Flannelctl: filepath.Join(dir, "flannelctl"),
+		Etcd: filepath.Join(dir, "etcd")}
 }
 
 // Build builds the programs into a folder, from the module that the working directory lies in.
 func Build(ctx context.Context, dir string) (Binaries, error) {
 	b := Built(dir)
-	for out, pkg := range map[string]string{b.Flanneld: "flanneld/cmd/flanneld", b.Flannelctl: "flanneld/cmd/flannelctl", b.Etcd: "flanneld/lab/etcd"} {
+	for out, pkg := range map[string]string{b.Flanneld: "flanneld/cmd/flanneld", b.Flannelctl: "flanneld/cmd/flannelctl",
+		b.Etcd: "flanneld/lab/etcd"} {
 		if err := GoBuild(ctx, out, pkg); err != nil {
 			return Binaries{}, err
 		}

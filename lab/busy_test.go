@@ -14,15 +14,16 @@ import (
 	"flanneld/lab"
 )
 
-// TestPeersThatPodsTalkToAreProbedFirst has a host with hundreds of peers, of which one answers: that one by chance would be asked in
-// one of a hundred rounds, and is asked in most while a pod talks to it.
+// TestPeersThatPodsTalkToAreProbedFirst has a host with hundreds of peers, of which one answers: that one by chance
+// would be asked in one of a hundred rounds, and is asked in most while a pod talks to it.
 func TestPeersThatPodsTalkToAreProbedFirst(t *testing.T) {
 	t.Parallel()
 	for _, backend := range []string{"vxlan", "host-gw", "udp"} {
 		t.Run(backend, func(t *testing.T) {
 			t.Parallel()
 			c := newCluster(t)
-			ctx, cancel := context.WithTimeout(context.Background(), 3*patience) // rounds take a second: most peers do not answer
+			// rounds take a second: most peers do not answer
+			ctx, cancel := context.WithTimeout(context.Background(), 3*patience)
 			defer cancel()
 			c.ctx = ctx
 			e := c.etcd(fmt.Sprintf(`{"Network":"10.5.0.0/16","SubnetMax":"10.5.19.0","Backend":{"Type":%q}}`, backend))
@@ -31,7 +32,8 @@ func TestPeersThatPodsTalkToAreProbedFirst(t *testing.T) {
 				if backend == "udp" {
 					kind = ""
 				}
-				c.ok(e.Put(c.ctx, fmt.Sprintf("subnets/10.5.%d.0-24", 100+n), fmt.Sprintf(`{"PublicIP":"198.18.9.%d",%s"ID":"absent%d"}`, n+1, kind, n)))
+				c.ok(e.Put(c.ctx, fmt.Sprintf("subnets/10.5.%d.0-24", 100+n),
+					fmt.Sprintf(`{"PublicIP":"198.18.9.%d",%s"ID":"absent%d"}`, n+1, kind, n)))
 			}
 			hosts := c.hosts(2)
 			h := hosts[0]
@@ -81,7 +83,8 @@ func TestAHostWithoutProbesIsSilentAndNotFailing(t *testing.T) {
 	e := c.etcd(vxlanConfig)
 	hosts := c.hosts(3)
 	h := hosts[0]
-	daemons := []*lab.Daemon{c.start(h, e, "-probe-interval", "200ms"), c.start(hosts[1], e, "-probe-port", "0"), c.start(hosts[2], e)}
+	daemons := []*lab.Daemon{c.start(h, e, "-probe-interval", "200ms"), c.start(hosts[1], e, "-probe-port", "0"),
+		c.start(hosts[2], e)}
 	c.ok(lab.Ready(c.ctx, daemons...))
 	c.await(func() error { // else its kernel could not answer that nobody listens
 		if s := daemons[2].Status(); !strings.Contains(s, "2 peers") {
@@ -121,7 +124,8 @@ func TestAHostThatDoesNotForwardSaysSoOnce(t *testing.T) {
 		}
 		return nil
 	})
-	if n := strings.Count(d.Log(), `msg="forwarding or masquerading is incomplete"`); n != 1 || !strings.Contains(d.Log(), "-ip-forward") {
+	if n := strings.Count(d.Log(), `msg="forwarding or masquerading is incomplete"`); n != 1 ||
+		!strings.Contains(d.Log(), "-ip-forward") {
 		t.Errorf("the log says it %d times:\n%s", n, d.Log())
 	}
 	c.ok(h.Sysctl("net/ipv4/ip_forward", "1"))

@@ -19,7 +19,8 @@ func TestContainersOfContainerdReachEachOther(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	flannel := plugintest.Flannel(t, dir)
-	for _, n := range []network{{"vxlan", lab.IPv4}, {"vxlan", lab.IPv6}, {"vxlan", lab.Dual}, {"host-gw", lab.Dual}, {"udp", lab.Dual}} {
+	for _, n := range []network{{"vxlan", lab.IPv4}, {"vxlan", lab.IPv6}, {"vxlan", lab.Dual}, {"host-gw", lab.Dual},
+		{"udp", lab.Dual}} {
 		t.Run(n.String(), func(t *testing.T) {
 			t.Parallel()
 			c := newClusterWith(t, lab.Options{Families: n.families})
@@ -30,7 +31,8 @@ func TestContainersOfContainerdReachEachOther(t *testing.T) {
 			for i, h := range hosts {
 				runtimes[i] = c.containerd(h, flannel)
 			}
-			if _, err := runtimes[0].run(c.ctx, "early", 8080); err == nil || !strings.Contains(err.Error(), "flanneld is not running") {
+			if _, err := runtimes[0].run(c.ctx, "early", 8080); err == nil ||
+				!strings.Contains(err.Error(), "flanneld is not running") {
 				t.Errorf("a pod before the daemon: got %v, want an error that says what is missing", err)
 			}
 			c.startAll(hosts, e, "-ip-masq")
@@ -80,11 +82,13 @@ func TestContainerBeforeTheDaemonLearnsWhatTheDaemonWaitsFor(t *testing.T) {
 	h := c.host("host1")
 	path := t.TempDir()
 	flannel := plugintest.Flannel(t, path)
-	conf := fmt.Sprintf(`{"cniVersion":"1.1.0","name":"pods","type":"flannel","subnetFile":%q,"dataDir":%q}`, h.SubnetFile(), path+"/saved")
+	conf := fmt.Sprintf(`{"cniVersion":"1.1.0","name":"pods","type":"flannel","subnetFile":%q,"dataDir":%q}`,
+		h.SubnetFile(), path+"/saved")
 	search := path + ":" + plugintest.Reference(t) // built here, where nobody takes the time
 	call := func(verb string) string {
 		start := time.Now()
-		out, err := h.Exec(c.ctx, "sh", "-c", `printf %s "$2" | CNI_COMMAND=$0 CNI_CONTAINERID=c1 CNI_IFNAME=eth0 CNI_NETNS=/none CNI_PATH=$1 $3`,
+		out, err := h.Exec(c.ctx, "sh", "-c",
+			`printf %s "$2" | CNI_COMMAND=$0 CNI_CONTAINERID=c1 CNI_IFNAME=eth0 CNI_NETNS=/none CNI_PATH=$1 $3`,
 			verb, search, conf, flannel)
 		if took := time.Since(start); took > 30*time.Second { // a runtime waits for minutes
 			t.Errorf("%s took %v, want an answer at once", verb, took)

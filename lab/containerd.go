@@ -16,7 +16,8 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// Containerd is the real one, on a host of the lab, spoken to as a kubelet does. Its pods are made of the image of PodArchive.
+// Containerd is the real one, on a host of the lab, spoken to as a kubelet does. Its pods are made of the image of
+// PodArchive.
 type Containerd struct {
 	*Process
 	Runtime cri.RuntimeServiceClient
@@ -37,7 +38,8 @@ type ContainerdOptions struct {
 // criTimeout bounds what is done to end all pods.
 const criTimeout = 30 * time.Second
 
-// containerdScript runs in a mount namespace of its own, and lets /sys show the interfaces of the host and still the control groups.
+// containerdScript runs in a mount namespace of its own, and lets /sys show the interfaces of the host and still the
+// control groups.
 const containerdScript = `set -e
 mkdir -p "$0/cgroup"
 mount --rbind /sys/fs/cgroup "$0/cgroup"
@@ -68,7 +70,8 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.internal.v1.
       runtime_type = "io.containerd.runc.v2"
 `
 
-// Containerd starts one, and returns when it answers and has the image for pods. It ends with all its pods when the lab closes.
+// Containerd starts one, and returns when it answers and has the image for pods. It ends with all its pods when the lab
+// closes.
 func (h *Host) Containerd(ctx context.Context, o ContainerdOptions) (*Containerd, error) {
 	r := &Containerd{host: h, dir: filepath.Join(h.dir, "ctd")}
 	if o.Plugins == "" {
@@ -90,7 +93,8 @@ func (h *Host) Containerd(ctx context.Context, o ContainerdOptions) (*Containerd
 		return nil, fmt.Errorf("write containerd's files: %w", err)
 	}
 	script := strings.Replace(containerdScript, "SETUP", o.Setup, 1)
-	if r.Process, err = h.Start("containerd", "unshare", "--mount", "--propagation", "slave", "sh", "-c", script, r.dir); err != nil {
+	if r.Process, err = h.Start("containerd", "unshare", "--mount", "--propagation", "slave", "sh", "-c", script,
+		r.dir); err != nil {
 		return nil, err
 	}
 	conn, err := grpc.NewClient("unix://"+r.Socket(), grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -142,7 +146,8 @@ func (r *Containerd) NetworkReady(ctx context.Context) error {
 
 // Import loads an archive of images, and waits until the one of this name can be used.
 func (r *Containerd) Import(ctx context.Context, file, name string, args ...string) error {
-	command := append([]string{"ctr", "--address", r.Socket(), "--namespace", "k8s.io", "images", "import", "--snapshotter", "native"}, args...)
+	command := append([]string{"ctr", "--address", r.Socket(), "--namespace", "k8s.io",
+		"images", "import", "--snapshotter", "native"}, args...)
 	if _, err := r.host.Exec(ctx, append(command, file)...); err != nil {
 		return err
 	}
@@ -185,8 +190,8 @@ func (r *Containerd) End() {
 	}
 }
 
-// Crash ends containerd and all its pods as a loss of power does: no plugin runs, no pod is removed, and what stood in memory is gone. Another
-// one can go on with the files of the disk.
+// Crash ends containerd and all its pods as a loss of power does: no plugin runs, no pod is removed, and what stood in
+// memory is gone. Another one can go on with the files of the disk.
 func (r *Containerd) Crash() error {
 	r.Kill()
 	r.killTasks(true)
@@ -196,7 +201,8 @@ func (r *Containerd) Crash() error {
 	return nil
 }
 
-// killTasks kills the first process of each container, and with it the shim that is its parent, if shims are to go as well.
+// killTasks kills the first process of each container, and with it the shim that is its parent, if shims are to go as
+// well.
 func (r *Containerd) killTasks(shims bool) {
 	files, _ := filepath.Glob(r.dir + "/state/io.containerd.runtime.v2.task/k8s.io/*/init.pid")
 	var pids []int

@@ -63,8 +63,10 @@ func (r *containerd) files(flannel string) error {
 	if err != nil {
 		return err
 	}
-	paths := fmt.Sprintf(`"type": "flannel", "subnetFile": %q, "dataDir": %q, "ipam": {"dataDir": %q},`, r.SubnetFile(), dir+"/saved", dir+"/addresses")
-	return os.WriteFile(dir+"/net.d/10-flannel.conflist", bytes.Replace(sample, []byte(`"type": "flannel",`), []byte(paths), 1), 0o644)
+	paths := fmt.Sprintf(`"type": "flannel", "subnetFile": %q, "dataDir": %q, "ipam": {"dataDir": %q},`, r.SubnetFile(),
+		dir+"/saved", dir+"/addresses")
+	return os.WriteFile(dir+"/net.d/10-flannel.conflist",
+		bytes.Replace(sample, []byte(`"type": "flannel",`), []byte(paths), 1), 0o644)
 }
 
 // run starts a pod whose port 80 is published, with a server in it that says the name.

@@ -57,7 +57,8 @@ func TestFlannelctlWatchesAndEdits(t *testing.T) {
 			return nil
 		})
 	}
-	sees("put "+strings.ReplaceAll(ctlJSON[api.Status](c, h, "status").Subnets[0].String(), "/", "-"), func() error { return nil })
+	sees("put "+strings.ReplaceAll(ctlJSON[api.Status](c, h, "status").Subnets[0].String(), "/", "-"),
+		func() error { return nil })
 	// Until the watch stands, no change is printed: it is made again.
 	sees("put 10.5.240.0-24 198.18.0.77", func() error {
 		return e.Put(c.ctx, "subnets/10.5.240.0-24", `{"PublicIP":"198.18.0.77","BackendType":"vxlan"}`)
@@ -76,7 +77,8 @@ func (c *cluster) edit(h *lab.Host) {
 	editor := filepath.Join(h.Dir(), "editor")
 	run := func(script string) (string, error) {
 		c.ok(os.WriteFile(editor, []byte("#!/bin/sh\n"+script+"\n"), 0o755))
-		return h.Exec(c.ctx, "env", "EDITOR="+editor, "TMPDIR="+h.Dir(), binaries.Flannelctl, "network", "edit", "--subnet-file", h.SubnetFile())
+		return h.Exec(c.ctx, "env", "EDITOR="+editor, "TMPDIR="+h.Dir(), binaries.Flannelctl,
+			"network", "edit", "--subnet-file", h.SubnetFile())
 	}
 	if out, err := run("true"); err != nil || !strings.Contains(out, "nothing changed") {
 		c.t.Errorf("an editor that changes nothing: %v %s", err, out)
@@ -96,7 +98,8 @@ func TestCleanupTakesAFormerFlannelAway(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	h := c.host("host1")
-	c.ok(h.Run("iptables-nft -P FORWARD ACCEPT", "iptables-nft -t nat -P POSTROUTING ACCEPT", "ip6tables-nft -P FORWARD ACCEPT"))
+	c.ok(h.Run("iptables-nft -P FORWARD ACCEPT", "iptables-nft -t nat -P POSTROUTING ACCEPT",
+		"ip6tables-nft -P FORWARD ACCEPT"))
 	c.ok(h.Run("iptables-nft -A FORWARD -s 192.0.2.0/24 -j ACCEPT"))
 	before := c.hostState(h)
 	rules := filepath.Join(h.Dir(), "rules")
@@ -113,10 +116,13 @@ COMMIT
 COMMIT
 `), 0o600))
 	c.ok(os.MkdirAll(filepath.Dir(h.SubnetFile()), 0o755))
-	c.ok(os.WriteFile(h.SubnetFile(), []byte("FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.9.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n"), 0o644))
+	c.ok(os.WriteFile(h.SubnetFile(),
+		[]byte("FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.9.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n"), 0o644))
 	c.ok(h.Run("iptables-nft-restore --noflush "+rules,
-		"ip link add flannel.1 type vxlan id 1 dstport 8472 local "+h.Addr.String()+" dev eth0 nolearning", "ip addr add 10.5.9.0/32 dev flannel.1", "ip link set flannel.1 up",
-		"ip route add 10.5.10.0/24 via 10.5.10.0 dev flannel.1 onlink", "ip route add 10.5.11.0/24 via 198.18.0.1 dev eth0 proto boot",
+		"ip link add flannel.1 type vxlan id 1 dstport 8472 local "+h.Addr.String()+" dev eth0 nolearning",
+		"ip addr add 10.5.9.0/32 dev flannel.1", "ip link set flannel.1 up",
+		"ip route add 10.5.10.0/24 via 10.5.10.0 dev flannel.1 onlink",
+		"ip route add 10.5.11.0/24 via 198.18.0.1 dev eth0 proto boot",
 		"nft add table ip flannel-ipv4", "nft add table ip6 flannel-ipv6"))
 	c.ctlOK(h, "cleanup", "--flannel", "--dry-run")
 	out := c.ctlOK(h, "cleanup", "--flannel")

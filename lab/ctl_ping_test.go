@@ -12,7 +12,8 @@ import (
 	"flanneld/lab"
 )
 
-// TestFlannelctlPings pings hosts and pods through the overlay, over a path that carries all packets and over one that does not.
+// TestFlannelctlPings pings hosts and pods through the overlay, over a path that carries all packets and over one that
+// does not.
 func TestFlannelctlPings(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -30,7 +31,8 @@ func TestFlannelctlPings(t *testing.T) {
 	peer := ctlJSON[[]api.Peer](c, a, "peers")[0]
 	for _, to := range []string{peer.Host, peer.Subnet.String(), peer.PublicIP.String(), pod.Addrs[0].String()} {
 		out := c.ctlOK(a, "ping", to)
-		for _, want := range []string{"host " + peer.Host, "flannel.1 via " + peer.Subnet.Addr().String(), "3 of 3", "1450 or more"} {
+		for _, want := range []string{"host " + peer.Host, "flannel.1 via " + peer.Subnet.Addr().String(), "3 of 3",
+			"1450 or more"} {
 			if !strings.Contains(out, want) {
 				t.Errorf("ping %s does not say %q:\n%s", to, want, out)
 			}
@@ -40,7 +42,8 @@ func TestFlannelctlPings(t *testing.T) {
 	c.refused(a, 2, "own subnet", "ping", own.Addr().Next().String())
 	c.refused(a, 2, "no peer", "ping", "host9")
 	c.refused(a, 2, "--count", "ping", "host2", "-c", "0")
-	if out := c.ctlOK(a, "__complete", "ping", ""); !strings.Contains(out, peer.Host) || !strings.Contains(out, peer.Subnet.String()) {
+	if out := c.ctlOK(a, "__complete", "ping", ""); !strings.Contains(out, peer.Host) ||
+		!strings.Contains(out, peer.Subnet.String()) {
 		t.Errorf("the shell is offered\n%s", out)
 	}
 

@@ -10,7 +10,8 @@ import (
 // asNobody runs flannelctl as a user without rights. The program is opened as root: its folder is closed to others.
 func (c *cluster) asNobody(h *lab.Host, args ...string) (string, error) {
 	script := `exec 3<"$0" && exec setpriv --reuid=65534 --regid=65534 --clear-groups /proc/self/fd/3 "$@"`
-	args = append([]string{"sh", "-c", script, binaries.Flannelctl, "--subnet-file", h.SubnetFile(), "--state-dir", h.StateDir()}, args...)
+	args = append([]string{"sh", "-c", script, binaries.Flannelctl, "--subnet-file", h.SubnetFile(), "--state-dir",
+		h.StateDir()}, args...)
 	return h.Exec(c.ctx, args...)
 }
 

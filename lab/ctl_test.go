@@ -44,7 +44,8 @@ func (c *cluster) ctlOK(h *lab.Host, args ...string) string {
 func ctlJSON[T any](c *cluster, h *lab.Host, args ...string) T {
 	c.t.Helper()
 	out, code := c.ctl(h, append(args, "--json")...)
-	if code != 0 && code != 3 && code != 5 { // with these there is an answer, too: something is not ready or not reached, or degraded
+	// with these there is an answer, too: something is not ready or not reached, or degraded
+	if code != 0 && code != 3 && code != 5 {
 		c.t.Fatalf("flannelctl %s exits with %d:\n%s", strings.Join(args, " "), code, out)
 	}
 	var v T
@@ -91,7 +92,8 @@ func TestFlannelctlShowsAndChangesAHealthyCluster(t *testing.T) {
 
 func (c *cluster) shows(h *lab.Host) {
 	s := ctlJSON[api.Status](c, h, "status")
-	if !s.Ready || s.Peers != 2 || s.Failing != 0 || len(s.Subnets) != 1 || s.Lease.Until == nil || s.MTU != 1450 || s.Backend != "vxlan" {
+	if !s.Ready || s.Peers != 2 || s.Failing != 0 || len(s.Subnets) != 1 || s.Lease.Until == nil || s.MTU != 1450 ||
+		s.Backend != "vxlan" {
 		c.t.Errorf("status is %+v", s)
 	}
 	for _, text := range []string{"ready", "10.5.0.0/16", "flannel.1 mtu 1450", "2 installed, 0 not installed", "left"} {
@@ -117,7 +119,8 @@ func (c *cluster) bundles(h *lab.Host) {
 	file := filepath.Join(h.Dir(), "bundle.tar.gz")
 	c.ctlOK(h, "bundle", "-f", file)
 	names := must[string](c.t)(h.Output("tar tzf " + file))
-	for _, want := range []string{"status.json", "peers.json", "leases.json", "events.json", "doctor.txt", "subnet.env", "host/ip_addr_show.txt"} {
+	for _, want := range []string{"status.json", "peers.json", "leases.json", "events.json", "doctor.txt", "subnet.env",
+		"host/ip_addr_show.txt"} {
 		if !strings.Contains(names, "flannel/"+want+"\n") {
 			c.t.Errorf("the bundle has no %s:\n%s", want, names)
 		}
@@ -131,7 +134,8 @@ func (c *cluster) bundles(h *lab.Host) {
 
 func (c *cluster) network(h *lab.Host) {
 	c.refused(h, 1, "SubnetLen", "network", "validate", `{"Network":"10.5.0.0/16","SubnetLen":8}`)
-	c.refused(h, 1, "not available", "network", "validate", `{"Network":"10.5.0.0/16","Backend":{"Type":"carrier-pigeon"}}`)
+	c.refused(h, 1, "not available", "network", "validate",
+		`{"Network":"10.5.0.0/16","Backend":{"Type":"carrier-pigeon"}}`)
 	c.refused(h, 1, "VNI", "network", "set", `{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan","VNI":-1}}`)
 	c.refused(h, 1, "unusable", "network", "set", `{"Network":"10.6.0.0/16","Backend":{"Type":"vxlan"}}`)
 	if got := strings.Join(strings.Fields(c.ctlOK(h, "network", "get")), ""); got != vxlanConfig {
@@ -211,7 +215,8 @@ func (c *cluster) kernelState(h *lab.Host) string {
 	c.t.Helper()
 	var b strings.Builder
 	for _, command := range []string{
-		"ip -d link show", "ip addr show", "ip route show table all", "ip -6 route show table all", "ip rule show", "ip neigh show nud permanent",
+		"ip -d link show", "ip addr show", "ip route show table all", "ip -6 route show table all",
+		"ip rule show", "ip neigh show nud permanent",
 		"bridge fdb show", "nft list ruleset", "iptables-nft-save", "ip6tables-nft-save",
 	} {
 		fmt.Fprintf(&b, "# %s\n%s", command, dates.ReplaceAllString(must[string](c.t)(h.Output(command)), ""))

@@ -117,7 +117,8 @@ func (d *Daemon) Status() string {
 // Get asks the daemon's health server for a page, and returns the status code and the body.
 func (d *Daemon) Get(ctx context.Context, page string) (int, string, error) {
 	c := http.Client{Transport: &http.Transport{DialContext: d.host.Dial, DisableKeepAlives: true}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d%s", healthPort, page), nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d%s", healthPort, page),
+		nil)
 	if err != nil {
 		return 0, "", err
 	}

@@ -122,7 +122,8 @@ func interfaceWithoutAnAddressIsWaitedFor(t *testing.T, n network) {
 	c.wantWaiting(d, lacks)
 	c.ok(h.Run("ip addr add " + addr + bits + " dev late0"))
 	c.ok(d.Ready(c.ctx))
-	if out := must[string](t)(h.Output("ip -d link show " + n.devices()[0])); !strings.Contains(out, "local "+addr+" dev late0") {
+	if out := must[string](t)(h.Output("ip -d link show " + n.devices()[0])); !strings.Contains(out, "local "+addr+
+		" dev late0") {
 		t.Errorf("device: %s", out)
 	}
 }
@@ -136,12 +137,15 @@ func interfaceIsChosen(t *testing.T, n network) {
 	c := newClusterWith(t, lab.Options{Families: n.families})
 	e := c.etcd(n.config())
 	h := c.host("host1")
-	words := strings.NewReplacer("ADDR", "203.0.113.7", "LEN", "24", "GATEWAY", "203.0.113.1", "PATTERN", "^203\\.", "ROUTER", "198.18.0.1", "PUBLIC", "-public-ip")
+	words := strings.NewReplacer("ADDR", "203.0.113.7", "LEN", "24", "GATEWAY", "203.0.113.1", "PATTERN", "^203\\.",
+		"ROUTER", "198.18.0.1", "PUBLIC", "-public-ip")
 	if n.families == lab.IPv6 {
-		words = strings.NewReplacer("ADDR", "2001:db8:7::7", "LEN", "64", "GATEWAY", "2001:db8:7::1", "PATTERN", "^2001:db8:7:",
+		words = strings.NewReplacer("ADDR", "2001:db8:7::7", "LEN", "64", "GATEWAY", "2001:db8:7::1", "PATTERN",
+			"^2001:db8:7:",
 			"ROUTER", "fd00:18::1", "PUBLIC", "-public-ipv6")
 	}
-	far := map[lab.Families][2]string{lab.IPv4: {"192.0.2.0/24", "192.0.2.5"}, lab.IPv6: {"2001:db8:9::/64", "2001:db8:9::5"}}[n.families]
+	far := map[lab.Families][2]string{lab.IPv4: {"192.0.2.0/24", "192.0.2.5"},
+		lab.IPv6: {"2001:db8:9::/64", "2001:db8:9::5"}}[n.families]
 	c.ok(h.Run("ip link add other type veth peer name other1", "ip link set other1 up", "ip link set other up",
 		words.Replace("ip addr add ADDR/LEN dev other"), "ip route add "+far[0]+words.Replace(" via GATEWAY dev other")))
 	for _, tt := range []struct{ flag, link, reason string }{
@@ -159,7 +163,8 @@ func interfaceIsChosen(t *testing.T, n network) {
 				args = []string{words.Replace(tt.flag)}
 			}
 			d := c.flanneld(h, e, args...)
-			if out := must[string](t)(h.Output("ip -d link show " + n.devices()[0])); !strings.Contains(out, " dev "+tt.link+" ") {
+			if out := must[string](t)(h.Output("ip -d link show " + n.devices()[0])); !strings.Contains(out, " dev "+tt.link+
+				" ") {
 				t.Errorf("device: %s", out)
 			}
 			if want := words.Replace(tt.reason); !strings.Contains(d.Log(), want) {
@@ -193,7 +198,8 @@ func mtuFollows(t *testing.T, n network) {
 		if got := must[subnet.Env](t)(h.Env()).MTU; got != want {
 			t.Errorf("underlay %d, %s: subnet.env has %d, want %d", tt.underlay, tt.backend, got, want)
 		}
-		if out := must[string](t)(h.Output("ip link show " + n.devices()[0])); !strings.Contains(out, fmt.Sprint("mtu ", want, " ")) {
+		if out := must[string](t)(h.Output("ip link show " + n.devices()[0])); !strings.Contains(out,
+			fmt.Sprint("mtu ", want, " ")) {
 			t.Errorf("device: %s", out)
 		}
 	}
@@ -203,7 +209,8 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	h := c.host("host1")
-	d := must[*lab.Daemon](t)(h.Flanneld("-etcd-endpoints", "http://198.18.0.1:1", "-etcd-username", "somebody", "-etcd-password", "hunter2", "-v", "1"))
+	d := must[*lab.Daemon](t)(h.Flanneld("-etcd-endpoints", "http://198.18.0.1:1", "-etcd-username",
+		"somebody", "-etcd-password", "hunter2", "-v", "1"))
 	c.wantWaiting(d, "store unreachable since")
 	c.ok(d.Stop(c.ctx))
 	if strings.Contains(d.Log(), "hunter2") || strings.Contains(d.Status(), "hunter2") {

@@ -26,8 +26,8 @@ const (
 	demoTimeout = time.Minute
 )
 
-// Demo builds a cluster whose first host runs the embedded etcd, pings from each pod to every other, deletes a tunnel device, waits for
-// its repair, and prints what there is to see. The error says what did not work.
+// Demo builds a cluster whose first host runs the embedded etcd, pings from each pod to every other, deletes a tunnel
+// device, waits for its repair, and prints what there is to see. The error says what did not work.
 func Demo(ctx context.Context, o DemoOptions) error {
 	if o.Hosts == 0 {
 		o.Hosts = 3

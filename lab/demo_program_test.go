@@ -19,13 +19,15 @@ func TestTheDemoProgram(t *testing.T) {
 	c.ok(lab.GoBuild(c.ctx, program, "flanneld/lab/demo"))
 	t.Run("refuses fewer than two hosts", func(t *testing.T) {
 		out, err := exec.CommandContext(c.ctx, program, "-hosts", "1").CombinedOutput()
-		if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != 2 || !strings.Contains(string(out), "at least 2") {
+		if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != 2 ||
+			!strings.Contains(string(out), "at least 2") {
 			t.Errorf("demo -hosts 1: %v\n%s", err, out)
 		}
 	})
 	t.Run("leaves nothing when its reader goes", func(t *testing.T) {
 		dir := t.TempDir()
-		cmd := exec.CommandContext(c.ctx, program, "-flanneld", binaries.Flanneld, "-flannelctl", binaries.Flannelctl, "-hosts", "2")
+		cmd := exec.CommandContext(c.ctx, program, "-flanneld", binaries.Flanneld, "-flannelctl", binaries.Flannelctl,
+			"-hosts", "2")
 		cmd.Env = append(os.Environ(), "TMPDIR="+dir)
 		out, err := cmd.StdoutPipe()
 		c.ok(err)

@@ -34,7 +34,8 @@ func (d *demo) repair(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.printf("  Device and routes are back after %s. Ping from %s to %s: %s\n", took.Round(time.Millisecond), d.pods[0].Addr(),
+	d.printf("  Device and routes are back after %s. Ping from %s to %s: %s\n", took.Round(time.Millisecond),
+		d.pods[0].Addr(),
 		d.pods[1].Addr(), rtt.Round(time.Microsecond))
 	return nil
 }

@@ -17,14 +17,16 @@ func TestTheDemoShowsAWorkingNetworkAndLeavesNothing(t *testing.T) {
 	c := newCluster(t) // for its patience only
 	var out strings.Builder
 	held := false
-	err := lab.Demo(c.ctx, lab.DemoOptions{Flanneld: binaries.Flanneld, Flannelctl: binaries.Flannelctl, Out: &out, Hold: func(context.Context) { held = true }})
+	err := lab.Demo(c.ctx, lab.DemoOptions{Flanneld: binaries.Flanneld, Flannelctl: binaries.Flannelctl, Out: &out,
+		Hold: func(context.Context) { held = true }})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, &out)
 	}
 	if !held {
 		t.Error("it did not hold the network")
 	}
-	for _, want := range []string{"host1 ", "host2 ", "host3 ", "2 peers", "Routes of host1", "proto 70", "Pings from pod to pod", "first ping between pods", "Ctrl-C"} {
+	for _, want := range []string{"host1 ", "host2 ", "host3 ", "2 peers", "Routes of host1", "proto 70",
+		"Pings from pod to pod", "first ping between pods", "Ctrl-C"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in the output:\n%s", want, &out)
 		}
@@ -32,8 +34,8 @@ func TestTheDemoShowsAWorkingNetworkAndLeavesNothing(t *testing.T) {
 	showsCapture(t, out.String())
 }
 
-// showsCapture compares what the demo prints with the capture in README.md, whose lines must stand there in this order. Numbers, times and
-// identities differ from run to run; "..." stands for lines that are left out.
+// showsCapture compares what the demo prints with the capture in README.md, whose lines must stand there in this order.
+// Numbers, times and identities differ from run to run; "..." stands for lines that are left out.
 func showsCapture(t *testing.T, out string) {
 	t.Helper()
 	_, block, ok := strings.Cut(string(must[[]byte](t)(os.ReadFile("../README.md"))), "```\nStarting 3 hosts")

@@ -32,8 +32,8 @@ func limitDescriptors(t *testing.T, p *lab.Process, most uint64) uint64 {
 	return before
 }
 
-// A daemon that gets no file descriptors any more, because another setting or a leak has taken them, does not end: it says so, packets flow,
-// and once there are descriptors again it repairs what has happened meanwhile.
+// A daemon that gets no file descriptors any more, because another setting or a leak has taken them, does not end: it
+// says so, packets flow, and once there are descriptors again it repairs what has happened meanwhile.
 func TestADaemonWithoutFileDescriptorsWaitsForThem(t *testing.T) {
 	t.Parallel()
 	for _, backend := range []string{"vxlan", "udp"} {
@@ -50,7 +50,8 @@ func TestADaemonWithoutFileDescriptorsWaitsForThem(t *testing.T) {
 
 			before := limitDescriptors(t, d.Process, 3)
 			lines := strings.Count(d.Log(), "\n")
-			// All that makes the daemon open something: a new connection to the store, the firewall, the subnet file, a link that is gone.
+			// All that makes the daemon open something: a new connection to the store, the firewall, the subnet file, a link
+			// that is gone.
 			c.ok(os.Remove(h.SubnetFile()))
 			c.ok(h.Run("nft delete table inet flannel"))
 			e.Kill()

@@ -21,7 +21,8 @@ import (
 	"flanneld/lab"
 )
 
-// stateOnSmallDisk puts a host's state on a file system of its own. etcd takes 128 MB for the first two segments of its log.
+// stateOnSmallDisk puts a host's state on a file system of its own. etcd takes 128 MB for the first two segments of its
+// log.
 func (c *cluster) stateOnSmallDisk(h *lab.Host) {
 	c.t.Helper()
 	c.ok(os.MkdirAll(h.StateDir(), 0o700))
@@ -46,9 +47,10 @@ func (c *cluster) fill(h *lab.Host) (file string) {
 
 // write writes to an embedded store until that takes no more.
 func (c *cluster) write(h *lab.Host, d *lab.Daemon) error {
+	dial := func(ctx context.Context, addr string) (net.Conn, error) { return h.Dial(ctx, "tcp", addr) }
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints: []string{netip.AddrPortFrom(h.Addr, 2379).String()}, Logger: zap.NewNop(),
-		DialOptions: []grpc.DialOption{grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) { return h.Dial(ctx, "tcp", addr) })},
+		DialOptions: []grpc.DialOption{grpc.WithContextDialer(dial)},
 	})
 	if err != nil {
 		return err
@@ -56,7 +58,8 @@ func (c *cluster) write(h *lab.Host, d *lab.Daemon) error {
 	defer client.Close()
 	for i := 0; c.state(d, api.StateDegraded, "its disk is full") != nil; i++ {
 		if c.ctx.Err() != nil {
-			return fmt.Errorf("the embedded etcd goes on with a full disk: %w", c.state(d, api.StateDegraded, "its disk is full"))
+			return fmt.Errorf("the embedded etcd goes on with a full disk: %w",
+				c.state(d, api.StateDegraded, "its disk is full"))
 		}
 		ctx, cancel := context.WithTimeout(c.ctx, 2*time.Second)
 		_, _ = client.Put(ctx, fmt.Sprintf("/elsewhere/%d", i), strings.Repeat("x", 500_000)) // fails once the disk is full
@@ -65,8 +68,8 @@ func (c *cluster) write(h *lab.Host, d *lab.Daemon) error {
 	return nil
 }
 
-// A disk that becomes full while all runs ends nothing: the host with the embedded store is degraded and says what to do, packets flow,
-// and once there is space again all is as before.
+// A disk that becomes full while all runs ends nothing: the host with the embedded store is degraded and says what to
+// do, packets flow, and once there is space again all is as before.
 func TestADiskThatBecomesFullLeavesTheHostDegradedUntilThereIsSpace(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

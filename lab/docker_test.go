@@ -17,7 +17,8 @@ import (
 	"flanneld/lab"
 )
 
-// newDocker builds dockerd of lab/docker, for some minutes, and returns the folder of its programs, which are kept for the next run.
+// newDocker builds dockerd of lab/docker, for some minutes, and returns the folder of its programs, which are kept for
+// the next run.
 var newDocker = sync.OnceValues(func() (string, error) {
 	list := exec.Command("go", "list", "-m", "-f", "{{.Version}}", "github.com/moby/moby/v2")
 	list.Dir = "docker"
@@ -41,7 +42,8 @@ var newDocker = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	defer os.RemoveAll(made)
-	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", made, "github.com/moby/moby/v2/cmd/dockerd", "github.com/moby/moby/v2/cmd/docker-proxy")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", made,
+		"github.com/moby/moby/v2/cmd/dockerd", "github.com/moby/moby/v2/cmd/docker-proxy")
 	build.Dir, build.Env = "docker", append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build docker: %w\n%s", err, out)
@@ -91,7 +93,8 @@ func (s *newDockers) containers(options ...string) {
 		d.start(options...)
 		d.load()
 		must[string](s.t)(d.ask("run", "-d", "--name", "c1", lab.PodImage))
-		out := must[string](s.t)(d.ask("inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", "c1"))
+		out := must[string](s.t)(d.ask("inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}",
+			"c1"))
 		addr := must[netip.Addr](s.t)(netip.ParseAddr(out))
 		if own := s.subnets(d.host)[0]; !own.Contains(addr) {
 			s.t.Fatalf("%s: the container has %s, which is not in %s", d.host.Name(), addr, own)
@@ -143,7 +146,8 @@ func TestContainersOfANewDockerReachEachOther(t *testing.T) {
 			t.Error("docker lets packets of other hosts through by itself: the test shows nothing")
 		}
 		for i, h := range s.hosts {
-			if f := s.routing(h); f.Result != "failure" || !strings.Contains(f.Evidence, s.addrs[i].String()) || !strings.Contains(f.Fix, "allow-direct-routing") {
+			if f := s.routing(h); f.Result != "failure" || !strings.Contains(f.Evidence, s.addrs[i].String()) ||
+				!strings.Contains(f.Fix, "allow-direct-routing") {
 				t.Errorf("doctor: %+v, want that docker drops packets to %s", f, s.addrs[i])
 			}
 		}

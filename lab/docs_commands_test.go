@@ -19,8 +19,8 @@ import (
 	"flanneld/lab"
 )
 
-// TestCommandsOfTheDocumentsRun runs the commands of all places that are no booted machines, as they stand: those of one document and one
-// place one after the other on the same host.
+// TestCommandsOfTheDocumentsRun runs the commands of all places that are no booted machines, as they stand: those of
+// one document and one place one after the other on the same host.
 //
 // Slow: the commands of all documents run one after the other.
 func TestCommandsOfTheDocumentsRun(t *testing.T) {
@@ -85,7 +85,8 @@ func TestCommandsOfTheSourceTreeRun(t *testing.T) {
 
 // etcdPrograms builds etcd's command line beside our programs.
 func etcdPrograms() (bool, error) {
-	cmd := exec.Command("go", "build", "-o", filepath.Dir(binaries.Etcd)+"/", "go.etcd.io/etcd/etcdctl/v3", "go.etcd.io/etcd/etcdutl/v3")
+	cmd := exec.Command("go", "build", "-o", filepath.Dir(binaries.Etcd)+"/", "go.etcd.io/etcd/etcdctl/v3",
+		"go.etcd.io/etcd/etcdutl/v3")
 	cmd.Dir, cmd.Env = "etcdctl", append(os.Environ(), "CGO_ENABLED=0")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -100,7 +101,8 @@ func searchPath() string {
 	return "PATH=" + filepath.Dir(binaries.Etcd) + ":" + scripts + ":" + os.Getenv("PATH")
 }
 
-// system is a host whose /etc, /run, /root and /var/lib are its own, so that commands run as they stand in the documents.
+// system is a host whose /etc, /run, /root and /var/lib are its own, so that commands run as they stand in the
+// documents.
 type system struct {
 	*lab.Host
 	c      *cluster
@@ -125,7 +127,8 @@ func (c *cluster) system(name, addr string) *system {
 	c.ok(h.Run("ip addr add "+addr+"/24 dev eth0", "ip route add default via 192.0.2.254"))
 	dir := filepath.Join(h.Dir(), "layers")
 	c.ok(os.Mkdir(dir, 0o755))
-	s := &system{Host: h, c: c, keeper: must[*lab.Process](c.t)(h.Start("system", "unshare", "--mount", "sh", "-euc", ownFolders, "sh", dir))}
+	s := &system{Host: h, c: c, keeper: must[*lab.Process](c.t)(h.Start("system", "unshare", "--mount", "sh", "-euc",
+		ownFolders, "sh", dir))}
 	c.await(func() error {
 		_, err := s.sh("test -e " + dir + "/ready")
 		return err
@@ -135,7 +138,8 @@ func (c *cluster) system(name, addr string) *system {
 
 // args runs a script in the system.
 func (s *system) args(script string) []string {
-	return []string{"nsenter", "--target", fmt.Sprint(s.keeper.Pid()), "--mount", "env", searchPath(), "HOME=/root", "POD=" + s.pod.String(), "sh", "-euc", "cd /root\n" + script}
+	return []string{"nsenter", "--target", fmt.Sprint(s.keeper.Pid()), "--mount", "env", searchPath(), "HOME=/root",
+		"POD=" + s.pod.String(), "sh", "-euc", "cd /root\n" + script}
 }
 
 func (s *system) sh(script string) (string, error) { return s.Exec(s.c.ctx, s.args(script)...) }
@@ -188,7 +192,8 @@ func (s *system) runs(b blocks.Command) error {
 // etcd starts one in the system, with more arguments, and waits for an answer.
 func (s *system) etcd(listen, args, clientArgs string) {
 	s.c.t.Helper()
-	s.background("etcd", fmt.Sprintf("exec etcd --data-dir /root/etcd --unsafe-no-fsync --log-level warn --listen-client-urls %s --advertise-client-urls %s %s", listen, listen, args))
+	s.background("etcd", fmt.Sprintf("exec etcd --data-dir /root/etcd --unsafe-no-fsync --log-level warn "+
+		"--listen-client-urls %s --advertise-client-urls %s %s", listen, listen, args))
 	s.c.await(func() error {
 		_, err := s.sh("etcdctl " + clientArgs + " endpoint health")
 		return err
@@ -214,12 +219,16 @@ func (c *cluster) tlsSystem() *system {
 	a := must[*lab.Authority](c.t)(lab.NewAuthority(dir))
 	c.ok(a.Issue("server", pkix.Name{CommonName: "server"}, netip.MustParseAddr("192.0.2.1")))
 	c.ok(a.Issue("client", pkix.Name{CommonName: "client"}))
-	client := fmt.Sprintf("--endpoints https://192.0.2.1:2379 --cacert %[1]s/ca.crt --cert %[1]s/client.crt --key %[1]s/client.key", dir)
+	client := fmt.Sprintf("--endpoints https://192.0.2.1:2379 --cacert %[1]s/ca.crt --cert %[1]s/client.crt --key "+
+		"%[1]s/client.key", dir)
 	store := c.system("store", "192.0.2.1")
-	store.etcd("https://192.0.2.1:2379", fmt.Sprintf("--cert-file %[1]s/server.crt --key-file %[1]s/server.key --trusted-ca-file %[1]s/ca.crt --client-cert-auth", dir), client)
+	store.etcd("https://192.0.2.1:2379",
+		fmt.Sprintf("--cert-file %[1]s/server.crt --key-file %[1]s/server.key --trusted-ca-file %[1]s/ca.crt "+
+			"--client-cert-auth", dir), client)
 	store.must("etcdctl " + client + " put /coreos.com/network/config " + documentedConfig)
 	s := c.system("other", "192.0.2.2")
-	s.must(fmt.Sprintf("cp %[1]s/ca.crt /etc/flannel/ca.pem; cp %[1]s/client.crt /etc/flannel/client.pem; cp %[1]s/client.key /etc/flannel/client-key.pem", dir))
+	s.must(fmt.Sprintf("cp %[1]s/ca.crt /etc/flannel/ca.pem; cp %[1]s/client.crt /etc/flannel/client.pem; cp "+
+		"%[1]s/client.key /etc/flannel/client-key.pem", dir))
 	return s
 }
 

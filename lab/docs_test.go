@@ -61,5 +61,6 @@ func TestADaemonWithLeastRights(t *testing.T) {
 	}
 	c.ok(lab.Ready(c.ctx, daemons...))
 	c.healthy(hosts[0])
-	c.refused(hosts[0], 1, "permission denied", "network", "set", `{"Network":"10.5.0.0/16","SubnetMin":"10.5.16.0","Backend":{"Type":"vxlan"}}`, "--force")
+	c.refused(hosts[0], 1, "permission denied", "network", "set",
+		`{"Network":"10.5.0.0/16","SubnetMin":"10.5.16.0","Backend":{"Type":"vxlan"}}`, "--force")
 }

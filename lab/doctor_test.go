@@ -31,7 +31,8 @@ type finding struct {
 // doctor runs flannelctl doctor, whatever it finds.
 func (c *cluster) doctor(h *lab.Host, args ...string) []finding {
 	c.t.Helper()
-	args = append([]string{"env", "FLANNELD_ETCD_PASSWORD=secret", binaries.Flannelctl, "doctor", "--json", "--subnet-file", h.SubnetFile(), "--state-dir", h.StateDir()}, args...)
+	args = append([]string{"env", "FLANNELD_ETCD_PASSWORD=secret", binaries.Flannelctl, "doctor", "--json",
+		"--subnet-file", h.SubnetFile(), "--state-dir", h.StateDir()}, args...)
 	out, err := h.Exec(context.Background(), args...)
 	var f []finding
 	if json.Unmarshal([]byte(out), &f) != nil {
@@ -78,7 +79,8 @@ func (c *cluster) find(t *testing.T, h *lab.Host, f fault) {
 			return fmt.Errorf("doctor does not find %s: %+v", f.name, c.doctor(h, f.args...))
 		})
 		if f.fixes {
-			i := slices.IndexFunc(c.doctor(h, append(f.args, "--fix")...), func(r finding) bool { return r.Check == f.check && r.Fixed == "done" })
+			i := slices.IndexFunc(c.doctor(h, append(f.args, "--fix")...),
+				func(r finding) bool { return r.Check == f.check && r.Fixed == "done" })
 			if i < 0 {
 				t.Errorf("doctor --fix does not repair %s", f.name)
 			}
@@ -156,9 +158,11 @@ func TestDoctorFindsEveryFault(t *testing.T) {
 	c.healthy(h)
 	find(fault{name: "packets come with wrong checksums", check: "checksums", says: "wrong checksum",
 		inject: func() error { return wrongChecksums(peer, h) }},
-		fault{name: "no right to write records", check: "store-rights", says: "permission denied", inject: func() error { return authorize(c, e, "reader", map[string]bool{"/": false}) },
-			args: append(dead, "--etcd-username", "reader")},
-		fault{name: "the connection table is full", check: "connection-table", says: "connections are tracked", inject: func() error { return c.fillConnections(h) }, args: dead})
+		fault{name: "no right to write records", check: "store-rights", says: "permission denied",
+			inject: func() error { return authorize(c, e, "reader", map[string]bool{"/": false}) },
+			args:   append(dead, "--etcd-username", "reader")},
+		fault{name: "the connection table is full", check: "connection-table", says: "connections are tracked",
+			inject: func() error { return c.fillConnections(h) }, args: dead})
 	c.ok(restarted.Stop(c.ctx))
 	if got := slices.Sorted(maps.Keys(never)); !slices.Equal(got, elsewhere) {
 		t.Errorf("no fault provokes the checks %v, want %v", got, elsewhere)
@@ -173,7 +177,8 @@ func TestDoctorTellsADeadDaemonFromAFilteredPort(t *testing.T) {
 	daemons := c.startAll(hosts, e)
 	c.healthy(hosts[0])
 	c.ok(daemons[1].Stop(c.ctx))
-	c.find(t, hosts[0], fault{name: "the daemon of a peer is dead", check: "tunnel", says: "does not answer probes", inject: func() error { return nil }})
+	c.find(t, hosts[0], fault{name: "the daemon of a peer is dead", check: "tunnel", says: "does not answer probes",
+		inject: func() error { return nil }})
 }
 
 func TestDoctorRaisesNothingOnAnyHealthyNetwork(t *testing.T) {
@@ -218,21 +223,29 @@ func (c *cluster) kernelFaults(h, peer *lab.Host, other api.Status) []fault {
 		{name: "the reverse path filter is strict", check: "rp-filter", says: "strict", fixes: true,
 			inject: func() error { return h.Sysctl("net/ipv4/conf/flannel.1/rp_filter", "1") }},
 		{name: "a route of others in the network", check: "overlap", says: "10.5.128.0/17",
-			inject: commands(h.Namespace, "ip route add 10.5.128.0/17 via 198.18.0.1 proto static"), undo: commands(h.Namespace, "ip route del 10.5.128.0/17")},
+			inject: commands(h.Namespace, "ip route add 10.5.128.0/17 via 198.18.0.1 proto static"),
+			undo:   commands(h.Namespace, "ip route del 10.5.128.0/17")},
 		{name: "the bridge has another subnet", check: "bridge", says: "10.5.251.1",
-			inject: commands(h.Namespace, "ip addr add 10.5.251.1/24 dev cni0"), undo: commands(h.Namespace, "ip addr del 10.5.251.1/24 dev cni0")},
+			inject: commands(h.Namespace, "ip addr add 10.5.251.1/24 dev cni0"),
+			undo:   commands(h.Namespace, "ip addr del 10.5.251.1/24 dev cni0")},
 		{name: "the bridge has a large MTU", check: "bridge-mtu", says: "1500", fixes: true,
 			inject: commands(h.Namespace, "ip link set cni0 mtu 1500")},
 		{name: "the device of a former flannel", check: "leftovers", says: "flannel.7",
-			inject: commands(h.Namespace, "ip link add flannel.7 type vxlan id 7 dstport 4789"), undo: commands(h.Namespace, "ip link del flannel.7")},
+			inject: commands(h.Namespace, "ip link add flannel.7 type vxlan id 7 dstport 4789"),
+			undo:   commands(h.Namespace, "ip link del flannel.7")},
 		{name: "the tunnel port is filtered", check: "tunnel", says: "filtered",
-			inject: commands(peer.Namespace, "nft add table inet filtered", "nft add chain inet filtered in { type filter hook input priority 0 ; }", "nft add rule inet filtered in udp dport 8472 drop"),
-			undo:   commands(peer.Namespace, "nft delete table inet filtered")},
+			inject: commands(peer.Namespace, "nft add table inet filtered",
+				"nft add chain inet filtered in { type filter hook input priority 0 ; }",
+				"nft add rule inet filtered in udp dport 8472 drop"),
+			undo: commands(peer.Namespace, "nft delete table inet filtered")},
 		{name: "a peer is down", check: "tunnel", says: "neither",
-			inject: commands(peer.Namespace, "ip link set eth0 down"), undo: commands(peer.Namespace, "ip link set eth0 up", "ip route replace default via 198.18.0.1")},
+			inject: commands(peer.Namespace, "ip link set eth0 down"),
+			undo:   commands(peer.Namespace, "ip link set eth0 up", "ip route replace default via 198.18.0.1")},
 		{name: "the path carries small packets only", check: "path-mtu", says: "1350",
-			inject: commands(c.Underlay(), "nft add table bridge small", "nft add chain bridge small f { type filter hook forward priority 0 ; }", "nft add rule bridge small f meta length gt 1420 drop"),
-			undo:   commands(c.Underlay(), "nft delete table bridge small")},
+			inject: commands(c.Underlay(), "nft add table bridge small",
+				"nft add chain bridge small f { type filter hook forward priority 0 ; }",
+				"nft add rule bridge small f meta length gt 1420 drop"),
+			undo: commands(c.Underlay(), "nft delete table bridge small")},
 		{name: "somebody keeps deleting our routes", check: "drift", says: "keeps changing",
 			inject: func() error { return c.deleteRoutes(h, other) }},
 	}
@@ -274,16 +287,22 @@ func (c *cluster) storeFaults(e *lab.Etcd, s, other api.Status) []fault {
 	del := func(key string) func() error { return func() error { return e.Delete(c.ctx, key) } }
 	stranger := `{"PublicIP":"198.18.0.99","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"02:00:00:00:00:99"},"ID":"stranger"}`
 	return []fault{
-		{name: "a record that makes no sense", check: "records", says: "10.5.252.0-24", inject: put("subnets/10.5.252.0-24", "nonsense"), undo: del("subnets/10.5.252.0-24")},
+		{name: "a record that makes no sense", check: "records", says: "10.5.252.0-24",
+			inject: put("subnets/10.5.252.0-24", "nonsense"), undo: del("subnets/10.5.252.0-24")},
 		{name: "two hosts with one address", check: "duplicates", says: other.PublicIPs[0].String(),
 			inject: func() error {
-				return leased(c, e, "subnets/10.5.253.0-24", strings.ReplaceAll(stranger, "198.18.0.99", other.PublicIPs[0].String()))
+				return leased(c, e, "subnets/10.5.253.0-24",
+					strings.ReplaceAll(stranger, "198.18.0.99", other.PublicIPs[0].String()))
 			}, undo: del("subnets/10.5.253.0-24")},
-		{name: "a configuration that makes no sense", check: "configuration", says: "Network", inject: put("config", `{"Network":"nonsense"}`), undo: put("config", vxlanConfig)},
+		{name: "a configuration that makes no sense", check: "configuration", says: "Network",
+			inject: put("config", `{"Network":"nonsense"}`), undo: put("config", vxlanConfig)},
 		{name: "a change that waits for a restart", check: "ready", says: "waits for a restart",
-			inject: put("config", `{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan","VNI":2}}`), undo: put("config", vxlanConfig)},
-		{name: "the store is down", check: "store", says: "list records", inject: func() error { e.Kill(); return nil }, undo: func() error { return e.Start(c.ctx) }},
-		{name: "another host has our subnet", check: "lease", says: "198.18.0.99", inject: put(own, stranger), undo: del(own)},
+			inject: put("config", `{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan","VNI":2}}`),
+			undo:   put("config", vxlanConfig)},
+		{name: "the store is down", check: "store", says: "list records", inject: func() error { e.Kill(); return nil },
+			undo: func() error { return e.Start(c.ctx) }},
+		{name: "another host has our subnet", check: "lease", says: "198.18.0.99", inject: put(own, stranger),
+			undo: del(own)},
 	}
 }
 
@@ -301,7 +320,8 @@ func leased(c *cluster, e *lab.Etcd, key, value string) error {
 	return err
 }
 
-// authorize turns authentication on, with a user of a role that may read, or also write, what is below folders of the network.
+// authorize turns authentication on, with a user of a role that may read, or also write, what is below folders of the
+// network.
 func authorize(c *cluster, e *lab.Etcd, user string, folders map[string]bool) error {
 	client, err := e.Client()
 	if err != nil {
@@ -320,7 +340,8 @@ func authorize(c *cluster, e *lab.Etcd, user string, folders map[string]bool) er
 			if writes {
 				kind = clientv3.PermReadWrite
 			}
-			_, err := client.RoleGrantPermission(c.ctx, user, key, clientv3.GetPrefixRangeEnd(key), clientv3.PermissionType(kind))
+			_, err := client.RoleGrantPermission(c.ctx, user, key, clientv3.GetPrefixRangeEnd(key),
+				clientv3.PermissionType(kind))
 			return err
 		})
 	}
@@ -340,22 +361,34 @@ func (c *cluster) deadFaults(h *lab.Host, s, other api.Status) []fault {
 	state := filepath.Join(h.StateDir(), strings.ReplaceAll(strings.Trim(h.SubnetFile(), "/"), "/", "-")+".json")
 	return []fault{
 		{name: "the daemon is dead", check: "daemon", says: "no daemon answers", inject: func() error { return nil }},
-		{name: "the device is down", check: "device", says: "down", fixes: true, inject: commands(h.Namespace, "ip link set flannel.1 down"), undo: commands(h.Namespace, fmt.Sprintf("ip route replace %s via %s dev flannel.1 onlink", other.Subnets[0], other.Subnets[0].Addr()))},
-		{name: "the device has another MTU", check: "device", says: "MTU 1400", fixes: true, inject: commands(h.Namespace, "ip link set flannel.1 mtu 1400")},
+		{name: "the device is down", check: "device", says: "down", fixes: true,
+			inject: commands(h.Namespace, "ip link set flannel.1 down"),
+			undo: commands(h.Namespace, fmt.Sprintf("ip route replace %s via %s dev flannel.1 onlink", other.Subnets[0],
+				other.Subnets[0].Addr()))},
+		{name: "the device has another MTU", check: "device", says: "MTU 1400", fixes: true,
+			inject: commands(h.Namespace, "ip link set flannel.1 mtu 1400")},
 		{name: "the hardware address was changed", check: "hardware-address", says: "02:00:00:00:00:01", fixes: true,
 			inject: commands(h.Namespace, "ip link set flannel.1 address 02:00:00:00:00:01")},
-		{name: "a route is missing", check: "peers", says: other.Subnets[0].String(), inject: commands(h.Namespace, "ip route del "+other.Subnets[0].String())},
+		{name: "a route is missing", check: "peers", says: other.Subnets[0].String(),
+			inject: commands(h.Namespace, "ip route del "+other.Subnets[0].String())},
 		{name: "the subnet file is wrong", check: "subnet-file", says: "10.5.254.0/24",
 			inject: func() error {
-				return os.WriteFile(h.SubnetFile(), []byte("FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.254.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=false\n"), 0o644)
+				return os.WriteFile(h.SubnetFile(),
+					[]byte("FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.254.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=false\n"),
+					0o644)
 			}, undo: func() error {
-				return os.WriteFile(h.SubnetFile(), fmt.Appendf(nil, "FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=%s/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=false\n", s.Subnets[0].Addr().Next()), 0o644)
+				return os.WriteFile(h.SubnetFile(),
+					fmt.Appendf(nil, "FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=%s/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=false\n",
+						s.Subnets[0].Addr().Next()), 0o644)
 			}},
 		{name: "FORWARD drops", check: "forward-chain", says: "DROP",
-			inject: commands(h.Namespace, "iptables-nft -F FORWARD", "iptables-nft -P FORWARD DROP"), undo: commands(h.Namespace, "iptables-nft -P FORWARD ACCEPT")},
+			inject: commands(h.Namespace, "iptables-nft -F FORWARD", "iptables-nft -P FORWARD DROP"),
+			undo:   commands(h.Namespace, "iptables-nft -P FORWARD ACCEPT")},
 		{name: "the interface has lost its address", check: "interface", says: h.Addr.String(),
-			inject: commands(h.Namespace, fmt.Sprintf("ip addr del %s/16 dev eth0", h.Addr), "ip addr add 198.18.200.1/16 dev eth0"),
-			undo: commands(h.Namespace, "ip addr del 198.18.200.1/16 dev eth0", fmt.Sprintf("ip addr add %s/16 dev eth0", h.Addr),
+			inject: commands(h.Namespace, fmt.Sprintf("ip addr del %s/16 dev eth0", h.Addr),
+				"ip addr add 198.18.200.1/16 dev eth0"),
+			undo: commands(h.Namespace, "ip addr del 198.18.200.1/16 dev eth0",
+				fmt.Sprintf("ip addr add %s/16 dev eth0", h.Addr),
 				"ip route replace default via 198.18.0.1")},
 		{name: "the state cannot be read", check: "state", says: "identity",
 			inject: func() error { return os.Rename(state, state+".kept") },

@@ -10,7 +10,8 @@ import (
 	"flanneld/lab"
 )
 
-// A store that cannot run ends nothing: its host starts without it, says what to do, and the store is filled again once that is done.
+// A store that cannot run ends nothing: its host starts without it, says what to do, and the store is filled again once
+// that is done.
 func TestADamagedEmbeddedStoreLeavesItsHostDegradedUntilItsDataAreMovedAway(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -23,7 +24,8 @@ func TestADamagedEmbeddedStoreLeavesItsHostDegradedUntilItsDataAreMovedAway(t *t
 	c.ok(daemons[0].Stop(c.ctx))
 	data := filepath.Join(hosts[0].StateDir(), "etcd")
 	c.ok(os.WriteFile(filepath.Join(data, "member", "snap", "db"), make([]byte, 1<<16), 0o600))
-	d := must[*lab.Daemon](t)(hosts[0].Flanneld("-etcd-embedded", "-etcd-embedded-listen", netip.AddrPortFrom(hosts[0].Addr, 2379).String(),
+	d := must[*lab.Daemon](t)(hosts[0].Flanneld("-etcd-embedded", "-etcd-embedded-listen",
+		netip.AddrPortFrom(hosts[0].Addr, 2379).String(),
 		"-network-config", vxlanConfig))
 	c.ok(d.Ready(c.ctx))
 	c.wantState(d, api.StateDegraded, "move "+data+" away")

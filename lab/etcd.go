@@ -127,7 +127,8 @@ func (e *Etcd) Wipe(ctx context.Context) error {
 
 // Client returns a client, to be closed by the caller.
 func (e *Etcd) Client() (*clientv3.Client, error) {
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{"unix://" + e.socket()}, DialTimeout: 5 * time.Second, Logger: zap.NewNop()})
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{"unix://" + e.socket()}, DialTimeout: 5 * time.Second,
+		Logger: zap.NewNop()})
 	if err != nil {
 		return nil, fmt.Errorf("etcd client: %w", err)
 	}

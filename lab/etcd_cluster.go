@@ -25,7 +25,8 @@ func (l *Lab) EtcdCluster(ctx context.Context, name string, members int) ([]*Etc
 	g, ctx := errgroup.WithContext(ctx)
 	for _, e := range out {
 		e.args = []string{
-			"--listen-peer-urls", e.peerURL(), "--initial-advertise-peer-urls", e.peerURL(), "--initial-cluster", strings.Join(initial, ","),
+			"--listen-peer-urls", e.peerURL(), "--initial-advertise-peer-urls", e.peerURL(), "--initial-cluster",
+			strings.Join(initial, ","),
 			"--heartbeat-interval", "50", "--election-timeout", "500",
 		}
 		g.Go(func() error { return e.Start(ctx) })
@@ -46,13 +47,14 @@ func (l *Lab) IdleEtcd(name string) (*Etcd, error) {
 	return e, err
 }
 
-// StartTLS starts a store that talks TLS on its IPv4 address and demands certificates: those in a folder, as server.crt, server.key and
-// ca.crt.
+// StartTLS starts a store that talks TLS on its IPv4 address and demands certificates: those in a folder, as
+// server.crt, server.key and ca.crt.
 func (e *Etcd) StartTLS(ctx context.Context, dir string) error {
 	file := func(name string) string { return filepath.Join(dir, name) }
 	e.args = []string{
 		"--listen-client-urls", e.TLSURL() + ",unix://" + e.socket(), "--advertise-client-urls", e.TLSURL(),
-		"--cert-file", file("server.crt"), "--key-file", file("server.key"), "--trusted-ca-file", file("ca.crt"), "--client-cert-auth",
+		"--cert-file", file("server.crt"), "--key-file", file("server.key"), "--trusted-ca-file", file("ca.crt"),
+		"--client-cert-auth",
 	}
 	return e.Start(ctx)
 }
@@ -60,7 +62,8 @@ func (e *Etcd) StartTLS(ctx context.Context, dir string) error {
 // TLSURL returns where hosts reach a store that was started by StartTLS.
 func (e *Etcd) TLSURL() string { return fmt.Sprintf("https://%s:2379", e.Addr) }
 
-// CutFrom has the host's firewall drop all packets to and from stores, and let them pass again. Its other traffic flows on.
+// CutFrom has the host's firewall drop all packets to and from stores, and let them pass again. Its other traffic flows
+// on.
 func (h *Host) CutFrom(stores ...*Etcd) (mend func() error, err error) {
 	in, out := "", ""
 	for _, e := range stores {

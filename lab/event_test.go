@@ -10,7 +10,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// BenchmarkScaleEvent is what one change of a record costs one host of a large cluster, from the store to the operation on its kernel.
+// BenchmarkScaleEvent is what one change of a record costs one host of a large cluster, from the store to the operation
+// on its kernel.
 func BenchmarkScaleEvent(b *testing.B) {
 	for _, n := range []int{1_000, 10_000} {
 		if n > *scale {
@@ -49,7 +50,8 @@ func BenchmarkScaleEvent(b *testing.B) {
 				i++
 				before := h.kernel.ops.Load()
 				if _, err := client.Put(ctx, "/simulated/"+key, fmt.Sprintf(
-					`{"PublicIP":"%s","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"02:00:00:01:%02x:%02x"}}`, moved, (i-1)%n>>8, (i-1)%n&0xff)); err != nil {
+					`{"PublicIP":"%s","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"02:00:00:01:%02x:%02x"}}`, moved,
+					(i-1)%n>>8, (i-1)%n&0xff)); err != nil {
 					b.Fatal(err)
 				}
 				for h.kernel.ops.Load() == before {

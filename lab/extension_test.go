@@ -14,7 +14,8 @@ import (
 	"flanneld/lab"
 )
 
-// TestExtensionCarriesPacketsByCommands has commands do what the backend host-gw does, with a peer whose command fails for a while.
+// TestExtensionCarriesPacketsByCommands has commands do what the backend host-gw does, with a peer whose command fails
+// for a while.
 func TestExtensionCarriesPacketsByCommands(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -29,7 +30,8 @@ ip -6 route replace $IPV6SUBNET via $PUBLIC_IPV6
 	remove := filepath.Join(dir, "remove")
 	c.ok(os.WriteFile(remove, []byte("#!/bin/sh\nip route del $SUBNET; ip -6 route del $IPV6SUBNET\n"), 0o755))
 	name := filepath.Join(dir, "name")
-	c.ok(os.WriteFile(name, []byte(fmt.Sprintf("#!/bin/sh\n[ ! -e %s/broken ] || { echo no name yet >&2; exit 1; }\nip netns identify | sed 's/.*-//'\n", dir)), 0o755))
+	c.ok(os.WriteFile(name, []byte(fmt.Sprintf("#!/bin/sh\n[ ! -e %s/broken ] || { echo no name yet >&2; exit 1; }\n"+
+		"ip netns identify | sed 's/.*-//'\n", dir)), 0o755))
 	e := c.etcd(fmt.Sprintf(`{"Network":"10.5.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:5::/48","Backend":{"Type":"extension",
 		"PreStartupCommand":%q,"PostStartupCommand":"ip route replace blackhole $SUBNET metric 4000","SubnetAddCommand":%q,"SubnetRemoveCommand":%q}}`, name, add, remove))
 	hosts := c.hosts(2)
@@ -68,7 +70,8 @@ ip -6 route replace $IPV6SUBNET via $PUBLIC_IPV6
 	for _, command := range []string{"ip route show", "ip -6 route show"} {
 		c.await(func() error {
 			out, err := hosts[0].Output(command)
-			if err == nil && (strings.Contains(out, "via "+late.Addr.String()) || strings.Contains(out, "via "+late.Addr6.String())) {
+			if err == nil && (strings.Contains(out, "via "+late.Addr.String()) ||
+				strings.Contains(out, "via "+late.Addr6.String())) {
 				err = errors.New(out)
 			}
 			return err

@@ -14,7 +14,8 @@ import (
 	"flanneld/lab"
 )
 
-// cases hold for every backend in every family, or for those that are named. Each leaves the two hosts and their pods as they were.
+// cases hold for every backend in every family, or for those that are named. Each leaves the two hosts and their pods
+// as they were.
 var cases = []struct {
 	name     string
 	backends string // empty: all
@@ -35,7 +36,8 @@ var cases = []struct {
 	{"the underlay is followed live", "vxlan host-gw udp wireguard ipip alloc", underlayIsFollowed},
 }
 
-// Slow: each network goes through up to twelve cases, and some forty kinds of tampering and leftovers, one after the other on one cluster.
+// Slow: each network goes through up to twelve cases, and some forty kinds of tampering and leftovers, one after the
+// other on one cluster.
 func TestEveryBackendInEveryFamily(t *testing.T) {
 	t.Parallel()
 	for _, net := range networks() {
@@ -103,7 +105,8 @@ func (s *site) connected() {
 }
 
 func (s *site) nothingStands(h *lab.Host) error {
-	for _, command := range []string{"ip route show proto 70", "ip -6 route show proto 70", "ip -br link show type vxlan", "ip -br link show type tun"} {
+	for _, command := range []string{"ip route show proto 70", "ip -6 route show proto 70", "ip -br link show type vxlan",
+		"ip -br link show type tun"} {
 		if out, err := h.Output(command); err != nil || out != "" {
 			return errors.Join(err, fmt.Errorf("%s: %s", command, out))
 		}
@@ -207,7 +210,8 @@ func (s *site) forgotten(h, gone *lab.Host, subnets []netip.Prefix) error {
 			return err
 		}
 		for _, subnet := range subnets {
-			if words := strings.Fields(out); slices.Contains(words, subnet.String()) || slices.Contains(words, subnet.Addr().String()) || s.leadsTo(words, gone) {
+			if words := strings.Fields(out); slices.Contains(words, subnet.String()) ||
+				slices.Contains(words, subnet.Addr().String()) || s.leadsTo(words, gone) {
 				return fmt.Errorf("%s: still there: %s", command, out)
 			}
 		}
@@ -279,7 +283,8 @@ func (c *cluster) nothingLost(what string, pings []*lab.Pings) {
 	}
 }
 
-// restarted wants pings to have survived a restart of the daemon; where it carries packets itself, to be away for a short time only.
+// restarted wants pings to have survived a restart of the daemon; where it carries packets itself, to be away for a
+// short time only.
 func (s *site) restarted(what string, pings []*lab.Pings) {
 	s.t.Helper()
 	if s.survives() {

@@ -8,11 +8,13 @@ import (
 	"syscall"
 )
 
-// fdStore keeps files of a host's daemon from one run to the next, as systemd does for a unit with FileDescriptorStoreMax.
+// fdStore keeps files of a host's daemon from one run to the next, as systemd does for a unit with
+// FileDescriptorStoreMax.
 type fdStore struct {
 	mu    sync.Mutex // guards all below
 	names []string
-	fds   []int // not os.File: the runtime would poll them, and this process be woken for each packet that the daemon moves
+	// not os.File: the runtime would poll them, and this process be woken for each packet that the daemon moves
+	fds []int
 }
 
 // note takes in a notification of the daemon, and the control message that came with it.
@@ -50,8 +52,8 @@ func (s *fdStore) removeLocked(name string) {
 	s.names, s.fds = names, fds
 }
 
-// activate returns environment, files and command line with which a daemon gets what is kept (sd_listen_fds(3)). The files are the
-// caller's, to be closed once the daemon has started.
+// activate returns environment, files and command line with which a daemon gets what is kept (sd_listen_fds(3)). The
+// files are the caller's, to be closed once the daemon has started.
 func (s *fdStore) activate(env, args []string) ([]string, []*os.File, []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -80,5 +82,6 @@ func (s *fdStore) close() {
 	s.names, s.fds = nil, nil
 }
 
-// ForgetFiles closes what the host's daemon has given to be kept: the next one starts as without a service manager that does so.
+// ForgetFiles closes what the host's daemon has given to be kept: the next one starts as without a service manager that
+// does so.
 func (h *Host) ForgetFiles() { h.kept.close() }

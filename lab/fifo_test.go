@@ -11,8 +11,8 @@ import (
 	"flanneld/lab"
 )
 
-// A FIFO that nobody writes to blocks whoever opens it for reading. No file that the daemon is told to read may do that to it: it says
-// what the file is, and waits or ends as with any other file that it cannot use.
+// A FIFO that nobody writes to blocks whoever opens it for reading. No file that the daemon is told to read may do that
+// to it: it says what the file is, and waits or ends as with any other file that it cannot use.
 func TestAFIFOInPlaceOfAFileIsNamedAndBlocksNothing(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

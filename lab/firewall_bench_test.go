@@ -17,8 +17,8 @@ import (
 	"flanneld/lab"
 )
 
-// BenchmarkConnections compares how many TCP connections a second a pod opens to the outside through our table and through a
-// plain rule of iptables, in turns, so that both see the same machine.
+// BenchmarkConnections compares how many TCP connections a second a pod opens to the outside through our table and
+// through a plain rule of iptables, in turns, so that both see the same machine.
 func BenchmarkConnections(b *testing.B) {
 	c := newCluster(b)
 	e := c.etcd(vxlanConfig)
@@ -35,7 +35,8 @@ func BenchmarkConnections(b *testing.B) {
 	c.ok(os.WriteFile(rules, []byte(ours), 0o600))
 	ways := []struct{ name, up, down string }{
 		{"flanneld", "nft -f " + rules, "nft delete table inet flannel"},
-		{"iptables", "iptables-nft -t nat -A POSTROUTING -s 10.5.0.0/16 ! -d 10.5.0.0/16 -j MASQUERADE --random-fully", "iptables-nft -t nat -F POSTROUTING"},
+		{"iptables", "iptables-nft -t nat -A POSTROUTING -s 10.5.0.0/16 ! -d 10.5.0.0/16 -j MASQUERADE --random-fully",
+			"iptables-nft -t nat -F POSTROUTING"},
 	}
 	c.ok(h.Run(ways[0].down))
 	const rounds, round = 40, 100 * time.Millisecond

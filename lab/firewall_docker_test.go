@@ -61,7 +61,8 @@ func (c *cluster) docker(h *lab.Host, kind string) *docker {
 	d := &docker{c: c, host: h, dir: filepath.Join(h.Dir(), "dk"), kind: kind}
 	c.ok(os.MkdirAll(filepath.Join(d.dir, "bin"), 0o755))
 	multi := must[string](c.t)(exec.LookPath("xtables-" + kind + "-multi"))
-	for _, name := range []string{"iptables", "ip6tables", "iptables-save", "iptables-restore", "ip6tables-save", "ip6tables-restore"} {
+	for _, name := range []string{"iptables", "ip6tables", "iptables-save", "iptables-restore", "ip6tables-save",
+		"ip6tables-restore"} {
 		c.ok(os.Symlink(multi, filepath.Join(d.dir, "bin", name)))
 	}
 	return d
@@ -71,7 +72,8 @@ func (c *cluster) docker(h *lab.Host, kind string) *docker {
 func (d *docker) start(options ...string) {
 	d.c.t.Helper()
 	path := "PATH=" + d.dir + "/bin:" + os.Getenv("PATH")
-	script := append([]string{"env", path, "sh", "../dist/docker/mk-docker-opts.sh", "-f", d.host.SubnetFile(), "-d", d.dir + "/opts", "-c"}, options...)
+	script := append([]string{"env", path, "sh", "../dist/docker/mk-docker-opts.sh", "-f", d.host.SubnetFile(), "-d",
+		d.dir + "/opts", "-c"}, options...)
 	env := must[string](d.c.t)(d.host.Exec(d.c.ctx, script...))
 	text, err := os.ReadFile(d.dir + "/opts")
 	d.c.ok(err)
@@ -132,7 +134,8 @@ func (d *docker) load() {
 func (d *docker) container(name string, publish string) (containerNet, netip.Addr) {
 	d.c.t.Helper()
 	must[string](d.c.t)(d.ask("run", "-d", "--name", name, "-p", publish, lab.PodImage))
-	facts := strings.Fields(must[string](d.c.t)(d.ask("inspect", "--format", "{{.State.Pid}} {{.NetworkSettings.IPAddress}}", name)))
+	facts := strings.Fields(must[string](d.c.t)(d.ask("inspect", "--format",
+		"{{.State.Pid}} {{.NetworkSettings.IPAddress}}", name)))
 	return containerNet{facts[0]}, netip.MustParseAddr(facts[1])
 }
 
@@ -142,7 +145,8 @@ func (d *docker) accepted() error {
 	if err != nil {
 		return err
 	}
-	if strings.Count(out, "-j FLANNELD-FORWARD") != 1 || !strings.Contains(out, "-A DOCKER-USER -j FLANNELD-FORWARD\n-A DOCKER-USER -j RETURN\n") {
+	if strings.Count(out, "-j FLANNELD-FORWARD") != 1 ||
+		!strings.Contains(out, "-A DOCKER-USER -j FLANNELD-FORWARD\n-A DOCKER-USER -j RETURN\n") {
 		return fmt.Errorf("the accept rules are not where they belong:\n%s", out)
 	}
 	return nil
@@ -169,9 +173,11 @@ func TestDockerBesideTheFirewall(t *testing.T) {
 				s.await(d.accepted)
 				for _, p := range []path{
 					{"container to a pod of another host", arrival{from: inside, to: far, at: at(far.Addr(), 9000)}, addr},
-					{"pod of another host to a port that docker has not published", arrival{from: far, to: inside, at: at(addr, 9001)}, far.Addr()},
+					{"pod of another host to a port that docker has not published", arrival{from: far, to: inside, at: at(addr, 9001)},
+						far.Addr()},
 					{"container to the outside", arrival{from: inside, to: s.outsider, at: at(s.outsider.Addr, 9000)}, h.Addr},
-					{"outside to a published port", arrival{from: s.outsider, dst: at(h.Addr, 8080), to: inside, at: at(addr, 9000)}, s.outsider.Addr},
+					{"outside to a published port", arrival{from: s.outsider, dst: at(h.Addr, 8080), to: inside, at: at(addr, 9000)},
+						s.outsider.Addr},
 					{"another host to a container", arrival{from: s.hosts[1], to: inside, at: at(addr, 9000)}, s.tunnelAddr(1, 0)},
 				} {
 					p.way.within = 5 * time.Second
@@ -218,7 +224,8 @@ func TestContainersOfDockerReachEachOtherInBothFamilies(t *testing.T) {
 		t.Cleanup(d.end)
 		d.load()
 		must[string](t)(d.ask("run", "-d", "--name", "c1", lab.PodImage))
-		facts := must[string](t)(d.ask("inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{.GlobalIPv6Address}}{{end}}", "c1"))
+		facts := must[string](t)(d.ask("inspect", "--format",
+			"{{range .NetworkSettings.Networks}}{{.IPAddress}} {{.GlobalIPv6Address}}{{end}}", "c1"))
 		dockers[i], addrs[i] = d, strings.Fields(facts)
 		for family, p := range c.subnets(h) {
 			if a := must[netip.Addr](t)(netip.ParseAddr(addrs[i][family])); !p.Contains(a) {

@@ -38,11 +38,13 @@ func (c *cluster) firewalld(h *lab.Host) *firewalld {
 	dir := filepath.Join(h.Dir(), "fwd")
 	c.ok(os.MkdirAll(filepath.Join(dir, "etc"), 0o755))
 	c.ok(os.WriteFile(filepath.Join(dir, "bus.conf"), fmt.Appendf(nil, busConfig, dir+"/bus"), 0o644))
-	c.ok(os.WriteFile(filepath.Join(dir, "etc", "firewalld.conf"), []byte("DefaultZone=public\nFirewallBackend=nftables\n"), 0o644))
+	c.ok(os.WriteFile(filepath.Join(dir, "etc", "firewalld.conf"),
+		[]byte("DefaultZone=public\nFirewallBackend=nftables\n"), 0o644))
 	must[*lab.Process](c.t)(h.Start("dbus", "dbus-daemon", "--config-file="+dir+"/bus.conf", "--nofork", "--nopidfile"))
 	c.await(func() error { _, err := os.Stat(dir + "/bus"); return err })
 	f := &firewalld{c: c, host: h, bus: "DBUS_SYSTEM_BUS_ADDRESS=unix:path=" + dir + "/bus"}
-	p := must[*lab.Process](c.t)(h.Start("firewalld", "env", f.bus, "firewalld", "--nofork", "--nopid", "--system-config="+dir+"/etc", "--log-target=console"))
+	p := must[*lab.Process](c.t)(h.Start("firewalld", "env", f.bus, "firewalld", "--nofork", "--nopid", "--system-config="+
+		dir+"/etc", "--log-target=console"))
 	c.await(func() error {
 		select {
 		case <-p.Done():

@@ -20,8 +20,8 @@ import (
 // silence is how long nothing must arrive to count as not arriving; what arrives takes far less.
 const silence = 500 * time.Millisecond
 
-// arrival sends datagrams from one namespace to an address that another one listens on, and returns the source that arrives; the zero
-// value if none does within the time. dst is what the sender addresses, at is where the listener is.
+// arrival sends datagrams from one namespace to an address that another one listens on, and returns the source that
+// arrives; the zero value if none does within the time. dst is what the sender addresses, at is where the listener is.
 type arrival struct {
 	from   inNamespace
 	source netip.Addr     // to send from; the zero value: the kernel's choice
@@ -64,8 +64,8 @@ func (a arrival) see(t testing.TB) netip.Addr {
 	return netip.Addr{}
 }
 
-// listen returns a socket in a network namespace. One that was closed a moment ago may be in use still: a process that was being started
-// meanwhile has it until it runs its program.
+// listen returns a socket in a network namespace. One that was closed a moment ago may be in use still: a process that
+// was being started meanwhile has it until it runs its program.
 func listen(t testing.TB, where inNamespace, address netip.AddrPort) (in net.PacketConn) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -122,7 +122,8 @@ func (s *wallSite) publish(h *lab.Host, port uint16, to netip.AddrPort) {
 	if to.Addr().Is6() {
 		program = "ip6tables-nft"
 	}
-	s.ok(h.Run(fmt.Sprintf("%s -t nat -A PREROUTING -p udp -d %s --dport %d -j DNAT --to-destination %s", program, h.AddrOf(to.Addr()), port, to)))
+	s.ok(h.Run(fmt.Sprintf("%s -t nat -A PREROUTING -p udp -d %s --dport %d -j DNAT --to-destination %s", program,
+		h.AddrOf(to.Addr()), port, to)))
 }
 
 func at(a netip.Addr, port uint16) netip.AddrPort { return netip.AddrPortFrom(a, port) }
@@ -195,12 +196,16 @@ func (s *wallSite) paths(family int, masq bool) []path {
 		{"pod to the outside", arrival{from: near.Namespace, to: s.outsider.Namespace, at: at(out, 9000)}, hidden(u1, a)},
 		{"host to its own pod", arrival{from: h1.Namespace, to: near.Namespace, at: at(a, 9000)}, gateway},
 		{"host to a pod of another host", arrival{from: h1.Namespace, to: far.Namespace, at: at(c, 9000)}, t1},
-		{"host by its underlay address to a pod of another host", arrival{from: h1.Namespace, source: u1, to: far.Namespace, at: at(c, 9000)}, hidden(t1, u1)},
-		{"outside to a pod of the published host", arrival{from: s.outsider.Namespace, dst: port(u1, 0), to: near.Namespace, at: at(a, 9000)}, out},
-		{"pod to a published port of another host", arrival{from: near.Namespace, dst: port(u2, 1), to: far.Namespace, at: at(c, 9000)}, hidden(u1, a)},
+		{"host by its underlay address to a pod of another host",
+			arrival{from: h1.Namespace, source: u1, to: far.Namespace, at: at(c, 9000)}, hidden(t1, u1)},
+		{"outside to a pod of the published host",
+			arrival{from: s.outsider.Namespace, dst: port(u1, 0), to: near.Namespace, at: at(a, 9000)}, out},
+		{"pod to a published port of another host",
+			arrival{from: near.Namespace, dst: port(u2, 1), to: far.Namespace, at: at(c, 9000)}, hidden(u1, a)},
 	}
 	if masq { // else the answer could not find its way back through the host
-		paths = append(paths, path{"outside to a pod of another host than the published one", arrival{from: s.outsider.Namespace, dst: port(u1, 1), to: far.Namespace, at: at(c, 9000)}, t1})
+		paths = append(paths, path{"outside to a pod of another host than the published one",
+			arrival{from: s.outsider.Namespace, dst: port(u1, 1), to: far.Namespace, at: at(c, 9000)}, t1})
 	}
 	return paths
 }
@@ -236,7 +241,8 @@ func TestForwardingPassesWhateverThePolicyIs(t *testing.T) {
 			}
 			passes := func(family int, within time.Duration) bool {
 				from, to := s.pods[0][0], s.pods[1][0]
-				return arrival{from: from.Namespace, to: to.Namespace, at: at(to.Addrs[family], 9000), within: within}.see(t).IsValid()
+				return arrival{from: from.Namespace, to: to.Namespace, at: at(to.Addrs[family], 9000),
+					within: within}.see(t).IsValid()
 			}
 			for family := range 2 {
 				if !passes(family, patience) {
@@ -304,7 +310,8 @@ func forgedPacketIsDroppedAndCounted(t *testing.T, n network) {
 	}
 	s.ok(lab.Await(s.ctx, func() error {
 		f := s.status(s.daemons[0]).Firewall
-		if f == nil || !f.StrictIngress || f.Dropped == 0 || len(f.NonPeers) != 1 || f.NonPeers[0].Address != s.outsider.AddrOf(pod.Addr()) || f.NonPeers[0].Packets != f.Dropped {
+		if f == nil || !f.StrictIngress || f.Dropped == 0 || len(f.NonPeers) != 1 ||
+			f.NonPeers[0].Address != s.outsider.AddrOf(pod.Addr()) || f.NonPeers[0].Packets != f.Dropped {
 			return fmt.Errorf("the status shows %+v", f)
 		}
 		return nil
@@ -404,7 +411,8 @@ func flushIsHealed(t *testing.T, n network) {
 		iptables = "ip6tables"
 	}
 	s.ok(h.Run(iptables+"-nft -P FORWARD DROP", iptables+"-legacy -w -P FORWARD ACCEPT"))
-	out := arrival{from: pod.Namespace, to: s.outsider.Namespace, at: at(s.outsider.AddrOf(pod.Addr()), 9000), within: time.Second}
+	out := arrival{from: pod.Namespace, to: s.outsider.Namespace, at: at(s.outsider.AddrOf(pod.Addr()), 9000),
+		within: time.Second}
 	healed := func() error {
 		if got := out.see(t); got != h.AddrOf(pod.Addr()) {
 			return fmt.Errorf("a pod's packet arrives outside from %s", got)

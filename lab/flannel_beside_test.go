@@ -26,13 +26,15 @@ func TestOursWaitsWhileARealFlannelHasTheDevice(t *testing.T) {
 
 			file, env := filepath.Join(h.Dir(), "blue.json"), filepath.Join(h.Dir(), "blue.env")
 			m.ok(os.WriteFile(file, []byte(blue), 0o644))
-			args := []string{binaries.Flanneld, "-etcd-endpoints", m.store.URLFor(h), "-etcd-prefix", "/blue", "-net-config-path", file,
+			args := []string{binaries.Flanneld, "-etcd-endpoints", m.store.URLFor(h), "-etcd-prefix", "/blue",
+				"-net-config-path", file,
 				"-subnet-file", env, "-state-dir", h.StateDir(), "-probe-port", "0"}
 			if service {
 				args = append([]string{"setpriv", "--bounding-set", "-all,+net_admin,+net_raw", "--no-new-privs"}, args...)
 			}
 			p := must[*lab.Process](t)(h.Start("blue", args...))
-			m.statusOf(h, env, api.StateNotReady, "the device flannel.1 is in use by another flanneld (the released flannel, pid ")
+			m.statusOf(h, env, api.StateNotReady,
+				"the device flannel.1 is in use by another flanneld (the released flannel, pid ")
 			m.statusOf(h, env, api.StateNotReady, "subnet file "+h.SubnetFile())
 			if after, err := h.Output("ip -d addr show dev flannel.1"); err != nil || after != before {
 				t.Errorf("the device of flannel was changed:\n%s\nbefore:\n%s", after, before)

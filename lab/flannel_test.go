@@ -65,7 +65,8 @@ func (m *migration) flannel(i int) {
 	m.starts++
 	program := must[string](m.t)(flannelProgram())
 	p := must[*lab.Process](m.t)(m.hosts[i].Start(fmt.Sprintf("flannel%d", m.starts),
-		"env", "WIREGUARD_KEY_FILE="+filepath.Join(filepath.Dir(m.hosts[i].SubnetFile()), "wgkey"), program, "-etcd-endpoints", m.store.URL(), "-subnet-file", m.hosts[i].SubnetFile(), "-iface", "eth0", "-ip-masq"))
+		"env", "WIREGUARD_KEY_FILE="+filepath.Join(filepath.Dir(m.hosts[i].SubnetFile()), "wgkey"), program,
+		"-etcd-endpoints", m.store.URL(), "-subnet-file", m.hosts[i].SubnetFile(), "-iface", "eth0", "-ip-masq"))
 	m.await(func() error {
 		select {
 		case <-p.Done():
@@ -111,7 +112,8 @@ func (m *migration) swap(i int, start func(int)) lab.PingStats {
 		for b, to := range m.pods {
 			for _, addr := range to.Addrs {
 				if a != b {
-					streams = append(streams, must[*lab.Pings](m.t)(from.Pings(addr, lab.PingOptions{Interval: 20 * time.Millisecond})))
+					streams = append(streams, must[*lab.Pings](m.t)(from.Pings(addr,
+						lab.PingOptions{Interval: 20 * time.Millisecond})))
 				}
 			}
 		}
@@ -151,8 +153,10 @@ type swap struct {
 var swaps = []swap{
 	{name: "vxlan", lab: lab.IPv4, config: vxlanConfig},
 	{name: "vxlan, both families", lab: lab.Dual, config: dualConfig},
-	{name: "vxlan, direct", lab: lab.IPv4, config: `{"Network":"10.5.0.0/16","SubnetMax":"10.5.199.0","Backend":{"Type":"vxlan","DirectRouting":true}}`},
-	{name: "vxlan, nftables", lab: lab.IPv4, config: `{"Network":"10.5.0.0/16","SubnetMax":"10.5.199.0","EnableNFTables":true,"Backend":{"Type":"vxlan"}}`},
+	{name: "vxlan, direct", lab: lab.IPv4,
+		config: `{"Network":"10.5.0.0/16","SubnetMax":"10.5.199.0","Backend":{"Type":"vxlan","DirectRouting":true}}`},
+	{name: "vxlan, nftables", lab: lab.IPv4,
+		config: `{"Network":"10.5.0.0/16","SubnetMax":"10.5.199.0","EnableNFTables":true,"Backend":{"Type":"vxlan"}}`},
 	{name: "host-gw", lab: lab.IPv4, config: network{"host-gw", lab.IPv4}.config()},
 	{name: "host-gw, both families", lab: lab.Dual, config: network{"host-gw", lab.Dual}.config()},
 	{name: "udp", lab: lab.IPv4, config: network{"udp", lab.IPv4}.config(), gap: 5 * time.Second},
@@ -163,7 +167,8 @@ func TestHostsAreSwappedWithARealFlannel(t *testing.T) {
 		t.Run(n.name, func(t *testing.T) {
 			m := flannels(t, n.lab, n.config, 3)
 			flannels := m.records()
-			talks := []*talk{m.talk(m.pods[0].Namespace, m.pods[1].Namespace, m.pods[1].Addr()), m.talk(m.pods[2].Namespace, m.Underlay(), underlayAddr)}
+			talks := []*talk{m.talk(m.pods[0].Namespace, m.pods[1].Namespace, m.pods[1].Addr()),
+				m.talk(m.pods[2].Namespace, m.Underlay(), underlayAddr)}
 			well := func(i int, program string, stats lab.PingStats) {
 				t.Helper()
 				t.Logf("host%d runs %s: %s", i+1, program, stats)
@@ -217,12 +222,14 @@ func (m *migration) forgets(h, gone *lab.Host) {
 	}
 }
 
-// allWell waits until all hosts, which run our daemon, are. bridges is whether flannel's containers have too large an MTU.
+// allWell waits until all hosts, which run our daemon, are. bridges is whether flannel's containers have too large an
+// MTU.
 func (m *migration) allWell(bridges bool) {
 	m.t.Helper()
 	for _, h := range m.hosts {
 		if bridges {
-			m.find(m.t.(*testing.T), h, fault{name: "flannel's MTU on the bridge", check: "bridge-mtu", says: "1450", fixes: true, inject: func() error { return nil }})
+			m.find(m.t.(*testing.T), h, fault{name: "flannel's MTU on the bridge", check: "bridge-mtu", says: "1450",
+				fixes: true, inject: func() error { return nil }})
 		}
 		m.healthy(h)
 		m.await(func() error {
@@ -269,7 +276,8 @@ func (t *talk) goesOn() error {
 	return err
 }
 
-// sameRecords compares the records with those of flannel: the same keys, and the same bytes up to the fields that only we write.
+// sameRecords compares the records with those of flannel: the same keys, and the same bytes up to the fields that only
+// we write.
 func (m *migration) sameRecords(flannels map[string]string) {
 	m.t.Helper()
 	now := m.records()
@@ -288,7 +296,8 @@ var counters = regexp.MustCompile(`\[\d+:\d+\]`)
 
 func TestCleanupTakesARealFlannelAway(t *testing.T) {
 	for name, config := range map[string]string{
-		"vxlan": network{"vxlan", lab.Dual}.config(), "host-gw": network{"host-gw", lab.Dual}.config(), "udp": network{"udp", lab.IPv4}.config(),
+		"vxlan": network{"vxlan", lab.Dual}.config(), "host-gw": network{"host-gw", lab.Dual}.config(),
+		"udp":             network{"udp", lab.IPv4}.config(),
 		"vxlan, nftables": `{"Network":"10.5.0.0/16","SubnetMax":"10.5.199.0","EnableIPv6":true,"IPv6Network":"fd00:5::/48","EnableNFTables":true,"Backend":{"Type":"vxlan"}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -298,7 +307,8 @@ func TestCleanupTakesARealFlannelAway(t *testing.T) {
 			}
 			m := flannels(t, families, config, 2)
 			h := m.host("host3")
-			m.ok(h.Run("iptables-nft -P FORWARD ACCEPT", "iptables-nft -t nat -P POSTROUTING ACCEPT", "ip6tables-nft -P FORWARD ACCEPT", "ip6tables-nft -t nat -P POSTROUTING ACCEPT"))
+			m.ok(h.Run("iptables-nft -P FORWARD ACCEPT", "iptables-nft -t nat -P POSTROUTING ACCEPT",
+				"ip6tables-nft -P FORWARD ACCEPT", "ip6tables-nft -t nat -P POSTROUTING ACCEPT"))
 			before := counters.ReplaceAllString(m.hostState(h), "")
 			m.hosts, m.stop = append(m.hosts, h), append(m.stop, nil)
 			m.flannel(2)

@@ -27,7 +27,8 @@ func (c *cluster) prints(h *lab.Host, command, text string, not ...string) {
 	})
 }
 
-// TestWhatTheHostReachesOtherwiseIsNeverTakenFromIt puts routes and bridges of others in the way of a peer, which come and go.
+// TestWhatTheHostReachesOtherwiseIsNeverTakenFromIt puts routes and bridges of others in the way of a peer, which come
+// and go.
 func TestWhatTheHostReachesOtherwiseIsNeverTakenFromIt(t *testing.T) {
 	t.Parallel()
 	for _, backend := range []string{"vxlan", "host-gw"} {
@@ -49,17 +50,21 @@ func TestWhatTheHostReachesOtherwiseIsNeverTakenFromIt(t *testing.T) {
 				}
 				route := fmt.Sprintf("%s route show %s", ip, peer)
 				c.prints(h, route, "proto 70")
-				c.foreign(h, d, route, fmt.Sprintf("%s route replace %s dev tun9 proto static", ip, peer), fmt.Sprintf("%s route del %s dev tun9 proto static", ip, peer), peer)
+				c.foreign(h, d, route, fmt.Sprintf("%s route replace %s dev tun9 proto static", ip, peer),
+					fmt.Sprintf("%s route del %s dev tun9 proto static", ip, peer), peer)
 
 				bridge := netip.PrefixFrom(peer.Addr().Next(), peer.Bits())
-				c.foreign(h, d, route, fmt.Sprintf("%s addr add %s dev tun9 noprefixroute", ip, bridge), fmt.Sprintf("%s addr del %s dev tun9", ip, bridge), peer)
-				c.foreign(h, d, route, fmt.Sprintf("%s addr add %s dev tun9", ip, bridge), fmt.Sprintf("%s addr del %s dev tun9", ip, bridge), peer)
+				c.foreign(h, d, route, fmt.Sprintf("%s addr add %s dev tun9 noprefixroute", ip, bridge),
+					fmt.Sprintf("%s addr del %s dev tun9", ip, bridge), peer)
+				c.foreign(h, d, route, fmt.Sprintf("%s addr add %s dev tun9", ip, bridge),
+					fmt.Sprintf("%s addr del %s dev tun9", ip, bridge), peer)
 			}
 		})
 	}
 }
 
-// foreign has somebody come with a command and go with another one. Meanwhile our route to the peer is not there, and the status says so.
+// foreign has somebody come with a command and go with another one. Meanwhile our route to the peer is not there, and
+// the status says so.
 func (c *cluster) foreign(h *lab.Host, d *lab.Daemon, route, come, leave string, peer netip.Prefix) {
 	c.t.Helper()
 	c.ok(h.Run(come))
@@ -74,7 +79,8 @@ func (c *cluster) foreign(h *lab.Host, d *lab.Daemon, route, come, leave string,
 	c.wantState(d, api.StateReady, "")
 }
 
-// TestANetworkThatContainsTheUnderlayCutsNobodyOff gives a peer, and then this host, the subnet that the underlay is in.
+// TestANetworkThatContainsTheUnderlayCutsNobodyOff gives a peer, and then this host, the subnet that the underlay is
+// in.
 func TestANetworkThatContainsTheUnderlayCutsNobodyOff(t *testing.T) {
 	t.Parallel()
 	for _, backend := range []string{"vxlan", "host-gw", "udp"} {
@@ -104,7 +110,8 @@ func TestANetworkThatContainsTheUnderlayCutsNobodyOff(t *testing.T) {
 			// One of another host: the address of its own host in it would make no sense.
 			c.ok(e.Put(c.ctx, "subnets/198.18.0.0-16", fmt.Sprintf(`{"PublicIP":"192.0.2.77",%s%s}`, kind, data)))
 			for i, h := range hosts {
-				c.wantState(daemons[i], api.StateDegraded, "peer 198.18.0.0/16 (192.0.2.77) skipped: its subnet overlaps 198.18.0.0/16")
+				c.wantState(daemons[i], api.StateDegraded,
+					"peer 198.18.0.0/16 (192.0.2.77) skipped: its subnet overlaps 198.18.0.0/16")
 				c.prints(h, "ip route show 198.18.0.0/16", "dev eth0 proto kernel", "proto 70")
 				c.prints(h, "ip route get 198.18.0.1", "dev eth0", "via", "flannel")
 			}

@@ -106,7 +106,8 @@ func (h *Host) Pod() (*Pod, error) {
 		}
 		p.Addrs = append(p.Addrs, addr)
 		if err == nil {
-			err = n.Run(fmt.Sprintf("ip addr add %s/%d dev eth0%s", addr, s.Bits(), nodad(addr)), "ip route add default via "+gateway.String())
+			err = n.Run(fmt.Sprintf("ip addr add %s/%d dev eth0%s", addr, s.Bits(), nodad(addr)), "ip route add default via "+
+				gateway.String())
 		}
 	}
 	return p, err

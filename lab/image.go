@@ -60,13 +60,15 @@ func imageOf(layer []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	manifest, err := json.Marshal([]map[string]any{{"Config": "config.json", "RepoTags": []string{PodImage}, "Layers": []string{"layer.tar"}}})
+	manifest, err := json.Marshal([]map[string]any{{"Config": "config.json", "RepoTags": []string{PodImage},
+		"Layers": []string{"layer.tar"}}})
 	if err != nil {
 		return nil, err
 	}
 	var out bytes.Buffer
 	w := tar.NewWriter(&out)
-	err = errors.Join(addFile(w, "manifest.json", manifest), addFile(w, "config.json", config), addFile(w, "layer.tar", layer), w.Close())
+	err = errors.Join(addFile(w, "manifest.json", manifest), addFile(w, "config.json", config),
+		addFile(w, "layer.tar", layer), w.Close())
 	return out.Bytes(), err
 }
 

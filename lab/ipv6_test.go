@@ -43,7 +43,8 @@ func TestANetworkGetsAndLosesIPv6WithoutLosingAnIPv4Packet(t *testing.T) {
 
 			s.reconfigure(only4, before)
 			for _, h := range s.hosts {
-				if out := must[string](t)(h.Output("ip -6 route show")); strings.Contains(out, "proto 70") || strings.Contains(out, "flannel") {
+				if out := must[string](t)(h.Output("ip -6 route show")); strings.Contains(out, "proto 70") ||
+					strings.Contains(out, "flannel") {
 					t.Errorf("left over in IPv6:\n%s", out)
 				}
 			}
@@ -52,8 +53,8 @@ func TestANetworkGetsAndLosesIPv6WithoutLosingAnIPv4Packet(t *testing.T) {
 	}
 }
 
-// reconfigure changes the network's families and restarts the daemons one by one. While the first has changed and the second has not,
-// both go on as peers in IPv4.
+// reconfigure changes the network's families and restarts the daemons one by one. While the first has changed and the
+// second has not, both go on as peers in IPv4.
 func (s *site) reconfigure(next network, keys4 []string) {
 	s.t.Helper()
 	s.ok(s.store.Put(s.ctx, "config", next.config()))
@@ -114,15 +115,18 @@ func TestAHostWithoutIPv4RunsTheEmbeddedStore(t *testing.T) {
 	// The address is still checked for duplicates when the daemon starts: it waits, and does not fail.
 	first := hosts[0]
 	c.ok(first.Run("ip addr del " + first.Addr6.String() + "/64 dev eth0"))
-	c.ok(errors.Join(first.Sysctl("net/ipv6/conf/eth0/accept_dad", "1"), first.Sysctl("net/ipv6/conf/eth0/dad_transmits", "1000")))
+	c.ok(errors.Join(first.Sysctl("net/ipv6/conf/eth0/accept_dad", "1"),
+		first.Sysctl("net/ipv6/conf/eth0/dad_transmits", "1000")))
 	address := first.Addr6.String() + "/64 dev eth0"
 	c.ok(first.Run("ip addr add "+address, "ip -6 route replace default via fd00:18::1"))
 	store := netip.AddrPortFrom(first.Addr6, 2379).String()
-	one := must[*lab.Daemon](t)(first.Flanneld("-etcd-embedded", "-etcd-embedded-listen", store, "-network-config", network{"vxlan", lab.IPv6}.config(),
+	one := must[*lab.Daemon](t)(first.Flanneld("-etcd-embedded", "-etcd-embedded-listen", store, "-network-config",
+		network{"vxlan", lab.IPv6}.config(),
 		"-iface-can-reach", "fd00:18::ffff"))
 	c.await(c.logs(one, "waiting for the address of the embedded etcd"))
 	c.ok(first.Run("ip addr del "+address, "ip addr add "+address+" nodad", "ip -6 route replace default via fd00:18::1"))
-	two := must[*lab.Daemon](t)(hosts[1].Flanneld("-etcd-endpoints", "http://"+store, "-iface", hosts[1].Addr6.String(), "-public-ipv6", hosts[1].Addr6.String()))
+	two := must[*lab.Daemon](t)(hosts[1].Flanneld("-etcd-endpoints", "http://"+store, "-iface", hosts[1].Addr6.String(),
+		"-public-ipv6", hosts[1].Addr6.String()))
 	c.ok(lab.Ready(c.ctx, one, two))
 	pods := c.pods(hosts...)
 	c.reaches(pods[0].Namespace, pods[1], lab.PingOptions{Size: 1430, DontFragment: true})
@@ -132,7 +136,8 @@ func TestAHostWithoutIPv4RunsTheEmbeddedStore(t *testing.T) {
 	two = must[*lab.Daemon](t)(hosts[1].Flanneld("-etcd-endpoints", "http://"+store))
 	c.await(c.logs(two, "net.ipv6.conf.all.forwarding is 0"))
 	for _, h := range hosts {
-		if out := must[string](t)(h.Output("ip -4 addr show")); strings.Count(out, "inet ") != strings.Count(out, "inet 127.") {
+		if out := must[string](t)(h.Output("ip -4 addr show")); strings.Count(out, "inet ") != strings.Count(out,
+			"inet 127.") {
 			t.Errorf("IPv4 beside the loopback:\n%s", out)
 		}
 	}
@@ -195,13 +200,15 @@ func (c *cluster) recordAwaited(e *lab.Etcd, h *lab.Host, address string) {
 	c.t.Logf("%s published after %s", address, time.Since(start).Round(time.Millisecond))
 }
 
-// TestAConflictOverOneSubnetOfAPairIsNamedAndTheOtherIsKeptIfItMoves has somebody take the IPv6 subnet of a host into a record of his own.
+// TestAConflictOverOneSubnetOfAPairIsNamedAndTheOtherIsKeptIfItMoves has somebody take the IPv6 subnet of a host into a
+// record of his own.
 func TestAConflictOverOneSubnetOfAPairIsNamedAndTheOtherIsKeptIfItMoves(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	e := c.etcd(dualConfig)
 	hosts := c.hosts(3)
-	daemons := []*lab.Daemon{c.flanneld(hosts[0], e, "-on-lost-subnet=hold"), c.flanneld(hosts[1], e, "-on-lost-subnet=move"), c.flanneld(hosts[2], e)}
+	daemons := []*lab.Daemon{c.flanneld(hosts[0], e, "-on-lost-subnet=hold"),
+		c.flanneld(hosts[1], e, "-on-lost-subnet=move"), c.flanneld(hosts[2], e)}
 	pods := c.pods(hosts...)
 	client := must[*clientv3.Client](t)(e.Client())
 	defer client.Close()
@@ -214,9 +221,10 @@ func TestAConflictOverOneSubnetOfAPairIsNamedAndTheOtherIsKeptIfItMoves(t *testi
 			pings = append(pings, must[*lab.Pings](t)(pods[2].Pings(pods[i].Addr(), lab.PingOptions{})))
 			answered(t, c, pings[0], 3)
 		}
-		_, err := client.Txn(c.ctx).Then(clientv3.OpDelete(lab.Prefix+"/subnets/"+key), clientv3.OpPut(lab.Prefix+"/subnets/"+thief, fmt.Sprintf(
-			`{"PublicIP":"198.18.200.%d","PublicIPv6":"fd00:18::c%d","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"c6:d2:32:6f:8f:4%d"},`+
-				`"BackendV6Data":{"VNI":1,"VtepMAC":"c6:d2:32:6f:8f:6%d"},"Host":"thief"}`, i+1, i, i, i))).Commit()
+		_, err := client.Txn(c.ctx).Then(clientv3.OpDelete(lab.Prefix+"/subnets/"+key),
+			clientv3.OpPut(lab.Prefix+"/subnets/"+thief, fmt.Sprintf(
+				`{"PublicIP":"198.18.200.%d","PublicIPv6":"fd00:18::c%d","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"c6:d2:32:6f:8f:4%d"},`+
+					`"BackendV6Data":{"VNI":1,"VtepMAC":"c6:d2:32:6f:8f:6%d"},"Host":"thief"}`, i+1, i, i, i))).Commit()
 		c.ok(err)
 		c.await(c.logs(daemons[i], `msg="subnet lost to another host" subnet=`+strings.Replace(half6, "-", "/", 1)))
 		if i == 0 { // it waits for the pair

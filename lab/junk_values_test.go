@@ -11,7 +11,8 @@ import (
 	"flanneld/lab"
 )
 
-// A host with a slow way to etcd starts although 120 values of a megabyte lie among the records, and keeps none of them.
+// A host with a slow way to etcd starts although 120 values of a megabyte lie among the records, and keeps none of
+// them.
 //
 // Slow: 120 MB come over a link of 100 Mbit/s, in ten seconds at best.
 func TestManyLargeValuesOverASlowLinkDoNotStopAStart(t *testing.T) {

@@ -1,6 +1,7 @@
 //go:build kernels
 
-// These tests need modules that not every kernel has, or change the whole machine. They are run in a virtual machine (make test-kernels).
+// These tests need modules that not every kernel has, or change the whole machine. They are run in a virtual machine
+// (make test-kernels).
 
 package lab_test
 
@@ -35,7 +36,8 @@ func (c *cluster) withoutWireGuard() (back func()) {
 	c.t.Helper()
 	before := must[[]byte](c.t)(os.ReadFile(modprobe))
 	other := filepath.Join(c.Dir(), "modprobe")
-	c.ok(os.WriteFile(other, []byte("#!/bin/sh\ncase \"$*\" in *wireguard*) exit 1;; esac\nexec /sbin/modprobe \"$@\"\n"), 0o755))
+	c.ok(os.WriteFile(other, []byte("#!/bin/sh\ncase \"$*\" in *wireguard*) exit 1;; esac\nexec /sbin/modprobe \"$@\"\n"),
+		0o755))
 	c.ok(os.WriteFile(modprobe, []byte(other), 0))
 	back = func() { c.ok(os.WriteFile(modprobe, bytes.TrimSpace(before), 0)) }
 	c.t.Cleanup(back)
@@ -48,8 +50,8 @@ func (c *cluster) withoutWireGuard() (back func()) {
 	return back
 }
 
-// TestKernelWireGuardBesideThatOfTheDaemon has hosts of both kinds in one network: each speaks with the other, takes a new key, and one turns
-// from one kind to the other.
+// TestKernelWireGuardBesideThatOfTheDaemon has hosts of both kinds in one network: each speaks with the other, takes a
+// new key, and one turns from one kind to the other.
 func TestKernelWireGuardBesideThatOfTheDaemon(t *testing.T) {
 	c := newCluster(t)
 	hosts, e := c.hosts(3), c.etcd(wireguardConfig(lab.Dual, `,"PSK":"`+psk+`"`))
@@ -57,7 +59,8 @@ func TestKernelWireGuardBesideThatOfTheDaemon(t *testing.T) {
 	daemons := c.startAll(hosts[:2], e)
 	back()
 	daemons = append(daemons, c.flanneld(hosts[2], e))
-	for i, text := range []string{"running WireGuard in this process", "running WireGuard in this process", "using WireGuard of the kernel"} {
+	for i, text := range []string{"running WireGuard in this process", "running WireGuard in this process",
+		"using WireGuard of the kernel"} {
 		c.ok(c.logs(daemons[i], text)())
 	}
 	s := &wireguardSite{c, hosts, daemons, c.pods(hosts...)}
@@ -135,15 +138,16 @@ func TestKernelWireGuardThatIsTamperedWithIsRepaired(t *testing.T) {
 	key, port, mark, keepalive := must[wgtypes.Key](t)(wgtypes.GeneratePrivateKey()), 4999, 7, 9*time.Second
 	everything := net.IPNet{IP: net.IP{0, 0, 0, 0}, Mask: net.CIDRMask(0, 32)}
 	for name, change := range map[string]wgtypes.Config{
-		"private key":      {PrivateKey: &key},
-		"port":             {ListenPort: &port},
-		"mark":             {FirewallMark: &mark},
-		"all peers":        {ReplacePeers: true},
-		"foreign peer":     {Peers: []wgtypes.PeerConfig{{PublicKey: key.PublicKey(), AllowedIPs: []net.IPNet{everything}}}},
-		"stolen addresses": {Peers: []wgtypes.PeerConfig{{PublicKey: key.PublicKey(), AllowedIPs: before.Peers[0].AllowedIPs}}},
-		"preshared key":    {Peers: []wgtypes.PeerConfig{{PublicKey: peer, PresharedKey: &key}}},
-		"keepalive":        {Peers: []wgtypes.PeerConfig{{PublicKey: peer, PersistentKeepaliveInterval: &keepalive}}},
-		"allowed IPs":      {Peers: []wgtypes.PeerConfig{{PublicKey: peer, ReplaceAllowedIPs: true}}},
+		"private key":  {PrivateKey: &key},
+		"port":         {ListenPort: &port},
+		"mark":         {FirewallMark: &mark},
+		"all peers":    {ReplacePeers: true},
+		"foreign peer": {Peers: []wgtypes.PeerConfig{{PublicKey: key.PublicKey(), AllowedIPs: []net.IPNet{everything}}}},
+		"stolen addresses": {Peers: []wgtypes.PeerConfig{{PublicKey: key.PublicKey(),
+			AllowedIPs: before.Peers[0].AllowedIPs}}},
+		"preshared key": {Peers: []wgtypes.PeerConfig{{PublicKey: peer, PresharedKey: &key}}},
+		"keepalive":     {Peers: []wgtypes.PeerConfig{{PublicKey: peer, PersistentKeepaliveInterval: &keepalive}}},
+		"allowed IPs":   {Peers: []wgtypes.PeerConfig{{PublicKey: peer, ReplaceAllowedIPs: true}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.ok(client.ConfigureDevice("flannel-wg", change))
@@ -159,8 +163,9 @@ func TestKernelWireGuardThatIsTamperedWithIsRepaired(t *testing.T) {
 	}
 }
 
-// TestKernelWireGuardMakesSessionsWithADeviceThatIsNew deletes the devices of a host, as a reboot does. Its peers have sessions that it knows
-// nothing of, and what they send is lost until it has made new ones. Nobody sends here, the probes are off.
+// TestKernelWireGuardMakesSessionsWithADeviceThatIsNew deletes the devices of a host, as a reboot does. Its peers have
+// sessions that it knows nothing of, and what they send is lost until it has made new ones. Nobody sends here, the
+// probes are off.
 func TestKernelWireGuardMakesSessionsWithADeviceThatIsNew(t *testing.T) {
 	c := newCluster(t)
 	hosts, e := c.hosts(3), c.etcd(wireguardConfig(lab.Dual, ``))
@@ -185,19 +190,22 @@ func TestKernelWireGuardMakesSessionsWithADeviceThatIsNew(t *testing.T) {
 	greeted()
 }
 
-// underlays are the ways in which a host may be connected. Each gives a host, by its number, the interface under0 with an address in
-// 198.19.0.0/16 and fd00:19::/64.
+// underlays are the ways in which a host may be connected. Each gives a host, by its number, the interface under0 with
+// an address in 198.19.0.0/16 and fd00:19::/64.
 var underlays = []struct {
 	name     string
 	commands []string // ETH is a link to the others, ETH2 another one
 }{
 	{"VLAN", []string{"ip link add link ETH name under0 type vlan id 7", "ip link set ETH up"}},
-	{"VLAN in a VLAN", []string{"ip link add link ETH name outer0 type vlan id 8", "ip link add link outer0 name under0 type vlan id 7",
+	{"VLAN in a VLAN", []string{"ip link add link ETH name outer0 type vlan id 8",
+		"ip link add link outer0 name under0 type vlan id 7",
 		"ip link set ETH up", "ip link set outer0 up"}},
-	{"bond", []string{"ip link add under0 type bond mode active-backup miimon 100", "ip link set ETH down", "ip link set ETH2 down",
+	{"bond", []string{"ip link add under0 type bond mode active-backup miimon 100", "ip link set ETH down",
+		"ip link set ETH2 down",
 		"ip link set ETH master under0", "ip link set ETH2 master under0"}},
 	{"bridge", []string{"ip link add under0 type bridge", "ip link set ETH master under0", "ip link set ETH up"}},
-	{"VRF", []string{"ip link add red type vrf table 10", "ip link set red up", "ip link set ETH down", "ip link set ETH name under0", "ip link set under0 master red"}},
+	{"VRF", []string{"ip link add red type vrf table 10", "ip link set red up", "ip link set ETH down",
+		"ip link set ETH name under0", "ip link set under0 master red"}},
 	{"macvlan", []string{"ip link add under0 link ETH type macvlan mode bridge", "ip link set ETH up"}},
 }
 
@@ -225,7 +233,8 @@ func onUnderlay(t *testing.T, backend, name string, commands []string) {
 		for _, command := range commands {
 			c.ok(h.Run(strings.NewReplacer("ETH2", "eth2", "ETH", "eth1").Replace(command)))
 		}
-		c.ok(h.Run("ip link set under0 up", fmt.Sprintf("ip addr add 198.19.0.%d/16 dev under0", i+1), fmt.Sprintf("ip addr add fd00:19::%d/64 dev under0 nodad", i+1)))
+		c.ok(h.Run("ip link set under0 up", fmt.Sprintf("ip addr add 198.19.0.%d/16 dev under0", i+1),
+			fmt.Sprintf("ip addr add fd00:19::%d/64 dev under0 nodad", i+1)))
 	}
 	daemons := c.startAll(hosts, e, "-iface", "under0")
 	pods := c.pods(hosts...)

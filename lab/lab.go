@@ -86,7 +86,8 @@ func New(o Options) (*Lab, error) {
 	return l, nil
 }
 
-// makeDir makes the lab's folder, which appears under its name when its lock is held: whoever sees it unlocked may remove it.
+// makeDir makes the lab's folder, which appears under its name when its lock is held: whoever sees it unlocked may
+// remove it.
 func (l *Lab) makeDir() error {
 	hidden, err := os.MkdirTemp("", ".lab-")
 	if err != nil {
@@ -169,8 +170,8 @@ func unmountBelow(dir string) {
 	}
 }
 
-// connect plugs a namespace into the underlay as its interface eth0, and returns its addresses there, the zero value for a family
-// that it is not to have.
+// connect plugs a namespace into the underlay as its interface eth0, and returns its addresses there, the zero value
+// for a family that it is not to have.
 func (l *Lab) connect(n *Namespace, families Families) (v4, v6 netip.Addr, err error) {
 	l.mu.Lock()
 	number := l.next
@@ -180,11 +181,13 @@ func (l *Lab) connect(n *Namespace, families Families) (v4, v6 netip.Addr, err e
 	var addrs, routes []string
 	if families.Has(IPv4) {
 		v4 = netip.AddrFrom4([4]byte{198, 18, byte(number >> 8), byte(number)})
-		addrs, routes = append(addrs, fmt.Sprintf("ip addr add %s/16 dev eth0", v4)), append(routes, "ip route add default via 198.18.0.1")
+		addrs, routes = append(addrs, fmt.Sprintf("ip addr add %s/16 dev eth0", v4)),
+			append(routes, "ip route add default via 198.18.0.1")
 	}
 	if families.Has(IPv6) {
 		v6 = netip.MustParseAddr(fmt.Sprintf("fd00:18::%x", number))
-		addrs, routes = append(addrs, fmt.Sprintf("ip addr add %s/64 dev eth0 nodad", v6)), append(routes, "ip route add default via fd00:18::1")
+		addrs, routes = append(addrs, fmt.Sprintf("ip addr add %s/64 dev eth0 nodad", v6)),
+			append(routes, "ip route add default via fd00:18::1")
 	}
 	err = l.underlay.Run(
 		fmt.Sprintf("ip link add %s mtu %d type veth peer name eth0 mtu %d netns %s", port, l.o.MTU, l.o.MTU, n.name),

@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// retaken is how soon a host must have its deleted key back, noticed how soon it must have settled after a loss or the return of
-	// the store.
+	// retaken is how soon a host must have its deleted key back, noticed how soon it must have settled after a loss or the
+	// return of the store.
 	retaken = time.Second
 	noticed = 5 * time.Second
 	// slack is for a machine that does other work as well.
@@ -114,7 +114,8 @@ func TestAnOwnKeyThatAnotherHostHasTakenIsNamedAndNotFoughtFor(t *testing.T) {
 		t.Errorf("exit code %d, %v, want 3", code, err)
 	}
 	for i, d := range []*lab.Daemon{move, hold, exit} {
-		if n := strings.Count(d.Log(), `msg="subnet lost to another host"`); n != 1 || !strings.Contains(d.Log(), `holder="thief (198.18.200.200, fd00:18::c8)"`) {
+		if n := strings.Count(d.Log(), `msg="subnet lost to another host"`); n != 1 ||
+			!strings.Contains(d.Log(), `holder="thief (198.18.200.200, fd00:18::c8)"`) {
 			t.Errorf("host %d has logged the loss %d times:\n%s", i, n, d.Log())
 		}
 		c.ok(c.record(e, keys[i], "thief"))
@@ -194,7 +195,8 @@ func storeIsNotNeeded(s *site) {
 	s.nothingLost("the return of the store", pings)
 }
 
-// reboot takes away what a reboot does: all that the daemon has in the kernel, and what the service manager keeps for it.
+// reboot takes away what a reboot does: all that the daemon has in the kernel, and what the service manager keeps for
+// it.
 func (s *site) reboot(h *lab.Host) {
 	s.t.Helper()
 	h.ForgetFiles()
@@ -281,7 +283,8 @@ func TestAClonedStateEndsWithTwoSubnetsAndALoudLine(t *testing.T) {
 	c.await(c.logs(d, "refused"))
 }
 
-// renameState gives the state files of one host the names that they have on another one: they are called by the subnet file.
+// renameState gives the state files of one host the names that they have on another one: they are called by the subnet
+// file.
 func (c *cluster) renameState(from, to *lab.Host) {
 	c.t.Helper()
 	name := func(h *lab.Host) string {

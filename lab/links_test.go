@@ -8,8 +8,8 @@ import (
 	"flanneld/lab"
 )
 
-// TestForwardingIsOnWherePacketsOfPodsArrive starts a daemon on a host that forwards nothing on new devices, and turns forwarding off on the
-// underlay.
+// TestForwardingIsOnWherePacketsOfPodsArrive starts a daemon on a host that forwards nothing on new devices, and turns
+// forwarding off on the underlay.
 func TestForwardingIsOnWherePacketsOfPodsArrive(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -51,7 +51,8 @@ func TestDualStackOnAnUnderlayWhoseMTUIsTooSmallForIPv6CarriesIPv4(t *testing.T)
 			}
 			daemons := c.startAll(hosts, e)
 			for i, d := range daemons {
-				c.wantState(d, api.StateDegraded, fmt.Sprintf("IPv6 is not carried: it needs an MTU of %d, and that of the interface eth0 is 1280", needs))
+				c.wantState(d, api.StateDegraded,
+					fmt.Sprintf("IPv6 is not carried: it needs an MTU of %d, and that of the interface eth0 is 1280", needs))
 				env, err := hosts[i].Env()
 				c.ok(err)
 				if len(env.Subnets) != 1 || !env.Subnets[0].Addr().Is4() || env.MTU < 1230 {

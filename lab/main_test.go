@@ -100,7 +100,8 @@ func newClusterWith(t testing.TB, o lab.Options) *cluster {
 // idleStart is what a program takes at most to start on an idle machine.
 const idleStart = 100 * time.Millisecond
 
-// slower returns how many times slower than an idle one the machine is just now, at least 1: by how long a program takes to start.
+// slower returns how many times slower than an idle one the machine is just now, at least 1: by how long a program
+// takes to start.
 func slower() float64 {
 	worst := idleStart
 	for range 3 {
@@ -111,15 +112,16 @@ func slower() float64 {
 	return float64(worst) / float64(idleStart)
 }
 
-// inTime fails the test if something took longer than it may on an idle machine. A machine that does other work as well is measured
-// then, and gets more time by as much as it is slower.
+// inTime fails the test if something took longer than it may on an idle machine. A machine that does other work as well
+// is measured then, and gets more time by as much as it is slower.
 func (c *cluster) inTime(what string, took, most time.Duration) {
 	c.t.Helper()
 	if took <= most {
 		return
 	}
 	times := slower()
-	c.t.Logf("%s took %s, want %s; the machine is %.1f times slower than an idle one", what, took.Round(time.Millisecond), most, times)
+	c.t.Logf("%s took %s, want %s; the machine is %.1f times slower than an idle one", what, took.Round(time.Millisecond),
+		most, times)
 	if float64(took) > times*float64(most) {
 		c.t.Fail()
 	}

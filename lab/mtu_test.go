@@ -165,12 +165,14 @@ func (s *site) toldMTU(p *lab.Pod, to netip.Addr, want, size int) {
 		}
 		return err
 	})
-	_, err := p.Ping(s.ctx, to, lab.PingOptions{Size: min(want, s.mtu()), DontFragment: true}) // the other pod's link has s.mtu()
+	// the other pod's link has s.mtu()
+	_, err := p.Ping(s.ctx, to, lab.PingOptions{Size: min(want, s.mtu()), DontFragment: true})
 	s.ok(err)
 }
 
-// smallerPathIsNoHole makes the path between the hosts smaller than their interfaces say. vxlan's packets over IPv4 are then
-// fragmented on the way, as WireGuard's always are; over IPv6, and by the udp backend, which never has its packets fragmented, the pod is told.
+// smallerPathIsNoHole makes the path between the hosts smaller than their interfaces say. vxlan's packets over IPv4 are
+// then fragmented on the way, as WireGuard's always are; over IPv6, and by the udp backend, which never has its packets
+// fragmented, the pod is told.
 func (s *site) smallerPathIsNoHole(to netip.Addr) {
 	s.t.Helper()
 	const path = 1400

@@ -27,7 +27,8 @@ type Namespace struct {
 	hostname string // of the programs started in it; empty: that of the machine
 }
 
-// namespace makes one. Its interfaces use their IPv6 addresses at once: duplicates are not looked for, which takes a second or two.
+// namespace makes one. Its interfaces use their IPv6 addresses at once: duplicates are not looked for, which takes a
+// second or two.
 func (l *Lab) namespace(name string) (*Namespace, error) {
 	n := &Namespace{name: netnsPrefix + l.id + "-" + name}
 	if err := run(context.Background(), "ip netns add "+n.name); err != nil {
@@ -45,7 +46,8 @@ func (l *Lab) namespace(name string) (*Namespace, error) {
 // Name returns the name by which "ip netns exec" finds the namespace.
 func (n *Namespace) Name() string { return n.name }
 
-// Do calls f on a thread in the namespace. Sockets that f opens and processes that f starts stay in it; goroutines do not.
+// Do calls f on a thread in the namespace. Sockets that f opens and processes that f starts stay in it; goroutines do
+// not.
 func (n *Namespace) Do(f func() error) error {
 	done := make(chan error)
 	go func() {
@@ -84,8 +86,8 @@ func (n *Namespace) Run(commands ...string) error {
 	return nil
 }
 
-// up brings an interface up and waits until it sends: the kernel gets to that a second later if many links change. Nor is the link-local
-// address there, or more than tentative, at once.
+// up brings an interface up and waits until it sends: the kernel gets to that a second later if many links change. Nor
+// is the link-local address there, or more than tentative, at once.
 func (n *Namespace) up(link string) error {
 	if err := n.Run("ip link set " + link + " up"); err != nil {
 		return err
@@ -123,7 +125,8 @@ func (n *Namespace) Exec(ctx context.Context, args ...string) (string, error) {
 		err = cmd.Wait()
 	}
 	if err != nil {
-		return out.String(), fmt.Errorf("%s: %s: %w: %s", n.name, strings.Join(args, " "), err, strings.TrimSpace(errOut.String()))
+		return out.String(), fmt.Errorf("%s: %s: %w: %s", n.name, strings.Join(args, " "), err,
+			strings.TrimSpace(errOut.String()))
 	}
 	return out.String(), nil
 }

@@ -33,7 +33,8 @@ var traitsOf = map[string]traits{
 }
 
 func (n network) String() string {
-	return n.backend + " over " + map[lab.Families]string{lab.IPv4: "IPv4", lab.IPv6: "IPv6", lab.Dual: "both families"}[n.families]
+	return n.backend + " over " + map[lab.Families]string{lab.IPv4: "IPv4", lab.IPv6: "IPv6",
+		lab.Dual: "both families"}[n.families]
 }
 
 func (n network) config() string {

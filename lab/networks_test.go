@@ -18,13 +18,15 @@ func (c *cluster) network2(h *lab.Host, e *lab.Etcd, name, config string) (*lab.
 	c.t.Helper()
 	file, env := filepath.Join(h.Dir(), name+".json"), filepath.Join(h.Dir(), name+".env")
 	c.ok(os.WriteFile(file, []byte(config), 0o644))
-	p, err := h.Start(name, binaries.Flanneld, "-etcd-endpoints", e.URLFor(h), "-etcd-prefix", "/"+name, "-net-config-path", file,
+	p, err := h.Start(name, binaries.Flanneld, "-etcd-endpoints", e.URLFor(h), "-etcd-prefix", "/"+name,
+		"-net-config-path", file,
 		"-subnet-file", env, "-state-dir", h.StateDir(), "-probe-port", "0")
 	c.ok(err)
 	return p, env
 }
 
-// statusOf waits until the status of the daemon with a subnet file has a state, and a text in its reason, and returns it.
+// statusOf waits until the status of the daemon with a subnet file has a state, and a text in its reason, and returns
+// it.
 func (c *cluster) statusOf(h *lab.Host, env, state, text string) (s api.Status) {
 	c.t.Helper()
 	c.await(func() error {
@@ -41,7 +43,8 @@ func (c *cluster) statusOf(h *lab.Host, env, state, text string) (s api.Status) 
 	return s
 }
 
-// TestTwoNetworksOfAHostNeverShareADevice starts a second network with the device of the first one, which would destroy both.
+// TestTwoNetworksOfAHostNeverShareADevice starts a second network with the device of the first one, which would destroy
+// both.
 func TestTwoNetworksOfAHostNeverShareADevice(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ backend, first, second, device string }{

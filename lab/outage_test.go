@@ -10,8 +10,8 @@ import (
 	"flanneld/lab"
 )
 
-// TestAHostThatIsCutOffFromTheStoreKeepsItsPeersAndCatchesUp is not among the cases of every backend and family because a connection that
-// has gone silent is given up after 13 s: the networks are looked at side by side.
+// TestAHostThatIsCutOffFromTheStoreKeepsItsPeersAndCatchesUp is not among the cases of every backend and family because
+// a connection that has gone silent is given up after 13 s: the networks are looked at side by side.
 //
 // Slow: a connection that has gone silent is given up after 13 s.
 func TestAHostThatIsCutOffFromTheStoreKeepsItsPeersAndCatchesUp(t *testing.T) {

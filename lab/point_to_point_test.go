@@ -14,8 +14,8 @@ import (
 	"flanneld/lab"
 )
 
-// connectByTUN connects two hosts by a VPN: TUN devices, which have no neighbours, and a process that hands over what it finds to be for
-// the other end, and drops all else, as a VPN does with addresses that it does not know.
+// connectByTUN connects two hosts by a VPN: TUN devices, which have no neighbours, and a process that hands over what
+// it finds to be for the other end, and drops all else, as a VPN does with addresses that it does not know.
 func (c *cluster) connectByTUN(hosts []*lab.Host, ends []netip.Addr) {
 	c.t.Helper()
 	files := make([]*os.File, len(hosts))
@@ -48,7 +48,8 @@ func (c *cluster) connectByTUN(hosts []*lab.Host, ends []netip.Addr) {
 	}
 }
 
-// With DirectRouting a peer on the same link gets its packets as they are. A VPN drops them: it knows the addresses of hosts only.
+// With DirectRouting a peer on the same link gets its packets as they are. A VPN drops them: it knows the addresses of
+// hosts only.
 func TestPeersOverAPointToPointLinkAreReachedByTheTunnel(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -75,7 +76,8 @@ func TestPeersOverAPointToPointLinkAreReachedByTheTunnel(t *testing.T) {
 	if !strings.Contains(route, "dev flannel.1") {
 		t.Errorf("the route of a peer behind a point-to-point link is %q, want one through the tunnel", route)
 	}
-	if fdb := must[string](t)(hosts[0].Output("bridge fdb show dev flannel.1")); !strings.Contains(fdb, "dst "+ends[1].String()) {
+	if fdb := must[string](t)(hosts[0].Output("bridge fdb show dev flannel.1")); !strings.Contains(fdb, "dst "+
+		ends[1].String()) {
 		t.Errorf("no entry sends to %s: %s", ends[1], fdb)
 	}
 }

@@ -26,7 +26,8 @@ func (c *cluster) probes(h *lab.Host) (map[string]api.Probe, error) {
 func TestProbesMeasureThePathToEveryPeer(t *testing.T) {
 	t.Parallel()
 	// What the deaf host does not hear: the tunnel, or where there is none the probes themselves.
-	for backend, unheard := range map[string]string{"vxlan": "udp dport 8472", "udp": "udp dport 8285", "host-gw": "udp dport 8473"} {
+	for backend, unheard := range map[string]string{"vxlan": "udp dport 8472", "udp": "udp dport 8285",
+		"host-gw": "udp dport 8473"} {
 		t.Run(backend, func(t *testing.T) {
 			t.Parallel()
 			c := newCluster(t)
@@ -63,8 +64,10 @@ func envMTU(h *lab.Host) (int, error) {
 func (c *cluster) pagesAreServed(d *lab.Daemon) {
 	c.t.Helper()
 	for page, wants := range map[string][]string{
-		"/metrics": {"flannel_ready 1\n", "flannel_peers 2\n", "flannel_probe_peers{finding=\"all\"} 2\n", "flannel_probe_peers{finding=\"failing\"} 0\n",
-			"flannel_probe_round_trip_seconds_count ", "flannel_store_reachable 1\n", "flannel_kernel_operations_total{kind=\"route\",operation=\"put\",result=\"ok\"} "},
+		"/metrics": {"flannel_ready 1\n", "flannel_peers 2\n", "flannel_probe_peers{finding=\"all\"} 2\n",
+			"flannel_probe_peers{finding=\"failing\"} 0\n",
+			"flannel_probe_round_trip_seconds_count ", "flannel_store_reachable 1\n",
+			"flannel_kernel_operations_total{kind=\"route\",operation=\"put\",result=\"ok\"} "},
 		"/": {"ready</span>", "2 peers ok</span>", "10.5.0.0/16"},
 	} {
 		c.await(func() error { // on a busy machine a probe may be late at any moment
@@ -99,7 +102,8 @@ func (c *cluster) oneWay(h, deaf *lab.Host, unheard string) {
 		}
 		return nil
 	})
-	if out, code := c.ctl(h, "peers"); code != 3 || !strings.Contains(out, "one way: its probes arrive, ours get no answer") {
+	if out, code := c.ctl(h, "peers"); code != 3 ||
+		!strings.Contains(out, "one way: its probes arrive, ours get no answer") {
 		c.t.Errorf("peers exits with %d and does not say so:\n%s", code, out)
 	}
 }

@@ -49,7 +49,8 @@ func (n *Namespace) startWith(logFile string, env []string, files []*os.File, ar
 	return p, nil
 }
 
-// Start runs a program in the namespace until it ends by itself, is stopped, or the lab closes. name is that of its log file.
+// Start runs a program in the namespace until it ends by itself, is stopped, or the lab closes. name is that of its log
+// file.
 func (h *Host) Start(name string, args ...string) (*Process, error) {
 	return h.start(filepath.Join(h.dir, name+".log"), nil, args...)
 }

@@ -8,14 +8,15 @@ import (
 	"flanneld/lab"
 )
 
-// etcd's grpc-proxy makes one watch of many. It leaves the identity of the cluster out of its answers, which must not look like
-// another store.
+// etcd's grpc-proxy makes one watch of many. It leaves the identity of the cluster out of its answers, which must not
+// look like another store.
 func TestHostsWatchThroughEtcdsProxy(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	e := c.etcd(vxlanConfig)
 	p := c.host("proxy")
-	proxy := must[*lab.Process](t)(p.Start("proxy", binaries.Etcd, "grpc-proxy", "start", "--endpoints", e.URL(), "--listen-addr", p.Addr.String()+":23790"))
+	proxy := must[*lab.Process](t)(p.Start("proxy", binaries.Etcd, "grpc-proxy", "start", "--endpoints", e.URL(),
+		"--listen-addr", p.Addr.String()+":23790"))
 	t.Cleanup(proxy.Kill)
 	url := fmt.Sprintf("http://%s:23790", p.Addr)
 	hosts := c.hosts(3)

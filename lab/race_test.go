@@ -35,7 +35,8 @@ func buildWithRaceDetector(t *testing.T) string {
 	return program
 }
 
-// TestTheDaemonHasNoDataRaces takes daemons that are built with the race detector through their lives while they are asked all the time.
+// TestTheDaemonHasNoDataRaces takes daemons that are built with the race detector through their lives while they are
+// asked all the time.
 //
 // Slow: the daemon is built with the race detector first, and runs several times slower with it.
 func TestTheDaemonHasNoDataRaces(t *testing.T) {
@@ -112,7 +113,8 @@ func (s *raceSite) liveThrough() {
 	s.records()
 	h := s.hosts[0]
 
-	s.ok(s.store.Put(s.ctx, "config", strings.Replace(s.config(), `"SubnetMax":"10.5.199.0"`, `"SubnetMax":"10.5.190.0"`, 1)))
+	s.ok(s.store.Put(s.ctx, "config",
+		strings.Replace(s.config(), `"SubnetMax":"10.5.199.0"`, `"SubnetMax":"10.5.190.0"`, 1)))
 	s.ok(s.store.Put(s.ctx, "config", "nonsense"))
 	s.ok(s.store.Put(s.ctx, "config", s.config()))
 
@@ -193,7 +195,8 @@ func (c *cluster) endsWithoutRace(d *lab.Daemon) {
 func drainWithoutStore(t *testing.T, program string) {
 	c := newRaceCluster(t, lab.IPv4, program)
 	h := c.host("host1")
-	d := must[*lab.Daemon](t)(h.Flanneld("-etcd-embedded", "-etcd-embedded-listen", "198.18.99.99:2379", "-network-config", vxlanConfig))
+	d := must[*lab.Daemon](t)(h.Flanneld("-etcd-embedded", "-etcd-embedded-listen", "198.18.99.99:2379", "-network-config",
+		vxlanConfig))
 	c.await(c.logs(d, "waiting for the address of the embedded etcd"))
 	c.await(func() error { // the socket is there soon
 		if out, code := c.ctl(h, "status"); code == noDaemon {

@@ -36,10 +36,11 @@ var handwritten = []struct {
 		value: `{"PublicIP":"198.18.9.9","PublicIPv6":"fd00:18::99","BackendType":"vxlan",` +
 			`"BackendData":{"VNI":1,"VtepMAC":"c6:d2:32:6f:8f:44"},"BackendV6Data":{"VNI":1,"VtepMAC":"c6:d2:32:6f:8f:66"}}`,
 		kernel: map[string]string{
-			"ip route show 10.5.34.0/24":          "10.5.34.0/24 via 10.5.34.0 dev flannel.1 proto 70 onlink",
-			"ip neigh show 10.5.34.0":             "10.5.34.0 dev flannel.1 lladdr c6:d2:32:6f:8f:44 PERMANENT",
-			"bridge fdb show dev flannel.1":       "c6:d2:32:6f:8f:44 dst 198.18.9.9 self permanent",
-			"ip -6 route show fd00:5:0:22::/64":   "fd00:5:0:22::/64 via fd00:5:0:22:: dev flannel-v6.1 proto 70 metric 1024 onlink",
+			"ip route show 10.5.34.0/24":    "10.5.34.0/24 via 10.5.34.0 dev flannel.1 proto 70 onlink",
+			"ip neigh show 10.5.34.0":       "10.5.34.0 dev flannel.1 lladdr c6:d2:32:6f:8f:44 PERMANENT",
+			"bridge fdb show dev flannel.1": "c6:d2:32:6f:8f:44 dst 198.18.9.9 self permanent",
+			"ip -6 route show fd00:5:0:22::/64": "fd00:5:0:22::/64 via fd00:5:0:22:: dev flannel-v6.1 proto 70 metric " +
+				"1024 onlink",
 			"ip -6 neigh show fd00:5:0:22::":      "fd00:5:0:22:: dev flannel-v6.1 lladdr c6:d2:32:6f:8f:66 PERMANENT",
 			"bridge fdb show dev flannel-v6.1":    "c6:d2:32:6f:8f:66 dst fd00:18::99 self permanent",
 			"ip -d link show flannel-v6.1":        " dev eth0 srcport 0 0 dstport 8472 nolearning",
@@ -61,8 +62,9 @@ var handwritten = []struct {
 		name: "a peer of IPv6 alone", key: "fd00:5:0:24::-64",
 		value: `{"PublicIP":"0.0.0.0","PublicIPv6":"fd00:18::97","BackendType":"vxlan","BackendV6Data":{"VNI":1,"VtepMAC":"c6:d2:32:6f:8f:67"}}`,
 		kernel: map[string]string{
-			"ip -6 route show fd00:5:0:24::/64": "fd00:5:0:24::/64 via fd00:5:0:24:: dev flannel-v6.1 proto 70 metric 1024 onlink",
-			"bridge fdb show dev flannel-v6.1":  "c6:d2:32:6f:8f:67 dst fd00:18::97 self permanent",
+			"ip -6 route show fd00:5:0:24::/64": "fd00:5:0:24::/64 via fd00:5:0:24:: dev flannel-v6.1 proto 70 metric " +
+				"1024 onlink",
+			"bridge fdb show dev flannel-v6.1": "c6:d2:32:6f:8f:67 dst fd00:18::97 self permanent",
 		},
 	},
 	{

@@ -16,7 +16,8 @@ import (
 	"flanneld/lab"
 )
 
-// router sends router advertisements (RFC 4861, section 4.2) on the underlay, as short after another as a test is patient.
+// router sends router advertisements (RFC 4861, section 4.2) on the underlay, as short after another as a test is
+// patient.
 type router struct {
 	mu       sync.Mutex // guards all below
 	prefixes []advertised
@@ -68,7 +69,8 @@ func startRouter(t *testing.T, n *lab.Namespace) *router {
 			return err
 		}
 		p := conn.IPv6PacketConn()
-		return errors.Join(p.SetMulticastInterface(link), p.SetMulticastHopLimit(255)) // who is not on the link cannot send 255
+		// who is not on the link cannot send 255
+		return errors.Join(p.SetMulticastInterface(link), p.SetMulticastHopLimit(255))
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -107,7 +109,8 @@ func (c *cluster) routedHosts(e *lab.Etcd) ([]*lab.Host, []*lab.Daemon) {
 	hosts, daemons := make([]*lab.Host, 2), make([]*lab.Daemon, 2)
 	for i, name := range []string{"host1", "host2"} {
 		h := must[*lab.Host](c.t)(c.HostOf(name, lab.IPv4))
-		// As a host is until its container runtime makes it a router, with addresses that change every day beside the stable ones.
+		// As a host is until its container runtime makes it a router, with addresses that change every day beside the stable
+		// ones.
 		c.ok(errors.Join(h.Sysctl("net/ipv6/conf/all/forwarding", "0"), h.Sysctl("net/ipv6/conf/eth0/accept_ra", "1"),
 			h.Sysctl("net/ipv6/conf/eth0/use_tempaddr", "2")))
 		hosts[i], daemons[i] = h, c.start(h, e, "-iface", "eth0", "-ip-forward")
@@ -120,7 +123,8 @@ func (c *cluster) routedHosts(e *lab.Etcd) ([]*lab.Host, []*lab.Daemon) {
 func (c *cluster) keepsWhatTheRouterGave(h *lab.Host) {
 	c.t.Helper()
 	for dev, want := range map[string]string{"eth0": "2", "flannel-v6.1": "0"} {
-		if ra := strings.TrimSpace(must[string](c.t)(h.Output("cat /proc/sys/net/ipv6/conf/" + dev + "/accept_ra"))); ra != want {
+		if ra := strings.TrimSpace(must[string](c.t)(h.Output("cat /proc/sys/net/ipv6/conf/" + dev +
+			"/accept_ra"))); ra != want {
 			c.t.Errorf("accept_ra of %s is %s, want %s", dev, ra, want)
 		}
 	}
@@ -190,7 +194,8 @@ func stable(t *testing.T, h *lab.Host, prefix netip.Prefix) string {
 	t.Helper()
 	for line := range strings.Lines(must[string](t)(h.Output("ip -6 -o addr show dev eth0 -temporary"))) {
 		for _, word := range strings.Fields(line) {
-			if p, err := netip.ParsePrefix(word); err == nil && prefix.Contains(p.Addr()) && !strings.Contains(line, "tentative") {
+			if p, err := netip.ParsePrefix(word); err == nil && prefix.Contains(p.Addr()) &&
+				!strings.Contains(line, "tentative") {
 				return p.Addr().String()
 			}
 		}

@@ -127,7 +127,8 @@ func newPeer(b *testing.B, c *cluster, e *lab.Etcd, h *lab.Host, i int) time.Dur
 		}
 		defer k.Close()
 		start := time.Now()
-		if _, err := client.Put(c.ctx, key, fmt.Sprintf(`{"PublicIP":"198.18.99.%d","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"02:00:00:99:00:%02x"}}`, i, i)); err != nil {
+		if _, err := client.Put(c.ctx, key,
+			fmt.Sprintf(`{"PublicIP":"198.18.99.%d","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"02:00:00:99:00:%02x"}}`, i, i)); err != nil {
 			return err
 		}
 		for c.ctx.Err() == nil {

@@ -56,7 +56,8 @@ func TestAStoreWithTLSAndUsersIsFollowedThroughNewCertificatesAndForgottenTokens
 	hosts := c.hosts(3)
 	file := func(name string) string { return filepath.Join(dir, name) }
 	args := []string{
-		"-etcd-endpoints", e.TLSURL(), "-etcd-cafile", file("ca.crt"), "-etcd-certfile", file("client.crt"), "-etcd-keyfile", file("client.key"),
+		"-etcd-endpoints", e.TLSURL(), "-etcd-cafile", file("ca.crt"), "-etcd-certfile", file("client.crt"), "-etcd-keyfile",
+		file("client.key"),
 		"-etcd-username", "flannel", "-etcd-password",
 	}
 	stranger := must[*lab.Daemon](t)(hosts[2].Flanneld(append(args, "wrong")...))

@@ -28,7 +28,8 @@ func block(t testing.TB, file, heading, language string) string {
 	return m[1]
 }
 
-// halvedConfig is the configuration of docs/troubleshooting.md for a host whose subnet docker and CNI share, for the half that is CNI's.
+// halvedConfig is the configuration of docs/troubleshooting.md for a host whose subnet docker and CNI share, for the
+// half that is CNI's.
 func halvedConfig(t *testing.T, network, high netip.Prefix, dataDir string) []byte {
 	t.Helper()
 	text := block(t, "troubleshooting.md", "docker and CNI on one host use the same addresses", "json")
@@ -50,7 +51,8 @@ func (c *cluster) attach(h *lab.Host, config []byte) (string, netip.Addr) {
 	c.t.Cleanup(func() { _ = h.Run("ip netns delete " + name) })
 	var out, stderr bytes.Buffer
 	cmd := exec.CommandContext(c.ctx, filepath.Join(plugins, "bridge"))
-	cmd.Env = append(os.Environ(), "CNI_COMMAND=ADD", "CNI_CONTAINERID=c2", "CNI_IFNAME=eth0", "CNI_NETNS=/run/netns/"+name, "CNI_PATH="+plugins)
+	cmd.Env = append(os.Environ(), "CNI_COMMAND=ADD", "CNI_CONTAINERID=c2", "CNI_IFNAME=eth0", "CNI_NETNS=/run/netns/"+
+		name, "CNI_PATH="+plugins)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(config), &out, &stderr
 	if err := h.Do(cmd.Run); err != nil {
 		c.t.Fatalf("bridge: %v: %s%s", err, out.String(), stderr.String())
@@ -81,13 +83,15 @@ func TestDockerAndCNIShareTheSubnetByHalves(t *testing.T) {
 	text := string(must[[]byte](t)(os.ReadFile(h.SubnetFile())))
 	half := filepath.Join(h.Dir(), "half.env")
 	first := netip.PrefixFrom(own.Addr().Next(), own.Bits()).String()
-	c.ok(os.WriteFile(half, []byte(strings.Replace(text, first, netip.PrefixFrom(own.Addr().Next(), low.Bits()).String(), 1)), 0o644))
+	c.ok(os.WriteFile(half, []byte(strings.Replace(text, first, netip.PrefixFrom(own.Addr().Next(), low.Bits()).String(),
+		1)), 0o644))
 	d := c.docker(h, "nft")
 	d.start("-f", half)
 	t.Cleanup(d.end)
 	d.load()
 	must[string](t)(d.ask("run", "-d", "--name", "c1", lab.PodImage))
-	inDocker := must[netip.Addr](t)(netip.ParseAddr(must[string](t)(d.ask("inspect", "--format", "{{.NetworkSettings.IPAddress}}", "c1"))))
+	inDocker := must[netip.Addr](t)(netip.ParseAddr(must[string](t)(d.ask("inspect", "--format",
+		"{{.NetworkSettings.IPAddress}}", "c1"))))
 
 	high := netip.PrefixFrom(lastHalf(own), own.Bits()+1)
 	name, inCNI := c.attach(h, halvedConfig(t, env.Networks[0], high, t.TempDir()))
@@ -112,7 +116,8 @@ func TestDockerAndCNIShareTheSubnetByHalves(t *testing.T) {
 	}
 }
 
-// likeDockersNftables is what docker's own nftables firewall does, with bridge-accept-fwmark, to packets for containers behind a bridge.
+// likeDockersNftables is what docker's own nftables firewall does, with bridge-accept-fwmark, to packets for containers
+// behind a bridge.
 const likeDockersNftables = `table ip docker-bridges {
 	chain filter-FORWARD {
 		type filter hook forward priority filter

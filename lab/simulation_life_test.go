@@ -27,7 +27,8 @@ import (
 var simulationSize = flag.Int("simulated", 1_000, "simulate clusters of up to so many hosts, with -scale")
 
 // simulationBackend is the backend of its hosts.
-var simulationBackend = flag.String("simulated-backend", "vxlan", "the backend of simulated clusters: vxlan or host-gw, which needs less memory")
+var simulationBackend = flag.String("simulated-backend",
+	"vxlan", "the backend of simulated clusters: vxlan or host-gw, which needs less memory")
 
 const (
 	churnRate      = 10 // hosts a second that leave, and as many that come
@@ -42,7 +43,8 @@ const (
 func BenchmarkScaleCluster(b *testing.B) {
 	// What is measured is the hosts, and not how often this process has to look through the memory of all.
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
-	fmt.Println("| hosts | phase | changes | took | requests | events heard | MiB from store | p50 | p99 | µs of a host an event | µs of store and proxy an event | bytes a pair |")
+	fmt.Println("| hosts | phase | changes | took | requests | events heard | MiB from store | p50 | p99 | µs of a " +
+		"host an event | µs of store and proxy an event | bytes a pair |")
 	for _, n := range []int{100, 300, 1_000, 1_500, 2_000, 3_000, 5_000, 10_000} {
 		if n > min(*scale, *simulationSize) {
 			continue
@@ -55,8 +57,8 @@ func BenchmarkScaleCluster(b *testing.B) {
 	}
 }
 
-// shareMemory has this process use what memory the machine has, but for a reserve. The store needs some, too, as it keeps what slow watches
-// have not heard yet, and how much is not known before.
+// shareMemory has this process use what memory the machine has, but for a reserve. The store needs some, too, as it
+// keeps what slow watches have not heard yet, and how much is not known before.
 func shareMemory(ctx context.Context, b *testing.B) {
 	const reserve = 2 << 30
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(-1))
@@ -121,7 +123,8 @@ func inWaves(c *simulation, n int) {
 	c.loseStore()
 }
 
-// again is a cluster of which all hosts start anew at the same moment, as after a loss of power, and that loses its store then.
+// again is a cluster of which all hosts start anew at the same moment, as after a loss of power, and that loses its
+// store then.
 func again(c *simulation, n int) {
 	c.enter(n)
 	c.phase("all start again at once", 0, func() { c.grow(n) })
@@ -180,7 +183,8 @@ func (c *simulation) restart() {
 	c.complete()
 }
 
-// relist waits until every host has its record in a store that was wiped, and has heard of those of all others. No route may be taken away meanwhile.
+// relist waits until every host has its record in a store that was wiped, and has heard of those of all others. No
+// route may be taken away meanwhile.
 func (c *simulation) relist() {
 	removed := c.removed.Load()
 	defer func() {
@@ -230,7 +234,8 @@ func (c *simulation) complete() {
 		}
 		if time.Since(told) > time.Minute {
 			told = time.Now()
-			fmt.Fprintf(os.Stderr, "%d of %d hosts do not route to all others yet; %d events\n", missing, len(c.hosts), c.events.Load())
+			fmt.Fprintf(os.Stderr, "%d of %d hosts do not route to all others yet; %d events\n", missing, len(c.hosts),
+				c.events.Load())
 		}
 		select {
 		case <-c.ctx.Done():
@@ -288,8 +293,10 @@ func (c *simulation) phase(name string, changes int, f func()) {
 	runtime.GC()
 	var mem runtime.MemStats
 	runtime.ReadMemStats(&mem)
-	fmt.Printf("| %d | %s%s | %d | %s | %d | %d | %.1f | %s | %s | %s | %s | %d |\n", len(c.hosts), name, c.via, changes, took.Round(10*time.Millisecond),
-		c.requests.Load()-requests, heard, sent/(1<<20), c.percentile(50), c.percentile(99), each(own), each(others), mem.HeapAlloc/uint64(len(c.hosts)*len(c.hosts)))
+	fmt.Printf("| %d | %s%s | %d | %s | %d | %d | %.1f | %s | %s | %s | %s | %d |\n", len(c.hosts), name, c.via, changes,
+		took.Round(10*time.Millisecond),
+		c.requests.Load()-requests, heard, sent/(1<<20), c.percentile(50), c.percentile(99), each(own), each(others),
+		mem.HeapAlloc/uint64(len(c.hosts)*len(c.hosts)))
 }
 
 // percentile returns how long news took at most in so many of a hundred cases.

@@ -13,8 +13,8 @@ import (
 	"flanneld/subnet/etcdv3"
 )
 
-// countingStore counts what a host asks and hears, and has all hosts of this process share one copy of each record. A real host has a copy of its own: what is
-// measured here of memory is what a host needs besides.
+// countingStore counts what a host asks and hears, and has all hosts of this process share one copy of each record. A
+// real host has a copy of its own: what is measured here of memory is what a host needs besides.
 type countingStore struct {
 	*etcdv3.Store
 	sim *simulation
@@ -76,7 +76,8 @@ func (s countingStore) Create(ctx context.Context, r subnet.Record, id subnet.Le
 	return e, err
 }
 
-func (s countingStore) Update(ctx context.Context, old subnet.Entry, r subnet.Record, id subnet.LeaseID, claims ...subnet.Entry) (subnet.Entry, error) {
+func (s countingStore) Update(ctx context.Context, old subnet.Entry, r subnet.Record, id subnet.LeaseID,
+	claims ...subnet.Entry) (subnet.Entry, error) {
 	s.sim.requests.Add(1)
 	return s.Store.Update(ctx, old, r, id, claims...)
 }
@@ -92,7 +93,8 @@ func simulationEtcd(b *testing.B, c *simulation, proxied bool) {
 	c.etcd = "http://127.0.0.1:23790"
 	c.url = c.etcd
 	start := func() *exec.Cmd {
-		return background(b, binaries.Etcd, "--data-dir", filepath.Join(dir, "data"), "--listen-client-urls", c.etcd, "--advertise-client-urls", c.etcd,
+		return background(b, binaries.Etcd, "--data-dir", filepath.Join(dir, "data"), "--listen-client-urls", c.etcd,
+			"--advertise-client-urls", c.etcd,
 			"--listen-peer-urls", "http://127.0.0.1:23800", "--initial-advertise-peer-urls", "http://127.0.0.1:23800",
 			"--initial-cluster", "default=http://127.0.0.1:23800", "--unsafe-no-fsync", "--log-level", "error")
 	}
@@ -101,7 +103,8 @@ func simulationEtcd(b *testing.B, c *simulation, proxied bool) {
 	c.offerConfig()
 	if proxied {
 		c.url = "http://127.0.0.1:23792"
-		proxy := background(b, binaries.Etcd, "grpc-proxy", "start", "--endpoints", c.etcd, "--listen-addr", "127.0.0.1:23792")
+		proxy := background(b, binaries.Etcd, "grpc-proxy", "start", "--endpoints", c.etcd, "--listen-addr",
+			"127.0.0.1:23792")
 		c.pids = append(c.pids, proxy.Process.Pid)
 		c.via = ", by grpc-proxy"
 		return
@@ -132,7 +135,8 @@ func background(b *testing.B, args ...string) *exec.Cmd {
 
 // store returns a connection to a store by its URL.
 func (c *simulation) store(url string) *etcdv3.Store {
-	s, err := etcdv3.New(etcdv3.Options{Endpoints: []string{url}, Prefix: "/simulated", Log: slog.New(slog.DiscardHandler), Patience: simulationPatience})
+	s, err := etcdv3.New(etcdv3.Options{Endpoints: []string{url}, Prefix: "/simulated", Log: slog.New(slog.DiscardHandler),
+		Patience: simulationPatience})
 	if err != nil {
 		c.b.Fatal(err)
 	}

@@ -18,8 +18,8 @@ import (
 	"flanneld/subnet/keeper"
 )
 
-// simulation is a cluster of many simulated hosts in this process: managers, loops and backends are the real ones, over one real
-// etcd; their kernels only count.
+// simulation is a cluster of many simulated hosts in this process: managers, loops and backends are the real ones, over
+// one real etcd; their kernels only count.
 type simulation struct {
 	b     *testing.B
 	ctx   context.Context
@@ -29,8 +29,9 @@ type simulation struct {
 	via   string // the proxy, for the name of a phase
 	wipe  func() // replaces the store by an empty one; nil behind a proxy
 	hosts []*member
-	next  int           // number of the host that joins next
-	lists chan struct{} // those under way, which are never more than its capacity: each needs as much memory as a real host has for it
+	next  int // number of the host that joins next
+	// those under way, which are never more than its capacity: each needs as much memory as a real host has for it
+	lists chan struct{}
 
 	joined   sync.Map // netip.Prefix → time.Time: when the record of a subnet was written
 	records  sync.Map // recordID → *subnet.Entry: shared by all hosts
@@ -46,8 +47,8 @@ type simulation struct {
 	lag map[time.Duration]int // how often news took how long, to a millisecond
 }
 
-// simulationPatience is how many times longer than a real host a simulated one waits for the store, and for peers that it has lost: thousands of
-// hosts share two cores.
+// simulationPatience is how many times longer than a real host a simulated one waits for the store, and for peers that
+// it has lost: thousands of hosts share two cores.
 const simulationPatience = 100
 
 // config is the configuration of the network.
@@ -83,9 +84,10 @@ type counter struct {
 	ip.Kernel
 	sim    *simulation
 	routes atomic.Int64
-	there  [1 << 16 / 64]uint64 // bits: which of the subnets of 10.0.0.0/8 have a route; a route that is put again is none more
-	ops    atomic.Int64
-	since  time.Time // of the first Apply: what was there before says nothing about how fast news travel
+	// bits: which of the subnets of 10.0.0.0/8 have a route; a route that is put again is none more
+	there [1 << 16 / 64]uint64
+	ops   atomic.Int64
+	since time.Time // of the first Apply: what was there before says nothing about how fast news travel
 }
 
 func (k *counter) Dump(ip.Scope) (ip.State, error) { return ip.State{}, nil }
@@ -170,7 +172,8 @@ func (c *simulation) enter(n int) {
 			c.b.Fatal(err)
 		}
 		p := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i>>8) + 1, byte(i), 0}), 24)
-		if _, err := s.Create(c.ctx, subnet.Record{Identity: identityOf(i), Leases: []subnet.Lease{{Subnet: p, Attrs: b.Attrs(p)}}}, lease); err != nil {
+		if _, err := s.Create(c.ctx, subnet.Record{Identity: identityOf(i),
+			Leases: []subnet.Lease{{Subnet: p, Attrs: b.Attrs(p)}}}, lease); err != nil {
 			c.b.Fatal(err)
 		}
 	}
@@ -185,7 +188,8 @@ func (c *simulation) join(i int) *member {
 	var b backend.Planner
 	check := func(subnet.Config) error { return nil }
 	o := keeper.Options{
-		Identity: identityOf(i), Prefix: "/simulated", TTL: 24 * time.Hour, RenewMargin: time.Hour, PeerGrace: simulationPatience * 10 * time.Minute, OnLost: subnet.LostMove,
+		Identity: identityOf(i), Prefix: "/simulated", TTL: 24 * time.Hour, RenewMargin: time.Hour,
+		PeerGrace: simulationPatience * 10 * time.Minute, OnLost: subnet.LostMove,
 		Check: check,
 		Attrs: func(p netip.Prefix) subnet.Attrs { return b.Attrs(p) },
 		Valid: func(l subnet.Lease) error { return b.Valid(l) },
@@ -193,7 +197,8 @@ func (c *simulation) join(i int) *member {
 	}
 	h.ended.Go(func() {
 		defer store.Close()
-		n, err := keeper.WaitConfig(ctx, countingStore{store, c}, keeper.ConfigOptions{Prefix: "/simulated", Check: check, Log: quiet})
+		n, err := keeper.WaitConfig(ctx, countingStore{store, c},
+			keeper.ConfigOptions{Prefix: "/simulated", Check: check, Log: quiet})
 		if err != nil {
 			return
 		}

@@ -15,10 +15,12 @@ import (
 	"google.golang.org/grpc"
 )
 
-// Snapshot saves a snapshot of a store to a file, as "etcdctl snapshot save" does. endpoint is HOST:PORT as seen from the namespace.
+// Snapshot saves a snapshot of a store to a file, as "etcdctl snapshot save" does. endpoint is HOST:PORT as seen from
+// the namespace.
 func (n *Namespace) Snapshot(ctx context.Context, endpoint, file string) error {
 	dial := func(ctx context.Context, _ string) (net.Conn, error) { return n.Dial(ctx, "tcp", endpoint) }
-	config := clientv3.Config{Endpoints: []string{"http://" + endpoint}, DialOptions: []grpc.DialOption{grpc.WithContextDialer(dial)}, Logger: zap.NewNop()}
+	config := clientv3.Config{Endpoints: []string{"http://" + endpoint},
+		DialOptions: []grpc.DialOption{grpc.WithContextDialer(dial)}, Logger: zap.NewNop()}
 	if _, err := snapshot.SaveWithVersion(ctx, zap.NewNop(), config, file); err != nil {
 		return fmt.Errorf("save snapshot of %s: %w", endpoint, err)
 	}
@@ -32,8 +34,8 @@ func (e *Etcd) Snapshot(ctx context.Context, file string) error {
 
 // RestoreOptions say how a snapshot becomes a store.
 type RestoreOptions struct {
-	// BumpRevision lets the store go on at a later revision, and compacts all before, as etcd's own advice for stores that are watched
-	// is ("etcdutl snapshot restore --bump-revision --mark-compacted"); 0: the revision of the snapshot.
+	// BumpRevision lets the store go on at a later revision, and compacts all before, as etcd's own advice for stores that
+	// are watched is ("etcdutl snapshot restore --bump-revision --mark-compacted"); 0: the revision of the snapshot.
 	BumpRevision uint64
 }
 

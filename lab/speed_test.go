@@ -92,7 +92,8 @@ func (p *pair) ping() float64 {
 	return must[float64](p.t)(strconv.ParseFloat(fields[1], 64))
 }
 
-// newPair starts two hosts with a network of a backend; without one they reach each other by the link, or as the way says.
+// newPair starts two hosts with a network of a backend; without one they reach each other by the link, or as the way
+// says.
 func newPair(b *testing.B, families lab.Families, w way) *pair {
 	c := newClusterWith(b, lab.Options{Families: families})
 	c.ctx = b.Context() // the rounds take longer than any wait

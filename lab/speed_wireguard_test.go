@@ -15,7 +15,8 @@ import (
 	"flanneld/lab"
 )
 
-// wireguardGo connects two hosts by the program of the WireGuard library that the daemon has inside, and returns the address of the second.
+// wireguardGo connects two hosts by the program of the WireGuard library that the daemon has inside, and returns the
+// address of the second.
 func wireguardGo(b *testing.B, c *cluster, hosts []*lab.Host) netip.Addr {
 	b.Helper()
 	program := filepath.Join(b.TempDir(), "wireguard-go")

@@ -15,18 +15,24 @@ type leftover struct {
 
 var leftovers = []leftover{
 	{"of peers that are gone", "vxlan", []string{
-		"ip route add FREE via FIRST dev DEV onlink proto 70", "ip neigh add FIRST lladdr 02:00:00:00:00:77 dev DEV nud permanent",
+		"ip route add FREE via FIRST dev DEV onlink proto 70",
+		"ip neigh add FIRST lladdr 02:00:00:00:00:77 dev DEV nud permanent",
 		"bridge fdb add 02:00:00:00:00:77 dev DEV dst OTHER"}},
-	{"of a daemon with another backend", "vxlan host-gw udp wireguard ipip", []string{"ip route add FREE via OTHER dev eth0 proto 70"}},
+	{"of a daemon with another backend", "vxlan host-gw udp wireguard ipip",
+		[]string{"ip route add FREE via OTHER dev eth0 proto 70"}},
 	{"of flannel, without a protocol of its own", "vxlan", []string{"ip route add FREE via FIRST dev DEV onlink"}},
 	{"of flannel, without a protocol of its own", "host-gw", []string{"ip route add FREE via OTHER dev eth0"}},
 	{"of flannel, without a protocol of its own", "udp wireguard", []string{"ip route add FREE dev DEV"}},
 	{"of flannel, without a protocol of its own", "ipip", []string{"ip route add FREE via OTHER dev DEV onlink"}},
 	{"a device with another address", "ipip", []string{"ip link del DEV", "ip link add DEV type ipip local OTHER"}},
-	{"a device with a remote end", "ipip", []string{"ip link del DEV", "ip link add DEV type ipip local OWN remote OTHER"}},
-	{"a device with another VNI", "vxlan", []string{"ip link del DEV", "ip link add DEV type vxlan id 7 dstport 8472 local OWN dev eth0"}},
-	{"a device with another port", "vxlan", []string{"ip link del DEV", "ip link add DEV type vxlan id 1 dstport 4789 local OWN dev eth0"}},
-	{"a device of another type", "vxlan udp wireguard ipip", []string{"ip link del DEV", "ip link add DEV type bridge", "ip link set DEV up", "ip addr add ADDR dev DEV"}},
+	{"a device with a remote end",
+		"ipip", []string{"ip link del DEV", "ip link add DEV type ipip local OWN remote OTHER"}},
+	{"a device with another VNI", "vxlan",
+		[]string{"ip link del DEV", "ip link add DEV type vxlan id 7 dstport 8472 local OWN dev eth0"}},
+	{"a device with another port",
+		"vxlan", []string{"ip link del DEV", "ip link add DEV type vxlan id 1 dstport 4789 local OWN dev eth0"}},
+	{"a device of another type", "vxlan udp wireguard ipip",
+		[]string{"ip link del DEV", "ip link add DEV type bridge", "ip link set DEV up", "ip addr add ADDR dev DEV"}},
 }
 
 // bystanders are objects that look like ours and are others': STATIC is in the network, OUTSIDE is not.

@@ -13,7 +13,8 @@ import (
 	"flanneld/lab"
 )
 
-// state returns the status of a daemon that is in this state everywhere it is shown, with a reason that contains the text.
+// state returns the status of a daemon that is in this state everywhere it is shown, with a reason that contains the
+// text.
 func (c *cluster) state(d *lab.Daemon, state, reason string) error {
 	code, text, err := d.Get(c.ctx, "/status")
 	if err != nil {

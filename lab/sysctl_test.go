@@ -12,16 +12,20 @@ var distributions = map[string]map[string]string{
 	"strict reverse paths": {"net/ipv4/conf/default/rp_filter": "1", "net/ipv4/conf/all/rp_filter": "1"},
 	"loose reverse paths":  {"net/ipv4/conf/default/rp_filter": "2", "net/ipv4/conf/all/rp_filter": "2"}, // systemd's
 	"hardened": {
-		"net/ipv4/conf/default/forwarding": "0", "net/ipv4/conf/default/accept_redirects": "0", "net/ipv4/conf/default/send_redirects": "0",
-		"net/ipv4/conf/default/accept_source_route": "0", "net/ipv4/conf/default/arp_ignore": "1", "net/ipv4/conf/default/arp_announce": "2",
-		"net/ipv4/conf/default/log_martians": "1", "net/ipv6/conf/default/accept_ra": "0", "net/ipv6/conf/default/accept_redirects": "0",
-		"net/ipv6/conf/default/autoconf": "0", "net/ipv6/conf/default/router_solicitations": "0",
+		"net/ipv4/conf/default/forwarding": "0", "net/ipv4/conf/default/accept_redirects": "0",
+		"net/ipv4/conf/default/send_redirects":      "0",
+		"net/ipv4/conf/default/accept_source_route": "0", "net/ipv4/conf/default/arp_ignore": "1",
+		"net/ipv4/conf/default/arp_announce": "2",
+		"net/ipv4/conf/default/log_martians": "1", "net/ipv6/conf/default/accept_ra": "0",
+		"net/ipv6/conf/default/accept_redirects": "0",
+		"net/ipv6/conf/default/autoconf":         "0", "net/ipv6/conf/default/router_solicitations": "0",
 	},
 	"IPv6 off on new interfaces": {"net/ipv6/conf/default/disable_ipv6": "1"},
 	"privacy addresses":          {"net/ipv6/conf/default/use_tempaddr": "2", "net/ipv6/conf/default/addr_gen_mode": "3"},
 }
 
-// TestSettingsOfDistributionsForNewInterfacesDoNoHarm starts a host where each of the devices comes up with such settings.
+// TestSettingsOfDistributionsForNewInterfacesDoNoHarm starts a host where each of the devices comes up with such
+// settings.
 func TestSettingsOfDistributionsForNewInterfacesDoNoHarm(t *testing.T) {
 	t.Parallel()
 	for _, backend := range []string{"vxlan", "udp", "wireguard"} {

@@ -30,35 +30,46 @@ type tampering struct {
 
 var tamperings = []tampering{
 	{"device deleted", "vxlan ipip", []string{"ip link del DEV"}, "link", "missing"},
-	{"device deleted", "udp wireguard", []string{"ip link del DEV"}, "link", "DEV"}, // the datapath has opened another one before that is found
+	// the datapath has opened another one before that is found
+	{"device deleted", "udp wireguard", []string{"ip link del DEV"}, "link", "DEV"},
 	{"device set down", "vxlan udp wireguard ipip", []string{"ip link set DEV down"}, "link", "DEV"},
 	{"device renamed", "udp wireguard", []string{"ip link set DEV down name gone0", "ip link del gone0"}, "link", "DEV"},
-	{"hardware address changed", "vxlan", []string{"ip link set DEV address 02:00:00:00:00:99"}, "link", "02:00:00:00:00:99"},
+	{"hardware address changed", "vxlan", []string{"ip link set DEV address 02:00:00:00:00:99"},
+		"link", "02:00:00:00:00:99"},
 	{"MTU changed", "vxlan udp wireguard ipip", []string{"ip link set DEV mtu 1300"}, "link", "mtu 1300"},
 	{"address removed", "vxlan udp wireguard ipip", []string{"IP addr flush dev DEV scope global"}, "addr", "missing"},
 	{"foreign address added", "vxlan udp wireguard ipip", []string{"ip addr add ADDR dev DEV"}, "addr", "ADDR"},
 	{"routes flushed", "vxlan host-gw udp wireguard ipip", []string{"IP route flush dev DEV proto 70"}, "route", "NET"},
-	{"route replaced by one with our number", "vxlan host-gw udp wireguard ipip", []string{"ip route replace NET via OTHER dev eth0 proto 70"}, "route", "via OTHER dev eth0"},
-	{"route with a tiny MTU", "vxlan host-gw udp wireguard ipip", []string{"ip route replace NET ROUTE proto 70 mtu lock 68"}, "route", "odd"},
-	{"route to nowhere", "vxlan host-gw udp wireguard ipip", []string{"ip route replace blackhole NET proto 70"}, "route", "NET"},
-	{"route to a subnet that nobody has", "vxlan host-gw udp wireguard ipip", []string{"ip route add FREE ROUTE proto 70"}, "route", "FREE"},
+	{"route replaced by one with our number", "vxlan host-gw udp wireguard ipip",
+		[]string{"ip route replace NET via OTHER dev eth0 proto 70"}, "route", "via OTHER dev eth0"},
+	{"route with a tiny MTU", "vxlan host-gw udp wireguard ipip",
+		[]string{"ip route replace NET ROUTE proto 70 mtu lock 68"}, "route", "odd"},
+	{"route to nowhere", "vxlan host-gw udp wireguard ipip", []string{"ip route replace blackhole NET proto 70"},
+		"route", "NET"},
+	{"route to a subnet that nobody has", "vxlan host-gw udp wireguard ipip", []string{"ip route add FREE ROUTE proto 70"},
+		"route", "FREE"},
 	{"FDB flushed", "vxlan", []string{"bridge fdb del MAC dev DEV"}, "fdb", "missing"},
 	{"FDB entry elsewhere", "vxlan", []string{"bridge fdb replace MAC dev DEV dst OTHER"}, "fdb", "dst OTHER"},
 	{"FDB entry to another port", "vxlan", []string{"bridge fdb replace MAC dev DEV dst OTHER port 9"}, "fdb", "odd"},
 	{"neighbours flushed", "vxlan", []string{"IP neigh flush dev DEV nud permanent"}, "neigh", "missing"},
-	{"neighbour changed", "vxlan", []string{"ip neigh replace VIA lladdr 02:00:00:00:00:77 dev DEV nud permanent"}, "neigh", "02:00:00:00:00:77"},
+	{"neighbour changed", "vxlan", []string{"ip neigh replace VIA lladdr 02:00:00:00:00:77 dev DEV nud permanent"},
+		"neigh", "02:00:00:00:00:77"},
 	{"local address changed", "ipip", []string{"ip tunnel change DEV mode ipip local OTHER"}, "link", "OTHER"},
 	{"remote address set", "ipip", []string{"ip tunnel change DEV mode ipip local OWN remote OTHER"}, "link", "DEV"},
-	{"everything at once", "vxlan", []string{"IP neigh flush dev DEV nud permanent", "IP route flush dev DEV proto 70", "ip link del DEV"}, "neigh", "missing"},
+	{"everything at once", "vxlan",
+		[]string{"IP neigh flush dev DEV nud permanent", "IP route flush dev DEV proto 70", "ip link del DEV"},
+		"neigh", "missing"},
 }
 
-// placeholders fills in commands on a host, for the family of one subnet of a peer. DEV is the device that takes packets to the peer,
-// NET and ROUTE the route of them, VIA the peer's first address, MAC that of its tunnel, FREE a subnet that nobody has and FIRST its
-// first address, OTHER an underlay address where nobody lives, ADDR a foreign address, OWN the host's.
+// placeholders fills in commands on a host, for the family of one subnet of a peer. DEV is the device that takes
+// packets to the peer, NET and ROUTE the route of them, VIA the peer's first address, MAC that of its tunnel, FREE a
+// subnet that nobody has and FIRST its first address, OTHER an underlay address where nobody lives, ADDR a foreign
+// address, OWN the host's.
 func (s *site) placeholders(h, peer *lab.Host, subnet netip.Prefix) func(string) string {
 	s.t.Helper()
 	via := subnet.Addr()
-	dev, ip, other, foreign, free, network := s.device(via), "ip -4", "198.18.200.200", "169.254.12.34/16", "10.5.253.0", "10.5.0.0/16"
+	dev, ip, other, foreign, free, network := s.device(via), "ip -4", "198.18.200.200", "169.254.12.34/16", "10.5.253.0",
+		"10.5.0.0/16"
 	if via.Is6() {
 		ip, other, foreign, free, network = "ip -6", "fd00:18::c8c8", "fd00:99::34/64", "fd00:5:0:fd::", "fd00:5::/48"
 	}
@@ -73,7 +84,8 @@ func (s *site) placeholders(h, peer *lab.Host, subnet netip.Prefix) func(string)
 	default:
 		mac = strings.Fields(must[string](s.t)(peer.Output("ip -br link show " + dev)))[2]
 	}
-	return strings.NewReplacer("DEV", dev, "IP", ip, "NET", net, "ROUTE", route, "VIA", via.String(), "MAC", mac, "OTHER", other, "ADDR", foreign,
+	return strings.NewReplacer("DEV", dev, "IP", ip, "NET", net, "ROUTE", route, "VIA", via.String(), "MAC", mac, "OTHER",
+		other, "ADDR", foreign,
 		"FREE", fmt.Sprintf("%s/%d", free, subnet.Bits()), "FIRST", free, "OWN", h.AddrOf(via).String()).Replace
 }
 
@@ -167,7 +179,8 @@ func (s *site) look(h *lab.Host) string {
 	commands := []string{"ip -4 route show proto 70", "ip -6 route show proto 70"}
 	for _, p := range s.subnets(h) {
 		if dev := s.device(p.Addr()); dev != "eth0" {
-			commands = append(commands, "ip -br link show "+dev, "ip -br addr show dev "+dev+" scope global", "ip -4 route show dev "+dev,
+			commands = append(commands, "ip -br link show "+dev, "ip -br addr show dev "+dev+" scope global",
+				"ip -4 route show dev "+dev,
 				"ip -4 neigh show nud permanent dev "+dev, "ip -6 neigh show nud permanent dev "+dev, "bridge fdb show dev "+dev)
 		}
 	}
@@ -177,7 +190,8 @@ func (s *site) look(h *lab.Host) string {
 		if err != nil {
 			text = err.Error()
 		}
-		out.WriteString(strings.ReplaceAll(text, "UNKNOWN", "UP     ")) // which of both the kernel says depends on the device's past
+		// which of both the kernel says depends on the device's past
+		out.WriteString(strings.ReplaceAll(text, "UNKNOWN", "UP     "))
 	}
 	return out.String()
 }
@@ -195,8 +209,8 @@ func statusOf(t testing.TB, c *cluster, d *lab.Daemon) api.Status {
 	return s
 }
 
-// TestANetworkManagerIsNamedAndNotFoughtAtFullSpeed has a process change the same thing again and again. Of addresses the kernel tells who has
-// changed them, of devices it does not.
+// TestANetworkManagerIsNamedAndNotFoughtAtFullSpeed has a process change the same thing again and again. Of addresses
+// the kernel tells who has changed them, of devices it does not.
 func TestANetworkManagerIsNamedAndNotFoughtAtFullSpeed(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -206,7 +220,8 @@ func TestANetworkManagerIsNamedAndNotFoughtAtFullSpeed(t *testing.T) {
 	}{
 		{"MTU", "link set dev flannel.1 mtu 1300", []string{"object=\"flannel.1 type vxlan", "mtu 1300", "by=unknown"},
 			func(out string) bool { return strings.Contains(out, "mtu 1450") }},
-		{"address", "addr add 169.254.7.7/16 dev flannel.1", []string{"object=\"169.254.7.7/16 dev flannel.1\"", "found=foreign", "by=\"ip (pid MANAGER)\""},
+		{"address", "addr add 169.254.7.7/16 dev flannel.1",
+			[]string{"object=\"169.254.7.7/16 dev flannel.1\"", "found=foreign", "by=\"ip (pid MANAGER)\""},
 			func(out string) bool { return !strings.Contains(out, "169.254.7.7") }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -249,8 +264,8 @@ func TestANetworkManagerIsNamedAndNotFoughtAtFullSpeed(t *testing.T) {
 	}
 }
 
-// manager starts a process that lives on and has one socket, as a network manager does, and returns a function that has it carry out a
-// command of ip.
+// manager starts a process that lives on and has one socket, as a network manager does, and returns a function that has
+// it carry out a command of ip.
 func (c *cluster) manager(h *lab.Host, command string) (*lab.Process, func()) {
 	pipe := filepath.Join(c.t.TempDir(), "commands")
 	c.ok(syscall.Mkfifo(pipe, 0o600))

@@ -14,8 +14,8 @@ import (
 	"flanneld/lab"
 )
 
-// plainPeer speaks the protocol as plainly as it can be spoken: each packet of its device is the payload of one datagram,
-// and each datagram is written to the device. It knows one host.
+// plainPeer speaks the protocol as plainly as it can be spoken: each packet of its device is the payload of one
+// datagram, and each datagram is written to the device. It knows one host.
 type plainPeer struct {
 	device *os.File
 	conns  map[byte]*net.UDPConn   // by IP version
@@ -26,7 +26,8 @@ type plainPeer struct {
 	wrong error
 }
 
-// newPlainPeer starts one on a machine without a daemon. The device has one address and the network's route of each family.
+// newPlainPeer starts one on a machine without a daemon. The device has one address and the network's route of each
+// family.
 func newPlainPeer(c *cluster, h, other *lab.Host) *plainPeer {
 	c.t.Helper()
 	p := &plainPeer{conns: map[byte]*net.UDPConn{}, to: map[byte]netip.AddrPort{
@@ -126,7 +127,8 @@ func TestUDPSpeaksWithAPlainPeer(t *testing.T) {
 	c := newCluster(t)
 	e := c.etcd(network{"udp", lab.Dual}.config())
 	ours, plain := c.host("ours"), c.host("plain")
-	c.ok(e.Put(c.ctx, "subnets/10.5.77.0-24&fd00:5:0:77::-64", fmt.Sprintf(`{"PublicIP":%q,"PublicIPv6":%q}`, plain.Addr, plain.Addr6)))
+	c.ok(e.Put(c.ctx, "subnets/10.5.77.0-24&fd00:5:0:77::-64",
+		fmt.Sprintf(`{"PublicIP":%q,"PublicIPv6":%q}`, plain.Addr, plain.Addr6)))
 	d := c.flanneld(ours, e)
 	peer := newPlainPeer(c, plain, ours)
 	pod := must[*lab.Pod](t)(ours.Pod())

@@ -81,8 +81,8 @@ func TestUDPBulkAndSmallPacketsArriveUnderEveryOffload(t *testing.T) {
 	}
 }
 
-// TestUDPRestartWithoutAServiceManager restarts a daemon whose files nobody keeps: the device stays, and so do connections; packets
-// are lost only while no process reads.
+// TestUDPRestartWithoutAServiceManager restarts a daemon whose files nobody keeps: the device stays, and so do
+// connections; packets are lost only while no process reads.
 func TestUDPRestartWithoutAServiceManager(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, network{"udp", lab.IPv4}, 2)
@@ -120,13 +120,16 @@ func TestUDPRestartWithoutAServiceManager(t *testing.T) {
 func TestUDPTellsHopsAndUnreachableNetworks(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, network{"udp", lab.IPv4}, 2)
-	s.reaches(s.pods[0].Namespace, s.pods[1], lab.PingOptions{})                                        // both know each other
-	out, _ := s.pods[0].Exec(s.ctx, "ping", "-c", "1", "-W", "2", "-t", "2", s.pods[1].Addr().String()) // it fails, which is wanted
+	// both know each other
+	s.reaches(s.pods[0].Namespace, s.pods[1], lab.PingOptions{})
+	// it fails, which is wanted
+	out, _ := s.pods[0].Exec(s.ctx, "ping", "-c", "1", "-W", "2", "-t", "2", s.pods[1].Addr().String())
 	if !strings.Contains(out, "Time to live exceeded") {
 		t.Errorf("ping with two hops: %s", out)
 	}
 	_, err := s.pods[0].Dial(s.ctx, "tcp", "10.5.0.9:80") // below SubnetMin
-	if err == nil || !strings.Contains(err.Error(), "network is unreachable") && !strings.Contains(err.Error(), "no route to host") {
+	if err == nil || !strings.Contains(err.Error(), "network is unreachable") &&
+		!strings.Contains(err.Error(), "no route to host") {
 		t.Errorf("a subnet that nobody leases: %v", err)
 	}
 }
@@ -149,24 +152,27 @@ func TestUDPDropsWhatStrangersSend(t *testing.T) {
 	})
 }
 
-// TestUDPFitsIntoASmallerPath narrows the path between two hosts: who may not be fragmented is told, TCP adapts, the rest is fragmented
-// inside the tunnel.
+// TestUDPFitsIntoASmallerPath narrows the path between two hosts: who may not be fragmented is told, TCP adapts, the
+// rest is fragmented inside the tunnel.
 func TestUDPFitsIntoASmallerPath(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, network{"udp", lab.Dual}, 2)
 	for i, h := range s.hosts {
 		other := s.hosts[1-i]
-		s.ok(h.Run(fmt.Sprintf("ip route add %s/32 dev eth0 mtu 1400", other.Addr), fmt.Sprintf("ip -6 route add %s/128 dev eth0 mtu 1400", other.Addr6)))
+		s.ok(h.Run(fmt.Sprintf("ip route add %s/32 dev eth0 mtu 1400", other.Addr),
+			fmt.Sprintf("ip -6 route add %s/128 dev eth0 mtu 1400", other.Addr6)))
 	}
 	for i, a := range s.pods[1].Addrs {
 		s.transfer(s.pods[0].Namespace, s.pods[1].Namespace, a, 5<<20)
 		s.transfer(s.pods[1].Namespace, s.pods[0].Namespace, s.pods[0].Addrs[i], 5<<20)
 	}
-	out, err := s.pods[0].Exec(s.ctx, "ping", "-c", "3", "-i", "0.2", "-W", "1", "-M", "do", "-s", "1400", s.pods[1].Addr().String())
+	out, err := s.pods[0].Exec(s.ctx, "ping", "-c", "3", "-i", "0.2", "-W", "1", "-M", "do", "-s", "1400",
+		s.pods[1].Addr().String())
 	if told := fmt.Sprint(out, err); !strings.Contains(told, "mtu = 1372") && !strings.Contains(told, "mtu=1372") {
 		t.Errorf("a packet that may not be fragmented: %s", told)
 	}
-	out, err = s.pods[0].Exec(s.ctx, "ping", "-c", "3", "-i", "0.2", "-W", "2", "-M", "dont", "-s", "1400", s.pods[1].Addr().String())
+	out, err = s.pods[0].Exec(s.ctx, "ping", "-c", "3", "-i", "0.2", "-W", "2", "-M", "dont", "-s", "1400",
+		s.pods[1].Addr().String())
 	if err != nil {
 		t.Errorf("a packet that may be fragmented: %s", out)
 	}

@@ -48,10 +48,12 @@ func TestDirectRoutesFollowTheUnderlayLive(t *testing.T) {
 func configure(h *lab.Host) error {
 	commands := []string{"ip link set eth0 up"}
 	if h.Addr.IsValid() {
-		commands = append(commands, "ip addr replace "+h.Addr.String()+"/16 dev eth0", "ip route replace default via 198.18.0.1")
+		commands = append(commands, "ip addr replace "+h.Addr.String()+"/16 dev eth0",
+			"ip route replace default via 198.18.0.1")
 	}
 	if h.Addr6.IsValid() {
-		commands = append(commands, "ip addr replace "+h.Addr6.String()+"/64 dev eth0 nodad", "ip route replace default via fd00:18::1")
+		commands = append(commands, "ip addr replace "+h.Addr6.String()+"/64 dev eth0 nodad",
+			"ip route replace default via fd00:18::1")
 	}
 	return h.Run(commands...)
 }
@@ -104,7 +106,8 @@ func underlayIsFollowed(s *site) {
 		change func() error
 		check  func(s *site)
 	}{
-		{"link down and up", func() error { return errors.Join(h.Run("ip link set eth0 down"), configure(h)) }, func(*site) {}},
+		{"link down and up", func() error { return errors.Join(h.Run("ip link set eth0 down"), configure(h)) },
+			func(*site) {}},
 		{"interface deleted and made again under its name", func() error {
 			mac := strings.Fields(must[string](s.t)(h.Output("ip -br link show eth0")))[2]
 			if err := h.Run("ip link del eth0"); err != nil {
@@ -148,7 +151,8 @@ func defaultRouteMovesTheUnderlay(t *testing.T, n network) {
 		ip, router, second, next, bits, metric = "ip -6", "fd00:18::1", "fd00:19::1", "fd00:19::7", "/64", "1024"
 	}
 	s.ok(s.Underlay().Run("ip addr add " + second + bits + " dev br0"))
-	s.ok(errors.Join(s.Underlay().Sysctl("net/ipv4/ip_forward", "1"), s.Underlay().Sysctl("net/ipv6/conf/all/forwarding", "1")))
+	s.ok(errors.Join(s.Underlay().Sysctl("net/ipv4/ip_forward", "1"),
+		s.Underlay().Sysctl("net/ipv6/conf/all/forwarding", "1")))
 	s.connected()
 	plug(s.cluster, h, "eth1", "second0")
 	s.ok(h.Run("ip addr add "+next+bits+" dev eth1", "ip link set eth1 up"))
@@ -171,7 +175,8 @@ func TestDirectRoutesFollowTheRoutes(t *testing.T) {
 
 func directRoutesFollowTheRoutes(t *testing.T, n network) {
 	s := newSiteWith(t, n, strings.Replace(n.config(), `"vxlan"`, `"vxlan","DirectRouting":true`, 1), 2)
-	s.ok(errors.Join(s.Underlay().Sysctl("net/ipv4/ip_forward", "1"), s.Underlay().Sysctl("net/ipv6/conf/all/forwarding", "1")))
+	s.ok(errors.Join(s.Underlay().Sysctl("net/ipv4/ip_forward", "1"),
+		s.Underlay().Sysctl("net/ipv6/conf/all/forwarding", "1")))
 	s.connected()
 	h, peer, to := s.hosts[0], s.subnets(s.hosts[1])[0], underlayOf(s.hosts[1])
 	show, detour := "ip -4 route show "+peer.String(), to+"/32 via 198.18.0.1"
@@ -248,7 +253,8 @@ func (c *cluster) wantNoLeftovers(h *lab.Host, n network, backend string) {
 			return err
 		}
 		for device, mine := range map[string]bool{
-			device: backend == `"vxlan"`, strings.Replace(device, ".1", ".7", 1): strings.Contains(backend, `"VNI":7`), "eth0": backend == `"host-gw"`,
+			device: backend == `"vxlan"`, strings.Replace(device, ".1", ".7", 1): strings.Contains(backend, `"VNI":7`),
+			"eth0":       backend == `"host-gw"`,
 			"flannel-wg": backend == `"wireguard"`, // and flannel-wg-v6
 		} {
 			if strings.Contains(routes, "dev "+device) && !mine {

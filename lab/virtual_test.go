@@ -6,8 +6,8 @@ import (
 	"flanneld/lab"
 )
 
-// TestAVirtualAddressIsPublishedForAsLongAsTheOwnOneIsAway does what keepalived and a DHCP client do: a /32 is added, and the own address
-// goes and comes back, which the kernel lists behind the /32 then.
+// TestAVirtualAddressIsPublishedForAsLongAsTheOwnOneIsAway does what keepalived and a DHCP client do: a /32 is added,
+// and the own address goes and comes back, which the kernel lists behind the /32 then.
 func TestAVirtualAddressIsPublishedForAsLongAsTheOwnOneIsAway(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, network{"vxlan", lab.IPv4}, 2)
@@ -23,9 +23,11 @@ func TestAVirtualAddressIsPublishedForAsLongAsTheOwnOneIsAway(t *testing.T) {
 	s.connected()
 	s.ok(h.Run("ip addr add " + virtual + "/32 dev eth0"))
 	// The routes of the own address go with it.
-	s.ok(h.Run("ip addr del "+own+"/16 dev eth0", "ip route add 198.18.0.0/16 dev eth0", "ip route replace default via 198.18.0.1"))
+	s.ok(h.Run("ip addr del "+own+"/16 dev eth0", "ip route add 198.18.0.0/16 dev eth0",
+		"ip route replace default via 198.18.0.1"))
 	published(virtual)
-	s.ok(h.Run("ip route del 198.18.0.0/16 dev eth0", "ip addr add "+own+"/16 dev eth0", "ip route replace default via 198.18.0.1"))
+	s.ok(h.Run("ip route del 198.18.0.0/16 dev eth0", "ip addr add "+own+"/16 dev eth0",
+		"ip route replace default via 198.18.0.1"))
 	published(own)
 
 	// A restart finds the /32 first, too.

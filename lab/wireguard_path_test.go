@@ -7,14 +7,15 @@ import (
 	"flanneld/lab"
 )
 
-// TestWireGuardFitsIntoASmallerPath narrows the path between two hosts below what their interfaces say, as a VPN or a cloud does. The packets
-// of the tunnel are fragmented, one by one where the kernel cannot cut a large one into them.
+// TestWireGuardFitsIntoASmallerPath narrows the path between two hosts below what their interfaces say, as a VPN or a
+// cloud does. The packets of the tunnel are fragmented, one by one where the kernel cannot cut a large one into them.
 func TestWireGuardFitsIntoASmallerPath(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, network{"wireguard", lab.Dual}, 2)
 	for i, h := range s.hosts {
 		other := s.hosts[1-i]
-		s.ok(h.Run(fmt.Sprintf("ip route add %s/32 dev eth0 mtu 1400", other.Addr), fmt.Sprintf("ip -6 route add %s/128 dev eth0 mtu 1400", other.Addr6)))
+		s.ok(h.Run(fmt.Sprintf("ip route add %s/32 dev eth0 mtu 1400", other.Addr),
+			fmt.Sprintf("ip -6 route add %s/128 dev eth0 mtu 1400", other.Addr6)))
 	}
 	full := lab.PingOptions{Size: s.mtu(), DontFragment: true}
 	s.reaches(s.pods[0].Namespace, s.pods[1], full)
@@ -24,8 +25,9 @@ func TestWireGuardFitsIntoASmallerPath(t *testing.T) {
 	}
 }
 
-// TestWireGuardFollowsTheRouteToAPeer moves the way to a peer to another interface, and takes the first one away. The daemon's socket sends from
-// where the last packet was sent to, on that interface, until the kernel says that routes have changed.
+// TestWireGuardFollowsTheRouteToAPeer moves the way to a peer to another interface, and takes the first one away. The
+// daemon's socket sends from where the last packet was sent to, on that interface, until the kernel says that routes
+// have changed.
 func TestWireGuardFollowsTheRouteToAPeer(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, network{"wireguard", lab.IPv4}, 2)

@@ -40,7 +40,8 @@ func (s *wireguardSite) rotated(t *testing.T, e *lab.Etcd) {
 		t.Errorf("the record is still %s", now)
 	}
 	if now := must[[]byte](t)(os.ReadFile(file)); string(now) == string(private) || rotated.PublicKey == "" {
-		t.Errorf("the public key is %q, and the private key the one of before: %t", rotated.PublicKey, string(now) == string(private))
+		t.Errorf("the public key is %q, and the private key the one of before: %t", rotated.PublicKey,
+			string(now) == string(private))
 	}
 	s.reachable(t)
 }

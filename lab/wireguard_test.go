@@ -34,7 +34,8 @@ func TestWireGuardCarriesPacketsInEachMode(t *testing.T) {
 	}{
 		{"IPv4", lab.IPv4, ``, "51820"},
 		{"IPv6", lab.IPv6, ``, "51821"},
-		{"separate", lab.Dual, `,"PSK":"` + psk + `","PersistentKeepaliveInterval":25,"ListenPort":4500,"ListenPortV6":4501`, "4500 4501"},
+		{"separate", lab.Dual, `,"PSK":"` + psk + `","PersistentKeepaliveInterval":25,"ListenPort":4500,"ListenPortV6":4501`,
+			"4500 4501"},
 		{"auto", lab.Dual, `,"Mode":"auto"`, "51820"},
 		{"ipv6", lab.Dual, `,"Mode":"ipv6","ListenPort":4500`, "4500"},
 	} {
@@ -57,13 +58,13 @@ func TestWireGuardCarriesPacketsInEachMode(t *testing.T) {
 	}
 }
 
-// restartGap bounds how long traffic is away while a daemon restarts whose process holds the sessions, on an idle machine. A peer that did not
-// get a handshake at the start of the daemon would wait 15 s.
+// restartGap bounds how long traffic is away while a daemon restarts whose process holds the sessions, on an idle
+// machine. A peer that did not get a handshake at the start of the daemon would wait 15 s.
 var restartGap = scaled(time.Second)
 
-// wantEncrypted fails if the addresses of a packet between the two pods are on the wire, or packets go to other ports, or none do.
-// An IP header has source and destination side by side. One IPv4 address alone would not do: its four bytes occur by chance once
-// in 4 GiB of encrypted data.
+// wantEncrypted fails if the addresses of a packet between the two pods are on the wire, or packets go to other ports,
+// or none do. An IP header has source and destination side by side. One IPv4 address alone would not do: its four bytes
+// occur by chance once in 4 GiB of encrypted data.
 func wantEncrypted(t *testing.T, c *lab.Capture, pods [2]*lab.Pod, ports string) {
 	t.Helper()
 	var pairs [][]byte
@@ -139,7 +140,8 @@ func (s *wireguardSite) records(t *testing.T, e *lab.Etcd) {
 			}
 		}
 		s.ok(json.Unmarshal([]byte(text), &r))
-		if r.BackendType != "wireguard" || len(r.BackendData.PublicKey) != 44 || r.BackendV6Data.PublicKey != r.BackendData.PublicKey ||
+		if r.BackendType != "wireguard" || len(r.BackendData.PublicKey) != 44 ||
+			r.BackendV6Data.PublicKey != r.BackendData.PublicKey ||
 			r.BackendData.Port != 51820 || r.BackendV6Data.Port != 51821 {
 			t.Errorf("record %s", text)
 		}
@@ -211,8 +213,8 @@ func (s *wireguardSite) rebooted(t *testing.T, e *lab.Etcd) {
 	s.reachable(t)
 }
 
-// silent has doctor look at a host that starts while a peer's daemon is dead. The pings make it ask for a session. (Where there is one, it
-// is good for three minutes.)
+// silent has doctor look at a host that starts while a peer's daemon is dead. The pings make it ask for a session.
+// (Where there is one, it is good for three minutes.)
 func (s *wireguardSite) silent(t *testing.T, e *lab.Etcd) {
 	pings := must[*lab.Pings](t)(s.pods[0].Pings(s.pods[1].Addrs[0], lab.PingOptions{}))
 	defer pings.Stop()

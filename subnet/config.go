@@ -38,7 +38,8 @@ func (c Config) Networks() []netip.Prefix {
 	return networks
 }
 
-// Assigned returns the configuration for a store that assigns the subnets itself: of any length, anywhere in the network.
+// Assigned returns the configuration for a store that assigns the subnets itself: of any length, anywhere in the
+// network.
 func (c Config) Assigned() Config {
 	c.Pools = slices.Clone(c.Pools)
 	for i := range c.Pools {
@@ -197,7 +198,8 @@ func (f *fields) subnetLen(fam family, network netip.Prefix) int {
 		return usual
 	}
 	if n < least || n > fam.maxLen {
-		f.fail("%s is %d, want %d to %d for the network %s (room for four subnets)", fam.length, n, least, fam.maxLen, network)
+		f.fail("%s is %d, want %d to %d for the network %s (room for four subnets)", fam.length, n, least, fam.maxLen,
+			network)
 		return 0
 	}
 	return n

@@ -37,14 +37,16 @@ func TestParseConfigAcceptsEveryFormThatFlannelDoes(t *testing.T) {
 			Pools: []subnet.Pool{pool("10.5.4.0/28", 30, "10.5.4.4", "10.5.4.12")}, BackendType: "udp"}},
 		{"host bits of the network are dropped", `{"Network":"10.5.4.3/16","SubnetLen":20}`, subnet.Config{
 			Pools: []subnet.Pool{pool("10.5.0.0/16", 20, "10.5.16.0", "10.5.240.0")}, BackendType: "udp"}},
-		{"bounds and a backend, keys in any case", `{"network":"10.0.0.0/8","SUBNETMIN":"10.10.0.0","subnetMax":"10.99.0.0","subnetlen":20,"backend":{"type":"VXLAN","vni":7}}`, subnet.Config{
-			Pools:       []subnet.Pool{pool("10.0.0.0/8", 20, "10.10.0.0", "10.99.0.0")},
-			BackendType: "vxlan", Backend: []byte(`{"type":"VXLAN","vni":7}`)}},
-		{"both families", `{"EnableIPv6":true,"Network":"10.5.0.0/16","IPv6Network":"fd00:5::/48","EnableNFTables":true}`, subnet.Config{
-			Pools: []subnet.Pool{
-				pool("10.5.0.0/16", 24, "10.5.1.0", "10.5.255.0"),
-				pool("fd00:5::/48", 64, "fd00:5:0:1::", "fd00:5:0:ffff::"),
-			}, BackendType: "udp", EnableNFTables: true}},
+		{"bounds and a backend, keys in any case",
+			`{"network":"10.0.0.0/8","SUBNETMIN":"10.10.0.0","subnetMax":"10.99.0.0","subnetlen":20,"backend":{"type":"VXLAN","vni":7}}`, subnet.Config{
+				Pools:       []subnet.Pool{pool("10.0.0.0/8", 20, "10.10.0.0", "10.99.0.0")},
+				BackendType: "vxlan", Backend: []byte(`{"type":"VXLAN","vni":7}`)}},
+		{"both families", `{"EnableIPv6":true,"Network":"10.5.0.0/16","IPv6Network":"fd00:5::/48","EnableNFTables":true}`,
+			subnet.Config{
+				Pools: []subnet.Pool{
+					pool("10.5.0.0/16", 24, "10.5.1.0", "10.5.255.0"),
+					pool("fd00:5::/48", 64, "fd00:5:0:1::", "fd00:5:0:ffff::"),
+				}, BackendType: "udp", EnableNFTables: true}},
 		{"IPv6 alone", `{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fd00:5::/124"}`, subnet.Config{
 			Pools: []subnet.Pool{pool("fd00:5::/124", 126, "fd00:5::4", "fd00:5::c")}, BackendType: "udp"}},
 		{"unknown keys and null are ignored", `{"Network":"10.5.0.0/16","Color":"red","SubnetMin":null}`, subnet.Config{
@@ -77,13 +79,19 @@ func TestParseConfigNamesTheKeyAndWhatIsWrong(t *testing.T) {
 		{"a network that is no prefix", `{"Network":"10.5.0.0"}`, []string{`Network is "10.5.0.0", want an IPv4 prefix`}},
 		{"a network of the wrong family", `{"Network":"fd00::/48"}`, []string{"want an IPv4 prefix"}},
 		{"a network without room", `{"Network":"10.5.0.0/29"}`, []string{"too small", "/28"}},
-		{"an IPv6 network without room", `{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fd00::/125"}`, []string{"too small", "/124"}},
-		{"a length below the network's plus two", `{"Network":"10.5.0.0/16","SubnetLen":17}`, []string{"SubnetLen is 17, want 18 to 30"}},
+		{"an IPv6 network without room", `{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fd00::/125"}`,
+			[]string{"too small", "/124"}},
+		{"a length below the network's plus two", `{"Network":"10.5.0.0/16","SubnetLen":17}`,
+			[]string{"SubnetLen is 17, want 18 to 30"}},
 		{"a length that leaves no addresses", `{"Network":"10.5.0.0/16","SubnetLen":31}`, []string{"SubnetLen is 31"}},
-		{"a length that is no number", `{"Network":"10.5.0.0/16","SubnetLen":"24"}`, []string{`SubnetLen is "24", want a number`}},
-		{"a minimum outside", `{"Network":"10.5.0.0/16","SubnetMin":"10.6.0.0"}`, []string{"SubnetMin 10.6.0.0 is outside 10.5.0.0/16"}},
-		{"a maximum off the boundary", `{"Network":"10.5.0.0/16","SubnetMax":"10.5.9.1"}`, []string{"SubnetMax 10.5.9.1 is not the first address of a /24"}},
-		{"minimum above maximum", `{"Network":"10.5.0.0/16","SubnetMin":"10.5.9.0","SubnetMax":"10.5.8.0"}`, []string{"SubnetMin 10.5.9.0 is above SubnetMax 10.5.8.0"}},
+		{"a length that is no number", `{"Network":"10.5.0.0/16","SubnetLen":"24"}`,
+			[]string{`SubnetLen is "24", want a number`}},
+		{"a minimum outside", `{"Network":"10.5.0.0/16","SubnetMin":"10.6.0.0"}`,
+			[]string{"SubnetMin 10.6.0.0 is outside 10.5.0.0/16"}},
+		{"a maximum off the boundary", `{"Network":"10.5.0.0/16","SubnetMax":"10.5.9.1"}`,
+			[]string{"SubnetMax 10.5.9.1 is not the first address of a /24"}},
+		{"minimum above maximum", `{"Network":"10.5.0.0/16","SubnetMin":"10.5.9.0","SubnetMax":"10.5.8.0"}`,
+			[]string{"SubnetMin 10.5.9.0 is above SubnetMax 10.5.8.0"}},
 		{"no family", `{"EnableIPv4":false}`, []string{"both false"}},
 		{"IPv6 without its network", `{"Network":"10.5.0.0/16","EnableIPv6":true}`, []string{"IPv6Network is missing"}},
 		{"a backend that is a string", `{"Network":"10.5.0.0/16","Backend":"vxlan"}`, []string{`Backend is "vxlan"`, "Type"}},
@@ -91,8 +99,10 @@ func TestParseConfigNamesTheKeyAndWhatIsWrong(t *testing.T) {
 		{"a megabyte", `{"Network":"10.5.0.0/16","x":"` + long + `"}`, []string{"bytes, more than 65536"}},
 		{"a long network", `{"Network":"` + long[:9000] + `"}`, []string{"want an IPv4 prefix"}},
 		{"a long bound", `{"Network":"10.5.0.0/16","SubnetMin":"` + long[:9000] + `"}`, []string{"want an address"}},
-		{"a long name of a backend", `{"Network":"10.5.0.0/16","Backend":{"Type":"` + long[:9000] + `"}}`, []string{"want the name of a backend"}},
-		{"all errors at once", `{"Network":"x","EnableIPv6":1,"Backend":{"Type":7}}`, []string{"Network is", "EnableIPv6 is 1", "Type is 7"}},
+		{"a long name of a backend", `{"Network":"10.5.0.0/16","Backend":{"Type":"` + long[:9000] + `"}}`,
+			[]string{"want the name of a backend"}},
+		{"all errors at once", `{"Network":"x","EnableIPv6":1,"Backend":{"Type":7}}`,
+			[]string{"Network is", "EnableIPv6 is 1", "Type is 7"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := subnet.ParseConfig([]byte(tt.text))

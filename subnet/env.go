@@ -10,7 +10,8 @@ import (
 	"strings"
 )
 
-// MaxEnvSize bounds what is read of a subnet.env, in bytes; a real one has some two hundred. Others may have appended to it.
+// MaxEnvSize bounds what is read of a subnet.env, in bytes; a real one has some two hundred. Others may have appended
+// to it.
 const MaxEnvSize = 1 << 20
 
 // Env is the content of subnet.env, the file that tells the container runtime which addresses this host has.
@@ -106,8 +107,8 @@ func (e *Env) set(key, value string) (err error) {
 	return err
 }
 
-// WriteEnv writes subnet.env whole or not at all, with mode 0644, and creates its folder. Lines that are not ours stay, behind
-// ours: scripts append their own. It does nothing if the file has this content already.
+// WriteEnv writes subnet.env whole or not at all, with mode 0644, and creates its folder. Lines that are not ours stay,
+// behind ours: scripts append their own. It does nothing if the file has this content already.
 func WriteEnv(path string, e Env) error {
 	text, err := e.MarshalText()
 	if err != nil {

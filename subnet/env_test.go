@@ -93,7 +93,8 @@ func TestReadEnvRefusesRubbishAndSaysWhere(t *testing.T) {
 	if _, err := subnet.ReadEnv(filepath.Join(t.TempDir(), "none")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v, want not exist", err)
 	}
-	for _, text := range []string{"FLANNEL_SUBNET=10.5.0.1", "FLANNEL_MTU=many", "FLANNEL_IPMASQ=maybe", "FLANNEL_NETWORK=10.5.0.0/16,"} {
+	for _, text := range []string{"FLANNEL_SUBNET=10.5.0.1", "FLANNEL_MTU=many", "FLANNEL_IPMASQ=maybe",
+		"FLANNEL_NETWORK=10.5.0.0/16,"} {
 		var e subnet.Env
 		if err := e.UnmarshalText([]byte(text)); err == nil {
 			t.Errorf("%q: no error", text)
@@ -111,10 +112,12 @@ func TestLinesOfOthersInTheSubnetFileStay(t *testing.T) {
 		{"a script replaced the file by its own options", docker, ours + docker},
 		{"a script appended its options: nothing to do", ours + docker, ours + docker},
 		{"others stand before ours: nothing to do", docker + ours, docker + ours},
-		{"an older subnet of ours goes, what others wrote stays", "FLANNEL_SUBNET=10.5.9.1/24\n# by hand\n\n" + docker + "FLANNEL_MTU=1500\n", ours + "# by hand\n\n" + docker},
+		{"an older subnet of ours goes, what others wrote stays", "FLANNEL_SUBNET=10.5.9.1/24\n# by hand\n\n" + docker +
+			"FLANNEL_MTU=1500\n", ours + "# by hand\n\n" + docker},
 		{"lines of ours with export are ours", "export FLANNEL_SUBNET=10.5.9.1/24\nexport X=1\n", ours + "export X=1\n"},
 		{"a doubled line of ours goes", ours + "FLANNEL_MTU=9000\n", ours},
-		{"keys that only begin like ours are another's", "FLANNEL_MTU_EXTRA=1\nFLANNEL_DNS=192.0.2.1\n", ours + "FLANNEL_MTU_EXTRA=1\nFLANNEL_DNS=192.0.2.1\n"},
+		{"keys that only begin like ours are another's", "FLANNEL_MTU_EXTRA=1\nFLANNEL_DNS=192.0.2.1\n", ours +
+			"FLANNEL_MTU_EXTRA=1\nFLANNEL_DNS=192.0.2.1\n"},
 		{"a last line without an end gets one", ours + "X=1", ours + "X=1"},
 		{"a last line without an end gets one when ours change", "X=1", ours + "X=1\n"},
 		{"a family that is off goes", "FLANNEL_IPV6_NETWORK=fd00:5::/48\nFLANNEL_IPV6_SUBNET=fd00:5::1/64\n" + ours, ours},
@@ -146,7 +149,8 @@ func TestTheLastOfDoubledLinesOfTheSubnetFileCounts(t *testing.T) {
 	if diff := cmp.Diff(got, want, equate); diff != "" {
 		t.Errorf("(-got +want):\n%s", diff)
 	}
-	if err := want.UnmarshalText([]byte("export FLANNEL_MTU=\"1400\"\n\texport\tFLANNEL_SUBNET=10.5.1.1/24\r\n")); err != nil || want.MTU != 1400 || len(want.Subnets) != 1 {
+	exports := "export FLANNEL_MTU=\"1400\"\n\texport\tFLANNEL_SUBNET=10.5.1.1/24\r\n"
+	if err := want.UnmarshalText([]byte(exports)); err != nil || want.MTU != 1400 || len(want.Subnets) != 1 {
 		t.Errorf("lines with export: %+v, %v", want, err)
 	}
 }

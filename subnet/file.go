@@ -12,11 +12,13 @@ import (
 	"time"
 )
 
-// leftoverAge is the age of a temporary file from which on its writer counts as dead. A write takes a fraction of a second.
+// leftoverAge is the age of a temporary file from which on its writer counts as dead. A write takes a fraction of a
+// second.
 const leftoverAge = time.Minute
 
-// ReadFile reads a regular file of at most limit bytes. A FIFO would block the reader for ever, a device such as /dev/zero never
-// ends, and opening some devices has effects: anything but a regular file, or a symbolic link to one, is an error before it is opened.
+// ReadFile reads a regular file of at most limit bytes. A FIFO would block the reader for ever, a device such as
+// /dev/zero never ends, and opening some devices has effects: anything but a regular file, or a symbolic link to one,
+// is an error before it is opened.
 func ReadFile(path string, limit int64) ([]byte, error) {
 	if err := regular(os.Stat(path)); err != nil {
 		return nil, pathError("read", path, err)
@@ -68,8 +70,8 @@ func pathError(op, path string, err error) error {
 }
 
 // WriteFile replaces a file whole or not at all: a reader never sees half of it, and neither does a host that
-// lost power. The folder is created. What is not a regular file, such as a device, is not replaced: it is not ours. A symbolic link
-// is replaced, not followed.
+// lost power. The folder is created. What is not a regular file, such as a device, is not replaced: it is not ours. A
+// symbolic link is replaced, not followed.
 func WriteFile(path string, mode os.FileMode, write func(io.Writer) error) (err error) {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -100,7 +102,8 @@ func WriteFile(path string, mode os.FileMode, write func(io.Writer) error) (err 
 	return nil
 }
 
-// cause is the error of a temporary file without its name, which is another one each time: who logs what is new would log each try.
+// cause is the error of a temporary file without its name, which is another one each time: who logs what is new would
+// log each try.
 func cause(err error) error {
 	if file := (*fs.PathError)(nil); errors.As(err, &file) && strings.HasPrefix(filepath.Base(file.Path), ".") {
 		return file.Err
@@ -131,8 +134,8 @@ func removeLeftovers(path string) {
 	}
 }
 
-// OpenLock opens a lock file with os.O_RDWR and os.O_CREATE or os.O_RDONLY. It is never a symbolic link: whoever may put one into the folder could have its target
-// overwritten.
+// OpenLock opens a lock file with os.O_RDWR and os.O_CREATE or os.O_RDONLY. It is never a symbolic link: whoever may
+// put one into the folder could have its target overwritten.
 func OpenLock(path string, how int) (*os.File, error) {
 	f, err := os.OpenFile(path, how|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 	if errors.Is(err, syscall.ELOOP) {
@@ -148,8 +151,8 @@ func OpenLock(path string, how int) (*os.File, error) {
 	return f, nil
 }
 
-// checkPrivate returns an error if anybody but root and this process's user and group may put files into a folder: they could
-// exchange the state by their own.
+// checkPrivate returns an error if anybody but root and this process's user and group may put files into a folder: they
+// could exchange the state by their own.
 func checkPrivate(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {
@@ -161,10 +164,12 @@ func checkPrivate(dir string) error {
 	}
 	mode := info.Mode().Perm()
 	if st.Uid != 0 && int(st.Uid) != os.Geteuid() {
-		return fmt.Errorf("%s belongs to user %d: other users could replace the state of this host: chown root %s", dir, st.Uid, dir)
+		return fmt.Errorf("%s belongs to user %d: other users could replace the state of this host: chown root %s", dir,
+			st.Uid, dir)
 	}
 	if mode&0o002 != 0 || mode&0o020 != 0 && st.Gid != 0 && int(st.Gid) != os.Getegid() {
-		return fmt.Errorf("%s may be written by others (mode %#o): they could replace the state of this host: chmod go-w %s", dir, mode, dir)
+		return fmt.Errorf("%s may be written by others (mode %#o): they could replace the state of this host: chmod go-w %s",
+			dir, mode, dir)
 	}
 	return nil
 }

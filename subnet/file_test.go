@@ -72,7 +72,8 @@ func TestWhatIsReadOfAFileIsBounded(t *testing.T) {
 	if got, err := subnet.ReadFile(path, 5); err != nil || string(got) != "12345" {
 		t.Errorf("got %q, %v", got, err)
 	}
-	if got, err := subnet.ReadFile(path, 4); err == nil || got != nil || !strings.Contains(err.Error(), "larger than 4 bytes") {
+	if got, err := subnet.ReadFile(path, 4); err == nil || got != nil ||
+		!strings.Contains(err.Error(), "larger than 4 bytes") {
 		t.Errorf("got %q, %v; want an error", got, err)
 	}
 }
@@ -82,7 +83,8 @@ func TestTemporaryFilesOfKilledWritersAreRemoved(t *testing.T) {
 	path := filepath.Join(dir, "subnet.env")
 	old := time.Now().Add(-time.Hour)
 	for name, stays := range map[string]bool{
-		".subnet.env.123": false, ".subnet.env.": true, ".subnet.env.swp": true, ".other.env.123": true, "subnet.env.123": true, ".subnet.env.456": true,
+		".subnet.env.123": false, ".subnet.env.": true, ".subnet.env.swp": true, ".other.env.123": true,
+		"subnet.env.123": true, ".subnet.env.456": true,
 	} {
 		file := filepath.Join(dir, name)
 		if err := os.WriteFile(file, nil, 0o600); err != nil {
@@ -129,7 +131,8 @@ func TestTheStateLockIsNoLinkThatIsFollowed(t *testing.T) {
 		if err := errors.Join(os.Remove(locks[0]), replace()); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := subnet.OpenState(state, "/run/flannel/subnet.env"); err == nil || !strings.Contains(err.Error(), "is a "+name) {
+		if _, err := subnet.OpenState(state, "/run/flannel/subnet.env"); err == nil ||
+			!strings.Contains(err.Error(), "is a "+name) {
 			t.Errorf("%s: got %v, want an error that says so", name, err)
 		}
 	}

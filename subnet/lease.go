@@ -109,8 +109,8 @@ func (r Record) String() string {
 	return fmt.Sprintf("%s (%s)", cmp.Or(r.Host, "unnamed host"), strings.Join(ips, ", "))
 }
 
-// HostName returns a host's name as records carry it, fit for a log line: at most 253 bytes (RFC 1035), and anything but
-// a printable character is a question mark. The name that it returns it leaves as it is.
+// HostName returns a host's name as records carry it, fit for a log line: at most 253 bytes (RFC 1035), and anything
+// but a printable character is a question mark. The name that it returns it leaves as it is.
 func HostName(name string) string {
 	const most = 253
 	name = strings.Map(func(r rune) rune {

@@ -22,7 +22,8 @@ func TestKeyAndParseKeyAreInverse(t *testing.T) {
 func TestParseKeyRefusesWhatKeyWouldNotWrite(t *testing.T) {
 	for _, key := range []string{
 		"", "-", "10.5.34.0", "10.5.34.0-33", "10.5.34.1-24", "10.5.34.0-024", "fd00:5:0:22::-64&10.5.34.0-24",
-		"10.5.34.0-24&10.5.35.0-24", "10.5.34.0-24&", "fd00:5:0:0022::-64", "FD00::-64", "fe80::%eth0-64", "::ffff:10.5.34.0-120",
+		"10.5.34.0-24&10.5.35.0-24", "10.5.34.0-24&", "fd00:5:0:0022::-64", "FD00::-64", "fe80::%eth0-64",
+		"::ffff:10.5.34.0-120",
 		"10.5.34.0-24&fd00::-64&fd01::-64", "a-b", "10.5.34.0/24",
 	} {
 		if p, err := subnet.ParseKey(key); err == nil {
@@ -42,7 +43,8 @@ func FuzzParseKey(f *testing.F) {
 
 func TestAHostNameIsFitForALogLineAndLeftAsItIsFromThenOn(t *testing.T) {
 	for name, want := range map[string]string{
-		"node-1.example.org": "node-1.example.org", "häuser": "häuser", "a b\tc\nd": "a?b?c?d", "\x1b[31m": "?[31m", "a\xffb": "a?b",
+		"node-1.example.org": "node-1.example.org", "häuser": "häuser", "a b\tc\nd": "a?b?c?d", "\x1b[31m": "?[31m",
+		"a\xffb":  "a?b",
 		"\u009bm": "?m", "a\u202eb": "a?b", strings.Repeat("ä", 200): strings.Repeat("ä", 126), "": "",
 	} {
 		got := subnet.HostName(name)

@@ -15,10 +15,12 @@ func (p Peer) Valid() bool { return p.from != nil }
 // Lease returns the lease. Nobody may change it.
 func (p Peer) Lease() *Lease { return p.lease() }
 
-// CompareAge orders peers that want the same by who had it first: those that the store has before those that it has lost, then the older record.
+// CompareAge orders peers that want the same by who had it first: those that the store has before those that it has
+// lost, then the older record.
 func (p Peer) CompareAge(o Peer) int { return byAge(p.ref, o.ref) }
 
-// Changes returns what differs between two sets like PeerChanges, and those peers as well whose record has another age. The zero value: none.
+// Changes returns what differs between two sets like PeerChanges, and those peers as well whose record has another age.
+// The zero value: none.
 func Changes(before, after Peers) iter.Seq2[Peer, Peer] {
 	return func(yield func(before, after Peer) bool) {
 		for b, a := range sorted.Changes(before.set, after.set) {

@@ -8,8 +8,8 @@ import (
 	"flanneld/sorted"
 )
 
-// Peers are leases, one for each subnet, sorted by subnet. The set never changes; the zero value is empty. Two of one manager share what has
-// not changed between them, so that PeerChanges costs what has.
+// Peers are leases, one for each subnet, sorted by subnet. The set never changes; the zero value is empty. Two of one
+// manager share what has not changed between them, so that PeerChanges costs what has.
 type Peers struct{ set sorted.Snapshot[ref] }
 
 // PeersOf returns a set of leases. Of two with one subnet the later one counts.
@@ -67,8 +67,8 @@ func (p Peers) Records() iter.Seq2[Lease, Record] {
 	}
 }
 
-// PeerChanges returns what differs between two sets, the leases of each subnet that has another one, or none, before or after; nil: none.
-// Nobody may change what is pointed at; it stays valid.
+// PeerChanges returns what differs between two sets, the leases of each subnet that has another one, or none, before or
+// after; nil: none. Nobody may change what is pointed at; it stays valid.
 func PeerChanges(before, after Peers) iter.Seq2[*Lease, *Lease] {
 	return func(yield func(before, after *Lease) bool) {
 		for b, a := range sorted.Changes(before.set, after.set) {
@@ -115,8 +115,8 @@ func comparePrefix(a, b netip.Prefix) int {
 	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
 }
 
-// byAge is the order in which records that want one subnet hold it: the living before the stale ones, then the older; the key decides
-// between those of one revision.
+// byAge is the order in which records that want one subnet hold it: the living before the stale ones, then the older;
+// the key decides between those of one revision.
 func byAge(a, b ref) int {
 	if a.stale != b.stale {
 		if b.stale {

@@ -89,8 +89,8 @@ func (t *PeerTable) Counts(p Pool) (leases, reservations int) { return t.table.c
 // Apply takes in one event. A deleted record is stale until the given time.
 func (t *PeerTable) Apply(ev Event, until time.Time) { t.table.apply(ev, retention{until, true}) }
 
-// ApplyLate takes in an event from while the store was not heard. A deleted record is stale until the given time, as one
-// that a list lacks.
+// ApplyLate takes in an event from while the store was not heard. A deleted record is stale until the given time, as
+// one that a list lacks.
 func (t *PeerTable) ApplyLate(ev Event, until time.Time) { t.table.apply(ev, retention{until, false}) }
 
 // Prune drops the stale records whose time is up. It returns how many were dropped since the last call, for any reason,

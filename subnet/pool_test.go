@@ -22,7 +22,8 @@ func TestPoolCountsAndIndexesItsSubnets(t *testing.T) {
 		{pool("0.0.0.0/0", 30, "0.0.0.4", "255.255.255.252"), 1<<30 - 1, 1<<30 - 2, "255.255.255.252/30"},
 		{pool("fd00:5::/48", 64, "fd00:5:0:1::", "fd00:5:0:ffff::"), 65535, 0x21, "fd00:5:0:22::/64"},
 		{pool("fd00::/16", 60, "fd00::10:0:0:0:0", "fd00:ffff:ffff:fff0::"), 1<<44 - 1, 1 << 20, "fd00:0:100:10::/60"},
-		{pool("fd00::/8", 120, "fd00::100", "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ff00"), 1<<63 - 1, 1 << 57, "fd00:0:0:2::100/120"},
+		{pool("fd00::/8", 120, "fd00::100", "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ff00"), 1<<63 - 1, 1 << 57,
+			"fd00:0:0:2::100/120"},
 	} {
 		t.Run(tt.pool.String(), func(t *testing.T) {
 			if got := tt.pool.Size(); got != tt.size {
@@ -126,8 +127,10 @@ func TestChooseDoesNotWalkOverALargePool(t *testing.T) {
 		taken []string
 		want  string
 	}{
-		{pool("fd00::/16", 64, "fd00:0:0:1::", "fd00:ffff:ffff:ffff::"), []string{"fd00::/17", "fd00:8000::/18", "fd00:c000::/19", "fd00:e000::/19"}, ""},
-		{pool("fd00::/16", 64, "fd00:0:0:1::", "fd00:ffff:ffff:ffff::"), []string{"fd00::/17", "fd00:8000::/18", "fd00:c000::/19", "fd00:e000::/20"}, "fd00:f000::/20"},
+		{pool("fd00::/16", 64, "fd00:0:0:1::", "fd00:ffff:ffff:ffff::"),
+			[]string{"fd00::/17", "fd00:8000::/18", "fd00:c000::/19", "fd00:e000::/19"}, ""},
+		{pool("fd00::/16", 64, "fd00:0:0:1::", "fd00:ffff:ffff:ffff::"),
+			[]string{"fd00::/17", "fd00:8000::/18", "fd00:c000::/19", "fd00:e000::/20"}, "fd00:f000::/20"},
 		{pool("fd00::/8", 120, "fd00::100", "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ff00"), []string{"fd00::/9", "fd80::/9"}, ""},
 		{pool("::/0", 126, "::4", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffc"), []string{"::/64"}, "::/0"},
 	} {

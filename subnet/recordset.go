@@ -10,8 +10,8 @@ import (
 	"flanneld/sorted"
 )
 
-// recordSet is a set of records, with indexes of the keys, identities, subnets and public addresses in them. No record changes
-// while it is in there.
+// recordSet is a set of records, with indexes of the keys, identities, subnets and public addresses in them. No record
+// changes while it is in there.
 type recordSet struct {
 	keys, identities *sorted.Set[*Entry]
 	places           []place // the first for the first leases of the records, and so on

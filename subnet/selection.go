@@ -9,9 +9,9 @@ import (
 	"flanneld/sorted"
 )
 
-// selection is what a host makes of the records: which leases of others are in force, and why the rest is not. Each record is judged by itself
-// when it comes; where several that are valid want one subnet, the first of them by age holds it and the others wait, so that a record
-// that goes costs only what it held.
+// selection is what a host makes of the records: which leases of others are in force, and why the rest is not. Each
+// record is judged by itself when it comes; where several that are valid want one subnet, the first of them by age
+// holds it and the others wait, so that a record that goes costs only what it held.
 type selection struct {
 	config   Config
 	identity string
@@ -31,13 +31,15 @@ type reasoned struct {
 	living, stale *Entry
 }
 
-// viewer is a host that looks at the records of others: its identity, and why a lease of the right network and type cannot be that of a peer.
+// viewer is a host that looks at the records of others: its identity, and why a lease of the right network and type
+// cannot be that of a peer.
 type viewer struct {
 	identity string
 	valid    func(Lease) error
 }
 
-// newSelection returns what a host makes of the records of a table. What was reported of them before, by key, need not be reported again.
+// newSelection returns what a host makes of the records of a table. What was reported of them before, by key, need not
+// be reported again.
 func newSelection(t *table, c Config, self []Lease, v viewer, reported map[string]string) *selection {
 	p := &selection{
 		config: c, identity: v.identity, self: self, valid: v.valid, of: t.at,
@@ -59,7 +61,8 @@ func newSelection(t *table, c Config, self []Lease, v viewer, reported map[strin
 }
 
 func (p *selection) fits(c Config, self []Lease) bool {
-	return p != nil && p.config.BackendType == c.BackendType && slices.Equal(p.config.Pools, c.Pools) && slices.Equal(p.self, self)
+	return p != nil && p.config.BackendType == c.BackendType && slices.Equal(p.config.Pools, c.Pools) &&
+		slices.Equal(p.self, self)
 }
 
 // put takes in a record.
@@ -129,8 +132,8 @@ func (p *selection) restate(subnet netip.Prefix) {
 	}
 }
 
-// judge says why a lease, looked at by itself, is not that of a peer. One that does not count is no mistake either: its host has both
-// families, or had them, this network one, or has not taken its reservation yet.
+// judge says why a lease, looked at by itself, is not that of a peer. One that does not count is no mistake either: its
+// host has both families, or had them, this network one, or has not taken its reservation yet.
 func (p *selection) judge(r ref) (why error, counts bool) {
 	if _, ok := p.config.Pool(r.lease().Subnet); !ok && (len(r.from.Leases) > 1 || r.stale) {
 		return nil, false
@@ -144,8 +147,8 @@ func (p *selection) judge(r ref) (why error, counts bool) {
 	return why, true
 }
 
-// awaited reports whether a lease is a reservation that its host has not taken yet: the operator writes no data of a backend, and often not even
-// its name. Packets to it would have no destination.
+// awaited reports whether a lease is a reservation that its host has not taken yet: the operator writes no data of a
+// backend, and often not even its name. Packets to it would have no destination.
 func (p *selection) awaited(r ref) bool {
 	l := r.lease()
 	pool, ok := p.config.Pool(l.Subnet)

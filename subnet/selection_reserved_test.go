@@ -6,13 +6,15 @@ import (
 	"testing"
 )
 
-// A reservation in the documented form has a PublicIP and no more. As long as its host has not taken it, it is no peer and no fault.
+// A reservation in the documented form has a PublicIP and no more. As long as its host has not taken it, it is no peer
+// and no fault.
 func TestAReservationThatAwaitsItsHostIsNoFault(t *testing.T) {
 	config, err := ParseConfig([]byte(`{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	prefix, own := netip.MustParsePrefix, Lease{netip.MustParsePrefix("10.5.1.0/24"), Attrs{PublicIP: netip.MustParseAddr("192.0.2.1")}}
+	prefix, own := netip.MustParsePrefix,
+		Lease{netip.MustParsePrefix("10.5.1.0/24"), Attrs{PublicIP: netip.MustParseAddr("192.0.2.1")}}
 	valid := func(l Lease) error { return json.Unmarshal([]byte(l.BackendData), new(any)) }
 	for _, tt := range []struct {
 		name string
@@ -39,7 +41,8 @@ func TestAReservationThatAwaitsItsHostIsNoFault(t *testing.T) {
 			ip = "192.0.2.1"
 		}
 		e := tt.e
-		e.Leases = []Lease{{prefix(tt.at), Attrs{PublicIP: netip.MustParseAddr(ip), BackendType: tt.kind, BackendData: tt.data}}}
+		e.Leases = []Lease{{prefix(tt.at),
+			Attrs{PublicIP: netip.MustParseAddr(ip), BackendType: tt.kind, BackendData: tt.data}}}
 		e.Key = e.Record.Key()
 		table := newTable()
 		table.put(&e)

@@ -26,7 +26,8 @@ func (d *drawn) prefixes() []netip.Prefix {
 	case 0:
 		return []netip.Prefix{six}
 	case 1:
-		return []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(5 + d.IntN(2)), 0, 0}), 20+d.IntN(5)).Masked()}
+		return []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(5 + d.IntN(2)), 0, 0}), 20+
+			d.IntN(5)).Masked()}
 	case 2:
 		return []netip.Prefix{four}
 	}
@@ -148,7 +149,8 @@ func (o *oracle) reset(s Snapshot, until time.Time) {
 	}
 }
 
-// prune drops the stale records that are due, and those whose identity or address a living record has; of the others the subnets that one has.
+// prune drops the stale records that are due, and those whose identity or address a living record has; of the others
+// the subnets that one has.
 func (o *oracle) prune(now time.Time) {
 	for key, g := range o.stale {
 		gone := !now.Before(g.until)
@@ -223,8 +225,8 @@ func (o *oracle) peers(c Config, opt viewer, self []Lease) (peers []Lease, skipp
 	return peers, skipped
 }
 
-// TestWhatIsKeptIsThatOfAllRecords changes a table at random, and compares what is kept up to date with what comes out when
-// everything is looked at anew.
+// TestWhatIsKeptIsThatOfAllRecords changes a table at random, and compares what is kept up to date with what comes out
+// when everything is looked at anew.
 func TestWhatIsKeptIsThatOfAllRecords(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)

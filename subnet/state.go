@@ -47,8 +47,9 @@ type StateDir struct {
 // maxStateSize bounds what is read of a state file, in bytes.
 const maxStateSize = 64 << 20
 
-// OpenState locks the state that belongs to a subnet file, and creates the folder. The error says who holds the lock. A folder
-// that cannot be written (read-only, full, without the rights) is no error, because the network works without it: see Unwritable.
+// OpenState locks the state that belongs to a subnet file, and creates the folder. The error says who holds the lock. A
+// folder that cannot be written (read-only, full, without the rights) is no error, because the network works without
+// it: see Unwritable.
 func OpenState(dir, subnetFile string) (*StateDir, error) {
 	s := &StateDir{path: statePath(dir, subnetFile)}
 	err := os.MkdirAll(dir, 0o700)
@@ -76,7 +77,8 @@ func OpenState(dir, subnetFile string) (*StateDir, error) {
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		holder, _ := io.ReadAll(io.LimitReader(lock, 20))
 		_ = lock.Close()
-		return nil, fmt.Errorf("lock %s.lock: another flanneld (pid %s) uses this state: stop it, or start this one with another -subnet-file or -state-dir: %w",
+		return nil, fmt.Errorf("lock %s.lock: another flanneld (pid %s) uses this state: stop it, or start this one with "+
+			"another -subnet-file or -state-dir: %w",
 			s.path, bytes.TrimSpace(holder), err)
 	}
 	s.lock = lock
@@ -89,7 +91,8 @@ func OpenState(dir, subnetFile string) (*StateDir, error) {
 
 // isUnwritable reports whether an error says that a folder cannot be written, as opposed to one of a wrong path.
 func isUnwritable(err error) bool {
-	for _, target := range []error{syscall.EROFS, syscall.EACCES, syscall.EPERM, syscall.ENOSPC, syscall.EDQUOT, syscall.EIO} {
+	for _, target := range []error{syscall.EROFS, syscall.EACCES, syscall.EPERM, syscall.ENOSPC, syscall.EDQUOT,
+		syscall.EIO} {
 		if errors.Is(err, target) {
 			return true
 		}
@@ -147,8 +150,8 @@ func (s *StateDir) Save(st State) error {
 	return nil
 }
 
-// SavePeers writes the position, and behind it the peers, one record a line. What would make the file larger than one that
-// is read is left out, and the error says so.
+// SavePeers writes the position, and behind it the peers, one record a line. What would make the file larger than one
+// that is read is left out, and the error says so.
 func (s *StateDir) SavePeers(at Position, peers []Record) error {
 	size, kept := 0, 0
 	err := WriteFile(s.path+".peers", 0o600, func(w io.Writer) error {

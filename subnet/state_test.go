@@ -35,10 +35,12 @@ func openState(t *testing.T, dir string) *subnet.StateDir {
 func TestStateSurvivesARestart(t *testing.T) {
 	dir := t.TempDir()
 	want := subnet.State{
-		Identity: "me", Network: "/net", Config: `{"Network":"10.5.0.0/16"}`, Own: record("me", "a", "10.5.3.0/24", "192.0.2.1"),
+		Identity: "me", Network: "/net", Config: `{"Network":"10.5.0.0/16"}`,
+		Own:   record("me", "a", "10.5.3.0/24", "192.0.2.1"),
 		Until: time.Now().Add(time.Hour).UTC().Truncate(0), Position: subnet.Position{Cluster: 1 << 63, Revision: 7},
-		MACs: map[string]string{"flannel.1": "02:00:00:00:00:01"}, Links: []string{"flannel.1"}, Networks: prefixes("10.5.0.0/16"),
-		Peers: []subnet.Record{record("b", "b", "10.5.4.0/24", "192.0.2.2"), record("", "", "10.5.5.0/24", "192.0.2.3")},
+		MACs: map[string]string{"flannel.1": "02:00:00:00:00:01"}, Links: []string{"flannel.1"},
+		Networks: prefixes("10.5.0.0/16"),
+		Peers:    []subnet.Record{record("b", "b", "10.5.4.0/24", "192.0.2.2"), record("", "", "10.5.5.0/24", "192.0.2.3")},
 	}
 	s := openState(t, dir)
 	if err := s.Save(want); err != nil {
@@ -114,7 +116,8 @@ func TestUsableStateIsOfThisNetworkAndNotTooOld(t *testing.T) {
 		{"another network", func(s *subnet.State) { s.Network = "/other" }, "of the network /other"},
 		{"an ended lease", func(s *subnet.State) { s.Until = now.Add(-time.Second) }, "has ended"},
 		{"a broken configuration", func(s *subnet.State) { s.Config = "{}" }, "configuration"},
-		{"a subnet outside the network", func(s *subnet.State) { s.Config = `{"Network":"10.6.0.0/16"}` }, "not in the network"},
+		{"a subnet outside the network", func(s *subnet.State) { s.Config = `{"Network":"10.6.0.0/16"}` },
+			"not in the network"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			st := good
@@ -159,7 +162,8 @@ func TestADamagedPeersFileCostsOnlyWhatIsBehindTheDamage(t *testing.T) {
 			dir := t.TempDir()
 			s := openState(t, dir)
 			want := []subnet.Record{record("b", "b", "10.5.4.0/24", "192.0.2.2"), record("c", "c", "10.5.5.0/24", "192.0.2.3")}
-			if err := errors.Join(s.SavePeers(subnet.Position{Revision: 7}, want), s.Save(subnet.State{Identity: "me"})); err != nil {
+			if err := errors.Join(s.SavePeers(subnet.Position{Revision: 7}, want),
+				s.Save(subnet.State{Identity: "me"})); err != nil {
 				t.Fatal(err)
 			}
 			path := filepath.Join(dir, "run-flannel-subnet.env.peers")

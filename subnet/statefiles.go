@@ -15,8 +15,8 @@ func ReadState(dir, subnetFile string) (State, error) {
 	return (&StateDir{path: statePath(dir, subnetFile)}).load()
 }
 
-// ReadOtherStates reads the states of other networks that are kept in the same directory, of daemons that run or do not. One that cannot be
-// read is left out.
+// ReadOtherStates reads the states of other networks that are kept in the same directory, of daemons that run or do
+// not. One that cannot be read is left out.
 func ReadOtherStates(dir, subnetFile string) []State {
 	files, _ := filepath.Glob(filepath.Join(dir, "*.json")) // the pattern is valid
 	var out []State

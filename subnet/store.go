@@ -18,8 +18,8 @@ type Entry struct {
 	Revision int64  // the store's revision at the last change of the record
 	Created  int64  // the store's revision when the key came into being
 	LeaseID  LeaseID
-	// Value is what the store has written down, as far as a store needs it to tell a reservation from one of another history with the same
-	// revision.
+	// Value is what the store has written down, as far as a store needs it to tell a reservation from one of another
+	// history with the same revision.
 	Value string
 }
 
@@ -87,10 +87,11 @@ type Store interface {
 	// afterwards takes the record back before it returns; whoever sees it meanwhile goes by the older one.
 	Create(ctx context.Context, r Record, id LeaseID) (Entry, error)
 
-	// Update replaces the entry by a record with the store lease id, if the entry's revision is still the one given, and its
-	// store lease, which no record of another history shares, or, of a reservation, what it says. If that has other prefixes, the key changes with it in the
-	// same transaction, under the condition of Create. What is spent, claims and other records, must stand unchanged, too, and is
-	// deleted with it. Else it returns a *ConflictError, with the key of what has changed or is gone.
+	// Update replaces the entry by a record with the store lease id, if the entry's revision is still the one given, and
+	// its store lease, which no record of another history shares, or, of a reservation, what it says. If that has other
+	// prefixes, the key changes with it in the same transaction, under the condition of Create. What is spent, claims and
+	// other records, must stand unchanged, too, and is deleted with it. Else it returns a *ConflictError, with the key of
+	// what has changed or is gone.
 	Update(ctx context.Context, old Entry, r Record, id LeaseID, spent ...Entry) (Entry, error)
 
 	// Delete deletes the entry under the same conditions. Else it returns a *ConflictError; success if nothing

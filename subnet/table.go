@@ -21,9 +21,10 @@ type table struct {
 	kept          int       // stale records that a list has lost
 }
 
-// retention says how long a stale record stays: that of a peer which the store does not have any more, to which packets still go until then or until
-// the subnet has a new owner. Either a list after a break did not show it: the store may have been wiped, and its host
-// may well live. Or it was deleted a moment ago: its host, if it lives, is taking it again.
+// retention says how long a stale record stays: that of a peer which the store does not have any more, to which packets
+// still go until then or until the subnet has a new owner. Either a list after a break did not show it: the store may
+// have been wiped, and its host may well live. Or it was deleted a moment ago: its host, if it lives, is taking it
+// again.
 type retention struct {
 	until   time.Time
 	deleted bool
@@ -126,7 +127,8 @@ func (t *table) extendLost(until time.Time) {
 	t.end = until
 }
 
-// put takes in what stands in the store, which nobody changes from then on. Stale of its host, or in its subnets, are dropped.
+// put takes in what stands in the store, which nobody changes from then on. Stale of its host, or in its subnets, are
+// dropped.
 func (t *table) put(e *Entry) {
 	if e.Claim {
 		t.claims[e.Key] = *e
@@ -233,11 +235,12 @@ func (t *table) retain(e *Entry, f retention) {
 	}
 }
 
-// displace ends a stale record for a living record with its identity or an address of it. One that has a subnet of it ends that only: the other
-// of a pair stays.
+// displace ends a stale record for a living record with its identity or an address of it. One that has a subnet of it
+// ends that only: the other of a pair stays.
 func (t *table) displace(g, by *Entry) {
 	left := *g
-	left.Leases = slices.DeleteFunc(slices.Clone(g.Leases), func(l Lease) bool { return slices.Contains(by.Prefixes(), l.Subnet) })
+	left.Leases = slices.DeleteFunc(slices.Clone(g.Leases),
+		func(l Lease) bool { return slices.Contains(by.Prefixes(), l.Subnet) })
 	sameHost := g.Identity != "" && g.Identity == by.Identity || slices.ContainsFunc(g.Leases, func(l Lease) bool {
 		return slices.ContainsFunc(by.Leases, func(o Lease) bool { return l.PublicIP == o.PublicIP })
 	})
@@ -289,7 +292,8 @@ func (t *table) learn(c *ConflictError) {
 // due returns when to prune; zero: there is no stale record.
 func (t *table) due() time.Time { return t.next }
 
-// prune drops the stale records whose time is up. It returns how many of both kinds were dropped for any reason since it was last called.
+// prune drops the stale records whose time is up. It returns how many of both kinds were dropped for any reason since
+// it was last called.
 func (t *table) prune(now time.Time) (lost, deleted int) {
 	if !t.next.IsZero() && !now.Before(t.next) {
 		t.next = time.Time{}
@@ -325,8 +329,9 @@ func (t *table) dropRest(now time.Time) {
 // sorted returns all records, and behind them the stale ones, each in the order of their age and key.
 func (t *table) sorted() []*Entry { return slices.Concat(t.living.byAge(), t.stale.byAge()) }
 
-// taken returns the subnets that may not be leased: those of all records, however bad, also stale ones, but not of the record at the
-// key except. One that covers the whole network cannot be meant: the hosts of flannel that have no IPv4 all write 0.0.0.0-0.
+// taken returns the subnets that may not be leased: those of all records, however bad, also stale ones, but not of the
+// record at the key except. One that covers the whole network cannot be meant: the hosts of flannel that have no IPv4
+// all write 0.0.0.0-0.
 func (t *table) taken(c Config, except string) (out []netip.Prefix) {
 	add := func(prefixes []netip.Prefix) {
 		for _, p := range prefixes {

@@ -22,8 +22,8 @@ type Watching interface {
 
 // Wait calls choose until it succeeds, at each change in the kernel and from time to time. It calls waiting
 // with the reason whenever that is another one than before. It returns an error only when ctx ends.
-func Wait(ctx context.Context, k Watching, choose func() (ip.Underlay, error), waiting func(reason error)) (ip.Underlay,
-	error) {
+func Wait(ctx context.Context, k Watching, choose func() (ip.Underlay, error),
+	waiting func(reason error)) (ip.Underlay, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var watch sync.WaitGroup
 	defer watch.Wait()

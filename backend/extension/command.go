@@ -29,8 +29,9 @@ type runner struct {
 	limit time.Duration
 }
 
-// run runs a command without a shell: variables in its words stand for values of the environment, to which vars are added, and a value stays
-// one word. It returns what the command has printed on its standard output, and both streams for people.
+// run runs a command without a shell: variables in its words stand for values of the environment, to which vars are
+// added, and a value stays one word. It returns what the command has printed on its standard output, and both streams
+// for people.
 func (r runner) run(words, vars []string, input string) (printed, said string, err error) {
 	ctx, cancel := context.WithTimeout(r.ctx, r.limit)
 	defer cancel()
@@ -43,7 +44,8 @@ func (r runner) run(words, vars []string, input string) (printed, said string, e
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second // a process that it has left behind may keep the streams open
 	err = cmd.Run()
-	printed, said = strings.TrimSpace(out.String()), subnet.Brief(strings.TrimSpace(out.String()+errOut.String()), mostLogged)
+	printed, said = strings.TrimSpace(out.String()),
+		subnet.Brief(strings.TrimSpace(out.String()+errOut.String()), mostLogged)
 	switch {
 	case errors.Is(err, exec.ErrWaitDelay):
 		err = nil // it has ended well, and left a process behind
@@ -65,8 +67,8 @@ func also(said string) string {
 	return ": " + said
 }
 
-// environment returns that of the daemon, without what is meant for it alone: its options, which may be passwords, and how it talks to
-// systemd.
+// environment returns that of the daemon, without what is meant for it alone: its options, which may be passwords, and
+// how it talks to systemd.
 func environment() (out []string) {
 	for _, v := range os.Environ() {
 		name, _, _ := strings.Cut(v, "=")

@@ -9,6 +9,7 @@ import (
 )
 
 // NewWithLimit is New with another time limit for commands.
-func NewWithLimit(ctx context.Context, c subnet.Config, h ip.Host, limit time.Duration, former ...subnet.Record) (*Backend, error) {
+func NewWithLimit(ctx context.Context, c subnet.Config, h ip.Host, limit time.Duration,
+	former ...subnet.Record) (*Backend, error) {
 	return start(ctx, c, h, limit, former)
 }

@@ -18,7 +18,8 @@ import (
 // atOnce is how many commands run at the same time.
 const atOnce = 8
 
-// patience is how long a pass waits for its commands; those that take longer go on, and a later pass takes their results.
+// patience is how long a pass waits for its commands; those that take longer go on, and a later pass takes their
+// results.
 const patience = 5 * time.Second
 
 // Type is the name of the backend in the network configuration and in records.
@@ -50,13 +51,14 @@ func (e *StartupError) Error() string { return fmt.Sprintf("PreStartupCommand: %
 
 func (e *StartupError) Unwrap() error { return e.Err }
 
-// New reads the options and runs PreStartupCommand, whose standard output is published with the lease. former are the peers of
-// earlier runs: of those that have left since, the first pass removes what the commands had made.
+// New reads the options and runs PreStartupCommand, whose standard output is published with the lease. former are the
+// peers of earlier runs: of those that have left since, the first pass removes what the commands had made.
 func New(ctx context.Context, c subnet.Config, h ip.Host, former []subnet.Record) (*Backend, error) {
 	return start(ctx, c, h, timeLimit, former)
 }
 
-func start(ctx context.Context, c subnet.Config, h ip.Host, limit time.Duration, former []subnet.Record) (*Backend, error) {
+func start(ctx context.Context, c subnet.Config, h ip.Host, limit time.Duration,
+	former []subnet.Record) (*Backend, error) {
 	b, err := newBackend(c, h, limit)
 	if err != nil {
 		return nil, err

@@ -53,9 +53,10 @@ func start(t *testing.T, limit time.Duration, scripts map[string]string, former 
 		t.Fatal(err)
 	}
 	addrs := []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}
-	h := ip.Host{Kernel: iptest.NewKernel(iptest.Faults{}), Log: slog.New(slog.NewTextHandler(e.log, nil)), Underlay: func() ip.Underlay {
-		return ip.Underlay{Link: "eth0", MTU: 1500, Addrs: addrs, PublicAddrs: addrs}
-	}}
+	h := ip.Host{Kernel: iptest.NewKernel(iptest.Faults{}), Log: slog.New(slog.NewTextHandler(e.log, nil)),
+		Underlay: func() ip.Underlay {
+			return ip.Underlay{Link: "eth0", MTU: 1500, Addrs: addrs, PublicAddrs: addrs}
+		}}
 	e.b, err = extension.NewWithLimit(t.Context(), c, h, limit, former...)
 	if err == nil {
 		e.all = backend.NewApplier(e.b, h, c.Networks())
@@ -71,7 +72,8 @@ func start(t *testing.T, limit time.Duration, scripts map[string]string, former 
 }
 
 func lease(prefix, public, data string) subnet.Lease {
-	return subnet.Lease{Subnet: netip.MustParsePrefix(prefix), Attrs: subnet.Attrs{PublicIP: netip.MustParseAddr(public), BackendType: extension.Type, BackendData: data}}
+	return subnet.Lease{Subnet: netip.MustParsePrefix(prefix),
+		Attrs: subnet.Attrs{PublicIP: netip.MustParseAddr(public), BackendType: extension.Type, BackendData: data}}
 }
 
 var self = []subnet.Lease{lease("10.5.34.0/24", "192.0.2.1", ""), lease("fd00:5:0:22::/64", "2001:db8::1", "")}
@@ -105,8 +107,9 @@ func TestCommandsAreToldOfEachPeerOnce(t *testing.T) {
 	t.Setenv("FLANNELD_ETCD_PASSWORD", "secret")
 	record := `echo "$@ | $(cat) | $SUBNET $PUBLIC_IP $IPV6SUBNET $PUBLIC_IPV6 $FLANNELD_ETCD_PASSWORD" >>`
 	e, err := start(t, time.Minute, map[string]string{
-		"PreStartupCommand": `printf 'mac 02:00\nsecond line\n'; echo not published >&2`, "PostStartupCommand": record + "post; echo $NETWORK >>post",
-		"SubnetAddCommand": record + "added", "SubnetRemoveCommand": record + "removed",
+		"PreStartupCommand":  `printf 'mac 02:00\nsecond line\n'; echo not published >&2`,
+		"PostStartupCommand": record + "post; echo $NETWORK >>post",
+		"SubnetAddCommand":   record + "added", "SubnetRemoveCommand": record + "removed",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -132,7 +135,8 @@ func TestCommandsAreToldOfEachPeerOnce(t *testing.T) {
 		}
 	}
 	added := e.file("added")
-	if strings.Count(added, "\n") != 2 || !strings.Contains(added, "10.5.35.0/24 192.0.2.2 /a b | hello | 10.5.35.0/24 192.0.2.2   \n") ||
+	if strings.Count(added, "\n") != 2 ||
+		!strings.Contains(added, "10.5.35.0/24 192.0.2.2 /a b | hello | 10.5.35.0/24 192.0.2.2   \n") ||
 		!strings.Contains(added, "  /a b |  |   fd00:5:0:24::/64 2001:db8::3 \n") {
 		t.Errorf("added: %q", added)
 	}
@@ -148,7 +152,8 @@ func TestAPeerIsAddedAgainUntilThatSucceeds(t *testing.T) {
 	}
 	good, bad := lease("10.5.35.0/24", "192.0.2.2", ""), lease("10.5.36.0/24", "192.0.2.3", "")
 	err = e.set(good, bad)
-	if !ip.PeersOnly(err) || !strings.Contains(err.Error(), "no luck") || !strings.Contains(err.Error(), "exit status 3") || !strings.Contains(err.Error(), "10.5.36.0/24") {
+	if !ip.PeersOnly(err) || !strings.Contains(err.Error(), "no luck") ||
+		!strings.Contains(err.Error(), "exit status 3") || !strings.Contains(err.Error(), "10.5.36.0/24") {
 		t.Errorf("got %v", err)
 	}
 	e.until(func(err error) bool { return err == nil }, good, bad)
@@ -173,7 +178,9 @@ func TestACommandThatFailsBecauseItsResultStandsIsPrecededByTheRemoval(t *testin
 }
 
 func TestAPeerThatChangesIsRemovedAndAdded(t *testing.T) {
-	e, err := start(t, time.Minute, map[string]string{"SubnetAddCommand": `echo add $PUBLIC_IP >>log`, "SubnetRemoveCommand": `echo remove $PUBLIC_IP >>log`})
+	e, err := start(t, time.Minute,
+		map[string]string{"SubnetAddCommand": `echo add $PUBLIC_IP >>log`,
+			"SubnetRemoveCommand": `echo remove $PUBLIC_IP >>log`})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +221,8 @@ func TestPeersThatLeftWhileTheDaemonWasStoppedAreRemoved(t *testing.T) {
 	e, err := start(t, time.Minute, map[string]string{
 		"SubnetAddCommand":    `echo "add $SUBNET $PUBLIC_IP" >>${SUBNET%.0/24}`,
 		"SubnetRemoveCommand": `echo "remove $SUBNET $PUBLIC_IP $IPV6SUBNET $(cat)" >>${SUBNET%.0/24}`,
-	}, record(lease("10.5.35.0/24", "192.0.2.2", `"hello"`), lease("fd00:5:0:23::/64", "2001:db8::2", "")), record(stays), record(moves), record(vxlan))
+	}, record(lease("10.5.35.0/24", "192.0.2.2", `"hello"`), lease("fd00:5:0:23::/64", "2001:db8::2", "")), record(stays),
+		record(moves), record(vxlan))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -245,7 +253,8 @@ func TestAStartupCommandThatFailsSaysSo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := e.set(); ip.PeersOnly(err) || !strings.Contains(err.Error(), "PostStartupCommand: ") || !strings.Contains(err.Error(), "not yet") {
+	if err := e.set(); ip.PeersOnly(err) || !strings.Contains(err.Error(), "PostStartupCommand: ") ||
+		!strings.Contains(err.Error(), "not yet") {
 		t.Errorf("got %v", err)
 	}
 	if err := os.WriteFile(filepath.Join(e.dir, "ready"), nil, 0o644); err != nil {
@@ -268,7 +277,8 @@ func TestShellSyntaxIsRefusedWithTheWayOut(t *testing.T) {
 		{"echo $(cut -f1)", `"("`},
 	} {
 		_, err := options.Parse([]byte(`{"SubnetAddCommand":"` + tt.command + `"}`))
-		if (err == nil) != (tt.found == "") || err != nil && (!strings.Contains(err.Error(), tt.found+" is for a shell") || !strings.Contains(err.Error(), "executable script")) {
+		if (err == nil) != (tt.found == "") || err != nil &&
+			(!strings.Contains(err.Error(), tt.found+" is for a shell") || !strings.Contains(err.Error(), "executable script")) {
 			t.Errorf("%s: got %v", tt.command, err)
 		}
 	}
@@ -282,7 +292,8 @@ func TestDataThatAreNoTextAreNotThoseOfAPeer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if e.b.Valid(lease("10.5.35.0/24", "192.0.2.2", `"x"`)) != nil || e.b.Valid(lease("10.5.35.0/24", "192.0.2.2", "")) != nil {
+	if e.b.Valid(lease("10.5.35.0/24", "192.0.2.2", `"x"`)) != nil ||
+		e.b.Valid(lease("10.5.35.0/24", "192.0.2.2", "")) != nil {
 		t.Error("a peer of the backend is not valid")
 	}
 	if e.b.Valid(lease("10.5.35.0/24", "192.0.2.2", `{"VNI":1}`)) == nil {

@@ -13,7 +13,8 @@ import (
 	"flanneld/subnet"
 )
 
-// remember takes in the peers of earlier runs. Those that are still peers are added again, for the host may have been restarted.
+// remember takes in the peers of earlier runs. Those that are still peers are added again, for the host may have been
+// restarted.
 func (b *Backend) remember(former []subnet.Record) {
 	var entries []*subnet.Entry
 	for _, r := range former {
@@ -25,8 +26,8 @@ func (b *Backend) remember(former []subnet.Record) {
 	}
 }
 
-// begin starts the commands that are due for the hosts that are wanted, and for those that have left. The channel is closed when all that run
-// have ended.
+// begin starts the commands that are due for the hosts that are wanted, and for those that have left. The channel is
+// closed when all that run have ended.
 func (b *Backend) begin(hosts map[netip.Prefix]peer) (ended <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -92,8 +93,8 @@ func (b *Backend) follow(s *state, want peer) {
 	}
 }
 
-// add runs the add command. Where a run before has left what it adds, a command such as "ip route add" fails: then what stands there is
-// removed first.
+// add runs the add command. Where a run before has left what it adds, a command such as "ip route add" fails: then what
+// stands there is removed first.
 func (b *Backend) add(p peer) error {
 	if len(b.options.SubnetAdd) == 0 {
 		return nil

@@ -38,7 +38,8 @@ func peersOf(peers subnet.Peers) map[netip.Prefix]peer {
 	return out
 }
 
-// vars are the variables of the commands, by the names that flannel gives them. Those of a family that the host does not have are empty.
+// vars are the variables of the commands, by the names that flannel gives them. Those of a family that the host does
+// not have are empty.
 func (p peer) vars() []string {
 	return []string{
 		"SUBNET=" + text(p.subnet4, p.subnet4.IsValid()), "PUBLIC_IP=" + text(p.public4, p.public4.IsValid()),

@@ -1,5 +1,5 @@
-// Package ipip carries packets to the peers inside packets of the underlay, IPv4 in IPv4 (RFC 2003), by one device of the kernel and a route
-// for each peer.
+// Package ipip carries packets to the peers inside packets of the underlay, IPv4 in IPv4 (RFC 2003), by one device of
+// the kernel and a route for each peer.
 package ipip
 
 import (
@@ -17,7 +17,8 @@ import (
 // Type is the name of the backend in the network configuration and in records.
 const Type = options.Type
 
-// Device is the name of the device. It must not be tunl0, which the kernel makes in each namespace for packets that no other device takes.
+// Device is the name of the device. It must not be tunl0, which the kernel makes in each namespace for packets that no
+// other device takes.
 const Device = "flannel.ipip"
 
 const (
@@ -74,7 +75,8 @@ func (b *Backend) Observe(ev ip.Event) bool { return b.reach.Observe(ev) }
 func (b *Backend) Plan(self []subnet.Lease, peers subnet.Peers) (ip.Snapshot, error) {
 	u := b.host.Underlay()
 	if b.MTU() < minMTU {
-		return ip.Snapshot{}, fmt.Errorf("the MTU of %s, %d, is too small for a tunnel: it must be %d at least", u.Link, u.MTU, minMTU+overhead)
+		return ip.Snapshot{}, fmt.Errorf("the MTU of %s, %d, is too small for a tunnel: it must be %d at least", u.Link,
+			u.MTU, minMTU+overhead)
 	}
 	direct, during := b.reach.Start(b.host.Kernel, u)
 	b.fold.Start(self, during, device(u, self)...)

@@ -33,7 +33,8 @@ func config(t *testing.T, options string) subnet.Config {
 }
 
 func lease(prefix, public string) subnet.Lease {
-	return subnet.Lease{Subnet: netip.MustParsePrefix(prefix), Attrs: subnet.Attrs{PublicIP: netip.MustParseAddr(public), BackendType: ipip.Type}}
+	return subnet.Lease{Subnet: netip.MustParsePrefix(prefix),
+		Attrs: subnet.Attrs{PublicIP: netip.MustParseAddr(public), BackendType: ipip.Type}}
 }
 
 // on returns the backend on a kernel that has eth0 and what flannel has left there.
@@ -68,8 +69,10 @@ route 10.5.36.0/24 via 198.51.100.2 dev flannel.ipip onlink
 		k := iptest.NewKernel(iptest.Faults{})
 		b := on(t, host(k), k, tt.options)
 		k.Put( // a device of an earlier address, and a route to a peer that has gone
-			ip.Link{Name: ipip.Device, Type: "ipip", MTU: 1480, Up: true, Tunnel: ip.Tunnel{Local: netip.MustParseAddr("192.0.2.77")}},
-			ip.Route{Dst: netip.MustParsePrefix("10.5.37.0/24"), Via: netip.MustParseAddr("192.0.2.37"), Link: ipip.Device, Onlink: true, Protocol: 3},
+			ip.Link{Name: ipip.Device, Type: "ipip", MTU: 1480, Up: true,
+				Tunnel: ip.Tunnel{Local: netip.MustParseAddr("192.0.2.77")}},
+			ip.Route{Dst: netip.MustParsePrefix("10.5.37.0/24"), Via: netip.MustParseAddr("192.0.2.37"), Link: ipip.Device,
+				Onlink: true, Protocol: 3},
 		)
 		peers := subnet.PeersOf(lease("10.5.35.0/24", "192.0.2.2"), lease("10.5.36.0/24", "198.51.100.2"))
 		for range 2 {
@@ -86,7 +89,8 @@ route 10.5.36.0/24 via 198.51.100.2 dev flannel.ipip onlink
 func TestADirectRouteFollowsTheUnderlay(t *testing.T) {
 	k := iptest.NewKernel(iptest.Faults{})
 	b := on(t, host(k), k, `,"DirectRouting":true`)
-	self, peers := []subnet.Lease{lease("10.5.34.0/24", "192.0.2.1")}, subnet.PeersOf(lease("10.5.36.0/24", "198.51.100.2"))
+	self, peers := []subnet.Lease{lease("10.5.34.0/24", "192.0.2.1")},
+		subnet.PeersOf(lease("10.5.36.0/24", "198.51.100.2"))
 	if err := b.Set(self, peers); err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +116,8 @@ func TestWhoCanBeAPeer(t *testing.T) {
 	if b.Valid(lease("10.5.35.0/24", "2001:db8::2")) == nil || b.Valid(lease("fd00:5:0:23::/64", "192.0.2.2")) == nil {
 		t.Error("a peer of IPv6 is valid")
 	}
-	if a := b.Attrs(netip.MustParsePrefix("10.5.34.0/24")); b.MTU() != 1480 || a != lease("10.5.34.0/24", "192.0.2.1").Attrs {
+	if a := b.Attrs(netip.MustParsePrefix("10.5.34.0/24")); b.MTU() != 1480 ||
+		a != lease("10.5.34.0/24", "192.0.2.1").Attrs {
 		t.Errorf("MTU %d, %+v", b.MTU(), a)
 	}
 }
@@ -130,7 +135,8 @@ func TestAnUnderlayWithATinyMTUIsNamed(t *testing.T) {
 }
 
 func TestOptionsThatAreWrongAreNamed(t *testing.T) {
-	if _, err := ipip.New(config(t, `,"DirectRouting":"yes"`), host(nil)); err == nil || !strings.Contains(err.Error(), "DirectRouting") {
+	if _, err := ipip.New(config(t, `,"DirectRouting":"yes"`), host(nil)); err == nil ||
+		!strings.Contains(err.Error(), "DirectRouting") {
 		t.Errorf("got %v", err)
 	}
 	c, err := subnet.ParseConfig([]byte(`{"Network":"10.5.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:5::/48","Backend":{"Type":"ipip"}}`))

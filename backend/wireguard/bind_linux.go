@@ -9,13 +9,15 @@ import (
 	"golang.zx2c4.com/wireguard/conn"
 )
 
-// unstick is how long after a change of routes or addresses the kernel chooses the source of each packet. Within that time a peer that
-// lives has answered on the new way (a keepalive comes 10 s after the last packet), and later packets leave the way that its packets came.
+// unstick is how long after a change of routes or addresses the kernel chooses the source of each packet. Within that
+// time a peer that lives has answered on the new way (a keepalive comes 10 s after the last packet), and later packets
+// leave the way that its packets came.
 const unstick = answerTime
 
-// bind is the library's socket, which sends many datagrams by one system call, and each from the address that the last one was sent to.
-// Both fail where the network has changed: the kernel refuses datagrams that are larger than the path instead of cutting them into
-// fragments (udp_send_skb in net/ipv4/udp.c), and a source that is no longer there. Those are sent one by one, from where the kernel likes.
+// bind is the library's socket, which sends many datagrams by one system call, and each from the address that the last
+// one was sent to. Both fail where the network has changed: the kernel refuses datagrams that are larger than the path
+// instead of cutting them into fragments (udp_send_skb in net/ipv4/udp.c), and a source that is no longer there. Those
+// are sent one by one, from where the kernel likes.
 type bind struct {
 	conn.Bind
 	moved *moved

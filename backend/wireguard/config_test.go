@@ -14,7 +14,8 @@ func TestTheDevicesOfANetwork(t *testing.T) {
 		want   []string
 	}{
 		{`{"Network": "10.5.0.0/16", "Backend": {"Type": "wireguard"}}`, []string{"flannel-wg"}},
-		{`{"Network": "10.5.0.0/16", "IPv6Network": "fd00:5::/48", "EnableIPv6": true, "Backend": {"Type": "wireguard"}}`, []string{"flannel-wg", "flannel-wg-v6"}},
+		{`{"Network": "10.5.0.0/16", "IPv6Network": "fd00:5::/48", "EnableIPv6": true, "Backend": {"Type": "wireguard"}}`,
+			[]string{"flannel-wg", "flannel-wg-v6"}},
 		{`{"Network": "10.5.0.0/16", "IPv6Network": "fd00:5::/48", "EnableIPv6": true, "Backend": {"Type": "wireguard", "Mode": "auto"}}`, []string{"flannel-wg"}},
 	} {
 		c, err := subnet.ParseConfig([]byte(tt.config))

@@ -53,13 +53,15 @@ func (o config) desired(h host, peers subnet.Peers) plan {
 		at := owners[name][d.PublicKey]
 		switch {
 		case d.PublicKey == public:
-			p.skipped[l.Subnet] = "its public key is that of this host: one of both is a copy of the other, give it a key of its own"
+			p.skipped[l.Subnet] = "its public key is that of this host: one of both is a copy of the other, give it a key " +
+				"of its own"
 			continue
 		case at == nil:
 			at = &owner{first: l.Subnet, port: d.Port}
 			owners[name][d.PublicKey] = at
 		case !slices.Contains(r.Prefixes(), at.first):
-			p.skipped[l.Subnet] = fmt.Sprintf("the host of %s has the same public key: give one of both a key of its own", at.first)
+			p.skipped[l.Subnet] = fmt.Sprintf("the host of %s has the same public key: give one of both a key of its own",
+				at.first)
 			continue
 		}
 		at.addresses = append(at.addresses, l.PublicIP)

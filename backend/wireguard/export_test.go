@@ -20,7 +20,8 @@ type Tunnel interface {
 	Configure(wgtypes.Config) error
 }
 
-// Tunnels is an engine with devices of the WireGuard library on TUN devices in memory. Fail is asked before each change.
+// Tunnels is an engine with devices of the WireGuard library on TUN devices in memory. Fail is asked before each
+// change.
 type Tunnels struct {
 	Open    map[string]*TestTunnel
 	Changes map[string][]wgtypes.Config
@@ -38,14 +39,16 @@ type TestTunnel struct {
 
 // NewTunnels returns an engine without devices.
 func NewTunnels() *Tunnels {
-	return &Tunnels{Open: map[string]*TestTunnel{}, Changes: map[string][]wgtypes.Config{}, Fail: func() error { return nil }}
+	return &Tunnels{Open: map[string]*TestTunnel{}, Changes: map[string][]wgtypes.Config{},
+		Fail: func() error { return nil }}
 }
 
 func (e *Tunnels) kind() string { return "wireguard" }
 
 func (e *Tunnels) open(name string, _ int) (tunnel, error) {
 	if e.Open[name] == nil {
-		dev := device.NewDevice(tuntest.NewChannelTUN().TUN(), conn.NewDefaultBind(), device.NewLogger(device.LogLevelSilent, ""))
+		dev := device.NewDevice(tuntest.NewChannelTUN().TUN(), conn.NewDefaultBind(),
+			device.NewLogger(device.LogLevelSilent, ""))
 		e.Open[name] = &TestTunnel{inner: processTunnel{name: name, dev: dev, up: true}, all: e, See: func(*wgtypes.Peer) {}}
 	}
 	return e.Open[name], nil

@@ -53,7 +53,8 @@ func (t kernelTunnel) greet(peers []wgtypes.Key) {
 			continue
 		}
 		set := func(c *wgtypes.Config, interval *time.Duration) {
-			c.Peers = append(c.Peers, wgtypes.PeerConfig{PublicKey: p.PublicKey, UpdateOnly: true, PersistentKeepaliveInterval: interval})
+			c.Peers = append(c.Peers, wgtypes.PeerConfig{PublicKey: p.PublicKey, UpdateOnly: true,
+				PersistentKeepaliveInterval: interval})
 		}
 		set(&off, &never)
 		set(&on, &often)

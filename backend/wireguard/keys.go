@@ -29,8 +29,8 @@ func loadKey(files options.KeyFiles, log *slog.Logger) (wgtypes.Key, error) {
 	return key, keepKey(files, key)
 }
 
-// findKey returns the first key, the zero value if no file exists. A file without a key is passed over if another one has
-// one: the host would else change its key.
+// findKey returns the first key, the zero value if no file exists. A file without a key is passed over if another one
+// has one: the host would else change its key.
 func findKey(files options.KeyFiles, log *slog.Logger) (wgtypes.Key, error) {
 	var errs []error
 	for _, path := range files {
@@ -70,7 +70,8 @@ func readKey(path string) (wgtypes.Key, error) {
 	}
 	key, err := wgtypes.ParseKey(strings.TrimSpace(string(text)))
 	if err != nil || key == (wgtypes.Key{}) {
-		return wgtypes.Key{}, fmt.Errorf("read private key: %s holds no key: want 32 bytes in base64; remove the file to get a new key", path)
+		return wgtypes.Key{}, fmt.Errorf("read private key: %s holds no key: want 32 bytes in base64; remove the file to "+
+			"get a new key", path)
 	}
 	return key, nil
 }

@@ -82,7 +82,8 @@ func (e *processEngine) newTunnel(name string, mtu int) (*processTunnel, error) 
 	say := func(format string, args ...any) {
 		e.log.Debug("wireguard", "device", name, "message", fmt.Sprintf(format, args...))
 	}
-	dev := device.NewDevice(newSteadyTUN(inner), &bind{conn.NewDefaultBind(), &e.moved}, &device.Logger{Verbosef: say, Errorf: say})
+	dev := device.NewDevice(newSteadyTUN(inner), &bind{conn.NewDefaultBind(), &e.moved},
+		&device.Logger{Verbosef: say, Errorf: say})
 	return &processTunnel{name: name, file: file, fd: fd, dev: dev}, nil
 }
 

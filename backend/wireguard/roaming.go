@@ -15,9 +15,9 @@ const (
 	answerTime = 15 * time.Second
 )
 
-// roamers are the peers whose packets come from another endpoint than their lease says. WireGuard sends to where the last
-// authentic packet came from, and so it must be while a peer moves or sits behind a translation of addresses. But where
-// nothing comes back from there, somebody may have changed the endpoint, or the peer has moved back.
+// roamers are the peers whose packets come from another endpoint than their lease says. WireGuard sends to where the
+// last authentic packet came from, and so it must be while a peer moves or sits behind a translation of addresses. But
+// where nothing comes back from there, somebody may have changed the endpoint, or the peer has moved back.
 type roamers map[wgtypes.Key]*roamer
 
 type roamer struct {

@@ -8,12 +8,12 @@ import (
 	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 )
 
-// settlePause is the time that peers have to take in a new public key before this host uses its private key. Who is later makes the
-// handshake by itself then.
+// settlePause is the time that peers have to take in a new public key before this host uses its private key. Who is
+// later makes the handshake by itself then.
 const settlePause = 500 * time.Millisecond
 
-// Rotate gives this host a new key pair, and returns the public key. publish asks for the record to be written again. Sessions end: a
-// device has one key.
+// Rotate gives this host a new key pair, and returns the public key. publish asks for the record to be written again.
+// Sessions end: a device has one key.
 //
 //	files written ──▶ record published ──▶ peers know the key ──▶ devices have it ──▶ handshakes with all peers
 //

@@ -28,7 +28,8 @@ func (b *Backend) Sessions() map[netip.Prefix]backend.Session {
 	return out
 }
 
-// calls tell which peers are called in vain. A peer without a session that nobody sends to is well: WireGuard says nothing until then.
+// calls tell which peers are called in vain. A peer without a session that nobody sends to is well: WireGuard says
+// nothing until then.
 type calls map[wgtypes.Key]call
 
 type call struct {

@@ -55,7 +55,10 @@ func TestSessionsAreThoseOfTheLastLook(t *testing.T) {
 	r := newRig(t, config4)
 	r.set(selfAlone, lease("10.5.2.0/24", "192.0.2.2", 2))
 	met := time.Now()
-	r.tunnels.Open["flannel-wg"].See = func(p *wgtypes.Peer) { p.LastHandshakeTime, p.ReceiveBytes, p.TransmitBytes = met, 10, 20 }
+	r.tunnels.Open["flannel-wg"].See = func(p *wgtypes.Peer) {
+		p.LastHandshakeTime, p.ReceiveBytes, p.TransmitBytes = met,
+			10, 20
+	}
 	r.b.Look()
 	got := r.b.Sessions()
 	want := backend.Session{Handshake: met, Endpoint: netip.MustParseAddrPort("192.0.2.2:4500"), Received: 10, Sent: 20}

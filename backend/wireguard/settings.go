@@ -42,7 +42,8 @@ func (p peer) String() string {
 
 // read returns the settings that a device has.
 func read(d *wgtypes.Device) settings {
-	s := settings{private: d.PrivateKey, port: d.ListenPort, mark: d.FirewallMark, peers: make(map[wgtypes.Key]peer, len(d.Peers))}
+	s := settings{private: d.PrivateKey, port: d.ListenPort, mark: d.FirewallMark,
+		peers: make(map[wgtypes.Key]peer, len(d.Peers))}
 	for _, p := range d.Peers {
 		have := peer{psk: p.PresharedKey, endpoint: addrPort(p.Endpoint), keepalive: p.PersistentKeepaliveInterval}
 		for _, n := range p.AllowedIPs {
@@ -96,7 +97,8 @@ func changePeer(key wgtypes.Key, have, want peer) wgtypes.PeerConfig {
 		return c
 	}
 	// What is only added leaves no moment without the rest.
-	c.ReplaceAllowedIPs = slices.ContainsFunc(have.allowed, func(p netip.Prefix) bool { return !slices.Contains(want.allowed, p) })
+	c.ReplaceAllowedIPs = slices.ContainsFunc(have.allowed,
+		func(p netip.Prefix) bool { return !slices.Contains(want.allowed, p) })
 	for _, p := range want.allowed {
 		if c.ReplaceAllowedIPs || !slices.Contains(have.allowed, p) {
 			c.AllowedIPs = append(c.AllowedIPs, ipNet(p))

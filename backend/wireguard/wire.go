@@ -77,8 +77,8 @@ func (w *wire) look(want settings, now time.Time) (settings, error) {
 	return have, nil
 }
 
-// note remembers what was set, and greets the peers that are new or have moved, if their sessions have ended: with the last run, or with
-// the device that stood there before one that is fresh.
+// note remembers what was set, and greets the peers that are new or have moved, if their sessions have ended: with the
+// last run, or with the device that stood there before one that is fresh.
 func (w *wire) note(c wgtypes.Config, fresh bool) {
 	var moved []wgtypes.Key
 	for _, p := range c.Peers {

@@ -160,7 +160,8 @@ func (b *Backend) openLocked(h host) error {
 
 // followLocked computes the plan, if what it depends on has changed.
 func (b *Backend) followLocked(h host, peers subnet.Peers) {
-	if b.plan.devices != nil && peers.Same(b.peers) && slices.Equal(h.underlay.Addrs, b.from.Addrs) && h.underlay.Link == b.from.Link {
+	if b.plan.devices != nil && peers.Same(b.peers) && slices.Equal(h.underlay.Addrs, b.from.Addrs) &&
+		h.underlay.Link == b.from.Link {
 		return
 	}
 	b.plan, b.peers, b.from = b.options.desired(h, peers), peers, h.underlay
@@ -184,7 +185,8 @@ func (b *Backend) syncLocked(look bool) error {
 	return errors.Join(errs...)
 }
 
-// Observe implements backend.Observer. Where a device of ours is changed, its settings are read again with the next pass.
+// Observe implements backend.Observer. Where a device of ours is changed, its settings are read again with the next
+// pass.
 func (b *Backend) Observe(ev ip.Event) bool {
 	switch o := ev.Object.(type) {
 	case ip.Addr:

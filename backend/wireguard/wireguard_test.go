@@ -35,7 +35,8 @@ type rig struct {
 
 func newRig(t *testing.T, config string, files ...string) *rig {
 	t.Helper()
-	r := &rig{t: t, kernel: iptest.NewKernel(iptest.Faults{}), tunnels: wireguard.NewTunnels(), log: &bytes.Buffer{}, private: secret(200)}
+	r := &rig{t: t, kernel: iptest.NewKernel(iptest.Faults{}), tunnels: wireguard.NewTunnels(), log: &bytes.Buffer{},
+		private: secret(200)}
 	r.kernel.Underlay("eth0", "192.0.2.1/24")
 	own := []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}
 	r.underlay = ip.Underlay{Link: "eth0", MTU: 1500, Addrs: own, PublicAddrs: own}
@@ -43,7 +44,8 @@ func newRig(t *testing.T, config string, files ...string) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := ip.Host{Kernel: r.kernel, Log: slog.New(slog.NewTextHandler(r.log, nil)), Underlay: func() ip.Underlay { return r.underlay }}
+	h := ip.Host{Kernel: r.kernel, Log: slog.New(slog.NewTextHandler(r.log, nil)),
+		Underlay: func() ip.Underlay { return r.underlay }}
 	if r.b, err = wireguard.NewWith(c, h, r.private, r.tunnels, files...); err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +56,8 @@ func newRig(t *testing.T, config string, files ...string) *rig {
 
 // config4 and the others take no fixed port: tests run side by side.
 var (
-	config4   = `{"Network":"10.5.0.0/16","Backend":{"Type":"wireguard","ListenPort":` + freePort() + `,"PSK":"cHNrcHNrcHNrcHNrcHNrcHNrcHNrcHNrcHNrcHNrMTI="}}`
+	config4 = `{"Network":"10.5.0.0/16","Backend":{"Type":"wireguard","ListenPort":` + freePort() +
+		`,"PSK":"cHNrcHNrcHNrcHNrcHNrcHNrcHNrcHNrcHNrcHNrMTI="}}`
 	dualWith  = `{"Network":"10.5.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:5::/48","Backend":{"Type":"wireguard","ListenPort":%s,"ListenPortV6":%s,"Mode":%q}}`
 	separate  = fmt.Sprintf(dualWith, freePort(), freePort(), "separate")
 	selfDual  = []subnet.Lease{own("10.5.1.0/24"), own("fd00:5:0:1::/64")}
@@ -120,7 +123,9 @@ func TestSeparateDevicesHaveThePeersOfTheirFamily(t *testing.T) {
 	r := newRig(t, separate)
 	r.set(selfDual, lease("10.5.2.0/24", "192.0.2.2", 2), lease("fd00:5:0:2::/64", "2001:db8::2", 2))
 	r.wantPeers("flannel-wg", map[byte]string{2: "192.0.2.2:4500 [{10.5.2.0 ffffff00}]"})
-	r.wantPeers("flannel-wg-v6", map[byte]string{2: "[2001:db8::2]:4500 [{fd00:5:0:2:: ffffffffffffffff0000000000000000}]"})
+	r.wantPeers("flannel-wg-v6", map[byte]string{
+		2: "[2001:db8::2]:4500 [{fd00:5:0:2:: ffffffffffffffff0000000000000000}]",
+	})
 	want := `link flannel-wg type wireguard mac 00:00:00:00:00:00 mtu 1420 up
 link flannel-wg-v6 type wireguard mac 00:00:00:00:00:00 mtu 1420 up
 addr 10.5.1.0/32 dev flannel-wg
@@ -151,7 +156,8 @@ func TestASingleDeviceChoosesTheEndpointByTheMode(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := netip.AddrPortFrom(netip.MustParseAddr(tt.want), 4500).String()
-		if got := r.peers("flannel-wg")[2]; !strings.HasPrefix(got, want+" ") || !strings.Contains(got, "10.5.2.0") || !strings.Contains(got, "fd00:5:0:2::") {
+		if got := r.peers("flannel-wg")[2]; !strings.HasPrefix(got, want+" ") || !strings.Contains(got, "10.5.2.0") ||
+			!strings.Contains(got, "fd00:5:0:2::") {
 			t.Errorf("%+v: %s", tt, got)
 		}
 	}
@@ -165,7 +171,8 @@ func recordOf(t *testing.T, leases ...subnet.Lease) subnet.Peers {
 	}
 	table := subnet.NewPeerTable("me", func(subnet.Lease) error { return nil })
 	r := subnet.Record{Leases: leases}
-	table.Replace(subnet.Snapshot{Entries: []*subnet.Entry{{Record: r, Key: r.Key(), Revision: 1, Created: 1}}}, time.Time{})
+	table.Replace(subnet.Snapshot{Entries: []*subnet.Entry{{Record: r, Key: r.Key(), Revision: 1, Created: 1}}},
+		time.Time{})
 	peers, _, _ := table.Peers(c, selfDual)
 	return peers
 }
@@ -182,11 +189,13 @@ func TestOnlyWhatDiffersIsConfigured(t *testing.T) {
 	moved := lease("10.5.3.0/24", "192.0.2.4", 3)
 	r.set(selfAlone, a, moved, lease("10.5.4.0/24", "192.0.2.5", 4))
 	got := r.tunnels.Changes["flannel-wg"][first:]
-	if len(got) != 1 || len(got[0].Peers) != 2 || got[0].ReplacePeers || got[0].PrivateKey != nil || got[0].ListenPort != nil {
+	if len(got) != 1 || len(got[0].Peers) != 2 || got[0].ReplacePeers || got[0].PrivateKey != nil ||
+		got[0].ListenPort != nil {
 		t.Fatalf("changes: %+v", got)
 	}
 	for _, p := range got[0].Peers {
-		if p.PublicKey == public(3) && (p.PresharedKey != nil || p.AllowedIPs != nil || p.ReplaceAllowedIPs || p.Endpoint.String() != "192.0.2.4:4500") {
+		if p.PublicKey == public(3) &&
+			(p.PresharedKey != nil || p.AllowedIPs != nil || p.ReplaceAllowedIPs || p.Endpoint.String() != "192.0.2.4:4500") {
 			t.Errorf("change of the peer that has moved: %+v", p)
 		}
 	}
@@ -198,7 +207,8 @@ func TestASubnetMovesFromOneHostToAnother(t *testing.T) {
 	r := newRig(t, config4)
 	r.set(selfAlone, lease("10.5.2.0/24", "192.0.2.2", 2), lease("10.5.3.0/24", "192.0.2.3", 3))
 	r.set(selfAlone, lease("10.5.2.0/24", "192.0.2.3", 3), lease("10.5.3.0/24", "192.0.2.2", 2))
-	r.wantPeers("flannel-wg", map[byte]string{2: "192.0.2.2:4500 [{10.5.3.0 ffffff00}]", 3: "192.0.2.3:4500 [{10.5.2.0 ffffff00}]"})
+	r.wantPeers("flannel-wg", map[byte]string{2: "192.0.2.2:4500 [{10.5.3.0 ffffff00}]",
+		3: "192.0.2.3:4500 [{10.5.2.0 ffffff00}]"})
 	if d := r.log.String(); strings.Contains(d, "drift") {
 		t.Error(d)
 	}
@@ -213,17 +223,19 @@ func TestTamperingIsHealed(t *testing.T) {
 	other := net.IPNet{IP: net.IP{10, 5, 99, 0}, Mask: net.CIDRMask(24, 32)}
 	key := secret(42)
 	for name, c := range map[string]wgtypes.Config{
-		"private key":        {PrivateKey: &key},
-		"port":               {ListenPort: &port},
-		"mark":               {FirewallMark: &mark},
-		"foreign peer":       {Peers: []wgtypes.PeerConfig{{PublicKey: foreign, AllowedIPs: []net.IPNet{other}}}},
-		"peer removed":       {Peers: []wgtypes.PeerConfig{{PublicKey: public(2), Remove: true}}},
-		"preshared key":      {Peers: []wgtypes.PeerConfig{{PublicKey: public(2), PresharedKey: &psk}}},
-		"endpoint":           {Peers: []wgtypes.PeerConfig{{PublicKey: public(2), Endpoint: &net.UDPAddr{IP: net.IP{192, 0, 2, 99}, Port: 9}}}},
-		"keepalive":          {Peers: []wgtypes.PeerConfig{{PublicKey: public(2), PersistentKeepaliveInterval: &keepalive}}},
-		"allowed IPs added":  {Peers: []wgtypes.PeerConfig{{PublicKey: public(2), AllowedIPs: []net.IPNet{other}}}},
-		"allowed IPs gone":   {Peers: []wgtypes.PeerConfig{{PublicKey: public(2), ReplaceAllowedIPs: true}}},
-		"allowed IPs stolen": {Peers: []wgtypes.PeerConfig{{PublicKey: public(3), AllowedIPs: []net.IPNet{{IP: net.IP{10, 5, 2, 0}, Mask: net.CIDRMask(24, 32)}}}}},
+		"private key":   {PrivateKey: &key},
+		"port":          {ListenPort: &port},
+		"mark":          {FirewallMark: &mark},
+		"foreign peer":  {Peers: []wgtypes.PeerConfig{{PublicKey: foreign, AllowedIPs: []net.IPNet{other}}}},
+		"peer removed":  {Peers: []wgtypes.PeerConfig{{PublicKey: public(2), Remove: true}}},
+		"preshared key": {Peers: []wgtypes.PeerConfig{{PublicKey: public(2), PresharedKey: &psk}}},
+		"endpoint": {Peers: []wgtypes.PeerConfig{{PublicKey: public(2),
+			Endpoint: &net.UDPAddr{IP: net.IP{192, 0, 2, 99}, Port: 9}}}},
+		"keepalive":         {Peers: []wgtypes.PeerConfig{{PublicKey: public(2), PersistentKeepaliveInterval: &keepalive}}},
+		"allowed IPs added": {Peers: []wgtypes.PeerConfig{{PublicKey: public(2), AllowedIPs: []net.IPNet{other}}}},
+		"allowed IPs gone":  {Peers: []wgtypes.PeerConfig{{PublicKey: public(2), ReplaceAllowedIPs: true}}},
+		"allowed IPs stolen": {Peers: []wgtypes.PeerConfig{{PublicKey: public(3),
+			AllowedIPs: []net.IPNet{{IP: net.IP{10, 5, 2, 0}, Mask: net.CIDRMask(24, 32)}}}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, config4)
@@ -237,7 +249,8 @@ func TestTamperingIsHealed(t *testing.T) {
 			if diff := cmp.Diff(before, r.device(dev)); diff != "" {
 				t.Errorf("not healed (-want +got):\n%s", diff)
 			}
-			if log := r.log.String(); strings.Count(log, "drift found") != 1 || strings.Contains(log, key.String()) || strings.Contains(log, psk.String()) {
+			if log := r.log.String(); strings.Count(log, "drift found") != 1 || strings.Contains(log, key.String()) ||
+				strings.Contains(log, psk.String()) {
 				t.Errorf("log: %s", log)
 			}
 			if n := r.b.Counters()["repaired: device settings"]; n == 0 {
@@ -271,7 +284,8 @@ func TestTheEndpointOfARoamingPeerIsLeftAlone(t *testing.T) {
 	roamed := &net.UDPAddr{IP: net.IP{203, 0, 113, 9}, Port: 999}
 	handshake := time.Now()
 	dev.See = func(p *wgtypes.Peer) { p.LastHandshakeTime = handshake }
-	if err := dev.Configure(wgtypes.Config{Peers: []wgtypes.PeerConfig{{PublicKey: public(2), Endpoint: roamed}}}); err != nil {
+	if err := dev.Configure(wgtypes.Config{Peers: []wgtypes.PeerConfig{{PublicKey: public(2),
+		Endpoint: roamed}}}); err != nil {
 		t.Fatal(err)
 	}
 	r.b.Look()
@@ -282,7 +296,8 @@ func TestTheEndpointOfARoamingPeerIsLeftAlone(t *testing.T) {
 		r.wantPeers("flannel-wg", map[byte]string{2: "192.0.2.7:4500 [{10.5.2.0 ffffff00}]"})
 	})
 	t.Run("until its session has ended", func(t *testing.T) {
-		if err := dev.Configure(wgtypes.Config{Peers: []wgtypes.PeerConfig{{PublicKey: public(2), Endpoint: roamed}}}); err != nil {
+		if err := dev.Configure(wgtypes.Config{Peers: []wgtypes.PeerConfig{{PublicKey: public(2),
+			Endpoint: roamed}}}); err != nil {
 			t.Fatal(err)
 		}
 		handshake = time.Now().Add(-4 * time.Minute)
@@ -293,7 +308,8 @@ func TestTheEndpointOfARoamingPeerIsLeftAlone(t *testing.T) {
 
 func TestOfTwoHostsWithOneKeyTheFirstHasIt(t *testing.T) {
 	r := newRig(t, config4)
-	r.set(selfAlone, lease("10.5.2.0/24", "192.0.2.2", 2), lease("10.5.3.0/24", "192.0.2.3", 2), lease("10.5.4.0/24", "192.0.2.4", 200))
+	r.set(selfAlone, lease("10.5.2.0/24", "192.0.2.2", 2), lease("10.5.3.0/24", "192.0.2.3", 2),
+		lease("10.5.4.0/24", "192.0.2.4", 200))
 	r.wantPeers("flannel-wg", map[byte]string{2: "192.0.2.2:4500 [{10.5.2.0 ffffff00}]"})
 	skipped := r.all.Skipped()
 	if len(skipped) != 2 || !strings.Contains(skipped[netip.MustParsePrefix("10.5.3.0/24")], "same public key") ||
@@ -305,7 +321,8 @@ func TestOfTwoHostsWithOneKeyTheFirstHasIt(t *testing.T) {
 func TestAFailedChangeIsTriedAgain(t *testing.T) {
 	r := newRig(t, config4)
 	r.tunnels.Fail = func() error { return errors.New("out of memory") }
-	if err := r.all.Set(selfAlone, subnet.PeersOf(lease("10.5.2.0/24", "192.0.2.2", 2))); err == nil || !strings.Contains(err.Error(), "out of memory") {
+	if err := r.all.Set(selfAlone, subnet.PeersOf(lease("10.5.2.0/24", "192.0.2.2", 2))); err == nil ||
+		!strings.Contains(err.Error(), "out of memory") {
 		t.Fatalf("got %v", err)
 	}
 	r.tunnels.Fail = func() error { return nil }
@@ -316,7 +333,8 @@ func TestAFailedChangeIsTriedAgain(t *testing.T) {
 	}
 }
 
-// TestPeersOfAFreshDeviceAreGreeted has a device whose sessions outlive the process: those with its peers end when it is made anew only.
+// TestPeersOfAFreshDeviceAreGreeted has a device whose sessions outlive the process: those with its peers end when it
+// is made anew only.
 func TestPeersOfAFreshDeviceAreGreeted(t *testing.T) {
 	r := newRig(t, config4)
 	r.tunnels.Lasts = true
@@ -327,7 +345,8 @@ func TestPeersOfAFreshDeviceAreGreeted(t *testing.T) {
 		t.Fatalf("greeted %v, want the first peer of the device alone", got)
 	}
 	r.tunnels.Greeted = nil
-	none := wgtypes.Config{Peers: []wgtypes.PeerConfig{{PublicKey: public(2), Remove: true}, {PublicKey: public(3), Remove: true}}}
+	none := wgtypes.Config{Peers: []wgtypes.PeerConfig{{PublicKey: public(2), Remove: true},
+		{PublicKey: public(3), Remove: true}}}
 	if err := r.tunnels.Open["flannel-wg"].Configure(none); err != nil {
 		t.Fatal(err)
 	}
@@ -341,12 +360,14 @@ func TestWhatALeaseCarries(t *testing.T) {
 	r := newRig(t, fmt.Sprintf(dualWith, "4001", "4002", "separate"))
 	for prefix, port := range map[string]int{"10.5.1.0/24": 4001, "fd00:5:0:1::/64": 4002} {
 		a := r.b.Attrs(netip.MustParsePrefix(prefix))
-		if want := fmt.Sprintf(`{"PublicKey":%q,"Port":%d}`, r.private.PublicKey(), port); a.BackendData != want || a.BackendType != "wireguard" {
+		if want := fmt.Sprintf(`{"PublicKey":%q,"Port":%d}`, r.private.PublicKey(), port); a.BackendData != want ||
+			a.BackendType != "wireguard" {
 			t.Errorf("%s: %+v, want %s", prefix, a, want)
 		}
 	}
 	for text, want := range map[string]string{
-		`{"PublicKey":"` + public(2).String() + `"}`: "", `{}`: "no PublicKey", `{"PublicKey":"AAAA"}`: "32 bytes", `[]`: "backend data",
+		`{"PublicKey":"` + public(2).String() + `"}`: "", `{}`: "no PublicKey", `{"PublicKey":"AAAA"}`: "32 bytes",
+		`[]`: "backend data",
 		`{"PublicKey":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}`: "no key", ``: "backend data",
 	} {
 		l := lease("10.5.2.0/24", "192.0.2.2", 2)

@@ -139,7 +139,8 @@ func (a *app) open(ctx context.Context) (*etcdv3.Store, error) {
 		return nil, err
 	}
 	if s.Kubernetes {
-		return nil, errors.New("the store of this network is the Kubernetes API, not etcd: use kubectl (get nodes, edit configmap), or flannelctl peers")
+		return nil, errors.New("the store of this network is the Kubernetes API, not etcd: use kubectl (get nodes, edit " +
+			"configmap), or flannelctl peers")
 	}
 	return etcdv3.New(etcdv3.Options{
 		Endpoints: s.Endpoints, Prefix: s.Prefix, CertFile: s.CertFile, KeyFile: s.KeyFile, CAFile: s.CAFile,

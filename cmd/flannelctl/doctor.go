@@ -113,11 +113,13 @@ func writeFindings(w page, found []diagnosis, verbose bool) {
 	if !verbose && counts[doctor.Good]+counts[doctor.Skipped] > 0 {
 		hint = " (-v prints all checks)"
 	}
-	w.line("%s, %s, %d ok, %d skipped%s", plural(counts[doctor.Failure], "failure"), plural(counts[doctor.Warning], "warning"),
+	w.line("%s, %s, %d ok, %d skipped%s", plural(counts[doctor.Failure], "failure"),
+		plural(counts[doctor.Warning], "warning"),
 		counts[doctor.Good], counts[doctor.Skipped], hint)
 }
 
-// gathered returns the findings with a verdict. Checks that are skipped for one reason are one line, so that it is read once.
+// gathered returns the findings with a verdict. Checks that are skipped for one reason are one line, so that it is read
+// once.
 func gathered(found []diagnosis, v doctor.Verdict) (out []diagnosis) {
 	for _, d := range found {
 		same := func(o diagnosis) bool { return v == doctor.Skipped && o.Evidence == d.Evidence }

@@ -22,7 +22,8 @@ const (
 	stamp = "2006-01-02 15:04:05 MST"
 )
 
-// addExpiries asks the store when the leases of records end. Without an answer the column stays empty: the records are worth printing.
+// addExpiries asks the store when the leases of records end. Without an answer the column stays empty: the records are
+// worth printing.
 func (a *app) addExpiries(ctx context.Context, records []api.Record) {
 	ids := map[subnet.LeaseID]bool{}
 	for _, r := range records {

@@ -33,7 +33,8 @@ func TestFilesOfCNIAreReadInTheOrderOfRuntimes(t *testing.T) {
 		t.Fatalf("got %+v, want three files, the last of them broken", got.Files)
 	}
 	got.Files[2].Err = nil
-	usual := doctor.CNIPlugin{Delegate: "bridge", IPAM: "host-local", Bridge: "cni0", SubnetFile: "/run/flannel/subnet.env"}
+	usual := doctor.CNIPlugin{Delegate: "bridge", IPAM: "host-local", Bridge: "cni0",
+		SubnetFile: "/run/flannel/subnet.env"}
 	flannel, portmap, macvlan := usual, usual, usual
 	flannel.Type, flannel.Bridge, flannel.SubnetFile = "flannel", "pods0", "/run/x.env"
 	portmap.Type, macvlan.Type = "portmap", "macvlan"

@@ -48,9 +48,11 @@ func (a *app) listLeases(ctx context.Context) error {
 		if slices.ContainsFunc(leases.Records, func(r api.Record) bool { return r.Since != nil }) {
 			since = "SINCE"
 		}
-		w.row(a.wider([]any{"SUBNET", "ADDRESS", "HOST", "BACKEND", "KIND", "EXPIRES"}, since, "REVISION", "IDENTITY", "REMARK")...)
+		w.row(a.wider([]any{"SUBNET", "ADDRESS", "HOST", "BACKEND", "KIND", "EXPIRES"}, since, "REVISION", "IDENTITY",
+			"REMARK")...)
 		for _, r := range leases.Records {
-			w.row(a.wider([]any{strings.TrimPrefix(keyOf(r), subnet.SubnetsFolder), list(r.PublicIPs), r.Host, r.Backend, kindOf(r),
+			w.row(a.wider([]any{strings.TrimPrefix(keyOf(r), subnet.SubnetsFolder), list(r.PublicIPs), r.Host, r.Backend,
+				kindOf(r),
 				expiryOf(r)}, sinceOf(r), r.Revision, r.Identity, remarkOn(r))...)
 		}
 	})

@@ -108,7 +108,8 @@ func TestSubnetsOfTheCommandLine(t *testing.T) {
 func TestLeasesAreSortedByNumberAndShowWhenTheyExpire(t *testing.T) {
 	at := time.Date(2026, 2, 3, 4, 5, 6, 0, time.UTC)
 	records := []api.Record{
-		{Key: "subnets/nonsense"}, record("10.5.100.0/24"), record("10.5.20.0/24"), record("10.5.3.0/24"), record("fd00::/64"),
+		{Key: "subnets/nonsense"}, record("10.5.100.0/24"), record("10.5.20.0/24"), record("10.5.3.0/24"),
+		record("fd00::/64"),
 	}
 	records[2].Expires, records[3].Reservation = &at, true
 	flannelctl.SortRecords(records)
@@ -117,7 +118,8 @@ func TestLeasesAreSortedByNumberAndShowWhenTheyExpire(t *testing.T) {
 		got = append(got, fmt.Sprintf("%v %s", r.Subnets, flannelctl.ExpiryOf(r)))
 	}
 	want := []string{
-		"[10.5.3.0/24] never", "[10.5.20.0/24] " + at.Local().Format("2006-01-02 15:04:05 MST"), "[10.5.100.0/24] ", "[fd00::/64] ", "[] ",
+		"[10.5.3.0/24] never", "[10.5.20.0/24] " + at.Local().Format("2006-01-02 15:04:05 MST"), "[10.5.100.0/24] ",
+		"[fd00::/64] ", "[] ",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)

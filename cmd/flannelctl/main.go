@@ -38,7 +38,8 @@ var exitCodes = []struct {
 	{0, "success; status: ready"},
 	{exitFailure, "failure; the message says why, nothing was changed in part"},
 	{exitUsage, "wrong usage"},
-	{exitNotOK, "fault found; status: not ready, peers: some are not reached, ping: packets get lost, doctor: a check failed"},
+	{exitNotOK, "fault found; status: not ready, peers: some are not reached, ping: packets get lost, doctor: a " +
+		"check failed"},
 	{exitNoDaemon, "no daemon answers on the socket"},
 	{exitDegraded, "status: degraded (packets flow, and something is wrong)"},
 }
@@ -109,11 +110,13 @@ Exit codes:
 	root.SetOut(out)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return misused(cmd, err) })
 	a.flags(root.PersistentFlags())
-	formats := cobra.FixedCompletions([]cobra.Completion{"table", "wide", "json", "yaml"}, cobra.ShellCompDirectiveNoFileComp)
+	formats := cobra.FixedCompletions([]cobra.Completion{"table", "wide", "json", "yaml"},
+		cobra.ShellCompDirectiveNoFileComp)
 	_ = root.RegisterFlagCompletionFunc("output", formats) // fails only where there is no such flag
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.check() }
 	root.AddCommand(
-		newStatus(a), newPeers(a), newPing(a), newLeases(a), newNetwork(a), newDrain(a), newRotate(a), newCleanup(a), newDoctor(a),
+		newStatus(a), newPeers(a), newPing(a), newLeases(a), newNetwork(a), newDrain(a), newRotate(a), newCleanup(a),
+		newDoctor(a),
 		newBundle(a),
 		newVersion(a), newManual(root),
 	)
@@ -133,7 +136,8 @@ Exit codes:
 // usageTemplate has the help of a command show its own flags only: those of all commands are many.
 func usageTemplate(standard string) string {
 	return strings.Replace(standard, `Global Flags:
-{{.InheritedFlags.FlagUsages | trimTrailingWhitespaces}}`, `Flags of all commands, such as -o and --subnet-file: see "flannelctl --help".`, 1)
+{{.InheritedFlags.FlagUsages | trimTrailingWhitespaces}}`,
+		`Flags of all commands, such as -o and --subnet-file: see "flannelctl --help".`, 1)
 }
 
 // hide takes a command out of help, completion and manual.

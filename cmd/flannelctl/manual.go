@@ -28,8 +28,8 @@ func newManual(root *cobra.Command) *cobra.Command {
 	}
 }
 
-// manualPages renders a manual page (man(7)) for each command, from the definitions of the commands and their flags. The keys are
-// the names of the files.
+// manualPages renders a manual page (man(7)) for each command, from the definitions of the commands and their flags.
+// The keys are the names of the files.
 func manualPages(root *cobra.Command) map[string]string {
 	pages := map[string]string{pageName(root) + ".1": mainPage(root)}
 	var walk func(parent *cobra.Command)
@@ -45,7 +45,8 @@ func manualPages(root *cobra.Command) map[string]string {
 
 // documented returns the commands right below c that have a page.
 func documented(c *cobra.Command) []*cobra.Command {
-	return slices.DeleteFunc(slices.Clone(c.Commands()), func(c *cobra.Command) bool { return c.Hidden || c.Name() == "help" })
+	return slices.DeleteFunc(slices.Clone(c.Commands()),
+		func(c *cobra.Command) bool { return c.Hidden || c.Name() == "help" })
 }
 
 // pageName returns the name of a command's page.
@@ -111,7 +112,8 @@ func commandPage(root, c *cobra.Command) string {
 func pageHead(b *strings.Builder, c *cobra.Command, short string) {
 	name := pageName(c)
 	short = strings.ToLower(short[:1]) + short[1:]
-	fmt.Fprintf(b, ".TH %s 1 \"\" flanneld \"User commands\"\n.SH NAME\n%s \\- %s\n.SH SYNOPSIS\n", strings.ToUpper(roff(name)), roff(name), roff(short))
+	fmt.Fprintf(b, ".TH %s 1 \"\" flanneld \"User commands\"\n.SH NAME\n%s \\- %s\n.SH SYNOPSIS\n",
+		strings.ToUpper(roff(name)), roff(name), roff(short))
 }
 
 // commandList lists the commands below c, each with its page.

@@ -27,7 +27,8 @@ func TestEveryCommandHasAManualPageWithItsFlags(t *testing.T) {
 			t.Fatal(err)
 		}
 		pages[strings.TrimSuffix(filepath.Base(file), ".1")] = string(text)
-		if out, err := exec.Command(need.Program(t, "groff"), "-man", "-ww", "-Tutf8", "-z", file).CombinedOutput(); err != nil || len(out) > 0 {
+		if out, err := exec.Command(need.Program(t, "groff"), "-man", "-ww", "-Tutf8", "-z",
+			file).CombinedOutput(); err != nil || len(out) > 0 {
 			t.Errorf("groff: %v\n%s", err, out)
 		}
 	}
@@ -48,7 +49,8 @@ func TestEveryCommandHasAManualPageWithItsFlags(t *testing.T) {
 				t.Errorf("the page %s has no section %s", name, section)
 			}
 		}
-		if !strings.Contains(pages["flannelctl"]+pages["flannelctl-leases"]+pages["flannelctl-network"]+pages["flannelctl-completion"],
+		if !strings.Contains(pages["flannelctl"]+pages["flannelctl-leases"]+pages["flannelctl-network"]+
+			pages["flannelctl-completion"],
 			".BR "+roff.Replace(name)+" (1)") {
 			t.Errorf("no list of commands names the page %s", name)
 		}

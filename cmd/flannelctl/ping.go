@@ -46,7 +46,8 @@ func dialPinger(ctx context.Context, a netip.Addr) (*pinger, error) {
 	network, level, option, probe := "ip4:icmp", syscall.IPPROTO_IP, syscall.IP_MTU_DISCOVER, syscall.IP_PMTUDISC_PROBE
 	if a.Is6() {
 		p = &pinger{request: 128, reply: 129, header: 40, id: p.id}
-		network, level, option, probe = "ip6:ipv6-icmp", syscall.IPPROTO_IPV6, syscall.IPV6_MTU_DISCOVER, syscall.IPV6_PMTUDISC_PROBE
+		network, level, option, probe = "ip6:ipv6-icmp", syscall.IPPROTO_IPV6, syscall.IPV6_MTU_DISCOVER,
+			syscall.IPV6_PMTUDISC_PROBE
 	}
 	c, err := (&net.Dialer{}).DialContext(ctx, network, a.String())
 	if err != nil {
@@ -64,8 +65,8 @@ func dialPinger(ctx context.Context, a netip.Addr) (*pinger, error) {
 	return p, nil
 }
 
-// ask sends one packet of that size, IP header included, and waits for its answer. ok is false when none came in time, or
-// when the packet is bigger than the device takes.
+// ask sends one packet of that size, IP header included, and waits for its answer. ok is false when none came in time,
+// or when the packet is bigger than the device takes.
 func (p *pinger) ask(size int, wait time.Duration) (roundTrip time.Duration, ok bool, err error) {
 	p.seq++
 	echo := make([]byte, size-p.header)

@@ -76,7 +76,8 @@ func reach(ctx context.Context, a *app, text string, count int) (r reachReport, 
 	if err != nil {
 		return r, err
 	}
-	r = reachReport{Address: addr, Host: peer.Host, PublicIP: peer.PublicIP, Subnet: peer.Subnet, MTU: s.MTU, RoundTrips: []time.Duration{}}
+	r = reachReport{Address: addr, Host: peer.Host, PublicIP: peer.PublicIP, Subnet: peer.Subnet, MTU: s.MTU,
+		RoundTrips: []time.Duration{}}
 	r.Path, err = pathTo(addr)
 	if err != nil {
 		return r, err
@@ -122,7 +123,8 @@ func destination(text string, s api.Status, peers []api.Peer) (api.Peer, netip.A
 	if notAddr == nil {
 		for _, own := range s.Subnets {
 			if own.Contains(addr) {
-				return api.Peer{}, addr, usageError{fmt.Errorf("%s is in this host's own subnet %s: no packet to it uses the overlay", addr, own)}
+				return api.Peer{}, addr, usageError{fmt.Errorf("%s is in this host's own subnet %s: no packet to it uses "+
+					"the overlay", addr, own)}
 			}
 		}
 	}
@@ -137,7 +139,8 @@ func destination(text string, s api.Status, peers []api.Peer) (api.Peer, netip.A
 			return p, p.Subnet.Addr(), nil
 		}
 	}
-	return api.Peer{}, addr, usageError{fmt.Errorf("no peer is or has %q, want a host name, a subnet, or the address of a host or pod "+
+	return api.Peer{}, addr, usageError{fmt.Errorf("no peer is or has %q, want a host name, a subnet, or the address "+
+		"of a host or pod "+
 		"(\"flannelctl peers\" lists the peers)", text)}
 }
 

@@ -197,7 +197,8 @@ func (a *app) writePeer(w page, p api.Peer) {
 	if p.Session != nil {
 		remark = cmp.Or(remark, sessionRemark(*p.Session))
 	}
-	w.row(a.wider([]any{p.Subnet, p.PublicIP, p.Host, yes(p.Programmed), loss, rtt, mtu, at}, p.Backend, version, remark)...)
+	w.row(a.wider([]any{p.Subnet, p.PublicIP, p.Host, yes(p.Programmed), loss, rtt, mtu, at}, p.Backend, version,
+		remark)...)
 }
 
 func sessionRemark(s api.Session) string {

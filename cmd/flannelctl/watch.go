@@ -25,7 +25,8 @@ func watchable(a *app, c *cobra.Command) *cobra.Command {
 	return c
 }
 
-// watch prints until it is interrupted. A daemon that does not answer may be back later; a fault that was printed does not end it.
+// watch prints until it is interrupted. A daemon that does not answer may be back later; a fault that was printed does
+// not end it.
 func (a *app) watch(ctx context.Context, show func() error) error {
 	for again := false; ; again = true {
 		if err := a.clearScreen(again); err != nil {

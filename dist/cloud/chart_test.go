@@ -29,7 +29,8 @@ func render(t *testing.T, values map[string]any) (map[string]map[string]any, err
 	if err != nil {
 		t.Fatal(err)
 	}
-	all, err := util.ToRenderValues(chart, values, common.ReleaseOptions{Name: "flannel", Namespace: "kube-flannel"}, common.DefaultCapabilities)
+	all, err := util.ToRenderValues(chart, values, common.ReleaseOptions{Name: "flannel", Namespace: "kube-flannel"},
+		common.DefaultCapabilities)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,8 +134,10 @@ func TestValuesOfTheChartReachTheNetworkConfiguration(t *testing.T) {
 			`{"EnableNFTables": false, "Network": "10.244.0.0/16", "Backend": {"Type": "vxlan", "Port": 8472, "VNI": 7, "GBP": true, "DirectRouting": true, "MTU": 1400}}`},
 		{"wireguard", `flannel: {backend: wireguard, backendPort: 51820, backendPortv6: 51821, psk: key, mtu: 1400, tunnelMode: auto, keepaliveInterval: 25}`,
 			`{"EnableNFTables": false, "Network": "10.244.0.0/16", "Backend": {"Type": "wireguard", "ListenPort": 51820, "ListenPortV6": 51821, "PSK": "key", "MTU": 1400, "Mode": "auto", "PersistentKeepaliveInterval": 25}}`},
-		{"udp", `flannel: {backend: udp, backendPort: 8285}`, `{"EnableNFTables": false, "Network": "10.244.0.0/16", "Backend": {"Type": "udp", "Port": 8285}}`},
-		{"host-gw, nftables", `flannel: {backend: host-gw, enableNFTables: true}`, `{"EnableNFTables": true, "Network": "10.244.0.0/16", "Backend": {"Type": "host-gw"}}`},
+		{"udp", `flannel: {backend: udp, backendPort: 8285}`,
+			`{"EnableNFTables": false, "Network": "10.244.0.0/16", "Backend": {"Type": "udp", "Port": 8285}}`},
+		{"host-gw, nftables", `flannel: {backend: host-gw, enableNFTables: true}`,
+			`{"EnableNFTables": true, "Network": "10.244.0.0/16", "Backend": {"Type": "host-gw"}}`},
 		{"both families", `{podCidr: 10.5.0.0/16, podCidrv6: "fd00:5::/48"}`,
 			`{"EnableNFTables": false, "Network": "10.5.0.0/16", "IPv6Network": "fd00:5::/48", "EnableIPv6": true, "Backend": {"Type": "vxlan"}}`},
 		{"IPv6 alone", `{podCidr: "", podCidrv6: "fd00:5::/48"}`,
@@ -180,10 +183,12 @@ flannel:
 	daemon := at(t, pod, "containers", 0).(map[string]any)
 	text := fmt.Sprint(pod)
 	for what, ok := range map[string]bool{
-		"image":        daemon["image"] == "registry.example.net/net:v7" && at(t, pod, "initContainers", 0, "image") == daemon["image"],
-		"arguments":    fmt.Sprint(daemon["args"]) == "[--ip-masq --kube-subnet-mgr --iface=eth1]",
-		"no probes":    daemon["livenessProbe"] == nil && daemon["readinessProbe"] == nil,
-		"folders":      strings.Contains(text, "path:/var/lib/rancher/bin") && strings.Contains(text, "path:/var/lib/rancher/net.d"),
+		"image": daemon["image"] == "registry.example.net/net:v7" &&
+			at(t, pod, "initContainers", 0, "image") == daemon["image"],
+		"arguments": fmt.Sprint(daemon["args"]) == "[--ip-masq --kube-subnet-mgr --iface=eth1]",
+		"no probes": daemon["livenessProbe"] == nil && daemon["readinessProbe"] == nil,
+		"folders": strings.Contains(text, "path:/var/lib/rancher/bin") &&
+			strings.Contains(text, "path:/var/lib/rancher/net.d"),
 		"tolerations":  fmt.Sprint(at(t, pod, "tolerations")) == "[map[key:only operator:Exists]]",
 		"nodes":        fmt.Sprint(at(t, pod, "nodeSelector")) == "map[kubernetes.io/os:linux role:worker]",
 		"pull secrets": fmt.Sprint(at(t, pod, "imagePullSecrets")) == "[map[name:registry]]",

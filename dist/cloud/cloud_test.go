@@ -1,5 +1,5 @@
-// Package cloud_test checks the configurations for machines that are made by a provisioning service. It is a module of its own because
-// it uses butane, Ignition and the types of Kubernetes.
+// Package cloud_test checks the configurations for machines that are made by a provisioning service. It is a module of
+// its own because it uses butane, Ignition and the types of Kubernetes.
 package cloud_test
 
 import (
@@ -36,7 +36,8 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	programs = dir
-	for name, source := range map[string]string{"butane": "github.com/coreos/butane/internal", "ignition-validate": "github.com/coreos/ignition/v2/validate"} {
+	for name, source := range map[string]string{"butane": "github.com/coreos/butane/internal",
+		"ignition-validate": "github.com/coreos/ignition/v2/validate"} {
 		if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, name), source).CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "build %s: %v\n%s", name, err, out)
 			return 1
@@ -79,7 +80,8 @@ var (
 	members  = []string{"static", "discovery"} // how those of etcd find one another
 )
 
-// node returns the whole configuration of a host: its own, with those that it embeds merged into it by Ignition's own code.
+// node returns the whole configuration of a host: its own, with those that it embeds merged into it by Ignition's own
+// code.
 func node(t *testing.T, variant, members string, n int) types.Config {
 	t.Helper()
 	dir, name := t.TempDir(), fmt.Sprintf("node%d", n)
@@ -151,10 +153,12 @@ func TestIgnitionAcceptsEveryHost(t *testing.T) {
 		for _, how := range members {
 			for n := 1; n <= 3; n++ {
 				have := files(t, node(t, variant, how, n))
-				if want := fmt.Sprintf("NODE_NAME=node%d\nNODE_ADDRESS=192.0.2.1%d\n", n, n); have["/etc/cluster/node.env"] != want {
+				if want := fmt.Sprintf("NODE_NAME=node%d\nNODE_ADDRESS=192.0.2.1%d\n", n,
+					n); have["/etc/cluster/node.env"] != want {
 					t.Errorf("%s: node.env is %q, want %q", variant, have["/etc/cluster/node.env"], want)
 				}
-				want := map[string]string{"static": fmt.Sprintf("node%d=http://192.0.2.1%d:2380", n, n), "discovery": "ETCD_DISCOVERY_SRV=example.com"}[how]
+				want := map[string]string{"static": fmt.Sprintf("node%d=http://192.0.2.1%d:2380", n, n),
+					"discovery": "ETCD_DISCOVERY_SRV=example.com"}[how]
 				if !strings.Contains(have["/etc/cluster/members.env"], want) {
 					t.Errorf("%s, %s: the members lack %s", variant, how, want)
 				}
@@ -213,7 +217,8 @@ func TestTheUnitsOfAHostAreCleanForSystemd(t *testing.T) {
 }
 
 func TestEtcdIsLessExposedThanThreeOfTen(t *testing.T) {
-	out, err := exec.Command(need.Program(t, "systemd-analyze"), "security", "--offline=yes", "--threshold=30", "--no-pager", "files/etcd.service").CombinedOutput()
+	out, err := exec.Command(need.Program(t, "systemd-analyze"), "security", "--offline=yes", "--threshold=30",
+		"--no-pager", "files/etcd.service").CombinedOutput()
 	if err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
@@ -252,10 +257,11 @@ func TestEveryUnitThatIsEnabledIsThere(t *testing.T) {
 // A folder of configurations that no program complains of proves something only if the programs can complain.
 func TestWhatIsWrongIsRefused(t *testing.T) {
 	for name, text := range map[string]string{
-		"an unknown key":      "variant: fcos\nversion: 1.5.0\nsystemd: {unit: []}\n",
-		"another version":     "variant: fcos\nversion: 9.9.9\n",
-		"another variant":     "variant: what\nversion: 1.5.0\n",
-		"two kinds of text":   "variant: fcos\nversion: 1.5.0\nstorage: {files: [{path: /x, contents: {inline: a, source: b}}]}\n",
+		"an unknown key":  "variant: fcos\nversion: 1.5.0\nsystemd: {unit: []}\n",
+		"another version": "variant: fcos\nversion: 9.9.9\n",
+		"another variant": "variant: what\nversion: 1.5.0\n",
+		"two kinds of text": "variant: fcos\nversion: 1.5.0\n" +
+			"storage: {files: [{path: /x, contents: {inline: a, source: b}}]}\n",
 		"a missing file":      "variant: fcos\nversion: 1.5.0\nstorage: {files: [{path: /x, contents: {local: none}}]}\n",
 		"a key written twice": "variant: fcos\nvariant: fcos\nversion: 1.5.0\n",
 		"a relative path":     "variant: fcos\nversion: 1.5.0\nstorage: {files: [{path: x, contents: {inline: a}}]}\n",
@@ -304,7 +310,8 @@ func TestTheHistoricConfigurationInTheDocumentIsWhole(t *testing.T) {
 	}
 }
 
-// TestTheCommandsOfTheDocumentTranslate runs the block of docs/coreos.md as it stands, on a copy of this tree's folder, for each system.
+// TestTheCommandsOfTheDocumentTranslate runs the block of docs/coreos.md as it stands, on a copy of this tree's folder,
+// for each system.
 func TestTheCommandsOfTheDocumentTranslate(t *testing.T) {
 	text, err := os.ReadFile("../../docs/coreos.md")
 	if err != nil {

@@ -27,7 +27,8 @@ func TestTheComposeFileIsOneOfDockerCompose(t *testing.T) {
 		{"without the address of the first host", nil, "first", "address of the first host"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			o, err := cli.NewProjectOptions([]string{"../examples/compose/compose.yaml"}, cli.WithEnv(c.env), cli.WithProfiles([]string{c.profile}))
+			o, err := cli.NewProjectOptions([]string{"../examples/compose/compose.yaml"}, cli.WithEnv(c.env),
+				cli.WithProfiles([]string{c.profile}))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -45,7 +46,8 @@ func TestTheComposeFileIsOneOfDockerCompose(t *testing.T) {
 				t.Fatalf("services %s, want %s alone", names, c.profile)
 			}
 			s := p.Services[c.profile]
-			if s.NetworkMode != "host" || !slices.Equal(s.CapAdd, []string{"NET_ADMIN", "NET_RAW"}) || len(s.Volumes) != 2 || s.Privileged {
+			if s.NetworkMode != "host" || !slices.Equal(s.CapAdd, []string{"NET_ADMIN", "NET_RAW"}) || len(s.Volumes) != 2 ||
+				s.Privileged {
 				t.Errorf("network %q, capabilities %s, volumes %v, privileged %t", s.NetworkMode, s.CapAdd, s.Volumes, s.Privileged)
 			}
 		})

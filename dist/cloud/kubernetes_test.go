@@ -15,7 +15,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// manifests are the documents of the Kubernetes manifest, read strictly into the types of the API: an unknown field is an error.
+// manifests are the documents of the Kubernetes manifest, read strictly into the types of the API: an unknown field is
+// an error.
 type manifests struct {
 	namespace core.Namespace
 	account   core.ServiceAccount
@@ -29,7 +30,8 @@ func readManifests(t *testing.T) manifests {
 	t.Helper()
 	var m manifests
 	readInto(t, "etcd/flannel.yaml", map[string]any{
-		"v1 Namespace": &m.namespace, "v1 ServiceAccount": &m.account, "v1 ConfigMap": &m.config, "apps/v1 DaemonSet": &m.daemon,
+		"v1 Namespace": &m.namespace, "v1 ServiceAccount": &m.account, "v1 ConfigMap": &m.config,
+		"apps/v1 DaemonSet": &m.daemon,
 	})
 	return m
 }
@@ -68,7 +70,8 @@ func readInto(t *testing.T, name string, kinds map[string]any) {
 func TestTheManifestTakesOverFromKubeFlannel(t *testing.T) {
 	var m manifests
 	readInto(t, "kube-flannel.yml", map[string]any{
-		"v1 Namespace": &m.namespace, "v1 ServiceAccount": &m.account, "v1 ConfigMap": &m.config, "apps/v1 DaemonSet": &m.daemon,
+		"v1 Namespace": &m.namespace, "v1 ServiceAccount": &m.account, "v1 ConfigMap": &m.config,
+		"apps/v1 DaemonSet":                        &m.daemon,
 		"rbac.authorization.k8s.io/v1 ClusterRole": &m.role, "rbac.authorization.k8s.io/v1 ClusterRoleBinding": &m.binding,
 	})
 	pod := m.daemon.Spec.Template
@@ -78,23 +81,31 @@ func TestTheManifestTakesOverFromKubeFlannel(t *testing.T) {
 		rules[strings.Join(r.Resources, ",")] = strings.Join(r.Verbs, ",")
 	}
 	for what, ok := range map[string]bool{
-		"names of the objects": m.namespace.Name == "kube-flannel" && m.config.Name == "kube-flannel-cfg" && m.daemon.Name == "kube-flannel-ds" &&
+		"names of the objects": m.namespace.Name == "kube-flannel" && m.config.Name == "kube-flannel-cfg" &&
+			m.daemon.Name == "kube-flannel-ds" &&
 			m.account.Name == "flannel" && m.role.Name == "flannel" && m.binding.Name == "flannel",
-		"all in one namespace": m.account.Namespace == m.namespace.Name && m.config.Namespace == m.namespace.Name && m.daemon.Namespace == m.namespace.Name,
+		"all in one namespace": m.account.Namespace == m.namespace.Name && m.config.Namespace == m.namespace.Name &&
+			m.daemon.Namespace == m.namespace.Name,
 		"selector (immutable)": fmt.Sprint(m.daemon.Spec.Selector.MatchLabels) == fmt.Sprint(map[string]string{"app": "flannel", "k8s-app": "flannel"}),
 		"arguments":            slices.Equal(c.Args[:2], []string{"--ip-masq", "--kube-subnet-mgr"}),
-		"rights and no more":   fmt.Sprint(rules) == fmt.Sprint(map[string]string{"pods": "get", "nodes": "get,list,watch", "nodes/status": "patch"}),
-		"the binding fits":     m.binding.RoleRef.Name == m.role.Name && m.binding.Subjects[0].Name == m.account.Name && m.binding.Subjects[0].Namespace == m.namespace.Name,
-		"access to the API":    pod.Spec.AutomountServiceAccountToken == nil && pod.Spec.ServiceAccountName == m.account.Name,
-		"the node's name":      c.Env[0].Name == "NODE_NAME" && c.Env[0].ValueFrom.FieldRef.FieldPath == "spec.nodeName",
-		"the configuration":    json.Valid([]byte(m.config.Data["cni-conf.json"])) && json.Valid([]byte(m.config.Data["net-conf.json"])),
-		"the list is cbr0":     strings.Contains(m.config.Data["cni-conf.json"], `"name": "cbr0"`),
-		"it is mounted": slices.ContainsFunc(c.VolumeMounts, func(v core.VolumeMount) bool { return v.MountPath == "/etc/kube-flannel" }) &&
+		"rights and no more": fmt.Sprint(rules) == fmt.Sprint(map[string]string{"pods": "get", "nodes": "get,list,watch",
+			"nodes/status": "patch"}),
+		"the binding fits": m.binding.RoleRef.Name == m.role.Name && m.binding.Subjects[0].Name == m.account.Name &&
+			m.binding.Subjects[0].Namespace == m.namespace.Name,
+		"access to the API": pod.Spec.AutomountServiceAccountToken == nil && pod.Spec.ServiceAccountName == m.account.Name,
+		"the node's name":   c.Env[0].Name == "NODE_NAME" && c.Env[0].ValueFrom.FieldRef.FieldPath == "spec.nodeName",
+		"the configuration": json.Valid([]byte(m.config.Data["cni-conf.json"])) &&
+			json.Valid([]byte(m.config.Data["net-conf.json"])),
+		"the list is cbr0": strings.Contains(m.config.Data["cni-conf.json"], `"name": "cbr0"`),
+		"it is mounted": slices.ContainsFunc(c.VolumeMounts,
+			func(v core.VolumeMount) bool { return v.MountPath == "/etc/kube-flannel" }) &&
 			mounted(pod.Spec, "/run/flannel") == "/run/flannel" && mounted(pod.Spec, "/host/etc/cni/net.d") == "/etc/cni/net.d",
-		"two capabilities and no more": c.SecurityContext.Privileged == nil && fmt.Sprint(c.SecurityContext.Capabilities.Drop) == "[ALL]" &&
+		"two capabilities and no more": c.SecurityContext.Privileged == nil &&
+			fmt.Sprint(c.SecurityContext.Capabilities.Drop) == "[ALL]" &&
 			fmt.Sprint(c.SecurityContext.Capabilities.Add) == "[NET_ADMIN NET_RAW]",
 		"probes ask where the daemon is told to": probed(c),
-		"every node":                             pod.Spec.HostNetwork && pod.Spec.Tolerations[0].Operator == core.TolerationOpExists && pod.Spec.PriorityClassName == "system-node-critical",
+		"every node": pod.Spec.HostNetwork &&
+			pod.Spec.Tolerations[0].Operator == core.TolerationOpExists && pod.Spec.PriorityClassName == "system-node-critical",
 	} {
 		if !ok {
 			t.Errorf("not so: %s", what)
@@ -106,21 +117,25 @@ func TestTheManifestFitsTheTypesOfKubernetes(t *testing.T) {
 	m := readManifests(t)
 	pod := m.daemon.Spec.Template
 	for what, ok := range map[string]bool{
-		"all in one namespace":                     m.account.Namespace == m.namespace.Name && m.config.Namespace == m.namespace.Name && m.daemon.Namespace == m.namespace.Name,
-		"the selector fits the pods":               fmt.Sprint(m.daemon.Spec.Selector.MatchLabels) == fmt.Sprint(pod.Labels),
-		"the pods use the account":                 pod.Spec.ServiceAccountName == m.account.Name,
-		"the host's network":                       pod.Spec.HostNetwork,
-		"the first on a node":                      pod.Spec.PriorityClassName == "system-node-critical",
-		"every node, ready or not":                 len(pod.Spec.Tolerations) == 1 && pod.Spec.Tolerations[0].Operator == core.TolerationOpExists && pod.Spec.Tolerations[0].Key == "",
-		"the namespace admits privileged pods":     m.namespace.Labels["pod-security.kubernetes.io/enforce"] == "privileged",
-		"no access to the API":                     pod.Spec.AutomountServiceAccountToken != nil && !*pod.Spec.AutomountServiceAccountToken,
-		"one image":                                pod.Spec.InitContainers[0].Image == pod.Spec.Containers[0].Image,
-		"an init container installs the plugin":    pod.Spec.InitContainers[0].Command[0] == "/usr/bin/install-cni",
-		"a node at a time or a few":                m.daemon.Spec.UpdateStrategy.RollingUpdate.MaxUnavailable.String() == "10%",
-		"probes ask where the daemon is told to":   probed(pod.Spec.Containers[0]),
-		"the daemon keeps its state over a pod":    mounted(pod.Spec, "/var/lib/flannel") == "/var/lib/flannel",
-		"the plugin finds the subnet file":         mounted(pod.Spec, "/run/flannel") == "/run/flannel",
-		"the plugin is where kubelets look for it": mounted(pod.Spec, "/host/opt/cni/bin") == "/opt/cni/bin" && mounted(pod.Spec, "/host/etc/cni/net.d") == "/etc/cni/net.d",
+		"all in one namespace": m.account.Namespace == m.namespace.Name &&
+			m.config.Namespace == m.namespace.Name && m.daemon.Namespace == m.namespace.Name,
+		"the selector fits the pods": fmt.Sprint(m.daemon.Spec.Selector.MatchLabels) == fmt.Sprint(pod.Labels),
+		"the pods use the account":   pod.Spec.ServiceAccountName == m.account.Name,
+		"the host's network":         pod.Spec.HostNetwork,
+		"the first on a node":        pod.Spec.PriorityClassName == "system-node-critical",
+		"every node, ready or not": len(pod.Spec.Tolerations) == 1 &&
+			pod.Spec.Tolerations[0].Operator == core.TolerationOpExists && pod.Spec.Tolerations[0].Key == "",
+		"the namespace admits privileged pods": m.namespace.Labels["pod-security.kubernetes.io/enforce"] == "privileged",
+		"no access to the API": pod.Spec.AutomountServiceAccountToken != nil &&
+			!*pod.Spec.AutomountServiceAccountToken,
+		"one image":                              pod.Spec.InitContainers[0].Image == pod.Spec.Containers[0].Image,
+		"an init container installs the plugin":  pod.Spec.InitContainers[0].Command[0] == "/usr/bin/install-cni",
+		"a node at a time or a few":              m.daemon.Spec.UpdateStrategy.RollingUpdate.MaxUnavailable.String() == "10%",
+		"probes ask where the daemon is told to": probed(pod.Spec.Containers[0]),
+		"the daemon keeps its state over a pod":  mounted(pod.Spec, "/var/lib/flannel") == "/var/lib/flannel",
+		"the plugin finds the subnet file":       mounted(pod.Spec, "/run/flannel") == "/run/flannel",
+		"the plugin is where kubelets look for it": mounted(pod.Spec, "/host/opt/cni/bin") == "/opt/cni/bin" &&
+			mounted(pod.Spec, "/host/etc/cni/net.d") == "/etc/cni/net.d",
 	} {
 		if !ok {
 			t.Errorf("not so: %s", what)
@@ -131,7 +146,8 @@ func TestTheManifestFitsTheTypesOfKubernetes(t *testing.T) {
 // probed reports whether both probes ask the address and port that the daemon's flags name.
 func probed(c core.Container) bool {
 	for _, p := range []*core.Probe{c.LivenessProbe, c.ReadinessProbe} {
-		if p == nil || !slices.Contains(c.Args, "-healthz-ip="+p.HTTPGet.Host) || !slices.Contains(c.Args, "-healthz-port="+p.HTTPGet.Port.String()) {
+		if p == nil || !slices.Contains(c.Args, "-healthz-ip="+p.HTTPGet.Host) ||
+			!slices.Contains(c.Args, "-healthz-port="+p.HTTPGet.Port.String()) {
 			return false
 		}
 	}
@@ -185,7 +201,8 @@ func TestTheConfigurationInTheManifestIsValid(t *testing.T) {
 	if m.config.Data["10-flannel.conflist"] != string(list) {
 		t.Error("10-flannel.conflist of the manifest is not the one in the package")
 	}
-	for _, arg := range slices.Concat(m.daemon.Spec.Template.Spec.InitContainers[0].Args, m.daemon.Spec.Template.Spec.Containers[0].Args) {
+	for _, arg := range slices.Concat(m.daemon.Spec.Template.Spec.InitContainers[0].Args,
+		m.daemon.Spec.Template.Spec.Containers[0].Args) {
 		if _, file, ok := strings.Cut(arg, "/etc/flannel/"); ok && m.config.Data[filepath.Base(file)] == "" {
 			t.Errorf("%s: the ConfigMap has no such file", arg)
 		}

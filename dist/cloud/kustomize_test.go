@@ -39,7 +39,8 @@ func build(t *testing.T, dir string) map[string]map[string]any {
 }
 
 func TestKustomizeMakesTheManifests(t *testing.T) {
-	for dir, manifest := range map[string]string{"../kubernetes": "kube-flannel.yml", "../kubernetes/etcd": "flannel.yaml"} {
+	for dir, manifest := range map[string]string{"../kubernetes": "kube-flannel.yml",
+		"../kubernetes/etcd": "flannel.yaml"} {
 		text, err := os.ReadFile(filepath.Join(dir, manifest))
 		if err != nil {
 			t.Fatal(err)
@@ -67,7 +68,8 @@ func TestAnOverlayNamesTheImageAndTheEndpoints(t *testing.T) {
 		t.Fatal(err)
 	}
 	pod := at(t, build(t, dir)["DaemonSet"], "spec", "template", "spec")
-	if image := at(t, pod, "containers", 0, "image"); image != "registry.example.net/net:v7" || at(t, pod, "initContainers", 0, "image") != image {
+	if image := at(t, pod, "containers", 0, "image"); image != "registry.example.net/net:v7" ||
+		at(t, pod, "initContainers", 0, "image") != image {
 		t.Errorf("image %v", image)
 	}
 	found := false

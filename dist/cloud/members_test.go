@@ -82,7 +82,8 @@ func start(t *testing.T, n int, have map[string]string, etcd, dir string) string
 	if !ok || env["NODE_NAME"] == "" {
 		t.Fatalf("no command in the unit of etcd, or no name of host %d:\n%s", n, unit)
 	}
-	command = strings.ReplaceAll(os.Expand(command, func(name string) string { return env[name] }), "/var/lib/etcd", filepath.Join(dir, env["NODE_NAME"]))
+	command = strings.ReplaceAll(os.Expand(command, func(name string) string { return env[name] }), "/var/lib/etcd",
+		filepath.Join(dir, env["NODE_NAME"]))
 	// All members share the loopback interface here: one of them has it.
 	if n > 1 {
 		command = strings.ReplaceAll(command, ",http://127.0.0.1:2379", "")
@@ -90,13 +91,15 @@ func start(t *testing.T, n int, have map[string]string, etcd, dir string) string
 	return script + etcd + " " + command + " --unsafe-no-fsync --log-level=warn &\n"
 }
 
-// isolated runs a script in namespaces of its own and returns what it prints; everything that it has started ends with it.
+// isolated runs a script in namespaces of its own and returns what it prints; everything that it has started ends with
+// it.
 func isolated(t *testing.T, script, dir string) (string, error) {
 	t.Helper()
 	need.Program(t, "dnsmasq")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	c := exec.CommandContext(ctx, need.Program(t, "unshare"), "--net", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", script)
+	c := exec.CommandContext(ctx, need.Program(t, "unshare"), "--net", "--mount", "--pid", "--fork", "--kill-child",
+		"sh", "-c", script)
 	c.Env = append(os.Environ(), "DIR="+dir)
 	var stderr strings.Builder
 	c.Stderr = &stderr

@@ -28,8 +28,9 @@ var keysOfOurs = []string{"bip", "mtu", "ip-masq", "ipv6", "fixed-cidr-v6", dire
 // directRouting is the key by which docker 28 and later let packets from other hosts reach containers.
 const directRouting = "allow-direct-routing"
 
-// writeDaemonJSON sets our keys in docker's configuration file, or takes them out. The order and the values of all others stay, and
-// so do the file's mode and a symbolic link to it. A file that is as it should be is not touched; one that is no JSON object is an error.
+// writeDaemonJSON sets our keys in docker's configuration file, or takes them out. The order and the values of all
+// others stay, and so do the file's mode and a symbolic link to it. A file that is as it should be is not touched; one
+// that is no JSON object is an error.
 func writeDaemonJSON(ctx context.Context, o options) error {
 	path, old, mode, err := readConfig(o.daemonJSON)
 	if err != nil {
@@ -103,8 +104,8 @@ func setSubnet(ctx context.Context, object []entry, subnetFile string) ([]entry,
 	return object, nil
 }
 
-// setDirectRouting sets the key if the docker daemon of this host knows it. One that does not, perhaps after a downgrade, refuses to
-// start with it.
+// setDirectRouting sets the key if the docker daemon of this host knows it. One that does not, perhaps after a
+// downgrade, refuses to start with it.
 func setDirectRouting(ctx context.Context, object []entry) []entry {
 	help, err := exec.CommandContext(ctx, "dockerd", "--help").Output()
 	switch {

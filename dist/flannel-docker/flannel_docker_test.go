@@ -16,7 +16,8 @@ import (
 
 const (
 	env4 = "FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.34.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n"
-	env6 = "FLANNEL_IPV6_NETWORK=fd00:5::/48\nFLANNEL_IPV6_SUBNET=fd00:5:0:22::1/64\nFLANNEL_MTU=1430\nFLANNEL_IPMASQ=false\n"
+	env6 = "FLANNEL_IPV6_NETWORK=fd00:5::/48\nFLANNEL_IPV6_SUBNET=fd00:5:0:22::1/64\nFLANNEL_MTU=1430\n" +
+		"FLANNEL_IPMASQ=false\n"
 )
 
 // build returns the program.
@@ -45,15 +46,19 @@ var configs = []struct {
 	{"a missing file is made", env4, "", "{\n    " + set4, nil},
 	{"what is there stays, in its order and as it is written", env4,
 		`{"zeta": 1.50, "log-opts": {"max-size": "10m", "a": [1, 2]}, "big": 12345678901234567890, "u": "\u00e4<>"}`,
-		"{\n    \"zeta\": 1.50,\n    \"log-opts\": {\n        \"max-size\": \"10m\",\n        \"a\": [\n            1,\n            2\n        ]\n    },\n" +
+		"{\n    \"zeta\": 1.50,\n    \"log-opts\": {\n        \"max-size\": \"10m\",\n        \"a\": [\n            1,\n" +
+			"            2\n        ]\n    },\n" +
 			"    \"big\": 12345678901234567890,\n    \"u\": \"\\u00e4<>\",\n    " + set4, nil},
 	{"old values of ours are replaced in place", env4, `{"mtu": 1500, "debug": true, "bip": "10.5.1.1/24"}`,
 		"{\n    \"mtu\": 1450,\n    \"debug\": true,\n    \"bip\": \"10.5.34.1/24\",\n    \"ip-masq\": false\n}\n", nil},
 	{"a network with IPv6 sets docker's IPv6 keys too", "FLANNEL_SUBNET=10.5.34.1/24\n" + env6, `{}`,
-		"{\n    \"bip\": \"10.5.34.1/24\",\n    \"mtu\": 1430,\n    \"ip-masq\": true,\n    \"ipv6\": true,\n    \"fixed-cidr-v6\": \"fd00:5:0:22::/64\"\n}\n", nil},
-	{"a file that differs in blanks only is not touched", env4, "{\"bip\":\"10.5.34.1/24\",\"mtu\":1450,\n\"ip-masq\":false}",
+		"{\n    \"bip\": \"10.5.34.1/24\",\n    \"mtu\": 1430,\n    \"ip-masq\": true,\n    \"ipv6\": true,\n" +
+			"    \"fixed-cidr-v6\": \"fd00:5:0:22::/64\"\n}\n", nil},
+	{"a file that differs in blanks only is not touched", env4,
+		"{\"bip\":\"10.5.34.1/24\",\"mtu\":1450,\n\"ip-masq\":false}",
 		"{\"bip\":\"10.5.34.1/24\",\"mtu\":1450,\n\"ip-masq\":false}", nil},
-	{"-remove takes out our keys only", env4, `{"mtu": 1450, "debug": true, "bip": "10.5.34.1/24"}`, "{\n    \"debug\": true\n}\n", []string{"-remove"}},
+	{"-remove takes out our keys only", env4, `{"mtu": 1450, "debug": true, "bip": "10.5.34.1/24"}`,
+		"{\n    \"debug\": true\n}\n", []string{"-remove"}},
 	{"half a file is an error", env4, `{"debug": true`, "", nil},
 	{"no object is an error", env4, `[1]`, "", nil},
 	{"something behind the object is an error", env4, `{} {}`, "", nil},
@@ -78,7 +83,8 @@ func TestDockersConfigurationAllowsDirectRoutingWhereDockerKnowsIt(t *testing.T)
 	program, dir := build(t), t.TempDir()
 	file, env := filepath.Join(dir, "daemon.json"), filepath.Join(dir, "subnet.env")
 	write(t, env, env4)
-	const allowed = "{\n    \"bip\": \"10.5.34.1/24\",\n    \"mtu\": 1450,\n    \"ip-masq\": false,\n    \"allow-direct-routing\": true\n}\n"
+	const allowed = "{\n    \"bip\": \"10.5.34.1/24\",\n    \"mtu\": 1450,\n    \"ip-masq\": false,\n" +
+		"    \"allow-direct-routing\": true\n}\n"
 	for _, c := range []struct{ name, options, want string }{
 		{"docker 28", "--bip --allow-direct-routing --mtu", allowed},
 		{"an older docker, after a downgrade", "--bip --mtu", "{\n    " + set4},
@@ -105,7 +111,8 @@ func TestDockersConfigurationKeepsWhatIsThere(t *testing.T) {
 			if c.old != "" {
 				write(t, file, c.old)
 			}
-			out, err := exec.Command(program, append([]string{"daemon-json", "-subnet-file", env, "-file", file}, c.args...)...).CombinedOutput()
+			out, err := exec.Command(program,
+				append([]string{"daemon-json", "-subnet-file", env, "-file", file}, c.args...)...).CombinedOutput()
 			want := c.want
 			if want == "" {
 				want = c.old
@@ -167,7 +174,8 @@ func TestWaitSaysWhyAndEndsWithTheSubnet(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := bufio.NewScanner(said)
-	if !lines.Scan() || !strings.HasPrefix(lines.Text(), "waiting for a subnet: flanneld has not written its subnet file yet") {
+	if !lines.Scan() || !strings.HasPrefix(lines.Text(),
+		"waiting for a subnet: flanneld has not written its subnet file yet") {
 		t.Errorf("first line: %q, want the reason", lines.Text())
 	}
 	write(t, env, env6)

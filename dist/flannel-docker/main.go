@@ -1,5 +1,5 @@
-// Command flannel-docker stands between flanneld and the docker daemon: it waits for the subnet and says for what it waits, writes the
-// subnet into docker's configuration file, and tells whether docker runs with an old one.
+// Command flannel-docker stands between flanneld and the docker daemon: it waits for the subnet and says for what it
+// waits, writes the subnet into docker's configuration file, and tells whether docker runs with an old one.
 package main
 
 import (
@@ -44,7 +44,8 @@ func run(ctx context.Context, args []string) int {
 	var o options
 	fs := flag.NewFlagSet("flannel-docker", flag.ContinueOnError)
 	fs.StringVar(&o.subnetFile, "subnet-file", "/run/flannel/subnet.env", "`file` in which flanneld tells the subnet")
-	fs.StringVar(&o.stamp, "stamp", "/run/flannel/docker.env", "`file` that remembers the subnet which docker was started with")
+	fs.StringVar(&o.stamp, "stamp", "/run/flannel/docker.env",
+		"`file` that remembers the subnet which docker was started with")
 	fs.StringVar(&o.daemonJSON, "file", "/etc/docker/daemon.json", "docker's configuration `file`")
 	fs.BoolVar(&o.remove, "remove", false, "daemon-json: take out what this command has put in")
 	fs.Usage = func() {
@@ -55,7 +56,8 @@ func run(ctx context.Context, args []string) int {
 		fs.Usage()
 		return exitUsage
 	}
-	command, ok := map[string]func(context.Context, options) error{"wait": wait, "daemon-json": writeDaemonJSON, "changed": changed}[args[0]]
+	command, ok := map[string]func(context.Context, options) error{"wait": wait, "daemon-json": writeDaemonJSON,
+		"changed": changed}[args[0]]
 	if err := fs.Parse(args[1:]); err != nil || !ok || fs.NArg() > 0 {
 		if err == nil {
 			fs.Usage()

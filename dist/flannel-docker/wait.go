@@ -20,8 +20,8 @@ import (
 
 const pollPeriod = 500 * time.Millisecond
 
-// wait returns when the subnet file names a subnet for docker. Until then the service manager and the journal are told what is
-// missing, each reason once.
+// wait returns when the subnet file names a subnet for docker. Until then the service manager and the journal are told
+// what is missing, each reason once.
 func wait(ctx context.Context, o options) error {
 	tick := time.NewTicker(pollPeriod)
 	defer tick.Stop()

@@ -71,7 +71,8 @@ func TestARunningPluginIsReplaced(t *testing.T) {
 	}
 	install := func() {
 		t.Helper()
-		if out, err := exec.Command(program, "-plugin", sleep, "-bin", filepath.Join(dir, "bin")).CombinedOutput(); err != nil {
+		if out, err := exec.Command(program, "-plugin", sleep, "-bin",
+			filepath.Join(dir, "bin")).CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
 	}

@@ -1,5 +1,5 @@
-// Command install-cni puts the CNI plugin and its configuration onto a host, from a container that has the host's folders mounted.
-// A plugin that is running, and a kubelet that is reading, never see half a file.
+// Command install-cni puts the CNI plugin and its configuration onto a host, from a container that has the host's
+// folders mounted. A plugin that is running, and a kubelet that is reading, never see half a file.
 package main
 
 import (

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// TestTheChartOnACluster makes a cluster of both families ready by the Helm chart, with kube-proxy in the mode nftables, and goes through the
-// backends.
+// TestTheChartOnACluster makes a cluster of both families ready by the Helm chart, with kube-proxy in the mode
+// nftables, and goes through the backends.
 func TestTheChartOnACluster(t *testing.T) {
 	s := newStory(t, clusterOptions{cidr: "10.244.0.0/16,fd00:10:244::/56", dual: true, nftables: true, nodes: 2})
 	s.run(t, []step{
@@ -25,10 +25,12 @@ func TestTheChartOnACluster(t *testing.T) {
 		{"pods reach one another with vxlan", s.connect},
 		{"Services, ports of nodes and names work with vxlan", func(t *testing.T) { s.serve(t); s.served(t) }},
 		{"with host-gw", func(t *testing.T) { s.backend(t, "host-gw", "backend: host-gw") }},
-		{"with wireguard in the daemon or the kernel", func(t *testing.T) { s.backend(t, "wireguard", "backend: wireguard, privileged: true") }},
+		{"with wireguard in the daemon or the kernel",
+			func(t *testing.T) { s.backend(t, "wireguard", "backend: wireguard, privileged: true") }},
 		{"udp says what a pod without the rights lacks", s.refused},
 		{"with udp", func(t *testing.T) { s.backend(t, "udp", "backend: udp, privileged: true") }},
-		{"with vxlan and direct routing", func(t *testing.T) { s.backend(t, "vxlan", "backend: vxlan, directRouting: true") }},
+		{"with vxlan and direct routing",
+			func(t *testing.T) { s.backend(t, "vxlan", "backend: vxlan, directRouting: true") }},
 		{"with alloc and routes of the operator", s.routed},
 	})
 }
@@ -53,8 +55,8 @@ func (s *story) render(t *testing.T, values string) {
 	s.apply(string(text))
 }
 
-// backend changes the backend of the cluster by the chart, and checks all that pods are promised. The pods are made again, for the MTU is
-// another one.
+// backend changes the backend of the cluster by the chart, and checks all that pods are promised. The pods are made
+// again, for the MTU is another one.
 func (s *story) backend(t *testing.T, name, values string) {
 	p := s.plane
 	s.chart(t, values)
@@ -83,7 +85,8 @@ func (s *story) refused(t *testing.T) {
 	})
 }
 
-// routed takes the backend that leaves packets to others, and is those others: it routes the pods of each node to that node.
+// routed takes the backend that leaves packets to others, and is those others: it routes the pods of each node to that
+// node.
 func (s *story) routed(t *testing.T) {
 	p := s.plane
 	const values = "backend: alloc"
@@ -120,9 +123,11 @@ func (s *story) runs(n *node, backend string) error {
 // inPod runs a command in the pod of flanneld on a node.
 func (s *story) inPod(n *node, args ...string) (string, error) {
 	p := s.plane
-	pod, err := p.kubectl("--namespace=kube-flannel", "get", "pods", "--selector=app=flannel", "--field-selector=spec.nodeName="+n.name, "--output=name")
+	pod, err := p.kubectl("--namespace=kube-flannel", "get", "pods", "--selector=app=flannel",
+		"--field-selector=spec.nodeName="+n.name, "--output=name")
 	if err != nil {
 		return "", err
 	}
-	return p.kubectl(append([]string{"--namespace=kube-flannel", "exec", strings.TrimSpace(pod), "--container=kube-flannel", "--"}, args...)...)
+	return p.kubectl(append([]string{"--namespace=kube-flannel", "exec", strings.TrimSpace(pod),
+		"--container=kube-flannel", "--"}, args...)...)
 }

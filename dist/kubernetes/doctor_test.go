@@ -28,7 +28,8 @@ func (s *story) doctor(n *node) (map[string]finding, error) {
 	return by, nil
 }
 
-// clusterFault is one thing that goes wrong on a cluster. What doctor advises mends it, as far as it is a command of kubectl.
+// clusterFault is one thing that goes wrong on a cluster. What doctor advises mends it, as far as it is a command of
+// kubectl.
 type clusterFault struct {
 	name, check, says, fix string
 	inject                 func()
@@ -81,14 +82,16 @@ func (s *story) clusterFaults(n *node) []clusterFault {
 	again := func(string) { s.remake(n) }
 	return []clusterFault{
 		{
-			name: "a rule is missing", check: "store-rights", says: "patch nodes/status", fix: "kubectl patch clusterrole flannel",
+			name: "a rule is missing", check: "store-rights", says: "patch nodes/status",
+			fix:    "kubectl patch clusterrole flannel",
 			inject: role(`[{"op": "remove", "path": "/rules/2"}]`),
 			mend: func(fix string) {
 				command := quoted.FindStringSubmatch(fix)
 				if command == nil {
 					p.t.Fatalf("the fix %q is no command", fix)
 				}
-				_, err := p.Exec(p.ctx, "sh", "-c", filepath.Join(p.bin, "kubectl")+" --kubeconfig="+filepath.Join(p.certs, "admin.yaml")+" "+command[1])
+				_, err := p.Exec(p.ctx, "sh", "-c", filepath.Join(p.bin, "kubectl")+" --kubeconfig="+
+					filepath.Join(p.certs, "admin.yaml")+" "+command[1])
 				p.ok(err)
 			},
 		},
@@ -97,17 +100,20 @@ func (s *story) clusterFaults(n *node) []clusterFault {
 			inject: sh("rm /etc/cni/net.d/10-flannel.conflist"), mend: again,
 		},
 		{
-			name: "another network comes first", check: "cni", says: "uses 05-other.conf", fix: "remove /etc/cni/net.d/05-other.conf",
+			name: "another network comes first", check: "cni", says: "uses 05-other.conf",
+			fix:    "remove /etc/cni/net.d/05-other.conf",
 			inject: sh(`echo '{"cniVersion": "0.3.1", "name": "other", "type": "ptp"}' >/etc/cni/net.d/05-other.conf`),
 			mend:   func(string) { sh("rm /etc/cni/net.d/05-other.conf")() },
 		},
 		{
 			name: "a plugin is missing", check: "cni", says: "portmap", fix: "reference plugins",
-			inject: sh("mv /opt/cni/bin/portmap /opt/portmap"), mend: func(string) { sh("mv /opt/portmap /opt/cni/bin/portmap")() },
+			inject: sh("mv /opt/cni/bin/portmap /opt/portmap"),
+			mend:   func(string) { sh("mv /opt/portmap /opt/cni/bin/portmap")() },
 		},
 		{
 			name: "cni0 has an address of an earlier network", check: "bridge", says: "10.42.0.1/24", fix: "ip link delete cni0",
-			inject: sh("ip address add 10.42.0.1/24 dev cni0"), mend: func(string) { sh("ip address del 10.42.0.1/24 dev cni0")() },
+			inject: sh("ip address add 10.42.0.1/24 dev cni0"),
+			mend:   func(string) { sh("ip address del 10.42.0.1/24 dev cni0")() },
 		},
 	}
 }

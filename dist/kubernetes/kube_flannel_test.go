@@ -15,8 +15,8 @@ import (
 	"flanneld/lab"
 )
 
-// TestTheKubeFlannelManifestOnACluster follows docs/kubernetes.md with the Kubernetes API as the store, and swaps flanneld with the released
-// flannel node by node, there and back.
+// TestTheKubeFlannelManifestOnACluster follows docs/kubernetes.md with the Kubernetes API as the store, and swaps
+// flanneld with the released flannel node by node, there and back.
 func TestTheKubeFlannelManifestOnACluster(t *testing.T) {
 	s := newStory(t, clusterOptions{cidr: "10.244.0.0/16"})
 	s.run(t, []step{
@@ -69,7 +69,8 @@ func (s *story) published(t *testing.T) {
 	for _, n := range s.nodes {
 		o := s.object(n)
 		annotation := func(name string) string { return o.Metadata.Annotations["flannel.alpha.coreos.com/"+name] }
-		if annotation("kube-subnet-manager") != "true" || annotation("backend-type") != "vxlan" || annotation("public-ip") != n.Addr.String() ||
+		if annotation("kube-subnet-manager") != "true" || annotation("backend-type") != "vxlan" ||
+			annotation("public-ip") != n.Addr.String() ||
 			!strings.Contains(annotation("backend-data"), `"VtepMAC"`) {
 			t.Errorf("%s has the annotations %v", n.name, o.Metadata.Annotations)
 		}
@@ -82,7 +83,8 @@ func (s *story) published(t *testing.T) {
 		}
 		env := s.on(n, "cat", "/run/flannel/subnet.env")
 		gateway := strings.TrimSuffix(o.Spec.PodCIDR, "0/24") + "1/24"
-		if !strings.Contains(env, "FLANNEL_SUBNET="+gateway+"\n") || !strings.Contains(env, "FLANNEL_NETWORK=10.244.0.0/16\n") {
+		if !strings.Contains(env, "FLANNEL_SUBNET="+gateway+"\n") ||
+			!strings.Contains(env, "FLANNEL_NETWORK=10.244.0.0/16\n") {
 			t.Errorf("%s with podCIDR %s has in subnet.env:\n%s", n.name, o.Spec.PodCIDR, env)
 		}
 	}
@@ -96,12 +98,13 @@ func (s *story) on(n *node, args ...string) string {
 	return out
 }
 
-// flannelctl is run as docs/kubernetes.md says. The kernel's settings belong to the machine that the test runs on, so that the doctor may
-// find fault with some; it must not look for etcd.
+// flannelctl is run as docs/kubernetes.md says. The kernel's settings belong to the machine that the test runs on, so
+// that the doctor may find fault with some; it must not look for etcd.
 func (s *story) flannelctl(t *testing.T) {
 	p := s.plane
 	in := func(args ...string) (string, error) {
-		return p.kubectl(append([]string{"--namespace=kube-flannel", "exec", "daemonset/kube-flannel-ds", "--container=kube-flannel", "--", "flannelctl"}, args...)...)
+		return p.kubectl(append([]string{"--namespace=kube-flannel", "exec", "daemonset/kube-flannel-ds",
+			"--container=kube-flannel", "--", "flannelctl"}, args...)...)
 	}
 	p.await(func() error { // probes of peers need a round
 		out, err := in("status")
@@ -124,7 +127,8 @@ func (s *story) flannelctl(t *testing.T) {
 		t.Errorf("doctor:\n%s", out)
 	}
 	t.Log(out)
-	if out, err = in("leases"); err != nil || strings.Count(out, "\n") <= len(s.nodes) || strings.Contains(out, "REVISION") {
+	if out, err = in("leases"); err != nil || strings.Count(out, "\n") <= len(s.nodes) ||
+		strings.Contains(out, "REVISION") {
 		t.Errorf("leases: %v, want a line for each of %d nodes, and no revisions\n%s", err, len(s.nodes), out)
 	}
 	if out, err = in("network", "get"); err == nil || !strings.Contains(err.Error()+out, "kubectl") {
@@ -165,22 +169,24 @@ func (s *story) restart(t *testing.T) {
 	s.reach(t)
 	s.served(t)
 	if after := s.object(n).Metadata.Annotations["flannel.alpha.coreos.com/backend-data"]; after != before {
-		t.Errorf("the reboot has changed what %s publishes from %s to %s: the hardware address is kept on the disk", n.name, before, after)
+		t.Errorf("the reboot has changed what %s publishes from %s to %s: the hardware address is kept on the disk", n.name,
+			before, after)
 	}
 }
 
 // containers returns the identities of the test containers of a node.
 func (s *story) containers(n *node) []string {
 	s.plane.t.Helper()
-	return strings.Fields(s.plane.must("get", "pods", "--selector=app in (box, web)", "--field-selector=spec.nodeName="+n.name,
+	return strings.Fields(s.plane.must("get", "pods", "--selector=app in (box, web)", "--field-selector=spec.nodeName="+
+		n.name,
 		"--output", "jsonpath={.items[*].status.containerStatuses[*].containerID}"))
 }
 
 // mark is the label of nodes that run flanneld in the step that swaps.
 const mark = "example.com/flanneld"
 
-// swap takes flanneld from one node after the other and starts the released flannel there, and goes the way back. All pods reach one
-// another at each moment in between.
+// swap takes flanneld from one node after the other and starts the released flannel there, and goes the way back. All
+// pods reach one another at each moment in between.
 func (s *story) swap(t *testing.T) {
 	p := s.plane
 	program := filepath.Join(filepath.Dir(s.plane.bin), "former-flannel")
@@ -206,13 +212,15 @@ func (s *story) swap(t *testing.T) {
 	})
 }
 
-// flannel starts the released flannel on a node, with the arguments of its manifest, and waits until it says that its backend runs.
+// flannel starts the released flannel on a node, with the arguments of its manifest, and waits until it says that its
+// backend runs.
 func (s *story) flannel(n *node, program string) *lab.Process {
 	p := s.plane
 	p.t.Helper()
 	config := filepath.Join(n.Dir(), "net-conf.json")
 	p.ok(os.WriteFile(config, []byte(`{"Network": "10.244.0.0/16", "EnableNFTables": false, "Backend": {"Type": "vxlan"}}`), 0o644))
-	f, err := n.Start("flannel", n.inside("env", "NODE_NAME="+n.name, program, "--ip-masq", "--kube-subnet-mgr", "--net-config-path="+config,
+	f, err := n.Start("flannel", n.inside("env", "NODE_NAME="+n.name, program, "--ip-masq", "--kube-subnet-mgr",
+		"--net-config-path="+config,
 		"--kubeconfig-file="+filepath.Join(p.certs, "admin.yaml"))...)
 	p.ok(err)
 	s.whole.Cleanup(func() { tell(s.whole, n.name+" flannel", f) })

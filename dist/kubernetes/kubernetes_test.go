@@ -1,7 +1,7 @@
 //go:build kubernetes
 
-// Package kubernetes_test applies the manifest of this folder to a cluster of Kubernetes: its own components, with containerd, on hosts
-// of the lab. It needs root, and minutes to build Kubernetes the first time.
+// Package kubernetes_test applies the manifest of this folder to a cluster of Kubernetes: its own components, with
+// containerd, on hosts of the lab. It needs root, and minutes to build Kubernetes the first time.
 package kubernetes_test
 
 import (
@@ -133,7 +133,8 @@ func (s *story) build(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.plane = &plane{Host: host, whole: t, ctx: s.ctx, bin: bin, certs: filepath.Join(host.Dir(), "certs"), cidr: s.o.cidr, dual: s.o.dual}
+	s.plane = &plane{Host: host, whole: t, ctx: s.ctx, bin: bin, certs: filepath.Join(host.Dir(), "certs"), cidr: s.o.cidr,
+		dual: s.o.dual}
 }
 
 // buildImage makes the image as a release does.
@@ -216,7 +217,8 @@ func (s *story) applyEtcd(t *testing.T) {
 	file := filepath.Join(p.Dir(), "dist/kubernetes/etcd/flannel.yaml")
 	p.ok(os.MkdirAll(filepath.Dir(file), 0o755))
 	p.ok(os.WriteFile(file, endpoints.ReplaceAll(text, []byte(s.store.TLSURL())), 0o644))
-	for from, to := range map[string]string{"ca.crt": "ca.crt", "etcd-client.crt": "tls.crt", "etcd-client.key": "tls.key"} {
+	for from, to := range map[string]string{"ca.crt": "ca.crt", "etcd-client.crt": "tls.crt",
+		"etcd-client.key": "tls.key"} {
 		content, err := os.ReadFile(filepath.Join(p.certs, from))
 		p.ok(err)
 		p.ok(os.WriteFile(filepath.Join(p.Dir(), to), content, 0o600))
@@ -240,7 +242,8 @@ func (s *story) documented(t *testing.T, place blocks.Place, inline bool) {
 			continue
 		}
 		ran++
-		out, err := p.Exec(p.ctx, "env", "PATH="+p.bin+":"+os.Getenv("PATH"), "KUBECONFIG="+filepath.Join(p.certs, "admin.yaml"), "HOME="+p.certs,
+		out, err := p.Exec(p.ctx, "env", "PATH="+p.bin+":"+os.Getenv("PATH"), "KUBECONFIG="+
+			filepath.Join(p.certs, "admin.yaml"), "HOME="+p.certs,
 			"sh", "-euc", "cd "+p.Dir()+"\n"+c.Run)
 		if err != nil {
 			if place == blocks.Kubernetes {
@@ -258,7 +261,8 @@ func (s *story) documented(t *testing.T, place blocks.Place, inline bool) {
 // rolledOut waits until a DaemonSet runs everywhere, and shows why not.
 func (s *story) rolledOut(namespace, name string) {
 	s.plane.t.Helper()
-	if _, err := s.plane.kubectl("--namespace="+namespace, "rollout", "status", "daemonset", name, "--timeout=120s"); err != nil {
+	if _, err := s.plane.kubectl("--namespace="+namespace, "rollout", "status", "daemonset", name,
+		"--timeout=120s"); err != nil {
 		pods, _ := s.plane.kubectl("--namespace="+namespace, "describe", "pods")
 		logs, _ := s.plane.kubectl("--namespace="+namespace, "logs", "daemonset/"+name, "--all-containers")
 		s.plane.t.Fatalf("%v\n%s\n%s", err, pods, logs)
@@ -351,8 +355,8 @@ func (s *story) replaced(t *testing.T, before string) {
 	}
 }
 
-// loseNothing does something while a pod pings another, ten times a second, and checks that each ping was answered. The pods are on other
-// nodes than the given ones.
+// loseNothing does something while a pod pings another, ten times a second, and checks that each ping was answered. The
+// pods are on other nodes than the given ones.
 func (s *story) loseNothing(t *testing.T, do func(), without ...*node) {
 	t.Helper()
 	p := s.plane
@@ -370,7 +374,9 @@ func (s *story) loseNothing(t *testing.T, do func(), without ...*node) {
 	done := make(chan string, 1)
 	go func() {
 		out, err := p.kubectl("exec", from, "--", "/bin/busybox", "sh", "-c", "busybox rm -f /tmp/stop;"+
-			"busybox ping -i 0.1 "+to.String()+" & while ! test -e /tmp/stop; do echo >/tmp/started; busybox sleep 0.1; done; kill -INT $!; wait $!; busybox rm -f /tmp/started")
+			"busybox ping -i 0.1 "+to.String()+
+			" & while ! test -e /tmp/stop; do echo >/tmp/started; busybox sleep 0.1; done; kill -INT $!; wait $!; busybox rm "+
+			"-f /tmp/started")
 		done <- fmt.Sprint(out, err)
 	}()
 	p.await(func() error {

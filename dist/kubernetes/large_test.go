@@ -35,11 +35,13 @@ func (l *large) connect(t *testing.T) {
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(authority)
 	l.http = &http.Client{Transport: &http.Transport{
-		DialContext: p.Dial, MaxIdleConnsPerHost: 16, TLSClientConfig: &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: pool},
+		DialContext: p.Dial, MaxIdleConnsPerHost: 16,
+		TLSClientConfig: &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: pool},
 	}}
 }
 
-// largeNode is a Node object of the size of real ones, with the annotations of a node that runs flannel. The first nodes are those of daemons.
+// largeNode is a Node object of the size of real ones, with the annotations of a node that runs flannel. The first
+// nodes are those of daemons.
 func largeNode(i int) *corev1.Node {
 	cidr := fmt.Sprintf("10.%d.%d.0/24", 1+i>>8, i&0xff)
 	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: largeName(i), Annotations: map[string]string{}}}
@@ -47,7 +49,8 @@ func largeNode(i int) *corev1.Node {
 	if i >= 2 {
 		prefix := annotation.DefaultPrefix + "/"
 		n.Annotations = map[string]string{
-			prefix + "kube-subnet-manager": "true", prefix + "backend-type": "vxlan", prefix + "public-ip": fmt.Sprintf("198.18.%d.%d", 100+i>>8, i&0xff),
+			prefix + "kube-subnet-manager": "true", prefix + "backend-type": "vxlan", prefix +
+				"public-ip": fmt.Sprintf("198.18.%d.%d", 100+i>>8, i&0xff),
 			prefix + "backend-data": fmt.Sprintf(`{"VNI":1,"VtepMAC":"02:00:00:01:%02x:%02x"}`, i>>8, i&0xff),
 		}
 	}
@@ -57,9 +60,11 @@ func largeNode(i int) *corev1.Node {
 			Names: []string{name + "@sha256:" + strings.Repeat("0123456789abcdef", 4), name + ":v1.2.3"}, SizeBytes: 123456789,
 		})
 	}
-	for _, kind := range []corev1.NodeConditionType{corev1.NodeMemoryPressure, corev1.NodeDiskPressure, corev1.NodePIDPressure, corev1.NodeReady} {
-		n.Status.Conditions = append(n.Status.Conditions, corev1.NodeCondition{Type: kind, Status: corev1.ConditionFalse, Reason: "KubeletHasNoPressure",
-			Message: "kubelet has no pressure of this kind", LastHeartbeatTime: metav1.Now()})
+	for _, kind := range []corev1.NodeConditionType{corev1.NodeMemoryPressure, corev1.NodeDiskPressure,
+		corev1.NodePIDPressure, corev1.NodeReady} {
+		n.Status.Conditions = append(n.Status.Conditions,
+			corev1.NodeCondition{Type: kind, Status: corev1.ConditionFalse, Reason: "KubeletHasNoPressure",
+				Message: "kubelet has no pressure of this kind", LastHeartbeatTime: metav1.Now()})
 	}
 	return n
 }
@@ -75,7 +80,8 @@ func (l *large) send(method, path, kind string, v any) error {
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(l.ctx, method, "https://"+netip.AddrPortFrom(l.plane.Addr, 6443).String()+path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(l.ctx, method, "https://"+netip.AddrPortFrom(l.plane.Addr, 6443).String()+path,
+		bytes.NewReader(body))
 	if err != nil {
 		return err
 	}

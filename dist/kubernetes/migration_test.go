@@ -15,8 +15,8 @@ import (
 	"flanneld/lab"
 )
 
-// TestFromEtcdToTheKubernetesAPI takes a network over from one store to the other, host by host and back, as docs/kubernetes.md says. The
-// API server is a real one; daemons run on hosts of the lab.
+// TestFromEtcdToTheKubernetesAPI takes a network over from one store to the other, host by host and back, as
+// docs/kubernetes.md says. The API server is a real one; daemons run on hosts of the lab.
 func TestFromEtcdToTheKubernetesAPI(t *testing.T) {
 	s := newStory(t, clusterOptions{bare: true})
 	m := &move{story: s}
@@ -52,7 +52,8 @@ func (m *move) begin(t *testing.T) {
 	p.ok(m.old.Put(m.ctx, "config", moveNetwork))
 	dir := filepath.Dir(p.bin)
 	m.bin = lab.Built(dir)
-	for out, pkg := range map[string]string{m.bin.Flanneld: "flanneld/cmd/flanneld", m.bin.Flannelctl: "flanneld/cmd/flannelctl"} {
+	for out, pkg := range map[string]string{m.bin.Flanneld: "flanneld/cmd/flanneld",
+		m.bin.Flannelctl: "flanneld/cmd/flannelctl"} {
 		p.ok(lab.GoBuild(m.ctx, out, pkg))
 	}
 	m.config = filepath.Join(p.Dir(), "net-conf.json")
@@ -73,7 +74,8 @@ func (m *move) begin(t *testing.T) {
 	}
 }
 
-// nameOf returns the name of a host, which is the machine's for all: what its record has, and that of its node must be, stand for it.
+// nameOf returns the name of a host, which is the machine's for all: what its record has, and that of its node must be,
+// stand for it.
 func (m *move) nameOf(i int) string { return fmt.Sprintf("node%d", i+1) }
 
 // onEtcd starts the daemon of a host with etcd as the store.
@@ -84,7 +86,8 @@ func (m *move) onEtcd(t *testing.T, i int) {
 // onKubernetes starts it with the Kubernetes API as the store.
 func (m *move) onKubernetes(t *testing.T, i int) {
 	h := m.hosts[i]
-	m.start(t, i, "-kube-subnet-mgr", "-net-config-path", m.config, "-kubeconfig-file", m.plane.config(h.Name(), h.Name(), "system:masters"))
+	m.start(t, i, "-kube-subnet-mgr", "-net-config-path", m.config, "-kubeconfig-file",
+		m.plane.config(h.Name(), h.Name(), "system:masters"))
 }
 
 func (m *move) start(t *testing.T, i int, args ...string) {
@@ -94,7 +97,8 @@ func (m *move) start(t *testing.T, i int, args ...string) {
 		p.ok(m.daemons[i].Stop(m.ctx))
 	}
 	// The name of the host is a namespace's of its own, as its record carries it.
-	command := append([]string{"unshare", "--uts", "sh", "-c", `hostname "$0" && exec "$@"`, m.nameOf(i), "env", "NODE_NAME=" + m.nameOf(i), m.bin.Flanneld,
+	command := append([]string{"unshare", "--uts", "sh", "-c", `hostname "$0" && exec "$@"`, m.nameOf(i),
+		"env", "NODE_NAME=" + m.nameOf(i), m.bin.Flanneld,
 		"-subnet-file", h.SubnetFile(), "-state-dir", h.StateDir()}, args...)
 	d, err := h.Start("flanneld", command...)
 	p.ok(err)
@@ -109,8 +113,10 @@ func (m *move) awaitPeers(i, peers int) api.Status {
 	m.plane.await(func() error {
 		st = api.Status{}
 		err := api.NewClient(m.hosts[i].SubnetFile()).Get(m.ctx, api.PathStatus, &st)
-		if err == nil && (!st.Ready || !st.Lease.Held || st.Daemon == nil || st.Daemon.PID != m.daemons[i].Pid() || st.Peers < peers) {
-			err = fmt.Errorf("%s is ready: %t, lease held: %t, peers: %d: %v", m.hosts[i].Name(), st.Ready, st.Lease.Held, st.Peers, st.Reasons)
+		if err == nil && (!st.Ready || !st.Lease.Held || st.Daemon == nil || st.Daemon.PID != m.daemons[i].Pid() ||
+			st.Peers < peers) {
+			err = fmt.Errorf("%s is ready: %t, lease held: %t, peers: %d: %v", m.hosts[i].Name(), st.Ready, st.Lease.Held,
+				st.Peers, st.Reasons)
 		}
 		return err
 	})
@@ -121,7 +127,8 @@ func (m *move) takeOver(t *testing.T) {
 	p := m.plane
 	script, err := m.hosts[0].Exec(m.ctx, m.bin.Flannelctl, "leases", "nodes", "--etcd-endpoints", m.old.URL())
 	p.ok(err)
-	out, err := p.Exec(m.ctx, "env", "PATH="+p.bin+":"+os.Getenv("PATH"), "KUBECONFIG="+filepath.Join(p.certs, "admin.yaml"), "HOME="+p.certs, "sh", "-euc", script)
+	out, err := p.Exec(m.ctx, "env", "PATH="+p.bin+":"+os.Getenv("PATH"), "KUBECONFIG="+
+		filepath.Join(p.certs, "admin.yaml"), "HOME="+p.certs, "sh", "-euc", script)
 	if err != nil {
 		t.Fatalf("%v\n%s\n%s", err, script, out)
 	}
@@ -132,12 +139,14 @@ func (m *move) takeOver(t *testing.T) {
 		env, err := m.hosts[i].Env()
 		p.ok(err)
 		if len(o.Metadata.Annotations) < 4 || o.Spec.PodCIDR != env.Subnets[0].String() {
-			t.Errorf("%s has podCIDR %s and annotations %v, want the subnet %s and four annotations", m.nameOf(i), o.Spec.PodCIDR, o.Metadata.Annotations, env.Subnets)
+			t.Errorf("%s has podCIDR %s and annotations %v, want the subnet %s and four annotations", m.nameOf(i),
+				o.Spec.PodCIDR, o.Metadata.Annotations, env.Subnets)
 		}
 	}
 }
 
-// each changes one host after the other while all pods ping all, and checks that each keeps its subnet and all that peers know.
+// each changes one host after the other while all pods ping all, and checks that each keeps its subnet and all that
+// peers know.
 func (m *move) each(t *testing.T, change func(*testing.T, int)) {
 	p := m.plane
 	var pings []*lab.Pings

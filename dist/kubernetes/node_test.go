@@ -35,8 +35,9 @@ func (n *node) addresses() string {
 	return n.Addr.String()
 }
 
-// nodeSetup gives a node folders of its own, with what its administrator has installed: the reference plugins of CNI. Those of a disk are
-// there again after a reboot. The kubelet sets some parameters of the whole machine; it finds them set.
+// nodeSetup gives a node folders of its own, with what its administrator has installed: the reference plugins of CNI.
+// Those of a disk are there again after a reboot. The kubelet sets some parameters of the whole machine; it finds them
+// set.
 const nodeSetup = `
 for dir in /run /var/log; do mount -t tmpfs tmpfs "$dir"; done
 for dir in /opt /var/lib; do mkdir -p "$0/disk$dir" && mount --bind "$0/disk$dir" "$dir"; done
@@ -93,21 +94,24 @@ func (s *story) boot(n *node) {
 	p.t.Helper()
 	var err error
 	n.runtime, err = h.Containerd(s.ctx, lab.ContainerdOptions{
-		Plugins: "/opt/cni/bin", Networks: "/etc/cni/net.d", Setup: strings.ReplaceAll(nodeSetup, "PLUGINS", plugintest.Reference(p.t)),
+		Plugins: "/opt/cni/bin", Networks: "/etc/cni/net.d",
+		Setup: strings.ReplaceAll(nodeSetup, "PLUGINS", plugintest.Reference(p.t)),
 	})
 	p.ok(err)
 	p.ok(n.runtime.Import(s.ctx, s.image, image, "--index-name", image))
-	config := strings.NewReplacer("SOCKET", n.runtime.Socket(), "CERTS", p.certs, "NAME", name, "RESOLVER", dns).Replace(kubeletConfig)
+	config := strings.NewReplacer("SOCKET", n.runtime.Socket(), "CERTS", p.certs, "NAME", name, "RESOLVER",
+		dns).Replace(kubeletConfig)
 	file := filepath.Join(h.Dir(), "kubelet.yaml")
 	p.ok(os.WriteFile(file, []byte(config), 0o644))
 	n.kubelet, err = h.Start("kubelet", n.inside(filepath.Join(p.bin, "kubelet"),
-		"--config="+file, "--kubeconfig="+p.config(name, "system:node:"+name, "system:nodes"), "--hostname-override="+name, "--node-ip="+n.addresses())...)
+		"--config="+file, "--kubeconfig="+p.config(name, "system:node:"+name, "system:nodes"), "--hostname-override="+name,
+		"--node-ip="+n.addresses())...)
 	p.ok(err)
 	s.startProxy(n)
 }
 
-// startProxy starts kube-proxy on a node: by it pods and the daemon reach the API server at the address of its Service. The limits of the
-// connection tracking are the whole machine's, and left alone.
+// startProxy starts kube-proxy on a node: by it pods and the daemon reach the API server at the address of its Service.
+// The limits of the connection tracking are the whole machine's, and left alone.
 func (s *story) startProxy(n *node) {
 	p := s.plane
 	p.t.Helper()
@@ -116,13 +120,16 @@ func (s *story) startProxy(n *node) {
 		mode = "nftables"
 	}
 	var err error
-	n.proxy, err = n.Start("kube-proxy", n.inside(filepath.Join(p.bin, "kube-proxy"), "--kubeconfig="+p.config(n.name+"-proxy", "system:kube-proxy", ""),
-		"--hostname-override="+n.name, "--proxy-mode="+mode, "--cluster-cidr="+s.o.cidr, "--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0",
-		"--conntrack-tcp-timeout-close-wait=0", "--healthz-bind-address=", "--metrics-bind-address=127.0.0.1:10249")...)
+	n.proxy, err = n.Start("kube-proxy",
+		n.inside(filepath.Join(p.bin, "kube-proxy"), "--kubeconfig="+p.config(n.name+"-proxy", "system:kube-proxy", ""),
+			"--hostname-override="+n.name, "--proxy-mode="+mode, "--cluster-cidr="+s.o.cidr, "--conntrack-max-per-core=0",
+			"--conntrack-tcp-timeout-established=0",
+			"--conntrack-tcp-timeout-close-wait=0", "--healthz-bind-address=", "--metrics-bind-address=127.0.0.1:10249")...)
 	p.ok(err)
 }
 
-// reboot switches a node off and on: what it runs ends at once, what is in its kernel and in /run is gone, and its disk is left.
+// reboot switches a node off and on: what it runs ends at once, what is in its kernel and in /run is gone, and its disk
+// is left.
 func (s *story) reboot(n *node) {
 	p := s.plane
 	p.t.Helper()

@@ -20,16 +20,19 @@ import (
 const version = "v1.34.4"
 
 // components are the programs of Kubernetes.
-var components = []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl"}
+var components = []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy",
+	"kubelet", "kubectl"}
 
-// buildComponents returns the folder with programs of Kubernetes. The first build takes minutes; later ones find the programs up to date.
+// buildComponents returns the folder with programs of Kubernetes. The first build takes minutes; later ones find the
+// programs up to date.
 func buildComponents(ctx context.Context, dir string, names ...string) (string, error) {
 	out := filepath.Join(dir, version)
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return "", err
 	}
 	const stamp = "k8s.io/component-base/version."
-	args := []string{"build", "-trimpath", "-ldflags", fmt.Sprintf("-s -w -X %[1]sgitVersion=%[2]s -X %[1]sgitMajor=1 -X %[1]sgitMinor=34", stamp, version), "-o", out + "/"}
+	args := []string{"build", "-trimpath", "-ldflags",
+		fmt.Sprintf("-s -w -X %[1]sgitVersion=%[2]s -X %[1]sgitMajor=1 -X %[1]sgitMinor=34", stamp, version), "-o", out + "/"}
 	for _, name := range names {
 		args = append(args, "k8s.io/kubernetes/cmd/"+name)
 	}
@@ -69,16 +72,22 @@ const dns = "10.96.0.10"
 // serve runs the API server. It keeps its objects in the store that flanneld uses, too.
 func (p *plane) serve(store *lab.Etcd, more ...string) {
 	p.t.Helper()
-	p.ok(p.authority.Issue("apiserver", pkix.Name{CommonName: "kube-apiserver", Organization: []string{"system:masters"}}, p.Addr, netip.MustParseAddr("10.96.0.1"), netip.MustParseAddr("127.0.0.1")))
+	p.ok(p.authority.Issue("apiserver", pkix.Name{CommonName: "kube-apiserver", Organization: []string{"system:masters"}},
+		p.Addr, netip.MustParseAddr("10.96.0.1"), netip.MustParseAddr("127.0.0.1")))
 	p.ok(p.authority.Issue("accounts", pkix.Name{CommonName: "service-accounts"}))
 	file := func(name string) string { return filepath.Join(p.certs, name) }
 	p.server = p.run("kube-apiserver", append(slices.Clone(more),
-		"--etcd-servers="+store.TLSURL(), "--etcd-cafile="+file("ca.crt"), "--etcd-certfile="+file("etcd-client.crt"), "--etcd-keyfile="+file("etcd-client.key"),
-		"--bind-address="+p.Addr.String(), "--advertise-address="+p.Addr.String(), "--secure-port=6443", "--service-cluster-ip-range="+p.services(),
-		"--tls-cert-file="+file("apiserver.crt"), "--tls-private-key-file="+file("apiserver.key"), "--client-ca-file="+file("ca.crt"),
-		"--kubelet-certificate-authority="+file("ca.crt"), "--kubelet-client-certificate="+file("apiserver.crt"), "--kubelet-client-key="+file("apiserver.key"),
+		"--etcd-servers="+store.TLSURL(), "--etcd-cafile="+file("ca.crt"), "--etcd-certfile="+file("etcd-client.crt"),
+		"--etcd-keyfile="+file("etcd-client.key"),
+		"--bind-address="+p.Addr.String(), "--advertise-address="+p.Addr.String(), "--secure-port=6443",
+		"--service-cluster-ip-range="+p.services(),
+		"--tls-cert-file="+file("apiserver.crt"), "--tls-private-key-file="+file("apiserver.key"), "--client-ca-file="+
+			file("ca.crt"),
+		"--kubelet-certificate-authority="+file("ca.crt"), "--kubelet-client-certificate="+file("apiserver.crt"),
+		"--kubelet-client-key="+file("apiserver.key"),
 		"--kubelet-preferred-address-types=InternalIP", "--authorization-mode=Node,RBAC", "--allow-privileged=true",
-		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file="+file("accounts.key"), "--service-account-signing-key-file="+file("accounts.key"))...)
+		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file="+file("accounts.key"),
+		"--service-account-signing-key-file="+file("accounts.key"))...)
 	p.config("admin", "admin", "system:masters")
 	p.await(func() error {
 		_, err := p.kubectl("get", "--raw=/readyz")
@@ -93,7 +102,8 @@ func (p *plane) control() {
 	for _, name := range []string{"kube-controller-manager", "kube-scheduler"} {
 		args := []string{"--kubeconfig=" + p.config(name, "system:"+name, ""), "--leader-elect=false", "--secure-port=0"}
 		if name == "kube-controller-manager" {
-			args = append(args, "--service-account-private-key-file="+file("accounts.key"), "--root-ca-file="+file("ca.crt"), "--use-service-account-credentials")
+			args = append(args, "--service-account-private-key-file="+file("accounts.key"), "--root-ca-file="+file("ca.crt"),
+				"--use-service-account-credentials")
 			if p.cidr != "" {
 				args = append(args, "--allocate-node-cidrs=true", "--cluster-cidr="+p.cidr)
 				if p.dual {
@@ -138,7 +148,8 @@ current-context: lab
 
 // kubectl runs a command of the administrator.
 func (p *plane) kubectl(args ...string) (string, error) {
-	return p.Exec(p.ctx, append([]string{filepath.Join(p.bin, "kubectl"), "--kubeconfig=" + filepath.Join(p.certs, "admin.yaml"), "--cache-dir=" + filepath.Join(p.certs, "cache")}, args...)...)
+	return p.Exec(p.ctx, append([]string{filepath.Join(p.bin, "kubectl"), "--kubeconfig=" +
+		filepath.Join(p.certs, "admin.yaml"), "--cache-dir=" + filepath.Join(p.certs, "cache")}, args...)...)
 }
 
 // must runs a command of the administrator that has to succeed.

@@ -35,16 +35,18 @@ const (
 	scaleManagers = 20 // beside the daemons, in this process
 	firstRequests = 5
 	laterRequests = 2
-	oldRequests   = 4        // where the API server has no streaming list: it is asked for the own node, the streaming list, a list and a watch
-	scaleMemory   = 64 << 10 // KiB, at most ever
-	scaleLag      = 1500 * time.Millisecond
-	scaleNetwork  = `{"Network": "10.0.0.0/8", "Backend": {"Type": "vxlan"}}`
+	// where the API server has no streaming list: it is asked for the own node, the streaming list, a list and a watch
+	oldRequests  = 4
+	scaleMemory  = 64 << 10 // KiB, at most ever
+	scaleLag     = 1500 * time.Millisecond
+	scaleNetwork = `{"Network": "10.0.0.0/8", "Backend": {"Type": "vxlan"}}`
 )
 
 // scaleNodes is how many Node objects there are. What is promised holds for 5,000.
 var scaleNodes = flag.Int("nodes", 5000, "Node objects of the test of large clusters")
 
-// TestFiveThousandNodes runs daemons at a real API server with the Node objects of a large cluster, whose kubelets are this test.
+// TestFiveThousandNodes runs daemons at a real API server with the Node objects of a large cluster, whose kubelets are
+// this test.
 func TestFiveThousandNodes(t *testing.T) {
 	s := newStory(t, clusterOptions{bare: true})
 	l := &large{story: s}
@@ -113,8 +115,10 @@ func (l *large) startDaemons(t *testing.T, most int, what string) {
 		h := l.hosts[i]
 		config := filepath.Join(h.Dir(), "net-conf.json")
 		p.ok(os.WriteFile(config, []byte(scaleNetwork), 0o644))
-		d, err := h.Start("flanneld", "env", "NODE_NAME="+largeName(i), l.program, "-kube-subnet-mgr", "-net-config-path", config,
-			"-kubeconfig-file", p.config(userOf(i), userOf(i), "system:masters"), "-subnet-file", h.SubnetFile(), "-state-dir", h.StateDir(), "-ip-masq")
+		d, err := h.Start("flanneld", "env", "NODE_NAME="+largeName(i), l.program, "-kube-subnet-mgr", "-net-config-path",
+			config,
+			"-kubeconfig-file", p.config(userOf(i), userOf(i), "system:masters"), "-subnet-file", h.SubnetFile(), "-state-dir",
+			h.StateDir(), "-ip-masq")
 		p.ok(err)
 		l.whole.Cleanup(func() { tell(l.whole, h.Name(), d) })
 		l.daemons = append(l.daemons, d)
@@ -123,7 +127,8 @@ func (l *large) startDaemons(t *testing.T, most int, what string) {
 		p.await(func() error {
 			st, err := l.status(i)
 			if err == nil && (!st.Ready || !st.Lease.Held || st.Peers < *scaleNodes-2 || st.Failing > 0) {
-				err = fmt.Errorf("%s has %d peers, %d failing, held %t: %v", l.hosts[i].Name(), st.Peers, st.Failing, st.Lease.Held, st.Reasons)
+				err = fmt.Errorf("%s has %d peers, %d failing, held %t: %v", l.hosts[i].Name(), st.Peers, st.Failing, st.Lease.Held,
+					st.Reasons)
 			}
 			return err
 		})
@@ -142,7 +147,8 @@ func (l *large) measure(t *testing.T, most int, what string, before map[string][
 	if what == "first start" {
 		for i := range l.daemons {
 			p.await(func() error {
-				out, err := p.kubectl("get", "node", largeName(i), "--output", `jsonpath={.status.conditions[?(@.type=="NetworkUnavailable")].reason}`)
+				out, err := p.kubectl("get", "node", largeName(i), "--output",
+					`jsonpath={.status.conditions[?(@.type=="NetworkUnavailable")].reason}`)
 				if err == nil && out != "FlannelIsUp" {
 					err = fmt.Errorf("the condition of %s is %q", largeName(i), out)
 				}
@@ -186,7 +192,8 @@ func (l *large) status(i int) (api.Status, error) {
 	return st, api.NewClient(l.hosts[i].SubnetFile()).Get(l.ctx, api.PathStatus, &st)
 }
 
-// withoutStream starts the daemons at an API server as those before Kubernetes 1.32, which sends all nodes in one message.
+// withoutStream starts the daemons at an API server as those before Kubernetes 1.32, which sends all nodes in one
+// message.
 func (l *large) withoutStream(t *testing.T) {
 	l.stopDaemons(t)
 	l.plane.server.Kill()
@@ -231,14 +238,17 @@ func (l *large) startManagers(t *testing.T) {
 	var running sync.WaitGroup
 	l.whole.Cleanup(func() { cancel(); running.Wait() })
 	for i := range scaleManagers {
-		client, err := kube.NewClient(kube.ClientOptions{Kubeconfig: kubeconfig, UserAgent: "manager", Log: slog.New(slog.DiscardHandler)})
+		client, err := kube.NewClient(kube.ClientOptions{Kubeconfig: kubeconfig, UserAgent: "manager",
+			Log: slog.New(slog.DiscardHandler)})
 		p.ok(err)
 		n := largeNode(2 + i)
-		attrs := subnet.Attrs{BackendType: "vxlan", PublicIP: netip.MustParseAddr(n.Annotations[annotation.DefaultPrefix+"/public-ip"]),
+		attrs := subnet.Attrs{BackendType: "vxlan",
+			PublicIP:    netip.MustParseAddr(n.Annotations[annotation.DefaultPrefix+"/public-ip"]),
 			BackendData: n.Annotations[annotation.DefaultPrefix+"/backend-data"]}
 		m := kube.New(client, kube.Options{
 			Node: n.Name, Names: names, Config: config.Assigned(), Text: scaleNetwork, PeerGrace: time.Hour, Peers: true,
-			Attrs: func(netip.Prefix) subnet.Attrs { return attrs }, Valid: func(subnet.Lease) error { return nil }, Log: slog.New(slog.DiscardHandler),
+			Attrs: func(netip.Prefix) subnet.Attrs { return attrs }, Valid: func(subnet.Lease) error { return nil },
+			Log: slog.New(slog.DiscardHandler),
 		})
 		running.Go(func() { _ = m.Run(ctx) })
 		l.managers = append(l.managers, m)
@@ -269,7 +279,8 @@ func (l *large) heartbeats(t *testing.T) {
 	for i := range beats {
 		g.Go(func() error {
 			now := map[string]any{"type": "Ready", "lastHeartbeatTime": metav1.Now(), "message": fmt.Sprint("beat ", i)}
-			return l.send(http.MethodPatch, "/api/v1/nodes/"+largeName(2+i%(*scaleNodes-2))+"/status", "application/strategic-merge-patch+json",
+			return l.send(http.MethodPatch, "/api/v1/nodes/"+largeName(2+i%(*scaleNodes-2))+"/status",
+				"application/strategic-merge-patch+json",
 				map[string]any{"status": map[string]any{"conditions": []any{now}}})
 		})
 	}
@@ -293,7 +304,8 @@ func (l *large) converge(t *testing.T) {
 	}
 	slices.Sort(took)
 	median := took[len(took)/2]
-	t.Logf("a new node is a peer of both daemons and %d managers after %s, at most %s", len(l.managers), median, took[len(took)-1])
+	t.Logf("a new node is a peer of both daemons and %d managers after %s, at most %s", len(l.managers), median,
+		took[len(took)-1])
 	if median > scaleLag {
 		t.Errorf("a new node is a peer of all after %s, want %s", median, scaleLag)
 	}

@@ -84,13 +84,16 @@ func (s *story) serve(t *testing.T) {
 	if s.o.dual {
 		policy, addresses = "RequireDualStack", webService+`, "`+webService6+`"`
 	}
-	text := strings.NewReplacer("PROGRAM", program, "IMAGE", lab.PodImage, "POLICY", policy, "CLUSTERIPS", addresses, "NAME", webName, "ADDRESS", webService,
-		"HOSTPORT", fmt.Sprint(hostPort), "PORTCLUSTER", fmt.Sprint(portCluster), "PORTLOCAL", fmt.Sprint(portLocal), "DNSPOD", "DNSPOD", "DNS", dns).Replace(web)
+	text := strings.NewReplacer("PROGRAM", program, "IMAGE", lab.PodImage, "POLICY", policy, "CLUSTERIPS", addresses,
+		"NAME", webName, "ADDRESS", webService,
+		"HOSTPORT", fmt.Sprint(hostPort), "PORTCLUSTER", fmt.Sprint(portCluster), "PORTLOCAL", fmt.Sprint(portLocal),
+		"DNSPOD", "DNSPOD", "DNS", dns).Replace(web)
 	pods, slice, _ := strings.Cut(text, "---\napiVersion: discovery")
 	s.apply(pods)
 	s.rolledOut("default", "web")
 	last := s.nodes[len(s.nodes)-1]
-	pod := p.must("get", "pods", "--selector=app=web", "--field-selector=spec.nodeName="+last.name, "--output", "jsonpath={.items[*].status.podIP}")
+	pod := p.must("get", "pods", "--selector=app=web", "--field-selector=spec.nodeName="+last.name, "--output",
+		"jsonpath={.items[*].status.podIP}")
 	s.apply("apiVersion: discovery" + strings.ReplaceAll(slice, "DNSPOD", strings.TrimSpace(pod)))
 	var err error
 	if s.client == nil {
@@ -108,7 +111,8 @@ func (s *story) apply(text string) {
 	p.must("apply", "--validate=strict", "--filename="+file)
 }
 
-// served checks what Services promise: the address of the Service and its name from each pod, and the ports of nodes from outside the cluster.
+// served checks what Services promise: the address of the Service and its name from each pod, and the ports of nodes
+// from outside the cluster.
 func (s *story) served(t *testing.T) {
 	p := s.plane
 	addresses := []string{webService}
@@ -134,7 +138,8 @@ func (s *story) served(t *testing.T) {
 		})
 	}
 	for _, n := range s.nodes {
-		pod := strings.TrimSpace(p.must("get", "pods", "--selector=app=web", "--field-selector=spec.nodeName="+n.name, "--output", "jsonpath={.items[*].metadata.name}"))
+		pod := strings.TrimSpace(p.must("get", "pods", "--selector=app=web", "--field-selector=spec.nodeName="+n.name,
+			"--output", "jsonpath={.items[*].metadata.name}"))
 		kept := s.client.Addr.String() + " asked " + pod + "\n" // by the pod of that node, which sees the client
 		s.hears(n, hostPort, kept)
 		s.hears(n, portLocal, kept)

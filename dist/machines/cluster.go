@@ -21,8 +21,8 @@ type Cluster struct {
 	lock     *os.File
 }
 
-// Options say what the machines of a cluster have beside the packages of Root. The units of etcd are among the files: they are those of
-// dist/cloud, and find all machines as members.
+// Options say what the machines of a cluster have beside the packages of Root. The units of etcd are among the files:
+// they are those of dist/cloud, and find all machines as members.
 type Options struct {
 	Dir   string            // the machines' layers go into a folder of their own in it; not on an overlay itself
 	Base  string            // what Root returns
@@ -33,7 +33,8 @@ type Options struct {
 // prefix starts the names of the folders and namespaces of all clusters.
 const prefix = "flannel-machines-"
 
-// New makes machines and starts none. Clusters of several processes stand beside one another; what a killed one has left is removed.
+// New makes machines and starts none. Clusters of several processes stand beside one another; what a killed one has
+// left is removed.
 func New(ctx context.Context, o Options) (c *Cluster, err error) {
 	// A folder without a lock is one of the dead: none may be seen between the two steps.
 	making, err := lock(ctx, o.Dir)
@@ -93,12 +94,16 @@ func (m *Machine) furnish(ctx context.Context, o Options, members string) error 
 	return errors.Join(
 		m.Write("/etc/hostname", m.Name+"\n", 0o644),
 		m.Write("/etc/machine-id", fmt.Sprintf("%032x\n", m.Addr.As4()), 0o444),
-		m.Write("/etc/systemd/network/20-eth0.network", fmt.Sprintf("[Match]\nName=eth0\n\n[Network]\nAddress=%s/%d\nGateway=192.0.2.1\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n", m.Addr, underlayBits), 0o644),
+		m.Write("/etc/systemd/network/20-eth0.network",
+			fmt.Sprintf("[Match]\nName=eth0\n\n[Network]\nAddress=%s/%d\nGateway=192.0.2.1\nLinkLocalAddressing=no\n"+
+				"IPv6AcceptRA=no\n", m.Addr, underlayBits), 0o644),
 		m.Write("/etc/systemd/system/etcd.service.d/switch.conf", "[Unit]\nConditionPathExists="+EtcdSwitch+"\n", 0o644),
 		m.Write("/etc/cluster/node.env", fmt.Sprintf("NODE_NAME=%s\nNODE_ADDRESS=%s\n", m.Name, m.Addr), 0o644),
-		m.Write("/etc/cluster/members.env", "ETCD_INITIAL_CLUSTER="+members+"\nETCD_UNSAFE_NO_FSYNC=true\nETCD_LOG_LEVEL=warn\n", 0o644),
+		m.Write("/etc/cluster/members.env", "ETCD_INITIAL_CLUSTER="+members+
+			"\nETCD_UNSAFE_NO_FSYNC=true\nETCD_LOG_LEVEL=warn\n", 0o644),
 		m.Write(EtcdSwitch, "", 0o644),
-		os.Symlink("/etc/systemd/system/etcd.service", filepath.Join(m.Root(), "etc/systemd/system/multi-user.target.wants/etcd.service")),
+		os.Symlink("/etc/systemd/system/etcd.service",
+			filepath.Join(m.Root(), "etc/systemd/system/multi-user.target.wants/etcd.service")),
 	)
 }
 

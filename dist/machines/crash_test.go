@@ -20,7 +20,8 @@ const (
 		systemctl daemon-reload; systemctl restart flanneld`
 )
 
-// comesBack ends the daemon in each way that is not its own doing. The runtime treats a SIGSEGV from outside as a panic.
+// comesBack ends the daemon in each way that is not its own doing. The runtime treats a SIGSEGV from outside as a
+// panic.
 func (s *story) comesBack(t *testing.T) {
 	m := s.Machines[0]
 	kill := func(signal string) func() {
@@ -69,7 +70,8 @@ func (s *story) ended(t *testing.T, m *machines.Machine, name, run, result strin
 	}
 }
 
-// memory of control groups of version 1: a machine has those of version 2 alone, which lack it where the host uses version 1 for memory.
+// memory of control groups of version 1: a machine has those of version 2 alone, which lack it where the host uses
+// version 1 for memory.
 const memory = "/sys/fs/cgroup/memory"
 
 // killed is what a group says of the OOM killer's deeds.

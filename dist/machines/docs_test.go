@@ -18,8 +18,8 @@ import (
 	"flanneld/hack/blocks"
 )
 
-// preparation is what the machines of this test have that the documents take for granted: questions of apt are answered, what cannot be
-// fetched is not wanted, the editor adds a line, a runtime has made its folders.
+// preparation is what the machines of this test have that the documents take for granted: questions of apt are
+// answered, what cannot be fetched is not wanted, the editor adds a line, a runtime has made its folders.
 const preparation = `printf 'APT::Get::Assume-Yes "true";\nAPT::Install-Recommends "false";\n' >/etc/apt/apt.conf.d/90unattended
 printf '#!/bin/sh\nsed -i "/^### Anything/a [Service]\\nNice=1" "$1"\n' >/usr/local/bin/editor-of-a-test
 chmod +x /usr/local/bin/editor-of-a-test
@@ -37,9 +37,9 @@ systemctl daemon-reload
 systemctl enable flanneld 2>/dev/null
 systemctl restart flanneld docker`
 
-// TestCommandsOfTheDocumentsRunOnAMachine runs the commands of the documents that need systemd, packages or docker, as they stand, beside
-// the packages of a release: the blocks first, then the commands in sentences, and those that remove packages last. On the other machine a
-// flannel is swapped.
+// TestCommandsOfTheDocumentsRunOnAMachine runs the commands of the documents that need systemd, packages or docker, as
+// they stand, beside the packages of a release: the blocks first, then the commands in sentences, and those that remove
+// packages last. On the other machine a flannel is swapped.
 func TestCommandsOfTheDocumentsRunOnAMachine(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
@@ -119,10 +119,12 @@ func turn(c blocks.Command) int {
 // atTerminal runs a script in the folder of a release, as a person does: some commands want a terminal.
 func (s *story) atTerminal(m *machines.Machine, script string) (string, error) {
 	file := "/tmp/commands"
-	if err := os.WriteFile(filepath.Join(m.Root(), "root/commands"), []byte("cd /srv/v0.2.0\n"+script), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(m.Root(), "root/commands"), []byte("cd /srv/v0.2.0\n"+script),
+		0o644); err != nil {
 		return "", err
 	}
-	return m.Run(s.ctx, "env", "TERM=dumb", "SYSTEMD_PAGER=cat", "SYSTEMD_EDITOR=/usr/local/bin/editor-of-a-test", "script", "-qec", "sh -eu /root/commands", file)
+	return m.Run(s.ctx, "env", "TERM=dumb", "SYSTEMD_PAGER=cat", "SYSTEMD_EDITOR=/usr/local/bin/editor-of-a-test",
+		"script", "-qec", "sh -eu /root/commands", file)
 }
 
 // built builds a program of others from the module that holds its version.
@@ -156,7 +158,8 @@ func (s *story) migrated(t *testing.T, m *machines.Machine) {
 	if err := m.Write("/etc/systemd/system/flannel.service", flannelUnit, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	s.sh(t, m, "etcdctl put /coreos.com/network/config '"+network+"'; systemctl daemon-reload; systemctl enable --now flannel")
+	s.sh(t, m, "etcdctl put /coreos.com/network/config '"+network+
+		"'; systemctl daemon-reload; systemctl enable --now flannel")
 	subnet := "grep ^FLANNEL_SUBNET= /run/flannel/subnet.env"
 	before := s.sh(t, m, subnet)
 	s.documented(t, m, blocks.Flannel, 4, func() {

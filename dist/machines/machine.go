@@ -154,7 +154,8 @@ func (m *Machine) Kill() {
 	<-m.ended
 }
 
-// killAll kills all processes in the machine's control groups. A machine outlives its manager where that was killed with its cluster.
+// killAll kills all processes in the machine's control groups. A machine outlives its manager where that was killed
+// with its cluster.
 func (m *Machine) killAll() {
 	for _, g := range m.groups {
 		_ = os.WriteFile(filepath.Join(g, m.namespace(), "cgroup.kill"), []byte("1"), 0) // hierarchies of version 1 have none
@@ -184,7 +185,8 @@ func removeGroup(ctx context.Context, group string) error {
 
 // Run runs a program in the machine and returns what it says.
 func (m *Machine) Run(ctx context.Context, command ...string) (string, error) {
-	text, err := output(ctx, append([]string{"nsenter", "--target", strconv.Itoa(m.leader), "--all", "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive"}, command...)...)
+	text, err := output(ctx, append([]string{"nsenter", "--target", strconv.Itoa(m.leader), "--all", "env", "-i",
+		"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive"}, command...)...)
 	if err != nil {
 		err = fmt.Errorf("%s: %w", m.Name, err)
 	}
@@ -195,7 +197,8 @@ func (m *Machine) Run(ctx context.Context, command ...string) (string, error) {
 func (m *Machine) Processes(unit string) (pids []string, err error) {
 	for _, g := range m.groups {
 		of := filepath.Join("system.slice", unit, "cgroup.procs")
-		files, _ := filepath.Glob(filepath.Join(g, m.namespace(), "*", of)) // nspawn puts the machine into a group below that of its manager
+		// nspawn puts the machine into a group below that of its manager
+		files, _ := filepath.Glob(filepath.Join(g, m.namespace(), "*", of))
 		for _, file := range append(files, filepath.Join(g, m.namespace(), of)) {
 			if text, err := os.ReadFile(file); err == nil && len(text) > 0 {
 				return strings.Fields(string(text)), nil

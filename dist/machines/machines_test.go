@@ -21,7 +21,8 @@ import (
 	"flanneld/need"
 )
 
-var work = flag.String("work", "../../.cache/machines", "`folder` for the machines' systems; what is expensive in it is kept for the next run")
+var work = flag.String("work", "../../.cache/machines",
+	"`folder` for the machines' systems; what is expensive in it is kept for the next run")
 
 const network = `{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}}`
 
@@ -93,8 +94,8 @@ func (s *story) furnish(t *testing.T) {
 	}
 }
 
-// build returns what is to be on every machine: the packages of two versions, the image, and one of a container; etcd, and the units and
-// archives by which a host of dist/cloud runs it.
+// build returns what is to be on every machine: the packages of two versions, the image, and one of a container; etcd,
+// and the units and archives by which a host of dist/cloud runs it.
 func build(t *testing.T) (files map[string]string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -138,7 +139,9 @@ func (s *story) cleanUp(t *testing.T) {
 	defer cancel()
 	if t.Failed() {
 		for _, m := range s.Machines {
-			out, _ := m.Run(ctx, "sh", "-c", "systemctl --no-pager status flanneld docker etcd; journalctl --no-pager -b -n 40 -u flanneld -u docker -u etcd; ip -br address; cat /run/flannel/subnet.env")
+			out, _ := m.Run(ctx, "sh", "-c",
+				"systemctl --no-pager status flanneld docker etcd; journalctl --no-pager -b -n 40 -u flanneld -u docker -u "+
+					"etcd; ip -br address; cat /run/flannel/subnet.env")
 			t.Logf("%s:\n%s", m.Name, out)
 		}
 	}
@@ -223,7 +226,8 @@ func (s *story) connected(t *testing.T) {
 
 // ping pings from a machine's container, with the machine's own program.
 func (s *story) ping(m *machines.Machine, address string, args ...string) (string, error) {
-	script := `exec nsenter --target "$(docker inspect --format '{{.State.Pid}}' box)" --net ping ` + strings.Join(args, " ") + " " + address
+	script := `exec nsenter --target "$(docker inspect --format '{{.State.Pid}}' box)" --net ping ` +
+		strings.Join(args, " ") + " " + address
 	return m.Run(s.ctx, "sh", "-c", script)
 }
 
@@ -238,7 +242,9 @@ func (s *story) subnets(t *testing.T) (all []string) {
 
 // prune leaves out of a search what changes by itself.
 var prune = func() (script string) {
-	for _, dir := range strings.Fields("/proc /sys /dev /run /tmp /srv /opt/etcd /opt/flanneld /etc/etcd /etc/cni /etc/docker/key.json /var/log /var/tmp /var/cache /var/lib/docker /var/lib/containerd /var/lib/etcd /var/lib/apt /var/lib/dpkg /var/lib/systemd") {
+	for _, dir := range strings.Fields("/proc /sys /dev /run /tmp /srv /opt/etcd /opt/flanneld /etc/etcd /etc/cni " +
+		"/etc/docker/key.json /var/log /var/tmp /var/cache /var/lib/docker /var/lib/containerd /var/lib/etcd /var/lib/apt " +
+		"/var/lib/dpkg /var/lib/systemd") {
 		script += "-path " + dir + " -prune -o "
 	}
 	return script

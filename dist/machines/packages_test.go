@@ -58,7 +58,8 @@ func (s *story) image(t *testing.T) {
 	if out != "v0.2.0" {
 		t.Errorf("the image says %q, want v0.2.0", out)
 	}
-	// As Kubernetes runs it: privileged, on the host's network, with the folders of the host; and the CNI plugin by an init container.
+	// As Kubernetes runs it: privileged, on the host's network, with the folders of the host; and the CNI plugin by an
+	// init container.
 	m := s.Machines[0]
 	s.sh(t, m, `systemctl stop flanneld
 		name=$(ctr image list --quiet | grep flanneld | head -n 1)
@@ -79,7 +80,8 @@ func (s *story) image(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	s.sh(t, m, "ctr task kill --signal TERM f; while ctr task list | grep -q '^f .*RUNNING'; do sleep 0.1; done; ctr container delete f; systemctl start flanneld")
+	s.sh(t, m, "ctr task kill --signal TERM f; while ctr task list | grep -q '^f .*RUNNING'; do sleep 0.1; done; ctr "+
+		"container delete f; systemctl start flanneld")
 	s.connected(t)
 }
 
@@ -90,11 +92,13 @@ func (s *story) remove(t *testing.T) {
 		t.Errorf("after the removal: %v\n%s", err, out)
 	}
 	// Nobody tells systemd anything. docker remembers the address of its bridge, unless it is given one.
-	if out := s.sh(t, m, "cat /etc/docker/daemon.json"); strings.Contains(out, "ip-masq") || !strings.Contains(out, "log-level") {
+	if out := s.sh(t, m, "cat /etc/docker/daemon.json"); strings.Contains(out, "ip-masq") ||
+		!strings.Contains(out, "log-level") {
 		t.Errorf("daemon.json after the removal: %s", out)
 	}
 	s.sh(t, m, `docker rm --force box; echo '{"bip": "172.17.0.1/16"}' >/etc/docker/daemon.json; systemctl restart docker`)
-	if out := s.sh(t, m, "ip -4 -o address show dev docker0; systemctl cat docker"); !strings.Contains(out, " 172.17.0.1/16 ") || strings.Contains(out, "/usr/lib/flannel") {
+	if out := s.sh(t, m, "ip -4 -o address show dev docker0; systemctl cat docker"); !strings.Contains(out,
+		" 172.17.0.1/16 ") || strings.Contains(out, "/usr/lib/flannel") {
 		t.Errorf("docker after the removal:\n%s", out)
 	}
 	s.sh(t, m, `cp /etc/flannel/flanneld.conf /srv; rm -r /etc/docker/daemon.json; rm -f /etc/systemd/system/docker.service.d/flannel.conf.removed
@@ -116,8 +120,8 @@ func (s *story) remove(t *testing.T) {
 	}
 }
 
-// rpm installs the packages of the other kind on the machine that has none any more. Its system is Debian's: what our scripts know Debian
-// by is put aside.
+// rpm installs the packages of the other kind on the machine that has none any more. Its system is Debian's: what our
+// scripts know Debian by is put aside.
 func (s *story) rpm(t *testing.T) {
 	m, other := s.Machines[2], s.Machines[0]
 	helper := s.sh(t, m, "command -v deb-systemd-helper")
@@ -127,7 +131,8 @@ func (s *story) rpm(t *testing.T) {
 	if state := s.property(m, "flanneld.service", "UnitFileState"); state != "enabled" {
 		t.Errorf("flanneld.service is %s, want what the presets of the system say: enabled", state)
 	}
-	s.sh(t, m, "grep -h ^FLANNELD_ /srv/flanneld.conf >>/etc/flannel/flanneld.conf; systemctl start flanneld.service; systemctl restart docker.service")
+	s.sh(t, m, "grep -h ^FLANNELD_ /srv/flanneld.conf >>/etc/flannel/flanneld.conf; systemctl start flanneld.service; "+
+		"systemctl restart docker.service")
 	if err := s.settled(m, "flanneld.service", "docker.service"); err != nil {
 		t.Fatal(err)
 	}

@@ -1,5 +1,5 @@
-// Package machines boots whole machines, with systemd as their first process, in containers of systemd-nspawn: the nearest thing to
-// three real hosts that fits on one. It needs root, debootstrap and systemd-container.
+// Package machines boots whole machines, with systemd as their first process, in containers of systemd-nspawn: the
+// nearest thing to three real hosts that fits on one. It needs root, debootstrap and systemd-container.
 package machines
 
 import (
@@ -13,7 +13,8 @@ import (
 
 const suite = "bookworm"
 
-// included are the packages of every machine beside the minimal system. docker brings containerd and ctr; rpm is there to try our packages of its kind.
+// included are the packages of every machine beside the minimal system. docker brings containerd and ctr; rpm is there
+// to try our packages of its kind.
 const (
 	included = "systemd,systemd-sysv,udev,dbus,iproute2,iptables,nftables,iputils-ping,procps,netbase"
 	added    = "docker.io network-manager rpm"

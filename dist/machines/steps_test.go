@@ -31,7 +31,8 @@ func (s *story) install(t *testing.T) {
 		if _, err := m.Run(s.ctx, "sh", "-c", "apt-get install -q -y --no-install-recommends /srv/v0.1.0/*.deb"); err != nil {
 			return err
 		}
-		config := fmt.Sprintf("FLANNELD_ETCD_ENDPOINTS=%s\nFLANNELD_IFACE=eth0\nFLANNELD_IP_MASQ=true\nFLANNELD_NETWORK_CONFIG='%s'\n", endpoints[1:], network)
+		config := fmt.Sprintf("FLANNELD_ETCD_ENDPOINTS=%s\nFLANNELD_IFACE=eth0\nFLANNELD_IP_MASQ=true\n"+
+			"FLANNELD_NETWORK_CONFIG='%s'\n", endpoints[1:], network)
 		_, err := m.Run(s.ctx, "sh", "-ec", "cat >>/etc/flannel/flanneld.conf <<'END'\n"+config+"END\n")
 		return err
 	})
@@ -73,7 +74,8 @@ func (s *story) waits(t *testing.T) {
 			return err
 		}
 		return machines.Await(s.ctx, 30*time.Second, func() error {
-			for unit, want := range map[string]string{"docker.service": "flanneld.service is activating: not ready: store unreachable since ", "flanneld.service": "not ready"} {
+			for unit, want := range map[string]string{"docker.service": "flanneld.service is activating: not ready: store " +
+				"unreachable since ", "flanneld.service": "not ready"} {
 				state, status := s.property(m, unit, "ActiveState"), s.property(m, unit, "StatusText")
 				if state != "activating" || !strings.Contains(status, want) {
 					return fmt.Errorf("%s: %s is %s with status %q; want it activating, and %q", m.Name, unit, state, status, want)
@@ -96,12 +98,15 @@ func (s *story) join(t *testing.T) {
 		if err := s.settled(m, "flanneld.service", "docker.service"); err != nil {
 			return err
 		}
-		_, err := m.Run(s.ctx, "sh", "-ec", "docker load --quiet --input /srv/box.tar; docker run --detach --restart=always --stop-timeout=1 --name=box "+lab.PodImage)
+		_, err := m.Run(s.ctx, "sh", "-ec",
+			"docker load --quiet --input /srv/box.tar; docker run --detach --restart=always --stop-timeout=1 --name=box "+
+				lab.PodImage)
 		return err
 	})
 	for _, m := range s.Machines {
 		address := s.sh(t, m, "docker inspect --format '{{.NetworkSettings.IPAddress}}' box")
-		subnet := netip.MustParsePrefix(strings.TrimPrefix(s.sh(t, m, "grep ^FLANNEL_SUBNET= /run/flannel/subnet.env"), "FLANNEL_SUBNET="))
+		subnet := netip.MustParsePrefix(strings.TrimPrefix(s.sh(t, m, "grep ^FLANNEL_SUBNET= /run/flannel/subnet.env"),
+			"FLANNEL_SUBNET="))
 		if a, err := netip.ParseAddr(address); err != nil || !subnet.Contains(a) {
 			t.Errorf("%s: container has %q, want an address in %s", m.Name, address, subnet)
 		}
@@ -111,7 +116,8 @@ func (s *story) join(t *testing.T) {
 		s.containers[m] = address
 	}
 	s.connected(t)
-	if text := s.sh(t, s.Machines[2], "cat /etc/docker/daemon.json"); !strings.Contains(text, `"log-level": "warn"`) || !strings.Contains(text, `"ip-masq": false`) {
+	if text := s.sh(t, s.Machines[2], "cat /etc/docker/daemon.json"); !strings.Contains(text, `"log-level": "warn"`) ||
+		!strings.Contains(text, `"ip-masq": false`) {
 		t.Errorf("daemon.json: %s", text)
 	}
 }
@@ -121,7 +127,8 @@ func (s *story) confined(t *testing.T) {
 	pid := s.property(m, "flanneld.service", "MainPID")
 	status := s.sh(t, m, "cat /proc/"+pid+"/status")
 	// CAP_NET_ADMIN is 12, CAP_NET_RAW 13.
-	for _, want := range []string{"CapEff:\t0000000000003000", "CapBnd:\t0000000000003000", "NoNewPrivs:\t1", "Seccomp:\t2"} {
+	for _, want := range []string{"CapEff:\t0000000000003000", "CapBnd:\t0000000000003000", "NoNewPrivs:\t1",
+		"Seccomp:\t2"} {
 		if !strings.Contains(status, want) {
 			t.Errorf("no %q in\n%s", want, status)
 		}
@@ -132,7 +139,8 @@ func (s *story) confined(t *testing.T) {
 	if got := s.sh(t, m, "cat /proc/sys/net/ipv6/conf/flannel.1/accept_ra"); got != "0" {
 		t.Errorf("accept_ra of the device: %s, want 0", got)
 	}
-	if out := s.sh(t, m, "systemd-analyze --no-pager --man=no verify flanneld.service flanneld@blue.service docker.service flannel-docker-restart.path 2>&1"); strings.Contains(out, "flannel") {
+	if out := s.sh(t, m, "systemd-analyze --no-pager --man=no verify flanneld.service flanneld@blue.service "+
+		"docker.service flannel-docker-restart.path 2>&1"); strings.Contains(out, "flannel") {
 		t.Errorf("systemd-analyze verify: %s", out)
 	}
 	s.sh(t, m, "systemd-analyze --no-pager security --threshold=30 flanneld.service >/dev/null")
@@ -157,7 +165,8 @@ func (s *story) unmanaged(t *testing.T) {
 			t.Errorf("%s: systemd-networkd: %q, want it unmanaged", m.Name, out)
 		}
 		before := s.sh(t, m, "cat /sys/class/net/flannel.1/address")
-		if out := s.sh(t, m, "udevadm test-builtin net_setup_link /sys/class/net/flannel.1 2>&1"); !strings.Contains(out, "80-flannel.link is applied") {
+		if out := s.sh(t, m, "udevadm test-builtin net_setup_link /sys/class/net/flannel.1 2>&1"); !strings.Contains(out,
+			"80-flannel.link is applied") {
 			t.Errorf("%s: udev: %s, want 80-flannel.link to be applied", m.Name, out)
 		}
 		if after := s.sh(t, m, "cat /sys/class/net/flannel.1/address"); after != before {
@@ -169,8 +178,8 @@ func (s *story) unmanaged(t *testing.T) {
 	}
 }
 
-// networkManager runs the real one on a machine, with our file and without it. Not the other way round: it remembers over a restart what
-// it has managed.
+// networkManager runs the real one on a machine, with our file and without it. Not the other way round: it remembers
+// over a restart what it has managed.
 func (s *story) networkManager(t *testing.T) {
 	m := s.Machines[0]
 	const file = "/usr/lib/NetworkManager/conf.d/flannel.conf"
@@ -259,7 +268,8 @@ func (s *story) rebootWithoutEtcd(t *testing.T) {
 	s.kept(t, before)
 }
 
-// secondNetwork uses the udp backend: its device must be allowed to the confined daemon, and outlive it in the store of systemd.
+// secondNetwork uses the udp backend: its device must be allowed to the confined daemon, and outlive it in the store of
+// systemd.
 func (s *story) secondNetwork(t *testing.T) {
 	both := s.Machines[:2]
 	var addresses []string

@@ -1,5 +1,5 @@
-// Package manual renders what a package brings along to explain flanneld's flags, from their definitions: the manual page, the
-// configuration file and the shell completions. None of it can name a flag that does not exist, or miss one.
+// Package manual renders what a package brings along to explain flanneld's flags, from their definitions: the manual
+// page, the configuration file and the shell completions. None of it can name a flag that does not exist, or miss one.
 package manual
 
 import (

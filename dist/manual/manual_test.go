@@ -41,7 +41,8 @@ func TestManualPageAndCompletionsNameEveryFlag(t *testing.T) {
 			"zsh":  {manual.Zsh(), "'-" + name + "["},
 			"fish": {manual.Fish(), " -o " + name + " "},
 		} {
-			if !strings.Contains(is.text+"\n", is.want) && !(kind == "man" && strings.Contains(is.text, strings.TrimSpace(is.want)+" ")) {
+			if !strings.Contains(is.text+"\n", is.want) &&
+				!(kind == "man" && strings.Contains(is.text, strings.TrimSpace(is.want)+" ")) {
 				t.Errorf("%s has no -%s", kind, name)
 			}
 		}
@@ -66,7 +67,8 @@ func TestBashCompletesFlagsAndValues(t *testing.T) {
 		{"flanneld -on-lost-subnet h", "hold"},
 		{"flanneld -iface e", ""},
 	} {
-		script := "source " + file + "; COMP_WORDS=(" + c.words + "); COMP_CWORD=$((${#COMP_WORDS[@]}-1)); _flanneld; echo ${COMPREPLY[*]}"
+		script := "source " + file + "; COMP_WORDS=(" + c.words +
+			"); COMP_CWORD=$((${#COMP_WORDS[@]}-1)); _flanneld; echo ${COMPREPLY[*]}"
 		out, err := exec.Command(need.Program(t, "bash"), "-c", script).CombinedOutput()
 		if got := strings.TrimSpace(string(out)); err != nil || got != c.want {
 			t.Errorf("%s: got %q (%v), want %q", c.words, got, err, c.want)

@@ -55,11 +55,13 @@ func writeTar(w io.Writer, items []item, at time.Time) error {
 				continue
 			}
 			made[dir] = true
-			if err := t.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: dir + "/", Mode: 0o755, ModTime: at, Format: tar.FormatPAX}); err != nil {
+			if err := t.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: dir + "/", Mode: 0o755, ModTime: at,
+				Format: tar.FormatPAX}); err != nil {
 				return err
 			}
 		}
-		h := &tar.Header{Typeflag: tar.TypeReg, Name: to, Mode: int64(i.mode.Perm()), Size: int64(len(text)), ModTime: at, Format: tar.FormatPAX}
+		h := &tar.Header{Typeflag: tar.TypeReg, Name: to, Mode: int64(i.mode.Perm()), Size: int64(len(text)), ModTime: at,
+			Format: tar.FormatPAX}
 		if err := t.WriteHeader(h); err != nil {
 			return err
 		}

@@ -13,8 +13,8 @@ import (
 	"github.com/CycloneDX/cyclonedx-go"
 )
 
-// writeBill writes the bill of materials of one architecture: every module that is linked into one of the programs, as the
-// programs themselves say.
+// writeBill writes the bill of materials of one architecture: every module that is linked into one of the programs, as
+// the programs themselves say.
 func (r release) writeBill(s stage) (err error) {
 	bill, err := r.bill(s)
 	if err != nil {
@@ -54,7 +54,8 @@ func (r release) bill(s stage) (*cyclonedx.BOM, error) {
 		url := "pkg:golang/" + m.Path + "@" + m.Version
 		components = append(components, cyclonedx.Component{
 			BOMRef: url, Type: cyclonedx.ComponentTypeLibrary, Name: m.Path, Version: m.Version, PackageURL: url,
-			Properties: &[]cyclonedx.Property{{Name: "go:sum", Value: m.Sum}, {Name: "go:linked-into", Value: strings.Join(users[m.Path], " ")}},
+			Properties: &[]cyclonedx.Property{{Name: "go:sum", Value: m.Sum},
+				{Name: "go:linked-into", Value: strings.Join(users[m.Path], " ")}},
 		})
 	}
 	slices.SortFunc(components, func(a, b cyclonedx.Component) int { return strings.Compare(a.BOMRef, b.BOMRef) })

@@ -14,12 +14,14 @@ import (
 	"flanneld/need"
 )
 
-// TestThePackagesOfAnotherArchitectureRun builds the release of arm64 and runs its programs on this machine, by qemu-user.
+// TestThePackagesOfAnotherArchitectureRun builds the release of arm64 and runs its programs on this machine, by
+// qemu-user.
 func TestThePackagesOfAnotherArchitectureRun(t *testing.T) {
 	qemu := need.Program(t, "qemu-aarch64-static")
 	program, out := filepath.Join(t.TempDir(), "release"), filepath.Join(t.TempDir(), "out")
 	output(t, "go", "build", "-o", program, ".")
-	if text, err := exec.Command(program, "-root", "../..", "-o", out, "-arch", "arm64", "-version", describe, "-kinds", "deb,rpm").CombinedOutput(); err != nil {
+	if text, err := exec.Command(program, "-root", "../..", "-o", out, "-arch", "arm64", "-version", describe, "-kinds",
+		"deb,rpm").CombinedOutput(); err != nil {
 		t.Fatalf("release: %v\n%s", err, text)
 	}
 	root := t.TempDir()
@@ -28,7 +30,8 @@ func TestThePackagesOfAnotherArchitectureRun(t *testing.T) {
 		if got := output(t, "dpkg-deb", "--field", deb, "Architecture"); got != "arm64\n" {
 			t.Errorf("%s is for %q", deb, got)
 		}
-		if got := output(t, "rpm", "-qp", "--nosignature", "--queryformat", "%{ARCH}", match(t, out, name+"-1*.aarch64.rpm")); got != "aarch64" {
+		if got := output(t, "rpm", "-qp", "--nosignature", "--queryformat", "%{ARCH}",
+			match(t, out, name+"-1*.aarch64.rpm")); got != "aarch64" {
 			t.Errorf("rpm of %s is for %q", name, got)
 		}
 		output(t, "dpkg-deb", "--extract", deb, root)
@@ -70,7 +73,8 @@ func TestThePackagesOfAnotherArchitectureRun(t *testing.T) {
 	wants(string(text), `"bip": "10.5.`)
 }
 
-// daemon runs flanneld with a store of its own in an empty network namespace, until it has leased a subnet, and returns what it writes.
+// daemon runs flanneld with a store of its own in an empty network namespace, until it has leased a subnet, and returns
+// what it writes.
 func daemon(t *testing.T, qemu, flanneld string) string {
 	t.Helper()
 	const script = `set -e
@@ -86,7 +90,8 @@ while ! cat "$DIR/run/subnet.env" 2>/dev/null; do kill -0 $! || { cat "$DIR/log"
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	dir := t.TempDir()
-	c := exec.CommandContext(ctx, need.Program(t, "unshare"), "--net", "--pid", "--fork", "--kill-child", "sh", "-c", script)
+	c := exec.CommandContext(ctx, need.Program(t, "unshare"), "--net", "--pid", "--fork", "--kill-child", "sh", "-c",
+		script)
 	c.Env = append(os.Environ(), "QEMU="+qemu, "FLANNELD="+flanneld, "DIR="+dir)
 	out, err := c.Output()
 	if err != nil {

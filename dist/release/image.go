@@ -30,7 +30,8 @@ func layers(s stage) [][]item {
 	}
 }
 
-// writeImage makes the image of all architectures as an OCI layout, in a folder and as the archive that container engines load.
+// writeImage makes the image of all architectures as an OCI layout, in a folder and as the archive that container
+// engines load.
 func (r release) writeImage(stages map[string]stage) error {
 	dir := filepath.Join(r.out, "image")
 	target, err := layout.Write(dir, empty.Index)
@@ -43,7 +44,8 @@ func (r release) writeImage(stages map[string]stage) error {
 		if err != nil {
 			return err
 		}
-		index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: image, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: arch}}})
+		index = mutate.AppendManifests(index,
+			mutate.IndexAddendum{Add: image, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: arch}}})
 	}
 	names := map[string]string{
 		"org.opencontainers.image.ref.name": r.version.tag(),
@@ -63,11 +65,15 @@ func (r release) image(s stage) (v1.Image, error) {
 		if err := writeTar(&b, of(items, ""), r.time); err != nil {
 			return nil, err
 		}
-		layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil }, tarball.WithMediaType(types.OCILayer))
+		layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) {
+			return io.NopCloser(bytes.NewReader(b.Bytes())), nil
+		}, tarball.WithMediaType(types.OCILayer))
 		if err != nil {
 			return nil, err
 		}
-		if image, err = mutate.Append(image, mutate.Addendum{Layer: layer, History: v1.History{Created: v1.Time{Time: r.time}, CreatedBy: imageName}}); err != nil {
+		if image, err = mutate.Append(image,
+			mutate.Addendum{Layer: layer, History: v1.History{Created: v1.Time{Time: r.time},
+				CreatedBy: imageName}}); err != nil {
 			return nil, err
 		}
 	}
@@ -78,9 +84,11 @@ func (r release) image(s stage) (v1.Image, error) {
 	file = file.DeepCopy()
 	file.OS, file.Architecture, file.Created = "linux", s.arch, v1.Time{Time: r.time}
 	file.Config = v1.Config{
-		Entrypoint: []string{"/usr/bin/flanneld"}, Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+		Entrypoint: []string{"/usr/bin/flanneld"},
+		Env:        []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
 		Labels: map[string]string{
-			"org.opencontainers.image.title": imageName, "org.opencontainers.image.version": r.version.git, "org.opencontainers.image.licenses": "Apache-2.0",
+			"org.opencontainers.image.title": imageName, "org.opencontainers.image.version": r.version.git,
+			"org.opencontainers.image.licenses": "Apache-2.0",
 		},
 	}
 	return mutate.ConfigFile(image, file)

@@ -21,7 +21,8 @@ func tree(t *testing.T, root string) (files []string) {
 		}
 		rel, _ := filepath.Rel(root, p)
 		switch {
-		case strings.HasPrefix(rel, "var/lib/dpkg") || strings.HasPrefix(rel, "var/lib/rpm") || strings.HasPrefix(rel, "root/.rpmdb") || strings.HasPrefix(rel, "usr/lib/sysimage"):
+		case strings.HasPrefix(rel, "var/lib/dpkg") || strings.HasPrefix(rel, "var/lib/rpm") ||
+			strings.HasPrefix(rel, "root/.rpmdb") || strings.HasPrefix(rel, "usr/lib/sysimage"):
 			return nil
 		case !d.IsDir():
 			files = append(files, "/"+rel)
@@ -45,7 +46,8 @@ func rpmLifecycle(t *testing.T, dir string) {
 		output(t, "rpm", append([]string{"--root", root}, args...)...)
 	}
 	rpm("--initdb")
-	files := []string{match(t, dir, "flanneld-1*.x86_64.rpm"), match(t, dir, "flanneld-docker-1*.x86_64.rpm"), match(t, dir, "flannel-cni-plugin-1*.x86_64.rpm")}
+	files := []string{match(t, dir, "flanneld-1*.x86_64.rpm"), match(t, dir, "flanneld-docker-1*.x86_64.rpm"),
+		match(t, dir, "flannel-cni-plugin-1*.x86_64.rpm")}
 	rpm(append([]string{"--nodeps", "--nosignature", "--install"}, files...)...)
 	if got := tree(t, root); !slices.Contains(got, "/usr/bin/flanneld") {
 		t.Errorf("installed: %v", got)
@@ -73,7 +75,8 @@ func newRoot(t *testing.T) string {
 	t.Helper()
 	root := t.TempDir()
 	shell := need.Program(t, "busybox")
-	for _, dir := range []string{"bin", "lib64", "usr/bin", "var/lib/dpkg/info", "var/lib/dpkg/updates", "etc", "tmp", "run"} {
+	for _, dir := range []string{"bin", "lib64", "usr/bin", "var/lib/dpkg/info", "var/lib/dpkg/updates",
+		"etc", "tmp", "run"} {
 		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -119,13 +122,15 @@ func debLifecycle(t *testing.T, dir string) {
 	before := tree(t, root)
 	dpkg := func(args ...string) {
 		t.Helper()
-		c := exec.Command(need.Program(t, "dpkg"), append([]string{"--root=" + root, "--force-depends", "--log=/dev/null"}, args...)...)
+		c := exec.Command(need.Program(t, "dpkg"),
+			append([]string{"--root=" + root, "--force-depends", "--log=/dev/null"}, args...)...)
 		c.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 		if out, err := c.CombinedOutput(); err != nil {
 			t.Fatalf("dpkg %v: %v\n%s", args, err, out)
 		}
 	}
-	files := []string{match(t, dir, "flanneld_*_amd64.deb"), match(t, dir, "flanneld-docker_*_amd64.deb"), match(t, dir, "flannel-cni-plugin_*_amd64.deb")}
+	files := []string{match(t, dir, "flanneld_*_amd64.deb"), match(t, dir, "flanneld-docker_*_amd64.deb"),
+		match(t, dir, "flannel-cni-plugin_*_amd64.deb")}
 	dpkg(append([]string{"--install"}, files...)...)
 	config, state := filepath.Join(root, "etc/flannel/flanneld.conf"), filepath.Join(root, "var/lib/flannel/identity")
 	for file, text := range map[string]string{config: "FLANNELD_V=1\n", state: "me"} {

@@ -45,11 +45,13 @@ func (r release) info(s stage, p pkg, format string) *nfpm.Info {
 	info.RPM.BuildHost, info.RPM.Summary, info.RPM.Compression = "localhost", p.summary, "gzip:6"
 	info.Deb.Compression = "gzip"
 	for _, name := range p.depends {
-		info.Depends = append(info.Depends, fmt.Sprintf(map[string]string{"deb": "%s (= %s-1)", "rpm": "%s = %s-1"}[format], name, r.version.upgrade))
+		info.Depends = append(info.Depends,
+			fmt.Sprintf(map[string]string{"deb": "%s (= %s-1)", "rpm": "%s = %s-1"}[format], name, r.version.upgrade))
 	}
 	info.Recommends = p.recommends
 	for _, i := range of(p.items, format) {
-		c := &files.Content{Source: i.from, Destination: i.to, Type: files.TypeFile, FileInfo: &files.ContentFileInfo{Mode: i.mode, MTime: r.time, Owner: "root", Group: "root"}}
+		c := &files.Content{Source: i.from, Destination: i.to, Type: files.TypeFile,
+			FileInfo: &files.ContentFileInfo{Mode: i.mode, MTime: r.time, Owner: "root", Group: "root"}}
 		if i.config {
 			c.Type = files.TypeConfigNoReplace
 		}

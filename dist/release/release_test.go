@@ -51,7 +51,8 @@ func release(t *testing.T, program, root string) string {
 func checkout(t *testing.T, root string) string {
 	t.Helper()
 	to := t.TempDir()
-	for file := range strings.Lines(output(t, "git", "-C", root, "ls-files", "--cached", "--others", "--exclude-standard")) {
+	for file := range strings.Lines(output(t, "git", "-C", root, "ls-files", "--cached", "--others",
+		"--exclude-standard")) {
 		file = strings.TrimSuffix(file, "\n")
 		text, err := os.ReadFile(filepath.Join(root, file))
 		if errors.Is(err, fs.ErrNotExist) {
@@ -129,7 +130,8 @@ func checksums(t *testing.T, dir string) {
 	if err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
-	for _, want := range []string{"_amd64.deb: OK", ".x86_64.rpm: OK", "-linux-amd64.tar.gz: OK", ".cdx.json: OK", "-image.tar: OK"} {
+	for _, want := range []string{"_amd64.deb: OK", ".x86_64.rpm: OK", "-linux-amd64.tar.gz: OK", ".cdx.json: OK",
+		"-image.tar: OK"} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("no line %q in\n%s", want, out)
 		}
@@ -180,8 +182,10 @@ func archived(t *testing.T, r io.Reader) (files []string) {
 func sameFiles(t *testing.T, dir string) {
 	var deb, rpm []string
 	for _, name := range []string{"flanneld", "flanneld-docker", "flannel-cni-plugin"} {
-		deb = append(deb, archived(t, strings.NewReader(output(t, "dpkg-deb", "--fsys-tarfile", match(t, dir, name+"_*_amd64.deb"))))...)
-		for file := range strings.Lines(output(t, "rpm", "-qp", "--nosignature", "-l", match(t, dir, name+"-1*.x86_64.rpm"))) {
+		deb = append(deb, archived(t, strings.NewReader(output(t, "dpkg-deb", "--fsys-tarfile",
+			match(t, dir, name+"_*_amd64.deb"))))...)
+		for file := range strings.Lines(output(t, "rpm", "-qp", "--nosignature", "-l",
+			match(t, dir, name+"-1*.x86_64.rpm"))) {
 			rpm = append(rpm, strings.TrimSuffix(file, "\n"))
 		}
 	}
@@ -204,7 +208,8 @@ func sameFiles(t *testing.T, dir string) {
 	if !slices.Equal(deb, rpm) || !slices.Equal(rpm, tgz) {
 		t.Errorf("deb: %v\nrpm: %v\ntar: %v", deb, rpm, tgz)
 	}
-	for _, want := range []string{"/usr/bin/flanneld", "/usr/bin/flannelctl", "/etc/flannel/flanneld.conf", "/usr/share/man/man8/flanneld.8.gz", "/usr/share/man/man1/flannelctl.1.gz",
+	for _, want := range []string{"/usr/bin/flanneld", "/usr/bin/flannelctl", "/etc/flannel/flanneld.conf",
+		"/usr/share/man/man8/flanneld.8.gz", "/usr/share/man/man1/flannelctl.1.gz",
 		"/usr/share/man/man1/flannelctl-leases-list.1.gz", "/opt/cni/bin/flannel", "/usr/lib/flannel/mk-docker-opts.sh"} {
 		if !slices.Contains(tgz, want) {
 			t.Errorf("no %s in %v", want, tgz)
@@ -298,7 +303,8 @@ func image(t *testing.T, dir string) {
 		Config           struct{ Entrypoint []string }
 	}
 	read(manifest.Config.Digest, &config)
-	if config.Os != "linux" || config.Architecture != "amd64" || !slices.Equal(config.Config.Entrypoint, []string{"/usr/bin/flanneld"}) {
+	if config.Os != "linux" || config.Architecture != "amd64" ||
+		!slices.Equal(config.Config.Entrypoint, []string{"/usr/bin/flanneld"}) {
 		t.Errorf("configuration: %+v", config)
 	}
 }

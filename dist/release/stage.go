@@ -44,7 +44,8 @@ func (r release) buildStage(ctx context.Context, arch string, manual string) (st
 
 // compile builds a static program in which nothing depends on where and when it was built.
 func (r release) compile(ctx context.Context, arch, source, to string) error {
-	c := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -buildid= -X main.version="+r.version.git, "-o", to, source)
+	c := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags",
+		"-s -w -buildid= -X main.version="+r.version.git, "-o", to, source)
 	c.Dir = r.root
 	c.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch, "GOFLAGS=", "GOAMD64=v1", "GOARM64=v8.0")
 	if out, err := c.CombinedOutput(); err != nil {
@@ -53,19 +54,23 @@ func (r release) compile(ctx context.Context, arch, source, to string) error {
 	return nil
 }
 
-// buildManual makes the manual pages, completions and the configuration file, with programs of this machine's architecture.
+// buildManual makes the manual pages, completions and the configuration file, with programs of this machine's
+// architecture.
 func (r release) buildManual(ctx context.Context) (string, error) {
 	dir, tools := filepath.Join(r.out, "stage/manual"), filepath.Join(r.out, "stage/tools")
-	for name, source := range map[string]string{"flannelctl": programs["flannelctl"], "generate": "./dist/manual/generate"} {
+	for name, source := range map[string]string{"flannelctl": programs["flannelctl"],
+		"generate": "./dist/manual/generate"} {
 		if err := r.compile(ctx, "", source, filepath.Join(tools, name)); err != nil {
 			return "", err
 		}
 	}
-	out, err := exec.CommandContext(ctx, filepath.Join(tools, "generate"), "-flannelctl", filepath.Join(tools, "flannelctl"), "-o", dir).CombinedOutput()
+	out, err := exec.CommandContext(ctx, filepath.Join(tools, "generate"), "-flannelctl",
+		filepath.Join(tools, "flannelctl"), "-o", dir).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("generate the manual: %w\n%s", err, out)
 	}
-	for shell, file := range map[string]string{"bash": "flannelctl.bash", "zsh": "_flannelctl", "fish": "flannelctl.fish"} {
+	for shell, file := range map[string]string{"bash": "flannelctl.bash", "zsh": "_flannelctl",
+		"fish": "flannelctl.fish"} {
 		text, err := exec.CommandContext(ctx, filepath.Join(tools, "flannelctl"), "completion", shell).Output()
 		if err != nil {
 			return "", fmt.Errorf("completion of flannelctl for %s: %w", shell, err)

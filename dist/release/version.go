@@ -45,9 +45,9 @@ func versionOf(ctx context.Context, root, describe string) (version, time.Time, 
 	return version{describe, upgradeVersion(describe, at)}, at, nil
 }
 
-// upgradeVersion turns a description by git into a version that package managers order as time does: a release candidate comes
-// before its release, a commit after a tag behind it, and what has no tag at all before every release. It has no dash, which ends a
-// version for both kinds of package.
+// upgradeVersion turns a description by git into a version that package managers order as time does: a release
+// candidate comes before its release, a commit after a tag behind it, and what has no tag at all before every release.
+// It has no dash, which ends a version for both kinds of package.
 func upgradeVersion(describe string, at time.Time) string {
 	m := tagged.FindStringSubmatch(describe)
 	if m == nil {

@@ -1,5 +1,5 @@
-// Package blocks reads the commands of the documents. Each block of shell names the place where it is run ("```sh host"); a test of that
-// place runs it as it stands.
+// Package blocks reads the commands of the documents. Each block of shell names the place where it is run ("```sh
+// host"); a test of that place runs it as it stands.
 package blocks
 
 import (
@@ -24,10 +24,11 @@ const (
 	Host       Place = "host"       // 192.0.2.2, a host of a healthy network with pods (lab)
 	Butane     Place = "butane"     // a machine with butane, and folders of this tree (dist/cloud)
 	Kubernetes Place = "kubernetes" // a machine with kubectl and a cluster (dist/kubernetes)
-	Cluster    Place = "cluster"    // the same, with the Kubernetes API as the store and the manifest applied (dist/kubernetes)
-	Machine    Place = "machine"    // a booted machine with systemd, our packages, etcd and docker (dist/machines)
-	Flannel    Place = "flannel"    // one with a running flannel and our package (dist/machines)
-	Never      Place = "never"      // nowhere: the table of exceptions says why
+	// the same, with the Kubernetes API as the store and the manifest applied (dist/kubernetes)
+	Cluster Place = "cluster"
+	Machine Place = "machine" // a booted machine with systemd, our packages, etcd and docker (dist/machines)
+	Flannel Place = "flannel" // one with a running flannel and our package (dist/machines)
+	Never   Place = "never"   // nowhere: the table of exceptions says why
 )
 
 // Places are all of them.
@@ -44,8 +45,8 @@ type Command struct {
 
 var fence = regexp.MustCompile("(?ms)^ *```([^\n]*)\n(.*?)^ *```$")
 
-// Read returns all blocks of shell of the documents below a root, and all inline commands with arguments. Translations are left out: a test
-// compares their blocks with those of the original.
+// Read returns all blocks of shell of the documents below a root, and all inline commands with arguments. Translations
+// are left out: a test compares their blocks with those of the original.
 func Read(root string) ([]Command, error) {
 	files, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
 	if err != nil {
@@ -72,7 +73,8 @@ func isTranslation(file string) bool { return strings.HasSuffix(file, ".zh.md") 
 func read(file, text string) (out []Command) {
 	for _, m := range fence.FindAllStringSubmatch(text, -1) {
 		kind, place, _ := strings.Cut(m[1], " ")
-		if kind == "sh" || kind == "bash" || kind == "shell" || kind == "console" || kind == "" && looksLikeCommand(strings.TrimSpace(m[2])) {
+		if kind == "sh" || kind == "bash" || kind == "shell" || kind == "console" || kind == "" &&
+			looksLikeCommand(strings.TrimSpace(m[2])) {
 			out = append(out, Command{File: file, Place: Place(place), Text: m[2], Run: runnable(m[2])})
 		}
 	}
@@ -95,8 +97,8 @@ func runnable(text string) string {
 	return out.String()
 }
 
-// covered drops inline commands that have no place of their own and that a block runs, perhaps with more arguments, and those that stand
-// in several documents but once.
+// covered drops inline commands that have no place of their own and that a block runs, perhaps with more arguments, and
+// those that stand in several documents but once.
 func covered(all []Command) []Command {
 	lines := map[string]bool{}
 	for _, c := range all {
@@ -131,8 +133,10 @@ func At(root string, place Place) ([]Command, error) {
 }
 
 // programs are what a line begins with that is to be typed.
-var programs = strings.Fields("flanneld flannelctl mk-docker-opts.sh flannel-docker etcd etcdctl etcdutl systemctl systemd-analyze journalctl docker ctr " +
-	"nft iptables ip bridge firewall-cmd nmcli sysctl ping curl make go apt-get dnf rpm dpkg tar kubectl butane skopeo cp rm mv cat echo install sudo")
+var programs = strings.Fields("flanneld flannelctl mk-docker-opts.sh flannel-docker etcd etcdctl etcdutl systemctl " +
+	"systemd-analyze journalctl docker ctr " +
+	"nft iptables ip bridge firewall-cmd nmcli sysctl ping curl make go apt-get dnf rpm dpkg tar kubectl butane skopeo " +
+	"cp rm mv cat echo install sudo")
 
 // looksLikeCommand reports whether a text is a program with arguments, perhaps with variables before it.
 func looksLikeCommand(text string) bool {

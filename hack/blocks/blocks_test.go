@@ -35,13 +35,15 @@ func TestEveryCommandOfTheDocumentsNamesThePlaceWhereItIsRun(t *testing.T) {
 
 func TestCommandsAreFoundWhereverTheyStand(t *testing.T) {
 	const text = "Do `flannelctl nonsense --now`, or `make demo HOLD=1`, or `flannelctl status`.\n\n" +
-		"   ```sh host\n   flannelctl status\n   make test\n   ```\n```console\nls\n```\n```\nsystemctl start x\n```\n```json\n{}\n```\n" +
+		"   ```sh host\n   flannelctl status\n   make test\n   ```\n```console\nls\n```\n```\nsystemctl start x\n```\n" +
+		"```json\n{}\n```\n" +
 		"The status `flanneld` says, and `ip flannel-ipv4` is a table.\n"
 	var got []string
 	for _, c := range covered(read("a.md", text)) {
 		got = append(got, string(c.Place)+": "+strings.TrimSpace(c.Run))
 	}
-	want := []string{"host: flannelctl status\nmake -n test", ": ls", ": systemctl start x", ": flannelctl nonsense --now", "source: make -n demo HOLD=1"}
+	want := []string{"host: flannelctl status\nmake -n test", ": ls", ": systemctl start x", ": flannelctl nonsense --now",
+		"source: make -n demo HOLD=1"}
 	if !slices.Equal(got, want) {
 		t.Errorf("found %q, want %q", got, want)
 	}

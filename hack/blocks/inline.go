@@ -11,24 +11,29 @@ var inline = map[string]where{
 	"flannelctl doctor --fix":                  {Host, ""},
 	"flannelctl leases history SUBNET":         {Host, "flannelctl leases history 10.5.200.0/24"},
 	"flannelctl leases reserve ADDRESS SUBNET": {Host, "flannelctl leases reserve 192.0.2.78 10.5.201.0/24"},
-	"flannelctl rekey":                         {Host, "! flannelctl rekey"}, // its backend has no keys; lab runs it with one that has
+	// its backend has no keys; lab runs it with one that has
+	"flannelctl rekey": {Host, "! flannelctl rekey"},
 	// The pod is of this host. The way to another host's is pinged by a test of flannelctl.
-	"flannelctl ping HOST":                                          {Host, `flannelctl ping "$POD" 2>&1 | grep -q "own subnet"`},
-	"flannelctl ping ADDRESS-OF-THE-CONTAINER":                      {Host, `flannelctl ping "$POD" 2>&1 | grep -q "own subnet"`},
-	"flannelctl network edit":                                       {Host, "EDITOR=true flannelctl network edit"},
+	"flannelctl ping HOST": {Host,
+		`flannelctl ping "$POD" 2>&1 | grep -q "own subnet"`},
+	"flannelctl ping ADDRESS-OF-THE-CONTAINER": {Host,
+		`flannelctl ping "$POD" 2>&1 | grep -q "own subnet"`},
+	"flannelctl network edit": {Host, "EDITOR=true flannelctl network edit"},
 	"flannelctl --etcd-endpoints http://192.0.2.1:2379 network get": {Host, ""},
-	"ip link del flannel0":                                          {Host, "ip tuntap add dev flannel0 mode tun && ip link del flannel0"},
-	"ip route":                                                      {Host, ""},
-	"ip route get":                                                  {Host, "ip route get 192.0.2.1"},
-	"ip route get ADDRESS-OF-THE-CONTAINER":                         {Host, `ip route get "$POD" | grep -q "dev cni0"`},
-	"mk-docker-opts.sh -6":                                          {Host, ""},
-	"mk-docker-opts.sh -i":                                          {Host, ""},
+	"ip link del flannel0": {Host,
+		"ip tuntap add dev flannel0 mode tun && ip link del flannel0"},
+	"ip route":                              {Host, ""},
+	"ip route get":                          {Host, "ip route get 192.0.2.1"},
+	"ip route get ADDRESS-OF-THE-CONTAINER": {Host, `ip route get "$POD" | grep -q "dev cni0"`},
+	"mk-docker-opts.sh -6":                  {Host, ""},
+	"mk-docker-opts.sh -i":                  {Host, ""},
 	"mk-docker-opts.sh -k DOCKER_NETWORK_OPTIONS -d /run/flannel/docker": {Host, ""},
 	"sysctl net.ipv4.ip_forward=1":                                       {Host, ""},
 
 	"etcd grpc-proxy": {Etcd, forAWhile("etcd grpc-proxy start --endpoints=127.0.0.1:2379 --listen-addr=127.0.0.1:23790")},
 	"etcdctl get /coreos.com/network/config --print-value-only": {Etcd, ""},
-	"etcdctl make-mirror":   {Etcd, forAWhile("etcdctl make-mirror --prefix /coreos.com/network/config --dest-prefix /elsewhere 127.0.0.1:2379")},
+	"etcdctl make-mirror": {Etcd,
+		forAWhile("etcdctl make-mirror --prefix /coreos.com/network/config --dest-prefix /elsewhere 127.0.0.1:2379")},
 	"etcdctl snapshot save": {Etcd, "etcdctl snapshot save backup.snapshot"},
 
 	"flannel-docker wait": {Machine, "/usr/lib/flannel/flannel-docker wait"},
@@ -43,7 +48,8 @@ var inline = map[string]where{
 
 	"make demo HOLD=1": {Source, "make -n demo HOLD=1"}, // waits for a key
 	"make build":       {Source, ""},
-	"make bench-scale SCALE=10000 SIMULATED=10000 SIMULATED_BACKEND=host-gw": {Source, "make -n bench-scale SCALE=10000 SIMULATED=10000 SIMULATED_BACKEND=host-gw"},
+	"make bench-scale SCALE=10000 SIMULATED=10000 SIMULATED_BACKEND=host-gw": {Source,
+		"make -n bench-scale SCALE=10000 SIMULATED=10000 SIMULATED_BACKEND=host-gw"},
 	"make release":               {Source, "make -n release"},
 	"make help":                  {Source, ""},
 	"make check":                 {Source, "make -n check"},
@@ -64,9 +70,11 @@ var inline = map[string]where{
 	"make test":                  {Source, "make -n test"},
 	"make cross":                 {Source, "make -n cross"},
 	"go test ./backend/registry": {Source, "go test ./backend/registry"},
-	"go test ./subnet/keeper -run TestNoSchedule -sim.seed N": {Source, "go test ./subnet/keeper -run TestNoSchedule -sim.seed 1"},
+	"go test ./subnet/keeper -run TestNoSchedule -sim.seed N": {Source,
+		"go test ./subnet/keeper -run TestNoSchedule -sim.seed 1"},
 
-	"go test ./subnet/keeper -run TestNoOrder -steps.seed N": {Source, "go test ./subnet/keeper -run TestNoOrder -steps.seed 1"},
+	"go test ./subnet/keeper -run TestNoOrder -steps.seed N": {Source,
+		"go test ./subnet/keeper -run TestNoOrder -steps.seed 1"},
 
 	"kubectl rollout restart": {Kubernetes, "kubectl -n kube-flannel rollout restart daemonset flannel"},
 
@@ -85,23 +93,33 @@ var instead = map[string]string{"make test": "make -n test"}
 var exceptions = map[string]string{
 	"cp /etc/sysconfig/flanneld /root/flanneld.sysconfig\ndnf remove flannel\ndnf install ./flanneld-[0-9]*.rpm\n" +
 		"cp /root/flanneld.sysconfig /etc/sysconfig/flanneld\n" +
-		"install -D -m 644 /usr/share/flannel/systemd/sysconfig.conf /etc/systemd/system/flanneld.service.d/sysconfig.conf\n" +
-		"systemctl daemon-reload\nsystemctl enable --now flanneld": "no system that has dnf is to be had; a test of dist reads the drop-in as systemd does",
+		"install -D -m 644 /usr/share/flannel/systemd/sysconfig.conf " +
+		"/etc/systemd/system/flanneld.service.d/sysconfig.conf\n" +
+		"systemctl daemon-reload\nsystemctl enable --now flanneld": "no system that has dnf is to be had; a test of dist " +
+		"reads the drop-in as systemd does",
 	"FIRST=192.0.2.1 FLANNELD_IMAGE=registry.example.com/flanneld docker compose --profile first up --detach\n" +
-		"docker compose exec first flannelctl status": "needs Docker Compose and a registry; dist/cloud loads the file as Compose does",
+		"docker compose exec first flannelctl status": "needs Docker Compose and a registry; dist/cloud loads the file as " +
+		"Compose does",
 	"FIRST=192.0.2.1 FLANNELD_IMAGE=registry.example.com/flanneld docker compose --profile other up --detach\n" +
 		"docker compose exec other flannelctl status": "as above",
-	"dnf install ./flanneld-[0-9]*.rpm":            "no system that has dnf is to be had; dist/machines installs the same package with rpm",
-	"dnf remove flanneld":                          "no system that has dnf is to be had; dist/machines removes the same package with rpm",
-	"FLANNEL_CLEAN=yes rpm --erase flanneld":       "Debian's rpm does not know what Debian's dpkg has installed; dist/machines runs it with the flags that it wants",
-	"firewall-cmd --permanent --add-port=8472/udp": "writes to the configuration of the machine that runs the tests; lab opens the port of a running firewalld",
+	"dnf install ./flanneld-[0-9]*.rpm": "no system that has dnf is to be had; dist/machines installs the " +
+		"same package with rpm",
+	"dnf remove flanneld": "no system that has dnf is to be had; dist/machines removes the " +
+		"same package with rpm",
+	"FLANNEL_CLEAN=yes rpm --erase flanneld": "Debian's rpm does not know what Debian's dpkg has installed; " +
+		"dist/machines runs it with the flags that it wants",
+	"firewall-cmd --permanent --add-port=8472/udp": "writes to the configuration of the machine that runs the tests; " +
+		"lab opens the port of a running firewalld",
 	"helm install flannel dist/kubernetes/chart --namespace kube-flannel --create-namespace \\\n" +
 		"  --set podCidr=10.244.0.0/16 --set flannel.image.repository=registry.example.com/flanneld\n" +
 		"kubectl label namespace kube-flannel pod-security.kubernetes.io/enforce=privileged\n" +
-		"kubectl --namespace kube-flannel rollout status daemonset kube-flannel-ds": "needs helm and a registry; dist/cloud renders the chart with such values",
-	"skopeo copy oci-archive:flanneld-*-image.tar docker://registry.example.com/flanneld:latest": "needs a registry; dist/release reads the image back",
+		"kubectl --namespace kube-flannel rollout status daemonset kube-flannel-ds": "needs helm and a registry; " +
+		"dist/cloud renders the chart with such values",
+	"skopeo copy oci-archive:flanneld-*-image.tar docker://registry.example.com/flanneld:latest": "needs a registry; " +
+		"dist/release reads the image back",
 }
 
 // notCommands are texts that look like commands and are none.
-var notCommands = []string{"flanneld is not running", "bridge cni0 still serves … 10.5.34.0/24", `bridge cni0 belongs to the network "pods"`,
+var notCommands = []string{"flanneld is not running", "bridge cni0 still serves … 10.5.34.0/24",
+	`bridge cni0 belongs to the network "pods"`,
 	"ip flannel-ipv4", "ip route add", "ip route replace", "iptables -j MASQUERADE"}

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// skeleton returns what a translation shares with its original: the levels of the headings, the blocks, the rows of tables by their number
-// of cells, and the targets of links.
+// skeleton returns what a translation shares with its original: the levels of the headings, the blocks, the rows of
+// tables by their number of cells, and the targets of links.
 func skeleton(t *testing.T, file string) []string {
 	t.Helper()
 	text, err := os.ReadFile(file)

@@ -50,14 +50,17 @@ func enter() error {
 	if err := errors.Join(os.Mkdir("/layer/upper", 0o755), os.Mkdir("/layer/work", 0o755)); err != nil {
 		return err
 	}
-	if err := mountAll([]mount{{"root", "/root", "overlay", "lowerdir=/lower,upperdir=/layer/upper,workdir=/layer/work"}}); err != nil {
+	if err := mountAll([]mount{{"root", "/root",
+		"overlay", "lowerdir=/lower,upperdir=/layer/upper,workdir=/layer/work"}}); err != nil {
 		return err
 	}
-	if err := errors.Join(unix.Chdir("/root"), unix.Mount(".", "/", "", unix.MS_MOVE, ""), unix.Chroot("."), unix.Chdir("/")); err != nil {
+	if err := errors.Join(unix.Chdir("/root"), unix.Mount(".", "/", "", unix.MS_MOVE, ""), unix.Chroot("."),
+		unix.Chdir("/")); err != nil {
 		return fmt.Errorf("change the root folder: %w", err)
 	}
 	return mountAll([]mount{
-		{"devtmpfs", "/dev", "devtmpfs", ""}, {"devpts", "/dev/pts", "devpts", "ptmxmode=666"}, {"shm", "/dev/shm", "tmpfs", ""},
+		{"devtmpfs", "/dev", "devtmpfs", ""}, {"devpts", "/dev/pts", "devpts", "ptmxmode=666"},
+		{"shm", "/dev/shm", "tmpfs", ""},
 		{"proc", "/proc", "proc", ""}, {"sysfs", "/sys", "sysfs", ""}, {"cgroup", "/sys/fs/cgroup", "cgroup2", ""},
 		{"bpf", "/sys/fs/bpf", "bpf", ""}, {"run", "/run", "tmpfs", ""}, {"share", share, "9p", plan9 + "none"},
 	})
@@ -134,7 +137,8 @@ func prepare(modules string) error {
 	if err := os.Symlink(modules, target); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
-	for _, args := range [][]string{{"ip", "link", "set", "lo", "up"}, {"modprobe", "-a", "bridge", "tun", "br_netfilter"}} {
+	for _, args := range [][]string{{"ip", "link", "set", "lo", "up"},
+		{"modprobe", "-a", "bridge", "tun", "br_netfilter"}} {
 		if err := command(context.Background(), "/", args...); err != nil {
 			return err
 		}

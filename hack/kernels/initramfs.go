@@ -14,7 +14,8 @@ import (
 // bootModules are what the machine needs until it has its root folder.
 var bootModules = []string{"virtio_pci", "9pnet_virtio", "9p", "overlay"}
 
-// initramfs writes the archive that a kernel starts from: a program as /init, and the modules that it loads, in their order.
+// initramfs writes the archive that a kernel starts from: a program as /init, and the modules that it loads, in their
+// order.
 func initramfs(w io.Writer, k kernel, program string) error {
 	b := bufio.NewWriter(w)
 	a := &archive{w: b}
@@ -56,8 +57,8 @@ func module(file string) ([]byte, error) {
 	return out, nil
 }
 
-// withDependencies returns the files of modules and of all that they need, in the order in which they can be loaded. deps is the text of
-// modules.dep. A module that it does not name is a part of the kernel.
+// withDependencies returns the files of modules and of all that they need, in the order in which they can be loaded.
+// deps is the text of modules.dep. A module that it does not name is a part of the kernel.
 func withDependencies(deps string, names []string) (files []string) {
 	needs := map[string][]string{} // by the name of the module: its file, then what it needs, the nearest first
 	for line := range strings.Lines(deps) {

@@ -22,8 +22,8 @@ type kernel struct {
 func (k kernel) image() string   { return filepath.Join(k.root, "boot", "vmlinuz-"+k.name) }
 func (k kernel) modules() string { return filepath.Join(k.root, "lib", "modules", k.name) }
 
-// fetch returns the newest kernel of a line, such as 6.1, that the package lists of this machine know. It is downloaded and unpacked once,
-// and never installed.
+// fetch returns the newest kernel of a line, such as 6.1, that the package lists of this machine know. It is downloaded
+// and unpacked once, and never installed.
 func fetch(ctx context.Context, dir, line string) (kernel, error) {
 	name, err := newest(ctx, line)
 	if errors.Is(err, errUnknown) {

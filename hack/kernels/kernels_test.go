@@ -52,7 +52,8 @@ func TestTheArchiveIsReadByCpio(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	if len(lines) != 3 || !strings.HasPrefix(lines[0], "drwxr-xr-x") || !strings.HasPrefix(lines[1], "-rwxr-xr-x") || !strings.HasSuffix(lines[2], "modules") {
+	if len(lines) != 3 || !strings.HasPrefix(lines[0], "drwxr-xr-x") || !strings.HasPrefix(lines[1], "-rwxr-xr-x") ||
+		!strings.HasSuffix(lines[2], "modules") {
 		t.Errorf("got\n%s", out)
 	}
 }

@@ -2,8 +2,8 @@
 //
 //	kernels [-run PATTERN] 6.1 6.12
 //
-// Programs and tests are built on the host, whose root folder the machine has below a layer in memory: what a test changes is gone
-// with the machine. The first process of the machine is this program, too (see guest_linux.go).
+// Programs and tests are built on the host, whose root folder the machine has below a layer in memory: what a test
+// changes is gone with the machine. The first process of the machine is this program, too (see guest_linux.go).
 package main
 
 import (

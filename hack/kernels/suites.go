@@ -38,7 +38,8 @@ var suites = []suite{
 	{name: "lab-wireguard-cases", pkg: "./lab", tests: table("wireguard over both"), timeout: 30 * time.Minute},
 	{name: "lab-ipip", pkg: "./lab", tests: table("ipip"), timeout: 30 * time.Minute},
 	{name: "lab-extension", pkg: "./lab", tests: table("extension"), timeout: 30 * time.Minute},
-	{name: "lab-flannel", pkg: "./lab", tests: "TestHostsAreSwappedWithARealFlannel/(wireguard|ipip)", timeout: 30 * time.Minute, flannel: true},
+	{name: "lab-flannel", pkg: "./lab", tests: "TestHostsAreSwappedWithARealFlannel/(wireguard|ipip)",
+		timeout: 30 * time.Minute, flannel: true},
 }
 
 // table is the pattern of the cases that each backend passes, for networks whose name starts like that.
@@ -64,7 +65,8 @@ func build(ctx context.Context, o options) ([]job, error) {
 		}
 		test := filepath.Join(programs, strings.ReplaceAll(strings.Trim(s.pkg, "./"), "/", "-")+".test")
 		if s.flannel && !o.built {
-			if err := lab.BuildFlannel(ctx, filepath.Join(programs, lab.ReleasedFlannel), filepath.Join(root, "lab", "flannel")); err != nil {
+			if err := lab.BuildFlannel(ctx, filepath.Join(programs, lab.ReleasedFlannel),
+				filepath.Join(root, "lab", "flannel")); err != nil {
 				return nil, err
 			}
 		}
@@ -81,7 +83,8 @@ func build(ctx context.Context, o options) ([]job, error) {
 		jobs = append(jobs, job{
 			Name: s.name, Dir: filepath.Join(root, s.pkg), Timeout: s.timeout,
 			Command: []string{test, "-test.v", "-test.timeout=" + s.timeout.String(), "-test.run=" + tests},
-			Env:     []string{"CI=1", "TMPDIR=/run/tmp", "HOME=/root", "LAB_PROGRAMS=" + programs, fmt.Sprintf("LAB_SCALE=%g", o.scale)},
+			Env: []string{"CI=1", "TMPDIR=/run/tmp", "HOME=/root", "LAB_PROGRAMS=" + programs,
+				fmt.Sprintf("LAB_SCALE=%g", o.scale)},
 		})
 	}
 	if o.built {

@@ -1,11 +1,13 @@
-// Command runtests runs suites of Go tests side by side, reports on all of them together, and leaves nothing of them behind.
+// Command runtests runs suites of Go tests side by side, reports on all of them together, and leaves nothing of them
+// behind.
 //
-// A suite is one argument: the arguments of "go test", split at blanks, after the folder of a nested module and a colon if it has one:
+// A suite is one argument: the arguments of "go test", split at blanks, after the folder of a nested module and a colon
+// if it has one:
 //
 //	runtests "./... -timeout 10m" "dist/cloud: ./..."
 //
-// It fails if a test fails, if a test takes long and its comment does not say why (a line that starts with "Slow:"), or if a process, a
-// mount or a file of a test is still there in the end.
+// It fails if a test fails, if a test takes long and its comment does not say why (a line that starts with "Slow:"), or
+// if a process, a mount or a file of a test is still there in the end.
 package main
 
 import (
@@ -55,7 +57,8 @@ func main() {
 	}
 }
 
-// run runs all suites at once in a temporary folder of their own, and reports whether they passed and left nothing behind.
+// run runs all suites at once in a temporary folder of their own, and reports whether they passed and left nothing
+// behind.
 func run(ctx context.Context, r *report, suites []string) (ok bool, err error) {
 	t, err := newTraces()
 	if err != nil {
@@ -113,17 +116,19 @@ func runSuite(ctx context.Context, r *report, suite, tmp string) error {
 	return err
 }
 
-// lockName is the file in the temporary folder of a run that is locked while the run lasts. Its name also says whose folder that is.
+// lockName is the file in the temporary folder of a run that is locked while the run lasts. Its name also says whose
+// folder that is.
 const lockName = "flanneld-tests.lock"
 
-// traces is what tests may leave behind: files in the temporary folder, mounts on them, network namespaces of labs there, and processes,
-// which become children of this one when their parents end.
+// traces is what tests may leave behind: files in the temporary folder, mounts on them, network namespaces of labs
+// there, and processes, which become children of this one when their parents end.
 type traces struct {
 	dir  string
 	lock *os.File
 }
 
-// dirPrefix starts the name of the folder, which is short: sockets lie below, whose paths the kernel limits to 107 bytes.
+// dirPrefix starts the name of the folder, which is short: sockets lie below, whose paths the kernel limits to 107
+// bytes.
 const dirPrefix = "ft"
 
 // makeDir makes a folder with a short random name.
@@ -145,7 +150,8 @@ func newTraces() (*traces, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The lock gets its name when it is held, so that sweep of another run does not take the folder for one that nobody uses.
+	// The lock gets its name when it is held, so that sweep of another run does not take the folder for one that nobody
+	// uses.
 	name := filepath.Join(dir, lockName)
 	lock, err := os.Create(name + ".new")
 	if err == nil {

@@ -118,7 +118,8 @@ func (r *report) testLocked(pkg, name string) *test {
 	return t
 }
 
-// pauseLocked notes that a test waits for its turn. From the last time that one of its cases does so, a test that has cases waits for them.
+// pauseLocked notes that a test waits for its turn. From the last time that one of its cases does so, a test that has
+// cases waits for them.
 func (r *report) pauseLocked(t *test, at time.Time) {
 	t.parallel = true
 	i := strings.LastIndexByte(t.name, '/')
@@ -144,14 +145,16 @@ func (r *report) endLocked(t *test, e event) {
 	case t.name == "":
 		r.packageLocked(t, e)
 	case e.Action == "fail":
-		fmt.Fprintf(r.out, "--- FAIL: %s %s (%s)\n%s", t.pkg, t.name, t.took.Round(10*time.Millisecond), strings.Join(t.output, ""))
+		fmt.Fprintf(r.out, "--- FAIL: %s %s (%s)\n%s", t.pkg, t.name, t.took.Round(10*time.Millisecond),
+			strings.Join(t.output, ""))
 	case r.verbose:
 		fmt.Fprintf(r.out, "%-4s %8s  %s\n", e.Action, t.took.Round(10*time.Millisecond), t.name)
 	}
 	t.output = nil
 }
 
-// packageLocked prints the line of a package, and before it what the package itself and tests that have not ended have said.
+// packageLocked prints the line of a package, and before it what the package itself and tests that have not ended have
+// said.
 func (r *report) packageLocked(p *test, e event) {
 	words := map[string]string{"pass": "ok  ", "fail": "FAIL", "skip": "?   "}
 	if e.Action == "fail" {
@@ -169,7 +172,8 @@ func (r *report) packageLocked(p *test, e event) {
 	fmt.Fprintf(r.out, "%s %s %.1fs\n", words[e.Action], p.pkg, e.Elapsed)
 }
 
-// units returns the tests and those of their cases that run beside others, the slowest first. Other cases are part of their test.
+// units returns the tests and those of their cases that run beside others, the slowest first. Other cases are part of
+// their test.
 func (r *report) units() []*test {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -210,15 +214,16 @@ func (r *report) explained(root fs.FS, most time.Duration) bool {
 		function, _, _ := strings.Cut(t.name, "/")
 		if reason(root, t.pkg, function) == "" {
 			ok = false
-			r.print("%s %s took %s, more than %s: make it faster, or say why in the comment of %s, in a line that starts with \"Slow:\"\n",
+			r.print("%s %s took %s, more than %s: make it faster, or say why in the comment of %s, in a line that starts "+
+				"with \"Slow:\"\n",
 				t.pkg, t.name, t.took.Round(time.Second), most, function)
 		}
 	}
 	return ok
 }
 
-// reason returns what the comment of a test function gives as the reason for the time that it takes. The folder of a package is its import
-// path without the name of the module, also in nested modules.
+// reason returns what the comment of a test function gives as the reason for the time that it takes. The folder of a
+// package is its import path without the name of the module, also in nested modules.
 func reason(root fs.FS, pkg, function string) string {
 	_, dir, ok := strings.Cut(pkg, "/")
 	if !ok {

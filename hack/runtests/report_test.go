@@ -14,7 +14,8 @@ func lines(events ...[4]any) string {
 	start := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 	for _, e := range events {
 		at := start.Add(time.Duration(e[0].(int)) * time.Second)
-		fmt.Fprintf(&b, `{"Time":%q,"Action":%q,"Package":"flanneld/lab","Test":%q,"Elapsed":%v}`+"\n", at.Format(time.RFC3339), e[1], e[2], e[3])
+		fmt.Fprintf(&b, `{"Time":%q,"Action":%q,"Package":"flanneld/lab","Test":%q,"Elapsed":%v}`+"\n",
+			at.Format(time.RFC3339), e[1], e[2], e[3])
 	}
 	return b.String()
 }
@@ -48,13 +49,16 @@ func TestTheTimeOfATestIsThatInWhichItRuns(t *testing.T) {
 
 func TestASlowTestNeedsAReason(t *testing.T) {
 	root := fstest.MapFS{
-		"lab/a_test.go": {Data: []byte("package lab\n\n// TestWithReason is long.\n//\n// Slow: a lease has to expire.\nfunc TestWithReason() {}\n")},
+		"lab/a_test.go": {Data: []byte("package lab\n\n// TestWithReason is long.\n//\n// Slow: a lease has to expire.\n" +
+			"func TestWithReason() {}\n")},
 		"lab/b_test.go": {Data: []byte("package lab\n\n// TestWithout is long.\nfunc TestWithout() {}\n")},
 	}
-	for name, want := range map[string]bool{"TestWithReason": true, "TestWithReason/case": true, "TestWithout": false, "TestUnknown": false} {
+	for name, want := range map[string]bool{"TestWithReason": true, "TestWithReason/case": true, "TestWithout": false,
+		"TestUnknown": false} {
 		var out strings.Builder
 		r := newReport(&out, false)
-		r.read(strings.NewReader(lines([4]any{0, "run", name, 0}, [4]any{0, "cont", name, 0}, [4]any{0, "pause", name, 0}, [4]any{31, "pass", name, 31})))
+		r.read(strings.NewReader(lines([4]any{0, "run", name, 0}, [4]any{0, "cont", name, 0}, [4]any{0, "pause", name, 0},
+			[4]any{31, "pass", name, 31})))
 		if got := r.explained(root, 30*time.Second); got != want {
 			t.Errorf("%s: %t, want %t\n%s", name, got, want, &out)
 		}
@@ -75,7 +79,8 @@ func TestAFailedTestIsPrintedWithWhatItSaid(t *testing.T) {
 {"Action":"fail","Package":"p","Elapsed":2}
 what make says
 `))
-	if want := "--- FAIL: p TestBad (1s)\ngot 1, want 2\nFAIL p 2.0s\nwhat make says\n"; out.String() != want || r.passed() {
+	if want := "--- FAIL: p TestBad (1s)\ngot 1, want 2\nFAIL p 2.0s\nwhat make says\n"; out.String() != want ||
+		r.passed() {
 		t.Errorf("got\n%swant\n%s", &out, want)
 	}
 }

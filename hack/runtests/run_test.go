@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// careless is a package whose tests leave a file and a process behind: one at once, the other one when it is interrupted.
+// careless is a package whose tests leave a file and a process behind: one at once, the other one when it is
+// interrupted.
 const careless = `package careless
 
 import (

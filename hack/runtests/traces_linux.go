@@ -22,8 +22,8 @@ func adoptOrphans() error {
 	return nil
 }
 
-// endOrphans kills the children of this process that do not end by themselves soon, and returns their command lines. It is called when no
-// child is wanted any more.
+// endOrphans kills the children of this process that do not end by themselves soon, and returns their command lines. It
+// is called when no child is wanted any more.
 func endOrphans() (left []string) {
 	const soon = 2 * time.Second // the go command leaves a short-lived process of its own behind
 	for start := time.Now(); time.Since(start) < grace; time.Sleep(20 * time.Millisecond) {
@@ -69,8 +69,8 @@ func commandLine(pid int) string {
 	return fmt.Sprintf("process %d: %s", pid, strings.TrimSpace(strings.ReplaceAll(string(text), "\x00", " ")))
 }
 
-// removeBelow removes a folder with all that is mounted in it and the network namespaces of labs whose files lie there, and returns what
-// of this there was.
+// removeBelow removes a folder with all that is mounted in it and the network namespaces of labs whose files lie there,
+// and returns what of this there was.
 func removeBelow(dir string) (left []string) {
 	labs, _ := filepath.Glob(filepath.Join(dir, "flanneld-lab-*"))
 	for _, lab := range labs {

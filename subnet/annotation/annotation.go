@@ -1,5 +1,5 @@
-// Package annotation has the names of the annotations by which nodes of a Kubernetes cluster publish their leases, and what stands
-// in them. The names and values are flannel's: both kinds of daemons read them.
+// Package annotation has the names of the annotations by which nodes of a Kubernetes cluster publish their leases, and
+// what stands in them. The names and values are flannel's: both kinds of daemons read them.
 package annotation
 
 import (
@@ -24,7 +24,8 @@ type Names struct {
 }
 
 // NewNames returns the names for the value of -kube-annotation-prefix: at most one slash; without one, "/" is
-// appended; a prefix that then ends in neither "/" nor "-" gets "-". It does not check that the API server would accept them.
+// appended; a prefix that then ends in neither "/" nor "-" gets "-". It does not check that the API server would accept
+// them.
 func NewNames(prefix string) Names {
 	if !strings.Contains(prefix, "/") {
 		prefix += "/"
@@ -75,7 +76,8 @@ func (n Names) Of(leases []subnet.Lease) map[string]string {
 	return out
 }
 
-// Published returns the names of what a daemon writes beside Managed and BackendType. Those that Of does not return must not stand at a node.
+// Published returns the names of what a daemon writes beside Managed and BackendType. Those that Of does not return
+// must not stand at a node.
 func (n Names) Published() []string {
 	var out []string
 	for family := range 2 {

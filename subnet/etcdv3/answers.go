@@ -28,7 +28,8 @@ const (
 // waits for one, silently, and sends the request to whatever store stands there by then. The answer is bounded and
 // checked, so that nobody behind it has to expect one that is incomplete.
 func unary(
-	ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption,
+	ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker,
+	opts ...grpc.CallOption,
 ) error {
 	most := largeBytes
 	if r, ok := req.(*pb.RangeRequest); ok && !(r.KeysOnly && r.Limit == 1) {
@@ -51,7 +52,8 @@ func brief(err error) error {
 
 // streamed is around every stream: see unary.
 func streamed(
-	ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption,
+	ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer,
+	opts ...grpc.CallOption,
 ) (grpc.ClientStream, error) {
 	opts = append(slices.Clip(opts), grpc.WaitForReady(false), grpc.MaxCallRecvMsgSize(largeBytes))
 	stream, err := open(ctx, desc, cc, method, opts...)
@@ -109,7 +111,8 @@ func checkRange(q *pb.RangeRequest, r *pb.RangeResponse, revision int64) error {
 		}
 		switch {
 		case kv.ModRevision > revision:
-			return fmt.Errorf("%w: a key that was changed at revision %d, read at revision %d", errNonsense, kv.ModRevision, revision)
+			return fmt.Errorf("%w: a key that was changed at revision %d, read at revision %d", errNonsense, kv.ModRevision,
+				revision)
 		case !inRange(kv.Key, q.GetKey(), q.GetRangeEnd()):
 			return fmt.Errorf("%w: a key that was not asked for: %.100q", errNonsense, kv.Key)
 		case i > 0 && bytes.Compare(last, kv.Key) >= 0:
@@ -131,7 +134,8 @@ func inRange(key, from, end []byte) bool {
 // checkKey checks a key that stands in the store.
 func checkKey(kv *mvccpb.KeyValue) error {
 	if kv == nil || kv.CreateRevision <= 0 || kv.ModRevision < kv.CreateRevision {
-		return fmt.Errorf("%w: a key created at revision %d and changed at %d", errNonsense, kv.GetCreateRevision(), kv.GetModRevision())
+		return fmt.Errorf("%w: a key created at revision %d and changed at %d", errNonsense, kv.GetCreateRevision(),
+			kv.GetModRevision())
 	}
 	return nil
 }

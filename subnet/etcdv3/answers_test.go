@@ -45,16 +45,17 @@ func newLiar(t testing.TB) *liar {
 		t.Fatal(err)
 	}
 	out := &liar{addr: l.Addr().String()}
-	server := grpc.NewServer(grpc.ForceServerCodec(raw{}), grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
-		var question []byte
-		if err := stream.RecvMsg(&question); err != nil {
-			return err
-		}
-		if fail := out.fail.Load(); fail != nil {
-			return *fail
-		}
-		return stream.SendMsg(out.answer.Load())
-	}))
+	server := grpc.NewServer(grpc.ForceServerCodec(raw{}),
+		grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
+			var question []byte
+			if err := stream.RecvMsg(&question); err != nil {
+				return err
+			}
+			if fail := out.fail.Load(); fail != nil {
+				return *fail
+			}
+			return stream.SendMsg(out.answer.Load())
+		}))
 	go func() { _ = server.Serve(l) }()
 	t.Cleanup(server.Stop)
 	return out
@@ -73,10 +74,11 @@ func (l *liar) ask(ctx context.Context, s *etcdv3.Store, answer []byte) (errs ma
 		"create":      second(s.Create(ctx, r, 3)),
 		"create pair": second(s.Create(ctx, pair, 3)),
 		"update":      second(s.Update(ctx, e, r, 3)),
-		"move":        second(s.Update(ctx, e, pair, 3, subnet.Entry{Record: r, Key: "claims/10.5.34.0-24", Revision: 8, LeaseID: 4})),
-		"delete":      s.Delete(ctx, e),
-		"config":      s.PutConfig(ctx, nil, netConfig),
-		"rights":      s.MayWrite(ctx),
+		"move": second(s.Update(ctx, e, pair, 3,
+			subnet.Entry{Record: r, Key: "claims/10.5.34.0-24", Revision: 8, LeaseID: 4})),
+		"delete": s.Delete(ctx, e),
+		"config": s.PutConfig(ctx, nil, netConfig),
+		"rights": s.MayWrite(ctx),
 	}
 	errs["watch"] = s.Watch(ctx, subnet.Position{Cluster: 1, Revision: 6}, 0, func([]subnet.Event) {})
 	return errs
@@ -98,7 +100,8 @@ func head(revision int64) *pb.ResponseHeader {
 func TestAnAnswerThatMakesNoSenseIsAnErrorThatSaysSo(t *testing.T) {
 	t.Parallel()
 	key := func(name string) *mvccpb.KeyValue {
-		return &mvccpb.KeyValue{Key: []byte(prefix + "/" + name), CreateRevision: 5, ModRevision: 7, Version: 1, Value: []byte("{}")}
+		return &mvccpb.KeyValue{Key: []byte(prefix + "/" + name), CreateRevision: 5, ModRevision: 7, Version: 1,
+			Value: []byte("{}")}
 	}
 	changed := func(kv *mvccpb.KeyValue, f func(*mvccpb.KeyValue)) *mvccpb.KeyValue { f(kv); return kv }
 	ranges := func(kvs ...*mvccpb.KeyValue) *pb.RangeResponse { return &pb.RangeResponse{Header: head(9), Kvs: kvs} }
@@ -114,7 +117,8 @@ func TestAnAnswerThatMakesNoSenseIsAnErrorThatSaysSo(t *testing.T) {
 		{"nothing", "list", &pb.RangeResponse{}},
 		{"no revision", "list", &pb.RangeResponse{Header: &pb.ResponseHeader{ClusterId: 1}}},
 		{"a key without revisions", "list", ranges(&mvccpb.KeyValue{Key: key("subnets/a").Key})},
-		{"a key changed before it came", "list", ranges(changed(key("subnets/a"), func(kv *mvccpb.KeyValue) { kv.CreateRevision = 8 }))},
+		{"a key changed before it came",
+			"list", ranges(changed(key("subnets/a"), func(kv *mvccpb.KeyValue) { kv.CreateRevision = 8 }))},
 		{"a key of the future", "list", ranges(changed(key("subnets/a"), func(kv *mvccpb.KeyValue) { kv.ModRevision = 10 }))},
 		{"a key of others", "list", ranges(changed(key("subnets/a"), func(kv *mvccpb.KeyValue) { kv.Key = []byte("/x") }))},
 		{"a key twice", "list", ranges(key("subnets/a"), key("subnets/a"))},
@@ -123,9 +127,11 @@ func TestAnAnswerThatMakesNoSenseIsAnErrorThatSaysSo(t *testing.T) {
 		{"success without answers", "create", &pb.TxnResponse{Header: head(9), Succeeded: true}},
 		{"failure without answers", "create", &pb.TxnResponse{Header: head(9)}},
 		{"an empty answer", "update", &pb.TxnResponse{Header: head(9), Responses: []*pb.ResponseOp{{}}}},
-		{"the answer to a read for a write", "create", &pb.TxnResponse{Header: head(9), Succeeded: true, Responses: []*pb.ResponseOp{got}}},
+		{"the answer to a read for a write",
+			"create", &pb.TxnResponse{Header: head(9), Succeeded: true, Responses: []*pb.ResponseOp{got}}},
 		{"the answer to a write for a read", "delete", &pb.TxnResponse{Header: head(9), Responses: []*pb.ResponseOp{put}}},
-		{"a write without the keys beside it", "create pair", &pb.TxnResponse{Header: head(9), Succeeded: true, Responses: []*pb.ResponseOp{put}}},
+		{"a write without the keys beside it",
+			"create pair", &pb.TxnResponse{Header: head(9), Succeeded: true, Responses: []*pb.ResponseOp{put}}},
 		{"a lease without a number", "grant", &pb.LeaseGrantResponse{Header: head(9), TTL: 60}},
 		{"a lease without time", "grant", &pb.LeaseGrantResponse{Header: head(9), ID: 3}},
 		{"the renewal of nothing", "renew", &pb.LeaseKeepAliveResponse{}},
@@ -144,7 +150,8 @@ func TestAnAnswerThatMakesNoSenseIsAnErrorThatSaysSo(t *testing.T) {
 			}
 		})
 	}
-	l.ask(t.Context(), s, encode(t, event(&mvccpb.Event{Kv: changed(key("subnets/a"), func(kv *mvccpb.KeyValue) { kv.ModRevision = 6 })})))
+	l.ask(t.Context(), s, encode(t,
+		event(&mvccpb.Event{Kv: changed(key("subnets/a"), func(kv *mvccpb.KeyValue) { kv.ModRevision = 6 })})))
 	err := s.Watch(t.Context(), subnet.Position{Cluster: 1, Revision: 6}, 0, func([]subnet.Event) {})
 	if !errors.Is(err, subnet.ErrHistory) {
 		t.Errorf("an old event: got %v, want ErrHistory", err)
@@ -168,12 +175,15 @@ func TestALongErrorOfEtcdIsNotRepeated(t *testing.T) {
 
 // FuzzAnswers has a server answer all calls with arbitrary bytes: whatever it says, no call panics or hangs.
 func FuzzAnswers(f *testing.F) {
-	kv := &mvccpb.KeyValue{Key: []byte(prefix + "/subnets/10.5.34.0-24"), CreateRevision: 5, ModRevision: 7, Lease: 3, Value: []byte(`{"PublicIP":"192.0.2.1"}`)}
+	kv := &mvccpb.KeyValue{Key: []byte(prefix + "/subnets/10.5.34.0-24"), CreateRevision: 5, ModRevision: 7, Lease: 3,
+		Value: []byte(`{"PublicIP":"192.0.2.1"}`)}
 	read := &pb.RangeResponse{Header: head(9), Kvs: []*mvccpb.KeyValue{kv}, More: true, Count: 1}
 	for _, m := range []proto.Message{
 		read,
-		&pb.TxnResponse{Header: head(9), Responses: []*pb.ResponseOp{{Response: &pb.ResponseOp_ResponseRange{ResponseRange: read}}}},
-		&pb.TxnResponse{Header: head(9), Succeeded: true, Responses: []*pb.ResponseOp{{Response: &pb.ResponseOp_ResponsePut{ResponsePut: &pb.PutResponse{}}}}},
+		&pb.TxnResponse{Header: head(9),
+			Responses: []*pb.ResponseOp{{Response: &pb.ResponseOp_ResponseRange{ResponseRange: read}}}},
+		&pb.TxnResponse{Header: head(9), Succeeded: true,
+			Responses: []*pb.ResponseOp{{Response: &pb.ResponseOp_ResponsePut{ResponsePut: &pb.PutResponse{}}}}},
 		&pb.WatchResponse{Header: head(9), Created: true},
 		&pb.WatchResponse{Header: head(9), Events: []*mvccpb.Event{{Kv: kv}, {Type: mvccpb.Event_DELETE, Kv: kv}}},
 		&pb.WatchResponse{Header: head(9), Canceled: true, CompactRevision: 8, CancelReason: "x"},

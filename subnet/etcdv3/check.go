@@ -26,8 +26,9 @@ const (
 )
 
 // witness is a record as it stands: the one that this store last wrote, or else the newest of the last list. No backup
-// from before it has it, and no other history has it with the same revisions and the same lease, whose number is random.
-// It stays the witness as long as it stands: over another store the watch tells of newer ones. Without a key: none.
+// from before it has it, and no other history has it with the same revisions and the same lease, whose number is
+// random. It stays the witness as long as it stands: over another store the watch tells of newer ones. Without a key:
+// none.
 type witness struct {
 	key                     string
 	changed, created, lease int64
@@ -142,7 +143,8 @@ func compare(resp *clientv3.GetResponse, after subnet.Position, w witness, revis
 	case h.ClusterId != 0 && h.ClusterId != after.Cluster:
 		return false, fmt.Errorf("cluster %x answers instead of %x: %w", h.ClusterId, after.Cluster, subnet.ErrHistory)
 	case h.Revision < revision:
-		return false, fmt.Errorf("store at revision %d, below %d: wiped or restored: %w", h.Revision, revision, subnet.ErrHistory)
+		return false, fmt.Errorf("store at revision %d, below %d: wiped or restored: %w", h.Revision, revision,
+			subnet.ErrHistory)
 	case w.key == "":
 		return true, nil
 	case len(resp.Kvs) == 0:
@@ -150,7 +152,8 @@ func compare(resp *clientv3.GetResponse, after subnet.Position, w witness, revis
 	}
 	now := witnessOf(resp.Kvs[0])
 	if now != w && now.changed <= w.changed {
-		return false, fmt.Errorf("%s is of revision %d, and was of %d: wiped or restored: %w", w.key, now.changed, w.changed, subnet.ErrHistory)
+		return false, fmt.Errorf("%s is of revision %d, and was of %d: wiped or restored: %w", w.key, now.changed, w.changed,
+			subnet.ErrHistory)
 	}
 	return now == w, nil
 }

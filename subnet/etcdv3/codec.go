@@ -18,8 +18,8 @@ const (
 	maxText  = 64      // an identity, the name of a backend
 )
 
-// value is a record as it stands in etcd. The first five fields are flannel's, in its order; the others are ours and are
-// ignored by it.
+// value is a record as it stands in etcd. The first five fields are flannel's, in its order; the others are ours and
+// are ignored by it.
 type value struct {
 	PublicIP      string          `json:"PublicIP"`
 	PublicIPv6    *string         `json:"PublicIPv6"`

@@ -33,30 +33,36 @@ func TestRecordsAreWrittenByteForByteInTheFormOfFlannel(t *testing.T) {
 		want   string
 	}{
 		{
-			"vxlan", subnet.Record{Leases: []subnet.Lease{lease("10.5.34.0/24", "192.0.2.1", "vxlan", vtep)}}, "subnets/10.5.34.0-24",
+			"vxlan", subnet.Record{Leases: []subnet.Lease{lease("10.5.34.0/24", "192.0.2.1", "vxlan", vtep)}},
+			"subnets/10.5.34.0-24",
 			`{"PublicIP":"192.0.2.1","PublicIPv6":null,"BackendType":"vxlan","BackendData":` + vtep + `}`,
 		},
 		{
 			"vxlan on both families", subnet.Record{Leases: []subnet.Lease{
 				lease("10.5.34.0/24", "192.0.2.1", "vxlan", vtep), lease("fd00:5:0:22::/64", "2001:db8::1", "vxlan", vtep),
 			}}, "subnets/10.5.34.0-24&fd00:5:0:22::-64",
-			`{"PublicIP":"192.0.2.1","PublicIPv6":"2001:db8::1","BackendType":"vxlan","BackendData":` + vtep + `,"BackendV6Data":` + vtep + `}`,
+			`{"PublicIP":"192.0.2.1","PublicIPv6":"2001:db8::1","BackendType":"vxlan","BackendData":` + vtep +
+				`,"BackendV6Data":` + vtep + `}`,
 		},
 		{
-			"vxlan on IPv6", subnet.Record{Leases: []subnet.Lease{lease("fd00:5:0:22::/64", "2001:db8::1", "vxlan", vtep)}}, "subnets/fd00:5:0:22::-64",
+			"vxlan on IPv6", subnet.Record{Leases: []subnet.Lease{lease("fd00:5:0:22::/64", "2001:db8::1", "vxlan", vtep)}},
+			"subnets/fd00:5:0:22::-64",
 			`{"PublicIP":"0.0.0.0","PublicIPv6":"2001:db8::1","BackendType":"vxlan","BackendV6Data":` + vtep + `}`,
 		},
 		{
-			"host-gw", subnet.Record{Leases: []subnet.Lease{lease("10.5.34.0/24", "192.0.2.1", "host-gw", "")}}, "subnets/10.5.34.0-24",
+			"host-gw", subnet.Record{Leases: []subnet.Lease{lease("10.5.34.0/24", "192.0.2.1", "host-gw", "")}},
+			"subnets/10.5.34.0-24",
 			`{"PublicIP":"192.0.2.1","PublicIPv6":null,"BackendType":"host-gw"}`,
 		},
 		{
-			"udp names no backend", subnet.Record{Leases: []subnet.Lease{lease("10.5.34.0/24", "192.0.2.1", "udp", "")}}, "subnets/10.5.34.0-24",
+			"udp names no backend", subnet.Record{Leases: []subnet.Lease{lease("10.5.34.0/24", "192.0.2.1", "udp", "")}},
+			"subnets/10.5.34.0-24",
 			`{"PublicIP":"192.0.2.1","PublicIPv6":null}`,
 		},
 		{
 			"fields of ours stand behind those of flannel",
-			subnet.Record{Identity: "X", Host: "h", Leases: []subnet.Lease{lease("10.5.34.0/24", "192.0.2.1", "host-gw", "")}}, "subnets/10.5.34.0-24",
+			subnet.Record{Identity: "X", Host: "h", Leases: []subnet.Lease{lease("10.5.34.0/24", "192.0.2.1", "host-gw", "")}},
+			"subnets/10.5.34.0-24",
 			`{"PublicIP":"192.0.2.1","PublicIPv6":null,"BackendType":"host-gw","ID":"X","Host":"h"}`,
 		},
 	}
@@ -88,7 +94,8 @@ func TestRecordsThatFlannelHasWrittenAreRead(t *testing.T) {
 			[]subnet.Lease{lease("10.5.34.0/24", "192.0.2.1", "vxlan", vtep)},
 		},
 		{
-			"an old one without PublicIPv6", "subnets/10.5.34.0-24", `{"PublicIP":"192.0.2.1","BackendType":"vxlan","BackendData":{"VtepMAC":"c6:d2:32:6f:8f:44"}}`,
+			"an old one without PublicIPv6", "subnets/10.5.34.0-24",
+			`{"PublicIP":"192.0.2.1","BackendType":"vxlan","BackendData":{"VtepMAC":"c6:d2:32:6f:8f:44"}}`,
 			[]subnet.Lease{lease("10.5.34.0/24", "192.0.2.1", "vxlan", `{"VtepMAC":"c6:d2:32:6f:8f:44"}`)},
 		},
 		{
@@ -96,17 +103,20 @@ func TestRecordsThatFlannelHasWrittenAreRead(t *testing.T) {
 			[]subnet.Lease{lease("10.5.34.0/24", "192.0.2.1", "udp", "")},
 		},
 		{
-			"host-gw with null data", "subnets/10.5.34.0-24", `{"PublicIP":"192.0.2.1","PublicIPv6":null,"BackendType":"host-gw","BackendData":null}`,
+			"host-gw with null data", "subnets/10.5.34.0-24",
+			`{"PublicIP":"192.0.2.1","PublicIPv6":null,"BackendType":"host-gw","BackendData":null}`,
 			[]subnet.Lease{lease("10.5.34.0/24", "192.0.2.1", "host-gw", "")},
 		},
 		{
-			"wireguard", "subnets/10.5.34.0-24", `{"PublicIP":"192.0.2.1","BackendType":"wireguard","BackendData":{"PublicKey":"a+b=","Port":51820}}`,
+			"wireguard", "subnets/10.5.34.0-24",
+			`{"PublicIP":"192.0.2.1","BackendType":"wireguard","BackendData":{"PublicKey":"a+b=","Port":51820}}`,
 			[]subnet.Lease{lease("10.5.34.0/24", "192.0.2.1", "wireguard", `{"PublicKey":"a+b=","Port":51820}`)},
 		},
 		{
 			"both families, in JSON with spaces and unknown fields", "subnets/10.5.34.0-24&fd00:5:0:22::-64",
 			` { "PublicIP" : "192.0.2.1", "PublicIPv6" : "2001:db8::1", "BackendType" : "vxlan", "BackendData" : { "VNI" : 1 }, "BackendV6Data" : { "VNI" : 2 }, "New" : [1] } `,
-			[]subnet.Lease{lease("10.5.34.0/24", "192.0.2.1", "vxlan", `{"VNI":1}`), lease("fd00:5:0:22::/64", "2001:db8::1", "vxlan", `{"VNI":2}`)},
+			[]subnet.Lease{lease("10.5.34.0/24", "192.0.2.1", "vxlan", `{"VNI":1}`),
+				lease("fd00:5:0:22::/64", "2001:db8::1", "vxlan", `{"VNI":2}`)},
 		},
 		{
 			"IPv6 alone", "subnets/fd00:5:0:22::-64", `{"PublicIP":"0.0.0.0","PublicIPv6":"2001:db8::1","BackendType":"vxlan"}`,
@@ -139,7 +149,8 @@ func TestRecordsThatMakeNoSenseAreRefusedWithTheReason(t *testing.T) {
 		{"no address", key, `{"BackendType":"vxlan"}`, "want an address"},
 		{"a name for an address", key, `{"PublicIP":"host1"}`, "want an address"},
 		{"an IPv6 address as PublicIP", key, `{"PublicIP":"2001:db8::1"}`, "family"},
-		{"an IPv4 address as PublicIPv6", "subnets/fd00:5:0:22::-64", `{"PublicIP":"192.0.2.1","PublicIPv6":"192.0.2.1"}`, "family"},
+		{"an IPv4 address as PublicIPv6", "subnets/fd00:5:0:22::-64", `{"PublicIP":"192.0.2.1","PublicIPv6":"192.0.2.1"}`,
+			"family"},
 		{"a mapped address", "subnets/fd00:5:0:22::-64", `{"PublicIPv6":"::ffff:192.0.2.1"}`, "family"},
 		{"a zone", "subnets/fd00:5:0:22::-64", `{"PublicIPv6":"fe80::1%eth0"}`, "family"},
 		{"multicast", key, `{"PublicIP":"224.0.0.1"}`, "not the address of a host"},
@@ -148,12 +159,16 @@ func TestRecordsThatMakeNoSenseAreRefusedWithTheReason(t *testing.T) {
 		{"broadcast", key, `{"PublicIP":"255.255.255.255"}`, "not the address of a host"},
 		{"IPv6 multicast", "subnets/fd00:5:0:22::-64", `{"PublicIPv6":"ff02::1"}`, "not the address of a host"},
 		{"the IPv6 half is missing", "subnets/10.5.34.0-24&fd00:5:0:22::-64", good, "PublicIPv6"},
-		{"the IPv6 record of flannel", "subnets/0.0.0.0-0&fd00:5:0:22::-64", `{"PublicIP":"0.0.0.0","PublicIPv6":"2001:db8::1"}`, "not the address"},
+		{"the IPv6 record of flannel", "subnets/0.0.0.0-0&fd00:5:0:22::-64",
+			`{"PublicIP":"0.0.0.0","PublicIPv6":"2001:db8::1"}`, "not the address"},
 		{"a subnet that cannot be leased", "subnets/127.0.0.0-24", good, "cannot be leased"},
 		{"100 kB", key, `{"PublicIP":"192.0.2.1","BackendData":"` + strings.Repeat("x", 100_000) + `"}`, "bytes"},
-		{"deep nesting", key, `{"PublicIP":"192.0.2.1","BackendData":` + strings.Repeat("[", 3000) + strings.Repeat("]", 3000) + `}`, "backend data of 6000 bytes"},
-		{"a long identity", key, `{"PublicIP":"192.0.2.1","ID":"` + strings.Repeat("x", 10_000) + `"}`, "identity of 10000 bytes"},
-		{"a long name of a backend", key, `{"PublicIP":"192.0.2.1","BackendType":"` + strings.Repeat("x", 10_000) + `"}`, "backend type of 10000 bytes"},
+		{"deep nesting", key, `{"PublicIP":"192.0.2.1","BackendData":` + strings.Repeat("[", 3000) +
+			strings.Repeat("]", 3000) + `}`, "backend data of 6000 bytes"},
+		{"a long identity", key, `{"PublicIP":"192.0.2.1","ID":"` + strings.Repeat("x", 10_000) + `"}`,
+			"identity of 10000 bytes"},
+		{"a long name of a backend", key, `{"PublicIP":"192.0.2.1","BackendType":"` + strings.Repeat("x", 10_000) + `"}`,
+			"backend type of 10000 bytes"},
 		{"no key", "subnets/", good, "no prefix length"},
 		{"a strange folder", "other/10.5.34.0-24", good, "no folder"},
 		{"a key with a slash", "subnets/10.5.34.0/24", good, "no prefix length"},
@@ -177,22 +192,27 @@ func TestRecordsThatMakeNoSenseAreRefusedWithTheReason(t *testing.T) {
 }
 
 func TestARecordThatOthersWouldRefuseIsNotWritten(t *testing.T) {
-	r := subnet.Record{Leases: []subnet.Lease{lease("10.5.34.0/24", "192.0.2.1", "extension", `"`+strings.Repeat("x", 5000)+`"`)}}
-	if _, err := etcdv3.Encode(r); err == nil || !strings.Contains(err.Error(), "backend data of 5002 bytes, more than 4096") {
+	r := subnet.Record{Leases: []subnet.Lease{lease("10.5.34.0/24", "192.0.2.1", "extension", `"`+
+		strings.Repeat("x", 5000)+`"`)}}
+	if _, err := etcdv3.Encode(r); err == nil ||
+		!strings.Contains(err.Error(), "backend data of 5002 bytes, more than 4096") {
 		t.Errorf("got %v, want an error that names the backend data", err)
 	}
 }
 
 func TestAHostNameFromOutsideCannotForgeALogLine(t *testing.T) {
-	r, err := etcdv3.Decode("subnets/10.5.34.0-24", []byte(`{"PublicIP":"192.0.2.1","Host":"a\nlevel=ERROR `+strings.Repeat("x", 1000)+`"}`))
+	r, err := etcdv3.Decode("subnets/10.5.34.0-24",
+		[]byte(`{"PublicIP":"192.0.2.1","Host":"a\nlevel=ERROR `+strings.Repeat("x", 1000)+`"}`))
 	if err != nil || strings.ContainsAny(r.Host, "\n ") || len(r.Host) > 253 {
 		t.Errorf("host %q, %v", r.Host, err)
 	}
 }
 
 func FuzzDecode(f *testing.F) {
-	f.Add("subnets/10.5.34.0-24", []byte(`{"PublicIP":"192.0.2.1","PublicIPv6":null,"BackendType":"vxlan","BackendData":`+vtep+`}`))
-	f.Add("subnets/10.5.34.0-24&fd00:5:0:22::-64", []byte(`{"PublicIP":"192.0.2.1","PublicIPv6":"2001:db8::1","ID":"x","Host":"h"}`))
+	f.Add("subnets/10.5.34.0-24", []byte(`{"PublicIP":"192.0.2.1","PublicIPv6":null,"BackendType":"vxlan","BackendData":`+
+		vtep+`}`))
+	f.Add("subnets/10.5.34.0-24&fd00:5:0:22::-64",
+		[]byte(`{"PublicIP":"192.0.2.1","PublicIPv6":"2001:db8::1","ID":"x","Host":"h"}`))
 	f.Add("claims/fd00:5:0:22::-64", []byte(`{"PublicIP":"0.0.0.0","PublicIPv6":"2001:db8::1"}`))
 	f.Fuzz(func(t *testing.T, key string, value []byte) {
 		r, err := etcdv3.Decode(key, value)
@@ -227,7 +247,8 @@ func TestTheOwnAddressBesideAPublicOneIsPublishedAndABadOneIsNoHarm(t *testing.T
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
 	for _, bad := range []string{"fd00::1", "127.0.0.1", "nonsense", "::ffff:192.0.2.1"} {
-		got, err := etcdv3.Decode("subnets/10.5.34.0-24", []byte(`{"PublicIP":"203.0.113.1","PublicIPv6":null,"BackendType":"host-gw","Underlay":"`+bad+`"}`))
+		got, err := etcdv3.Decode("subnets/10.5.34.0-24",
+			[]byte(`{"PublicIP":"203.0.113.1","PublicIPv6":null,"BackendType":"host-gw","Underlay":"`+bad+`"}`))
 		if err != nil || got.Leases[0].Underlay.IsValid() {
 			t.Errorf("%s: got %v, %v, want the record without it", bad, got, err)
 		}

@@ -184,8 +184,10 @@ func (s *Store) answered(c *clientv3.Client) {
 		return
 	}
 	s.warned.Do(func() {
-		s.log.Warn("etcd answers on port "+legacyPort+" without TLS and without a password: any user of this host can listen there and decide "+
-			"where packets go; name the endpoint of your etcd with -etcd-endpoints, best with https://", "endpoints", c.Endpoints())
+		s.log.Warn("etcd answers on port "+legacyPort+
+			" without TLS and without a password: any user of this host can listen there and decide "+
+			"where packets go; name the endpoint of your etcd with -etcd-endpoints, best with https://",
+			"endpoints", c.Endpoints())
 	})
 }
 

@@ -51,7 +51,8 @@ func logged(t *testing.T, o etcdv3.Options) (*etcdv3.Store, *lines) {
 func TestNobodyWhoDropsTheConnectionWaitsForALoginThatHangs(t *testing.T) {
 	t.Parallel()
 	l, accepted := silence(t, "127.0.0.1:0")
-	s := newStore(t, etcdv3.Options{Endpoints: []string{"http://" + l.Addr().String()}, Username: "flannel", Password: "secret"})
+	s := newStore(t, etcdv3.Options{Endpoints: []string{"http://" + l.Addr().String()}, Username: "flannel",
+		Password: "secret"})
 	ended := make(chan error, 1)
 	go func() { ended <- second(s.List(t.Context())) }()
 	until(t, "the login is under way", noticed, func() bool { return accepted.Load() > 0 })
@@ -141,7 +142,8 @@ func TestThePrefixIsTakenAsItIsGiven(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t, nil)
 	for _, given := range []string{"/a/network", "a/network", "/a/network2/", "//b//network", "c/../d", "/", "e"} {
-		s, err := etcdv3.New(etcdv3.Options{Endpoints: []string{"http://" + e.addr}, Prefix: given, Log: slog.New(slog.DiscardHandler)})
+		s, err := etcdv3.New(etcdv3.Options{Endpoints: []string{"http://" + e.addr}, Prefix: given,
+			Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
 		}

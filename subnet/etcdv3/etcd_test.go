@@ -49,8 +49,8 @@ func startEtcd(t *testing.T, change func(*embed.Config)) *etcd {
 	return e
 }
 
-// freeAddr returns an address to listen on that stays free while nobody listens there: below the ports that the kernel gives to
-// connections by itself.
+// freeAddr returns an address to listen on that stays free while nobody listens there: below the ports that the kernel
+// gives to connections by itself.
 func freeAddr(t *testing.T) string {
 	t.Helper()
 	for range 100 {
@@ -313,7 +313,8 @@ func TestTheStoreOnEtcdKeepsTheContract(t *testing.T) {
 	var tests atomic.Int64
 	subnettest.Contract(t, func(t *testing.T) subnettest.Subject {
 		p := fmt.Sprintf("%s/%d", prefix, tests.Add(1))
-		s, err := etcdv3.New(etcdv3.Options{Endpoints: []string{"http://" + e.addr}, Prefix: p, Log: slog.New(slog.DiscardHandler)})
+		s, err := etcdv3.New(etcdv3.Options{Endpoints: []string{"http://" + e.addr}, Prefix: p,
+			Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
 		}

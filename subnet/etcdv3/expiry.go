@@ -15,8 +15,8 @@ import (
 // expiriesAtOnce bounds the questions for the rest of a lease that are on the way.
 const expiriesAtOnce = 16
 
-// Expiries returns when store leases end unless they are renewed, one request for each. Those that are gone, or were not answered, are
-// missing. It is for operators: daemons do not ask for other hosts' leases.
+// Expiries returns when store leases end unless they are renewed, one request for each. Those that are gone, or were
+// not answered, are missing. It is for operators: daemons do not ask for other hosts' leases.
 func (s *Store) Expiries(ctx context.Context, ids []subnet.LeaseID) (map[subnet.LeaseID]time.Time, error) {
 	client, err := s.connected(ctx)
 	if err != nil {

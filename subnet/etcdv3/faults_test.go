@@ -26,7 +26,8 @@ func pair(t *testing.T, e *etcd) (a, b *host, p *proxy) {
 	e.put("config", netConfig)
 	p = newProxy(t, e.addr)
 	a, b = startHost(t, 1, e.store(p.url())), startHost(t, 2, e.store())
-	until(t, "both hold a subnet and see each other", noticed, func() bool { return a.held() && b.held() && a.peers() == 1 && b.peers() == 1 })
+	until(t, "both hold a subnet and see each other", noticed,
+		func() bool { return a.held() && b.held() && a.peers() == 1 && b.peers() == 1 })
 	return a, b, p
 }
 
@@ -87,8 +88,8 @@ func (l *listed) List(ctx context.Context) (subnet.Snapshot, error) {
 	return l.Store.List(ctx)
 }
 
-// TestAfterABreakNobodyListsAgain counts the lists of a host whose connection breaks: while the store changes, and once more when nothing has
-// happened since a compaction.
+// TestAfterABreakNobodyListsAgain counts the lists of a host whose connection breaks: while the store changes, and once
+// more when nothing has happened since a compaction.
 func TestAfterABreakNobodyListsAgain(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t, nil)
@@ -96,7 +97,8 @@ func TestAfterABreakNobodyListsAgain(t *testing.T) {
 	p := newProxy(t, e.addr)
 	store := &listed{Store: e.store(p.url())}
 	a, b := startHost(t, 1, store), startHost(t, 2, e.store())
-	until(t, "both hold a subnet and see each other", noticed, func() bool { return a.held() && b.held() && a.peers() == 1 && b.peers() == 1 })
+	until(t, "both hold a subnet and see each other", noticed,
+		func() bool { return a.held() && b.held() && a.peers() == 1 && b.peers() == 1 })
 	stop := keepsPeers(t, 1, a, b)
 	defer stop()
 	cutOff := func(meanwhile func()) {
@@ -116,7 +118,8 @@ func TestAfterABreakNobodyListsAgain(t *testing.T) {
 	if n := store.lists.Load() - before; n != 0 {
 		t.Errorf("%d lists after a break: %s", n, a.log)
 	}
-	if _, err := e.client().Put(t.Context(), prefix+"/"+b.key(), string(e.get(b.key()).Kvs[0].Value), clientv3.WithIgnoreLease()); err != nil {
+	if _, err := e.client().Put(t.Context(), prefix+"/"+b.key(), string(e.get(b.key()).Kvs[0].Value),
+		clientv3.WithIgnoreLease()); err != nil {
 		t.Fatal(err)
 	}
 	e.compact()
@@ -131,8 +134,8 @@ func TestAfterABreakNobodyListsAgain(t *testing.T) {
 	}
 }
 
-// TestAStartBehindACompactionCostsOneList starts a host on a store in which everything before the present revision is compacted, and that is
-// later than the newest record: the store cannot tell again what happened since.
+// TestAStartBehindACompactionCostsOneList starts a host on a store in which everything before the present revision is
+// compacted, and that is later than the newest record: the store cannot tell again what happened since.
 func TestAStartBehindACompactionCostsOneList(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t, nil)
@@ -142,7 +145,8 @@ func TestAStartBehindACompactionCostsOneList(t *testing.T) {
 	e.compact()
 	_, before := e.requests()
 	c := startHost(t, 3, e.store())
-	until(t, "the host holds a subnet and is seen", noticed, func() bool { return c.held() && c.peers() == 2 && a.peers() == 2 })
+	until(t, "the host holds a subnet and is seen", noticed,
+		func() bool { return c.held() && c.peers() == 2 && a.peers() == 2 })
 	if _, by := e.requests(); by["Range"]-before["Range"] != 1 || by["Watch"]-before["Watch"] > 2 {
 		t.Errorf("requests before %v, after %v", before, by)
 	}
@@ -175,7 +179,8 @@ func TestAWipedStoreIsFilledAgainAndNoPeerIsForgotten(t *testing.T) {
 	e.fill(20) // so that the new store starts far below
 	e.wipe()
 	e.put("config", netConfig)
-	until(t, "both have registered again", noticed, func() bool { return e.inStore(a) && e.inStore(b) && a.held() && b.held() })
+	until(t, "both have registered again", noticed,
+		func() bool { return e.inStore(a) && e.inStore(b) && a.held() && b.held() })
 	if got := [2]string{a.subnet().String(), b.subnet().String()}; got != subnets {
 		t.Errorf("subnets %v, want %v", got, subnets)
 	}
@@ -194,7 +199,8 @@ func TestARestoredStoreIsFilledAgainAndNoPeerIsForgotten(t *testing.T) {
 	}
 	e.start()
 	b := startHost(t, 2, e.store())
-	until(t, "both see each other", noticed, func() bool { return a.held() && b.held() && a.peers() == 1 && b.peers() == 1 })
+	until(t, "both see each other", noticed,
+		func() bool { return a.held() && b.held() && a.peers() == 1 && b.peers() == 1 })
 	stop := keepsPeers(t, 1, a, b)
 	defer stop()
 	subnets := [2]string{a.subnet().String(), b.subnet().String()}
@@ -233,7 +239,8 @@ func TestAStoreWithoutSpaceIsAskedRarelyAndNamed(t *testing.T) {
 	armNoSpace(t, e)
 	before, _ := e.requests()
 	c := startHost(t, 3, e.store())
-	until(t, "the reason is shown", noticed, func() bool { return strings.Contains(c.keeper.Status().Waiting, "no space left") })
+	until(t, "the reason is shown", noticed,
+		func() bool { return strings.Contains(c.keeper.Status().Waiting, "no space left") })
 	time.Sleep(4 * time.Second)
 	if after, by := e.requests(); after-before > 15 {
 		t.Errorf("%d requests within seconds: %v", after-before, by)
@@ -272,9 +279,12 @@ func TestAnExpiredTokenIsRenewed(t *testing.T) {
 	e.put("config", netConfig)
 	c := e.client()
 	for _, err := range []error{
-		second(c.RoleAdd(t.Context(), "root")), second(c.UserAdd(t.Context(), "root", "secret")), second(c.UserGrantRole(t.Context(), "root", "root")),
-		second(c.RoleAdd(t.Context(), "flannel")), second(c.UserAdd(t.Context(), "flannel", "pass")), second(c.UserGrantRole(t.Context(), "flannel", "flannel")),
-		second(c.RoleGrantPermission(t.Context(), "flannel", prefix+"/", clientv3.GetPrefixRangeEnd(prefix+"/"), clientv3.PermissionType(clientv3.PermReadWrite))),
+		second(c.RoleAdd(t.Context(), "root")), second(c.UserAdd(t.Context(), "root", "secret")),
+		second(c.UserGrantRole(t.Context(), "root", "root")),
+		second(c.RoleAdd(t.Context(), "flannel")), second(c.UserAdd(t.Context(), "flannel", "pass")),
+		second(c.UserGrantRole(t.Context(), "flannel", "flannel")),
+		second(c.RoleGrantPermission(t.Context(), "flannel", prefix+"/", clientv3.GetPrefixRangeEnd(prefix+"/"),
+			clientv3.PermissionType(clientv3.PermReadWrite))),
 		second(c.AuthEnable(t.Context())),
 	} {
 		if err != nil {

@@ -17,7 +17,8 @@ import (
 	"flanneld/subnet/etcdv3"
 )
 
-// startGRPCProxy starts etcd's own proxy before a member, which goes on by itself when the member comes back, whatever that holds by then.
+// startGRPCProxy starts etcd's own proxy before a member, which goes on by itself when the member comes back, whatever
+// that holds by then.
 func startGRPCProxy(t *testing.T, e *etcd) (url string) {
 	t.Helper()
 	c, err := clientv3.New(clientv3.Config{Endpoints: []string{"http://" + e.addr}, Logger: zap.NewNop()})
@@ -48,8 +49,9 @@ func startGRPCProxy(t *testing.T, e *etcd) (url string) {
 	return "http://" + l.Addr().String()
 }
 
-// TestAnotherStoreBehindEtcdsProxyIsNoticed replaces the store behind a proxy, which keeps the watches of its hosts open and does not say so: by
-// an empty one, by a backup, and by a backup whose revision has overtaken what the hosts have seen.
+// TestAnotherStoreBehindEtcdsProxyIsNoticed replaces the store behind a proxy, which keeps the watches of its hosts
+// open and does not say so: by an empty one, by a backup, and by a backup whose revision has overtaken what the hosts
+// have seen.
 func TestAnotherStoreBehindEtcdsProxyIsNoticed(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -96,7 +98,8 @@ func TestAnotherStoreBehindEtcdsProxyIsNoticed(t *testing.T) {
 			for i := 0; tt.overtake && i < 20; i++ {
 				e.put("other", "x")
 			}
-			until(t, "both are registered", 30*time.Second, func() bool { return e.inStore(a) && e.inStore(b) && a.held() && b.held() })
+			until(t, "both are registered", 30*time.Second,
+				func() bool { return e.inStore(a) && e.inStore(b) && a.held() && b.held() })
 			if got := [2]string{a.subnet().String(), b.subnet().String()}; got != subnets {
 				t.Errorf("subnets %v, want %v", got, subnets)
 			}

@@ -54,7 +54,8 @@ func (s *Store) list(ctx context.Context) (snap subnet.Snapshot, err error) {
 		case snap.Revision == 0:
 			snap.Position = at
 		case at.Cluster != snap.Cluster || at.Revision < snap.Revision:
-			return subnet.Snapshot{}, fmt.Errorf("list records: etcd %s: another store answers: %w", s.servers, subnet.ErrHistory)
+			return subnet.Snapshot{}, fmt.Errorf("list records: etcd %s: another store answers: %w", s.servers,
+				subnet.ErrHistory)
 		}
 		s.add(&snap, page.Kvs, &junk)
 		newest.see(page.Kvs)
@@ -103,7 +104,8 @@ func (s *Store) entry(kv *mvccpb.KeyValue) (subnet.Entry, error) {
 	if err != nil {
 		return subnet.Entry{}, err
 	}
-	e := subnet.Entry{Record: r, Key: key, Revision: kv.ModRevision, Created: kv.CreateRevision, LeaseID: subnet.LeaseID(kv.Lease)}
+	e := subnet.Entry{Record: r, Key: key, Revision: kv.ModRevision, Created: kv.CreateRevision,
+		LeaseID: subnet.LeaseID(kv.Lease)}
 	if e.LeaseID == 0 {
 		e.Value = string(kv.Value)
 	}

@@ -56,7 +56,8 @@ func startHost(t *testing.T, n int, store subnet.Store) *host {
 		PeerGrace: 10 * time.Minute, OnLost: subnet.LostMove, Log: log,
 		Valid: func(subnet.Lease) error { return nil }, Check: check,
 		Attrs: func(netip.Prefix) subnet.Attrs {
-			return subnet.Attrs{PublicIP: netip.AddrFrom4([4]byte{192, 0, byte(n >> 8), byte(n)}), BackendType: "vxlan", BackendData: `{"VNI":1}`}
+			return subnet.Attrs{PublicIP: netip.AddrFrom4([4]byte{192, 0, byte(n >> 8), byte(n)}), BackendType: "vxlan",
+				BackendData: `{"VNI":1}`}
 		},
 	})
 	ended := make(chan struct{})
@@ -103,7 +104,9 @@ func (e *etcd) inStore(h *host) bool {
 func (e *etcd) fill(n int) {
 	e.t.Helper()
 	for i := range n {
-		e.put(fmt.Sprintf("subnets/10.%d.%d.0-24", 100+i/256, i%256), fmt.Sprintf(`{"PublicIP":"198.18.%d.%d","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1}}`, i/250, 1+i%250))
+		e.put(fmt.Sprintf("subnets/10.%d.%d.0-24", 100+i/256, i%256),
+			fmt.Sprintf(`{"PublicIP":"198.18.%d.%d","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1}}`, i/250, 1+
+				i%250))
 	}
 }
 
@@ -131,7 +134,8 @@ func TestARenewalCostsOneRequestAndWakesNobody(t *testing.T) {
 	e := startEtcd(t, nil)
 	e.put("config", netConfig)
 	a, b := startHost(t, 1, e.store()), startHost(t, 2, e.store())
-	until(t, "both hold a subnet and see each other", 5*time.Second, func() bool { return a.held() && b.held() && a.peers() == 1 && b.peers() == 1 })
+	until(t, "both hold a subnet and see each other", 5*time.Second,
+		func() bool { return a.held() && b.held() && a.peers() == 1 && b.peers() == 1 })
 	for drained := false; !drained; {
 		select {
 		case <-b.keeper.Changed():

@@ -23,19 +23,21 @@ func (s *Store) PutConfig(ctx context.Context, old []byte, text string) error {
 	if old != nil {
 		same = clientv3.Compare(clientv3.Value(key), "=", string(old))
 	}
-	resp, err := s.txn(ctx, "write network configuration", []clientv3.Cmp{same}, []clientv3.Op{clientv3.OpPut(key, text)}, nil)
+	resp, err := s.txn(ctx, "write network configuration", []clientv3.Cmp{same}, []clientv3.Op{clientv3.OpPut(key, text)},
+		nil)
 	if err == nil && !resp.Succeeded {
 		err = ErrChanged
 	}
 	return err
 }
 
-// MayWrite returns an error if the user has no right to write records. It writes nothing: etcd checks the rights of both branches of
-// a transaction before it looks at the condition, which never holds.
+// MayWrite returns an error if the user has no right to write records. It writes nothing: etcd checks the rights of
+// both branches of a transaction before it looks at the condition, which never holds.
 func (s *Store) MayWrite(ctx context.Context) error {
 	never := clientv3.Compare(clientv3.CreateRevision(s.prefix+configName), "<", 0)
 	for _, folder := range []string{subnet.SubnetsFolder, subnet.ClaimsFolder} {
-		if _, err := s.txn(ctx, "write below "+s.prefix+folder, []clientv3.Cmp{never}, []clientv3.Op{clientv3.OpPut(s.prefix+folder+"rights", "")}, nil); err != nil {
+		if _, err := s.txn(ctx, "write below "+s.prefix+folder, []clientv3.Cmp{never},
+			[]clientv3.Op{clientv3.OpPut(s.prefix+folder+"rights", "")}, nil); err != nil {
 			return err
 		}
 	}
@@ -51,8 +53,8 @@ type Change struct {
 	Problem  string // why the record makes no sense
 }
 
-// History returns the changes of the record under a key below the prefix that etcd still knows, oldest first, and the revision
-// before which it has forgotten all.
+// History returns the changes of the record under a key below the prefix that etcd still knows, oldest first, and the
+// revision before which it has forgotten all.
 func (s *Store) History(ctx context.Context, key string) (changes []Change, from int64, err error) {
 	client, err := s.connected(ctx)
 	if err != nil {
@@ -79,9 +81,10 @@ func (s *Store) History(ctx context.Context, key string) (changes []Change, from
 // progressPause is how often the store is asked whether it has sent all.
 const progressPause = 50 * time.Millisecond
 
-// replay collects the changes from one revision up to another. The store answers the question for its progress only when it has sent all, and
-// otherwise not at all.
-func (s *Store) replay(ctx context.Context, client *clientv3.Client, key string, from, end int64) (out []Change, compacted int64, err error) {
+// replay collects the changes from one revision up to another. The store answers the question for its progress only
+// when it has sent all, and otherwise not at all.
+func (s *Store) replay(ctx context.Context, client *clientv3.Client, key string, from, end int64) (out []Change,
+	compacted int64, err error) {
 	w := client.Watch(ctx, s.prefix+key, clientv3.WithRev(from), clientv3.WithCreatedNotify())
 	ticks := time.NewTicker(progressPause)
 	defer ticks.Stop()

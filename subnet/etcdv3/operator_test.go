@@ -62,7 +62,8 @@ func TestAConfigurationIsReplacedOnlyIfItIsTheOneThatWasSeen(t *testing.T) {
 		text string
 		want error
 	}{
-		{[]byte("a"), "b", etcdv3.ErrChanged}, {nil, "a", nil}, {nil, "b", etcdv3.ErrChanged}, {[]byte("a"), "b", nil}, {[]byte("a"), "c", etcdv3.ErrChanged},
+		{[]byte("a"), "b", etcdv3.ErrChanged}, {nil, "a", nil}, {nil, "b", etcdv3.ErrChanged}, {[]byte("a"), "b", nil},
+		{[]byte("a"), "c", etcdv3.ErrChanged},
 	} {
 		if err := s.PutConfig(t.Context(), step.old, step.text); !errors.Is(err, step.want) {
 			t.Errorf("replacing %q by %q gives %v, want %v", step.old, step.text, err, step.want)

@@ -72,7 +72,8 @@ func (s *Store) page(ctx context.Context, from, end string, revision int64, p *p
 
 // keyAlone reads the next key without its value.
 func (s *Store) keyAlone(ctx context.Context, from, end string, revision int64) (*clientv3.GetResponse, error) {
-	resp, err := s.read(ctx, from, clientv3.WithRange(end), clientv3.WithRev(revision), clientv3.WithLimit(1), clientv3.WithKeysOnly())
+	resp, err := s.read(ctx, from, clientv3.WithRange(end), clientv3.WithRev(revision), clientv3.WithLimit(1),
+		clientv3.WithKeysOnly())
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +86,8 @@ func (s *Store) keyAlone(ctx context.Context, from, end string, revision int64) 
 // oversized stands for a value that was not read. It is no JSON.
 var oversized = []byte("a value that is too large to be read")
 
-func (s *Store) read(ctx context.Context, key string, opts ...clientv3.OpOption) (resp *clientv3.GetResponse, err error) {
+func (s *Store) read(ctx context.Context, key string, opts ...clientv3.OpOption) (resp *clientv3.GetResponse,
+	err error) {
 	err = s.call(ctx, "list records", func(ctx context.Context, c *clientv3.Client) error {
 		resp, err = c.Get(ctx, key, opts...)
 		return err

@@ -81,8 +81,8 @@ func New(o Options) (*Store, error) {
 	config := clientv3.Config{
 		Endpoints: o.Endpoints, Username: o.Username, Password: o.Password,
 		DialKeepAliveTime: patience * keepaliveTime, DialKeepAliveTimeout: patience * keepaliveWait,
-		// etcd ends a connection that is pinged while nothing is asked on it, as to those members that do not serve the watch, and gRPC
-		// then pings all members more seldom. The first call on an idle connection pings at once.
+		// etcd ends a connection that is pinged while nothing is asked on it, as to those members that do not serve the
+		// watch, and gRPC then pings all members more seldom. The first call on an idle connection pings at once.
 		PermitWithoutStream: false,
 		// Retrying is the manager's business: here a call costs what it says. Two tries, so that an
 		// expired token is renewed and a member that has just died is stepped over.
@@ -91,7 +91,8 @@ func New(o Options) (*Store, error) {
 			grpc.WithChainUnaryInterceptor(unary), grpc.WithChainStreamInterceptor(streamed),
 			grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window), grpc.WithMaxHeaderListSize(maxHeader),
 			grpc.WithConnectParams(grpc.ConnectParams{
-				Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxRedial},
+				Backoff: backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2,
+					MaxDelay: maxRedial},
 				MinConnectTimeout: patience * keepaliveWait,
 			}),
 		},
@@ -121,7 +122,8 @@ func (s *Store) call(ctx context.Context, what string, f func(ctx context.Contex
 	case errors.Is(err, rpctypes.ErrLeaseNotFound):
 		return subnet.ErrLeaseGone
 	case errors.Is(err, rpctypes.ErrNoSpace):
-		return fmt.Errorf("%s: etcd %s has no space left: compact and defragment it, then disarm the alarm: %w", what, s.servers, err)
+		return fmt.Errorf("%s: etcd %s has no space left: compact and defragment it, then disarm the alarm: %w", what,
+			s.servers, err)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return fmt.Errorf("%s: %w from etcd %s within %s", what, errNoAnswer, s.servers, s.wait)
 	case s.legacy != "" && status.Code(err) == codes.Unavailable:
@@ -134,7 +136,8 @@ func (s *Store) call(ctx context.Context, what string, f func(ctx context.Contex
 var errNoAnswer = errors.New("no answer")
 
 // txn runs a transaction.
-func (s *Store) txn(ctx context.Context, what string, ifs []clientv3.Cmp, then, otherwise []clientv3.Op) (resp *clientv3.TxnResponse, err error) {
+func (s *Store) txn(ctx context.Context, what string, ifs []clientv3.Cmp, then,
+	otherwise []clientv3.Op) (resp *clientv3.TxnResponse, err error) {
 	err = s.call(ctx, what, func(ctx context.Context, c *clientv3.Client) error {
 		resp, err = c.Txn(ctx).If(ifs...).Then(then...).Else(otherwise...).Commit()
 		return err
@@ -145,7 +148,8 @@ func (s *Store) txn(ctx context.Context, what string, ifs []clientv3.Cmp, then, 
 // PutConfigIfAbsent writes the network configuration if the store has none, and reports whether it did.
 func (s *Store) PutConfigIfAbsent(ctx context.Context, text string) (bool, error) {
 	key := s.prefix + configName
-	resp, err := s.txn(ctx, "write network configuration", []clientv3.Cmp{absent(key)}, []clientv3.Op{clientv3.OpPut(key, text)}, nil)
+	resp, err := s.txn(ctx, "write network configuration", []clientv3.Cmp{absent(key)},
+		[]clientv3.Op{clientv3.OpPut(key, text)}, nil)
 	return err == nil && resp.Succeeded, err
 }
 

@@ -118,7 +118,8 @@ func readCA(path string) (*x509.CertPool, error) {
 
 // ClientHandshake implements credentials.TransportCredentials. The authority is the host of the endpoint's URL, with
 // its port.
-func (t *transport) ClientHandshake(ctx context.Context, authority string, c net.Conn) (net.Conn, credentials.AuthInfo, error) {
+func (t *transport) ClientHandshake(ctx context.Context, authority string,
+	c net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	if t.plain[authority] {
 		return insecure.NewCredentials().ClientHandshake(ctx, authority, c)
 	}

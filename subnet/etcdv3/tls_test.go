@@ -32,7 +32,8 @@ type authority struct {
 func newAuthority(t *testing.T, name string) *authority {
 	a := &authority{t: t}
 	a.cert, a.key = a.issue(&x509.Certificate{
-		Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+		Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
 	})
 	return a
 }
@@ -102,7 +103,8 @@ func withTLS(dir string) func(*embed.Config) {
 	file := func(name string) string { return filepath.Join(dir, name) }
 	return func(c *embed.Config) {
 		c.ListenClientUrls = []url.URL{{Scheme: "https", Host: c.ListenClientUrls[0].Host}}
-		c.ClientTLSInfo = transport.TLSInfo{CertFile: file("server.crt"), KeyFile: file("server.key"), TrustedCAFile: file("ca.crt"), ClientCertAuth: true}
+		c.ClientTLSInfo = transport.TLSInfo{CertFile: file("server.crt"), KeyFile: file("server.key"),
+			TrustedCAFile: file("ca.crt"), ClientCertAuth: true}
 	}
 }
 
@@ -114,7 +116,8 @@ func TestCertificatesThatAreRenewedOnDiskAreUsedWithoutARestart(t *testing.T) {
 	first.write(dir, "client")
 	e := startEtcd(t, withTLS(dir))
 	file := func(name string) string { return filepath.Join(dir, name) }
-	o := etcdv3.Options{Endpoints: []string{"https://" + e.addr}, CAFile: file("ca.crt"), CertFile: file("client.crt"), KeyFile: file("client.key")}
+	o := etcdv3.Options{Endpoints: []string{"https://" + e.addr}, CAFile: file("ca.crt"), CertFile: file("client.crt"),
+		KeyFile: file("client.key")}
 	s := newStore(t, o)
 	if err := s.PutConfig(t.Context(), nil, netConfig); err != nil {
 		t.Fatal(err)
@@ -161,7 +164,8 @@ func TestTheCertificateOfEtcdMustBeForTheHostOfTheEndpoint(t *testing.T) {
 	file := func(name string) string { return filepath.Join(dir, name) }
 	connect := func(t *testing.T, host string) *etcdv3.Store {
 		return newStore(t, etcdv3.Options{
-			Endpoints: []string{"https://" + host + ":" + port}, CAFile: file("ca.crt"), CertFile: file("client.crt"), KeyFile: file("client.key"),
+			Endpoints: []string{"https://" + host + ":" + port}, CAFile: file("ca.crt"), CertFile: file("client.crt"),
+			KeyFile: file("client.key"),
 		})
 	}
 	// etcd reads the files once more after it has become ready. If the certificate and the key do not match at that
@@ -179,16 +183,22 @@ func TestTheCertificateOfEtcdMustBeForTheHostOfTheEndpoint(t *testing.T) {
 		{"an IPv4 address", "127.0.0.1", ca, x509.Certificate{IPAddresses: []net.IP{v4}}, ""},
 		{"an IPv6 address", "[::1]", ca, x509.Certificate{IPAddresses: []net.IP{v6}}, ""},
 		{"a name", "localhost", ca, x509.Certificate{DNSNames: []string{"localhost"}}, ""},
-		{"one of several", "[::1]", ca, x509.Certificate{IPAddresses: []net.IP{elsewhere, v4, v6}, DNSNames: []string{"etcd"}}, ""},
-		{"the IPv4 address of another host", "127.0.0.1", ca, x509.Certificate{IPAddresses: []net.IP{elsewhere}}, "not 127.0.0.1"},
-		{"the IPv6 address of another host", "[::1]", ca, x509.Certificate{IPAddresses: []net.IP{net.ParseIP("2001:db8::1")}}, "not ::1"},
+		{"one of several", "[::1]", ca,
+			x509.Certificate{IPAddresses: []net.IP{elsewhere, v4, v6}, DNSNames: []string{"etcd"}}, ""},
+		{"the IPv4 address of another host", "127.0.0.1", ca, x509.Certificate{IPAddresses: []net.IP{elsewhere}},
+			"not 127.0.0.1"},
+		{"the IPv6 address of another host", "[::1]", ca, x509.Certificate{IPAddresses: []net.IP{net.ParseIP("2001:db8::1")}},
+			"not ::1"},
 		{"another name", "localhost", ca, x509.Certificate{DNSNames: []string{"etcd.example"}}, "not localhost"},
 		{"a name for an address", "127.0.0.1", ca, x509.Certificate{DNSNames: []string{"localhost", "127.0.0.1"}}, "IP SAN"},
-		{"an address for a name", "localhost", ca, x509.Certificate{IPAddresses: []net.IP{v4, v6}}, "not valid for any names"},
+		{"an address for a name", "localhost", ca, x509.Certificate{IPAddresses: []net.IP{v4, v6}},
+			"not valid for any names"},
 		{"nothing", "127.0.0.1", ca, x509.Certificate{}, "IP SAN"},
-		{"a time that is over", "127.0.0.1", ca, x509.Certificate{IPAddresses: []net.IP{v4}, NotAfter: time.Now().Add(-time.Minute)}, "expired"},
+		{"a time that is over", "127.0.0.1", ca,
+			x509.Certificate{IPAddresses: []net.IP{v4}, NotAfter: time.Now().Add(-time.Minute)}, "expired"},
 		{"another authority", "127.0.0.1", other, x509.Certificate{IPAddresses: []net.IP{v4}}, "unknown authority"},
-		{"a client", "127.0.0.1", ca, x509.Certificate{IPAddresses: []net.IP{v4}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}, "key usage"},
+		{"a client", "127.0.0.1", ca, x509.Certificate{IPAddresses: []net.IP{v4},
+			ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}, "key usage"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -218,7 +228,8 @@ func TestEachEndpointIsSpokenToAsItsURLSays(t *testing.T) {
 		{"http://" + plain.addr, "https://" + dead}, {"https://" + dead, "http://" + plain.addr},
 		{"http://" + dead, "https://" + encrypted.addr}, {"https://" + encrypted.addr, "http://" + dead}, {encrypted.addr},
 	} {
-		s := newStore(t, etcdv3.Options{Endpoints: endpoints, CAFile: file("ca.crt"), CertFile: file("client.crt"), KeyFile: file("client.key")})
+		s := newStore(t, etcdv3.Options{Endpoints: endpoints, CAFile: file("ca.crt"), CertFile: file("client.crt"),
+			KeyFile: file("client.key")})
 		until(t, "it answers", noticed, func() bool {
 			_, err := s.List(t.Context())
 			return err == nil

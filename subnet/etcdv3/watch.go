@@ -74,9 +74,10 @@ func (s *Store) openWatch(ctx context.Context, from int64) (pb.Watch_WatchClient
 		return nil, err
 	}
 	first, end := s.all()
-	return stream, stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{
-		Key: []byte(first), RangeEnd: []byte(end), StartRevision: from, Fragment: true,
-	}}})
+	create := &pb.WatchCreateRequest{Key: []byte(first), RangeEnd: []byte(end), StartRevision: from, Fragment: true}
+	return stream, stream.Send(&pb.WatchRequest{
+		RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: create},
+	})
 }
 
 // checkWatch says why a watch cannot go on.
@@ -87,20 +88,24 @@ func checkWatch(resp *pb.WatchResponse, after subnet.Position, from int64) error
 		return fmt.Errorf("compacted up to revision %d: %w", resp.CompactRevision, subnet.ErrHistory)
 	case resp.Canceled:
 		return fmt.Errorf("watch canceled by etcd: %.200s: %w", resp.CancelReason, subnet.ErrHistory)
-	case h.GetClusterId() != 0 && h.GetClusterId() != after.Cluster: // etcd's grpc-proxy does not tell it to those who share a watch
+	// etcd's grpc-proxy does not tell it to those who share a watch
+	case h.GetClusterId() != 0 && h.GetClusterId() != after.Cluster:
 		return fmt.Errorf("cluster %x answers instead of %x: %w", h.GetClusterId(), after.Cluster, subnet.ErrHistory)
 	case resp.Created && h.GetRevision() < after.Revision:
-		return fmt.Errorf("store at revision %d, below %d: wiped or restored: %w", h.GetRevision(), after.Revision, subnet.ErrHistory)
+		return fmt.Errorf("store at revision %d, below %d: wiped or restored: %w", h.GetRevision(), after.Revision,
+			subnet.ErrHistory)
 	}
 	for _, ev := range resp.Events {
 		if ev.Kv.ModRevision < from {
-			return fmt.Errorf("etcd sent a change at revision %d, before revision %d: wiped or restored: %w", ev.Kv.ModRevision, from, subnet.ErrHistory)
+			return fmt.Errorf("etcd sent a change at revision %d, before revision %d: wiped or restored: %w", ev.Kv.ModRevision,
+				from, subnet.ErrHistory)
 		}
 	}
 	return nil
 }
 
-// events translates what a watch has sent; junk counts the keys that no record can have, of which only the first are told.
+// events translates what a watch has sent; junk counts the keys that no record can have, of which only the first are
+// told.
 func (s *Store) events(in []*mvccpb.Event, junk *int) []subnet.Event {
 	out := make([]subnet.Event, 0, len(in))
 	for _, ev := range in {

@@ -11,8 +11,8 @@ import (
 	"flanneld/subnet"
 )
 
-// TestAHostThatDoesNotListenIsNotSentEverything has a host look away while etcd has 20 MB for it: they must wait in etcd, which has one copy
-// for all hosts, and not in the memory of the host. Nothing of it is lost.
+// TestAHostThatDoesNotListenIsNotSentEverything has a host look away while etcd has 20 MB for it: they must wait in
+// etcd, which has one copy for all hosts, and not in the memory of the host. Nothing of it is lost.
 func TestAHostThatDoesNotListenIsNotSentEverything(t *testing.T) {
 	const changes, most = 300, 1 << 20
 	e := startEtcd(t, nil)

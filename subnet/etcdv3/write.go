@@ -16,8 +16,8 @@ import (
 func absent(key string) clientv3.Cmp { return clientv3.Compare(clientv3.CreateRevision(key), "=", 0) }
 
 // unchanged is the condition of every change. A request that waits for a connection may reach a store that was wiped
-// meanwhile and whose revisions are the same by chance; its lease ids are not. Where there is no lease the value must be
-// the same. A claim needs no such care: at worst its writer asks again.
+// meanwhile and whose revisions are the same by chance; its lease ids are not. Where there is no lease the value must
+// be the same. A claim needs no such care: at worst its writer asks again.
 func unchanged(key string, old subnet.Entry) []clientv3.Cmp {
 	cond := []clientv3.Cmp{
 		clientv3.Compare(clientv3.ModRevision(key), "=", old.Revision),
@@ -34,7 +34,8 @@ func unchanged(key string, old subnet.Entry) []clientv3.Cmp {
 // is no record: if such a key stands in that range, all keys are read and parsed after the write instead.
 func (s *Store) Create(ctx context.Context, r subnet.Record, id subnet.LeaseID) (subnet.Entry, error) {
 	key := s.prefix + r.Key()
-	w := write{what: "create record", record: r, id: id, cond: []clientv3.Cmp{absent(key)}, current: []clientv3.Op{clientv3.OpGet(key)}}
+	w := write{what: "create record", record: r, id: id, cond: []clientv3.Cmp{absent(key)},
+		current: []clientv3.Op{clientv3.OpGet(key)}}
 	if r.Claim {
 		return s.write(ctx, w)
 	}
@@ -61,7 +62,8 @@ func isRecordKey(key string) bool {
 func is6(p netip.Prefix) bool { return p.Addr().Is6() }
 
 // Update implements subnet.Store.
-func (s *Store) Update(ctx context.Context, old subnet.Entry, r subnet.Record, id subnet.LeaseID, spent ...subnet.Entry) (subnet.Entry, error) {
+func (s *Store) Update(ctx context.Context, old subnet.Entry, r subnet.Record, id subnet.LeaseID,
+	spent ...subnet.Entry) (subnet.Entry, error) {
 	key, next := s.prefix+old.Key, s.prefix+r.Key()
 	w := write{what: "update record", record: r, id: id, replaced: append([]subnet.Entry{old}, spent...)}
 	w.cond, w.before, w.current = s.replacing(old, spent)
@@ -80,21 +82,23 @@ func (s *Store) Update(ctx context.Context, old subnet.Entry, r subnet.Record, i
 			return subnet.Entry{}, err
 		}
 		if !e.Claim {
-			w.undo = append(w.undo, clientv3.OpPut(s.prefix+e.Key, string(text), clientv3.WithLease(clientv3.LeaseID(e.LeaseID))))
+			w.undo = append(w.undo, clientv3.OpPut(s.prefix+e.Key, string(text),
+				clientv3.WithLease(clientv3.LeaseID(e.LeaseID))))
 		}
 	}
 	w.alone = true
 	return s.wrote(s.write(ctx, w))
 }
 
-// replacing returns the parts of a transaction that replaces an entry: the condition that it and what is spent stand unchanged, what
-// deletes that, and what reads all of them.
+// replacing returns the parts of a transaction that replaces an entry: the condition that it and what is spent stand
+// unchanged, what deletes that, and what reads all of them.
 func (s *Store) replacing(old subnet.Entry, spent []subnet.Entry) (cond []clientv3.Cmp, deletes, reads []clientv3.Op) {
 	key := s.prefix + old.Key
 	cond, reads = unchanged(key, old), []clientv3.Op{clientv3.OpGet(key)}
 	for _, c := range spent {
 		key := s.prefix + c.Key
-		cond, deletes, reads = append(cond, unchanged(key, c)...), append(deletes, clientv3.OpDelete(key)), append(reads, clientv3.OpGet(key))
+		cond, deletes, reads = append(cond, unchanged(key, c)...), append(deletes, clientv3.OpDelete(key)),
+			append(reads, clientv3.OpGet(key))
 	}
 	return cond, deletes, reads
 }
@@ -109,8 +113,8 @@ type write struct {
 	before   []clientv3.Op // done with it
 	undo     []clientv3.Op // undoes before, but for the claims
 	current  []clientv3.Op // what reads what stands in the way, the likeliest first
-	// alone says that no other record may have one of the prefixes. No comparison can tell that: they are the end of a key, not its
-	// beginning. So the transaction also reads all keys as they are after the write. Of two hosts that write
+	// alone says that no other record may have one of the prefixes. No comparison can tell that: they are the end of a
+	// key, not its beginning. So the transaction also reads all keys as they are after the write. Of two hosts that write
 	// at the same time the later one finds the other's, and takes its own back.
 	alone bool
 }
@@ -163,8 +167,8 @@ func (s *Store) sharing(keys []*mvccpb.KeyValue, e subnet.Entry) (string, bool) 
 	return "", false
 }
 
-// takeBack undoes a write and returns the conflict with the other record. If it does not come to that, the host finds its record
-// beside an older one, and gives the subnet up.
+// takeBack undoes a write and returns the conflict with the other record. If it does not come to that, the host finds
+// its record beside an older one, and gives the subnet up.
 func (s *Store) takeBack(ctx context.Context, w write, e subnet.Entry, other string) error {
 	key := s.prefix + e.Key
 	then := append([]clientv3.Op{clientv3.OpGet(other), clientv3.OpDelete(key)}, w.undo...)
@@ -175,8 +179,8 @@ func (s *Store) takeBack(ctx context.Context, w write, e subnet.Entry, other str
 	return s.conflict(strings.TrimPrefix(other, s.prefix), resp)
 }
 
-// conflict tells what stood there, as the last part of a transaction that failed has read it. What stands there as it should, an entry and what
-// is spent for it, is not the reason; that one of them does not may be.
+// conflict tells what stood there, as the last part of a transaction that failed has read it. What stands there as it
+// should, an entry and what is spent for it, is not the reason; that one of them does not may be.
 func (s *Store) conflict(key string, resp *clientv3.TxnResponse, expected ...subnet.Entry) error {
 	c, entry := &subnet.ConflictError{Key: key}, ""
 	if len(expected) > 0 {

@@ -10,8 +10,8 @@ import (
 	"flanneld/subnet/subnettest"
 )
 
-// watchPeer reads what the data plane of a host reads, after each change, until ctx ends: as long as the host has subnets, another host must be
-// its peer in an IPv4 subnet.
+// watchPeer reads what the data plane of a host reads, after each change, until ctx ends: as long as the host has
+// subnets, another host must be its peer in an IPv4 subnet.
 func watchPeer(ctx context.Context, h *host, m *daemon, want netip.Prefix) {
 	for {
 		if v := m.View(); len(v.Self) > 0 {
@@ -37,8 +37,8 @@ func watchPeer(ctx context.Context, h *host, m *daemon, want netip.Prefix) {
 	}
 }
 
-// TestHostsStayPeersInIPv4WhileTheirNetworkGetsAndLosesIPv6 restarts two hosts in turn for each change of the configuration, with a store that
-// answers and tells slowly.
+// TestHostsStayPeersInIPv4WhileTheirNetworkGetsAndLosesIPv6 restarts two hosts in turn for each change of the
+// configuration, with a store that answers and tells slowly.
 func TestHostsStayPeersInIPv4WhileTheirNetworkGetsAndLosesIPv6(t *testing.T) {
 	for seed := range uint64(100) {
 		withConfig(t, config4, func(t *testing.T, s *subnettest.Server) {

@@ -26,14 +26,16 @@ func TestASubnetThatOverlapsANetworkOfTheHostIsNotTaken(t *testing.T) {
 		h.options.Avoid = func() []netip.Prefix { return own }
 		h.start()
 		after(0)
-		if got := h.subnet(); !netip.MustParsePrefix("10.5.240.0/20").Contains(got.Addr()) || slices.ContainsFunc(own, got.Overlaps) {
+		if got := h.subnet(); !netip.MustParsePrefix("10.5.240.0/20").Contains(got.Addr()) ||
+			slices.ContainsFunc(own, got.Overlaps) {
 			t.Errorf("got %s, want one that overlaps none of %v", got, own)
 		}
 		h.quit()
 	})
 }
 
-// TestTheSubnetInUseIsKeptOnceAContainerBridgeHasIt restarts a host on whose subnet docker or a CNI plugin has put a bridge.
+// TestTheSubnetInUseIsKeptOnceAContainerBridgeHasIt restarts a host on whose subnet docker or a CNI plugin has put a
+// bridge.
 func TestTheSubnetInUseIsKeptOnceAContainerBridgeHasIt(t *testing.T) {
 	network(t, func(t *testing.T, s *subnettest.Server) {
 		h := newHost(t, s, 1).start()
@@ -55,8 +57,8 @@ func TestTheSubnetInUseIsKeptOnceAContainerBridgeHasIt(t *testing.T) {
 	})
 }
 
-// TestAReservedSubnetIsGivenUp restarts a host in whose subnet its underlay is now: with its record, with its subnet file, with the state
-// of its last run.
+// TestAReservedSubnetIsGivenUp restarts a host in whose subnet its underlay is now: with its record, with its subnet
+// file, with the state of its last run.
 func TestAReservedSubnetIsGivenUp(t *testing.T) {
 	for _, from := range []string{"record", "subnet file", "state"} {
 		t.Run(from, func(t *testing.T) {

@@ -46,7 +46,8 @@ func (f *facts) choose(outdated *subnet.Entry) ([]subnet.Lease, string) {
 		p := f.chooseOf(pool, before, taken)
 		if !p.IsValid() {
 			leases, reservations := f.records.Counts(pool)
-			const text = "no free subnet: %s holds %d, with %d leases and %d reservations; delete unused records or widen the range"
+			const text = "no free subnet: %s holds %d, with %d leases and %d reservations; delete unused records or widen " +
+				"the range"
 			return nil, fmt.Sprintf(text, pool, pool.Size(), leases, reservations)
 		}
 		chosen = append(chosen, subnet.Lease{Subnet: p})

@@ -41,7 +41,8 @@ func (f *facts) consents(own *subnet.Entry, others []subnet.Entry, now time.Time
 		others = append([]subnet.Entry{*own}, others...)
 	}
 	// After a refusal nothing can be written for long. What others need, perhaps to leave our address, is given back.
-	if refused := slices.DeleteFunc(slices.Clone(others), func(e subnet.Entry) bool { return !f.refused(e, now) }); len(refused) > 0 {
+	if refused := slices.DeleteFunc(slices.Clone(others),
+		func(e subnet.Entry) bool { return !f.refused(e, now) }); len(refused) > 0 {
 		for _, e := range others {
 			for _, c := range f.consent(e) {
 				return Action{Do: Delete, Entry: c}, false
@@ -96,7 +97,8 @@ func (f *facts) ask(e subnet.Entry, now time.Time) (Action, bool) {
 func (f *facts) claimInTheWay(question subnet.Record) (other subnet.Entry, why string) {
 	other, there := f.records.Claims()[question.Key()]
 	if bad, invalid := f.records.Bad()[question.Key()]; invalid {
-		other, there = subnet.Entry{Record: subnet.Record{Claim: true}, Key: bad.Key, Revision: bad.Revision, LeaseID: bad.LeaseID}, true
+		other, there = subnet.Entry{Record: subnet.Record{Claim: true}, Key: bad.Key, Revision: bad.Revision,
+			LeaseID: bad.LeaseID}, true
 	}
 	at, _ := f.addresses(other.Record)
 	switch {

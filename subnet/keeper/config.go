@@ -176,5 +176,8 @@ func sameJSON(a, b []byte) bool {
 
 // sameRange reports whether every lease that is valid under one configuration is valid under the other.
 func sameRange(a, b []subnet.Pool) bool {
-	return slices.EqualFunc(a, b, func(a, b subnet.Pool) bool { return a.Network == b.Network && a.SubnetLen == b.SubnetLen })
+	return slices.EqualFunc(a, b, func(a, b subnet.Pool) bool {
+		return a.Network == b.Network &&
+			a.SubnetLen == b.SubnetLen
+	})
 }

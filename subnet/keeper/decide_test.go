@@ -32,7 +32,8 @@ func testFacts(t *testing.T, now time.Time, records ...*subnet.Entry) *facts {
 	return f
 }
 
-// TestADecisionFollowsFromTheRecords goes through what one record leads to, over its relation, key, store lease and age.
+// TestADecisionFollowsFromTheRecords goes through what one record leads to, over its relation, key, store lease and
+// age.
 func TestADecisionFollowsFromTheRecords(t *testing.T) {
 	const own, other, here, away = "10.5.1.0/24", "10.5.2.0/24", "192.0.2.1", "192.0.2.9"
 	using := func(p string) func(*facts) {
@@ -63,24 +64,32 @@ func TestADecisionFollowsFromTheRecords(t *testing.T) {
 			func(f *facts) { f.attrs4.BackendData = "{}" }, Update, own},
 		{"ours elsewhere", []*subnet.Entry{entry("id", "me", 1, 8, own, away)}, nil, Claim, own},
 		{"ours under another name", []*subnet.Entry{entry("id", "x", 1, 8, own, here)}, nil, Claim, own},
-		{"ours, with another subnet than that in use", []*subnet.Entry{entry("id", "me", 1, 7, other, here)}, using(own), Create, own},
-		{"ours, a reservation of another subnet from while we did not run", []*subnet.Entry{entry("id", "me", 1, 0, other, here)},
+		{"ours, with another subnet than that in use", []*subnet.Entry{entry("id", "me", 1, 7, other, here)}, using(own),
+			Create, own},
+		{"ours, a reservation of another subnet from while we did not run",
+			[]*subnet.Entry{entry("id", "me", 1, 0, other, here)},
 			using(own), Keep, other},
 		{"a reservation for our address", []*subnet.Entry{entry("", "", 1, 0, own, here)}, nil, Update, own},
 		{"our address, of another host", []*subnet.Entry{entry("x", "x", 1, 8, own, here)}, nil, Claim, own},
 		{"our address and name, another identity", []*subnet.Entry{entry("x", "me", 1, 8, own, here)}, nil, Claim, own},
 		{"another host's", []*subnet.Entry{entry("x", "x", 1, 8, own, away)}, nil, Create, ""},
-		{"another host's, with the subnet in use", []*subnet.Entry{entry("x", "x", 1, 8, own, away)}, using(own), Abandon, ""},
-		{"the same under the policy hold", []*subnet.Entry{entry("x", "x", 1, 8, own, away)}, policy(subnet.LostHold, using(own)), Wait, ""},
-		{"the same under the policy exit", []*subnet.Entry{entry("x", "x", 1, 8, own, away)}, policy(subnet.LostExit, using(own)), Fail, ""},
-		{"an old record beside ours", []*subnet.Entry{entry("id", "me", 1, 7, own, here), entry("id", "me", 2, 7, other, here)},
+		{"another host's, with the subnet in use", []*subnet.Entry{entry("x", "x", 1, 8, own, away)}, using(own), Abandon,
+			""},
+		{"the same under the policy hold", []*subnet.Entry{entry("x", "x", 1, 8, own, away)},
+			policy(subnet.LostHold, using(own)), Wait, ""},
+		{"the same under the policy exit", []*subnet.Entry{entry("x", "x", 1, 8, own, away)},
+			policy(subnet.LostExit, using(own)), Fail, ""},
+		{"an old record beside ours", []*subnet.Entry{entry("id", "me", 1, 7, own, here),
+			entry("id", "me", 2, 7, other, here)},
 			using(own), Delete, other},
-		{"an old reservation beside ours", []*subnet.Entry{entry("id", "me", 1, 7, own, here), entry("id", "me", 2, 0, other, here)},
+		{"an old reservation beside ours",
+			[]*subnet.Entry{entry("id", "me", 1, 7, own, here), entry("id", "me", 2, 0, other, here)},
 			func(f *facts) {
 				using(own)(f)
 				f.published = &entry("id", "me", 1, 7, own, here).Record
 			}, Keep, own},
-		{"ours of a network with both families", []*subnet.Entry{entry("id", "me", 1, 7, own, here, "fd00::/64", "2001:db8::1")}, nil, Update, ""},
+		{"ours of a network with both families",
+			[]*subnet.Entry{entry("id", "me", 1, 7, own, here, "fd00::/64", "2001:db8::1")}, nil, Update, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			now := time.Now()
@@ -106,7 +115,8 @@ func TestOfTwoPairsWithOneSubnetInCommonTheYoungerIsReplaced(t *testing.T) {
 		return entry(identity, name, revision, 7, "10.5."+name+".0/24", ip, six, "2001:db8::"+name)
 	}
 	both := func(own, other int64) *facts {
-		f := testFacts(t, now, pair("id", "1", "192.0.2.1", own, "fd00:5:0:7::/64"), pair("x", "2", "192.0.2.9", other, "fd00:5:0:7::/64"))
+		f := testFacts(t, now, pair("id", "1", "192.0.2.1", own, "fd00:5:0:7::/64"),
+			pair("x", "2", "192.0.2.9", other, "fd00:5:0:7::/64"))
 		f.name = "1"
 		f.config, _ = subnet.ParseConfig([]byte(`{"Network":"10.5.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:5::/48","Backend":{"Type":"vxlan"}}`))
 		return f
@@ -116,7 +126,8 @@ func TestOfTwoPairsWithOneSubnetInCommonTheYoungerIsReplaced(t *testing.T) {
 	}
 	f := both(2, 1)
 	a := decide(f, now)
-	if a.Do != Update || a.Record.Leases[0].Subnet != netip.MustParsePrefix("10.5.1.0/24") || a.Record.Leases[1].Subnet == netip.MustParsePrefix("fd00:5:0:7::/64") {
+	if a.Do != Update || a.Record.Leases[0].Subnet != netip.MustParsePrefix("10.5.1.0/24") ||
+		a.Record.Leases[1].Subnet == netip.MustParsePrefix("fd00:5:0:7::/64") {
 		t.Errorf("ours is the younger one: %+v", a)
 	}
 	f.inUse = pair("id", "1", "192.0.2.1", 1, "fd00:5:0:7::/64").Leases
@@ -129,7 +140,8 @@ func TestOfTwoPairsWithOneSubnetInCommonTheYoungerIsReplaced(t *testing.T) {
 	}
 }
 
-// TestAHostThatWantsItsOwnSubnetLooksForNoOther counts the memory of a decision in a store with the records of many others.
+// TestAHostThatWantsItsOwnSubnetLooksForNoOther counts the memory of a decision in a store with the records of many
+// others.
 func TestAHostThatWantsItsOwnSubnetLooksForNoOther(t *testing.T) {
 	now := time.Now()
 	var others []*subnet.Entry
@@ -173,7 +185,8 @@ func TestTheStatesOfAClaim(t *testing.T) {
 		{"open", open, time.Second, Wait},
 		{"unanswered", open, claimWait, Update},
 		{"expired", open, claimTTL, Claim},
-		{"of an earlier state of the record", claim{target: 4, entry: asked, expiry: now.Add(claimTTL), until: now}, 0, Claim},
+		{"of an earlier state of the record", claim{target: 4, entry: asked, expiry: now.Add(claimTTL), until: now}, 0,
+			Claim},
 		{"refused", open.answer(now), 0, Fail},
 	} {
 		f := testFacts(t, now, e)
@@ -208,8 +221,8 @@ func TestAClaimToOurRecordIsRefusedAtRest(t *testing.T) {
 	}
 }
 
-// TestAHostThatIsRefusedGivesBackItsOtherClaims is about two hosts that would wait for each other: the one that refuses may
-// need the record that the other claims, to leave the address that both want.
+// TestAHostThatIsRefusedGivesBackItsOtherClaims is about two hosts that would wait for each other: the one that refuses
+// may need the record that the other claims, to leave the address that both want.
 func TestAHostThatIsRefusedGivesBackItsOtherClaims(t *testing.T) {
 	now := time.Now()
 	ours, theirs := entry("id", "old", 5, 0, "10.5.1.0/24", "192.0.2.9"), entry("x", "x", 6, 8, "10.5.2.0/24", "192.0.2.1")
@@ -236,8 +249,8 @@ func TestAHostThatIsRefusedGivesBackItsOtherClaims(t *testing.T) {
 	}
 }
 
-// TestHostsThatSwapAddressesInACircleDoNotWait has a host see that the host with its new address is looking for another one itself. That
-// claim was answered, and is gone, before this host decides.
+// TestHostsThatSwapAddressesInACircleDoNotWait has a host see that the host with its new address is looking for another
+// one itself. That claim was answered, and is gone, before this host decides.
 func TestHostsThatSwapAddressesInACircleDoNotWait(t *testing.T) {
 	now := time.Now()
 	ours, theirs := entry("id", "me", 5, 7, "10.5.1.0/24", "192.0.2.9"), entry("x", "x", 6, 8, "10.5.2.0/24", "192.0.2.1")

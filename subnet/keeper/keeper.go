@@ -131,7 +131,8 @@ func (k *Keeper) LeaveReserved() {
 	own, reserved := subnet.Record{Leases: k.facts.inUse}.Prefixes(), k.o.Reserved()
 	if slices.ContainsFunc(own, func(p netip.Prefix) bool { return overlaps(p, reserved) }) {
 		k.facts.inUse = nil
-		k.log.Warn("subnet of the last run not used again: it overlaps a network through which this host reaches its peers or the store",
+		k.log.Warn("subnet of the last run not used again: it overlaps a network through which this host reaches its "+
+			"peers or the store",
 			"subnet", fmt.Sprint(own))
 	}
 }

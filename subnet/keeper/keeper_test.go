@@ -38,10 +38,11 @@ func newHost(t *testing.T, s *subnettest.Server, n int) *host {
 		address: netip.AddrFrom4([4]byte{192, 0, byte(n >> 8), byte(n)}), log: &bytes.Buffer{},
 	}
 	h.options = keeper.Options{
-		Host: h.name, Prefix: "/net", TTL: time.Hour, RenewMargin: time.Minute, PeerGrace: 10 * time.Minute, OnLost: subnet.LostMove,
-		Valid: func(subnet.Lease) error { return nil },
-		Check: func(subnet.Config) error { return nil },
-		Log:   slog.New(slog.NewTextHandler(h.log, nil)),
+		Host: h.name, Prefix: "/net", TTL: time.Hour, RenewMargin: time.Minute, PeerGrace: 10 * time.Minute,
+		OnLost: subnet.LostMove,
+		Valid:  func(subnet.Lease) error { return nil },
+		Check:  func(subnet.Config) error { return nil },
+		Log:    slog.New(slog.NewTextHandler(h.log, nil)),
 	}
 	return h
 }
@@ -91,7 +92,8 @@ func (h *host) peers() []string {
 func (h *host) remembered() subnet.State {
 	v := h.manager.View()
 	at, peers := h.manager.Peers()
-	return subnet.State{Identity: h.id, Network: "/net", Config: v.Text, Own: v.Own, Until: v.Until, Position: at, Peers: peers}
+	return subnet.State{Identity: h.id, Network: "/net", Config: v.Text, Own: v.Own, Until: v.Until, Position: at,
+		Peers: peers}
 }
 
 func (h *host) wantLog(text string) {

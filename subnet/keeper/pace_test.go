@@ -114,8 +114,8 @@ func TestAnOwnerThatComesBackBeforeItsRecordIsTakenKeepsIt(t *testing.T) {
 	})
 }
 
-// TestATakeoverThatArrivesLateTakesNothingFromAnOwnerThatIsBack sends the write by which a record would change hands while its owner
-// is away, and has it arrive when that is long back.
+// TestATakeoverThatArrivesLateTakesNothingFromAnOwnerThatIsBack sends the write by which a record would change hands
+// while its owner is away, and has it arrive when that is long back.
 func TestATakeoverThatArrivesLateTakesNothingFromAnOwnerThatIsBack(t *testing.T) {
 	const lateBy = 10 * time.Second
 	for _, moved := range []bool{false, true} { // the heir has the address; the clone has another

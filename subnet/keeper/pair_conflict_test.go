@@ -31,8 +31,8 @@ func halfTaken(mine, other string) subnet.Record {
 	return r
 }
 
-// TestAConflictOverOneHalfIsOneOfTheRecord has another host take one subnet of a pair. By the policy the host takes a new record, which keeps the
-// other subnet as long as that is free, waits for the whole pair, or ends.
+// TestAConflictOverOneHalfIsOneOfTheRecord has another host take one subnet of a pair. By the policy the host takes a
+// new record, which keeps the other subnet as long as that is free, waits for the whole pair, or ends.
 func TestAConflictOverOneHalfIsOneOfTheRecord(t *testing.T) {
 	for half, others := range []string{"fd00:5:0:99::/64", "10.5.99.0/24"} {
 		for _, policy := range []subnet.LostPolicy{subnet.LostMove, subnet.LostHold, subnet.LostExit} {
@@ -76,8 +76,8 @@ func TestAConflictOverOneHalfIsOneOfTheRecord(t *testing.T) {
 	}
 }
 
-// TestAPairOfWhichOneHalfIsTakenIsWaitedForUnderHold loses one subnet of a pair to a record that this host does not write over. It
-// announces nothing new, keeps what it still has in the store, and comes back once the pair is free.
+// TestAPairOfWhichOneHalfIsTakenIsWaitedForUnderHold loses one subnet of a pair to a record that this host does not
+// write over. It announces nothing new, keeps what it still has in the store, and comes back once the pair is free.
 func TestAPairOfWhichOneHalfIsTakenIsWaitedForUnderHold(t *testing.T) {
 	// What stands in the store again when the host looks.
 	for name, again := range map[string]func(t *testing.T, s *subnettest.Server, own subnet.Record){
@@ -201,8 +201,9 @@ func TestAPairOfWhichBothHalvesAreTakenIsNamedOnce(t *testing.T) {
 	})
 }
 
-// TestAReservationThatCannotBeTakenBecomesThePairInUse gives a host that waits for its pair a reservation, by its address, for one half of
-// it, beside a subnet of another host, and starts it anew. The reservation gets the subnets in use.
+// TestAReservationThatCannotBeTakenBecomesThePairInUse gives a host that waits for its pair a reservation, by its
+// address, for one half of it, beside a subnet of another host, and starts it anew. The reservation gets the subnets in
+// use.
 func TestAReservationThatCannotBeTakenBecomesThePairInUse(t *testing.T) {
 	withConfig(t, configDual, func(t *testing.T, s *subnettest.Server) {
 		other, h := newHost(t, s, 3).start(), newHost(t, s, 1)
@@ -215,7 +216,8 @@ func TestAReservationThatCannotBeTakenBecomesThePairInUse(t *testing.T) {
 		s.Remove(own.Key())
 		r := subnet.Record{}
 		for _, p := range []netip.Prefix{other.manager.View().Own.Prefixes()[0], pair[1]} {
-			r.Leases = append(r.Leases, subnet.Lease{Subnet: p, Attrs: subnet.Attrs{PublicIP: h.publicIP(p), BackendType: "vxlan"}})
+			r.Leases = append(r.Leases, subnet.Lease{Subnet: p,
+				Attrs: subnet.Attrs{PublicIP: h.publicIP(p), BackendType: "vxlan"}})
 		}
 		s.Put(r)
 		h.client.Cut(false)

@@ -114,7 +114,8 @@ func TestAReservationOfThePairIsTakenByItsHost(t *testing.T) {
 		r := subnet.Record{}
 		for _, p := range c.Pools {
 			reserved := p.At(77)
-			r.Leases = append(r.Leases, subnet.Lease{Subnet: reserved, Attrs: subnet.Attrs{PublicIP: h.publicIP(reserved), BackendType: "vxlan"}})
+			r.Leases = append(r.Leases, subnet.Lease{Subnet: reserved,
+				Attrs: subnet.Attrs{PublicIP: h.publicIP(reserved), BackendType: "vxlan"}})
 		}
 		s.Put(r)
 		h.start()
@@ -147,7 +148,8 @@ func TestTwoRecordsWithOneHalfInCommonAreResolvedForTheOlder(t *testing.T) {
 		// The younger one was written by a host that looked for its key only, and which is now replaced by one of ours.
 		half := a.manager.View().Own.Prefixes()[1]
 		r := subnet.Record{Leases: []subnet.Lease{
-			{Subnet: netip.MustParsePrefix("10.5.99.0/24"), Attrs: subnet.Attrs{PublicIP: b.publicIP(netip.MustParsePrefix("10.5.99.0/24")), BackendType: "vxlan"}},
+			{Subnet: netip.MustParsePrefix("10.5.99.0/24"),
+				Attrs: subnet.Attrs{PublicIP: b.publicIP(netip.MustParsePrefix("10.5.99.0/24")), BackendType: "vxlan"}},
 			{Subnet: half, Attrs: subnet.Attrs{PublicIP: b.publicIP(half), BackendType: "vxlan"}},
 		}}
 		s.Put(r)
@@ -175,7 +177,8 @@ func TestAPoolThatIsFullInOneFamilyIsWaitedOut(t *testing.T) {
 		}
 		h := newHost(t, s, 1).start()
 		after(time.Second)
-		if w := h.manager.Status().Waiting; !strings.Contains(w, "no free subnet: fd00:5:0:4::") || !strings.Contains(w, "4 reservations") {
+		if w := h.manager.Status().Waiting; !strings.Contains(w, "no free subnet: fd00:5:0:4::") ||
+			!strings.Contains(w, "4 reservations") {
 			t.Errorf("waits for %q", w)
 		}
 		if len(h.manager.View().Self) > 0 || len(s.Entries()) != 4 {
@@ -225,7 +228,8 @@ func TestARecordOfFlannelGrowsIntoAPair(t *testing.T) {
 		h.start()
 		after(time.Second)
 		e := s.Entries()
-		if len(e) != 1 || len(e[0].Leases) != 2 || e[0].Leases[0].Subnet != netip.MustParsePrefix("10.5.34.0/24") || e[0].LeaseID != 0 {
+		if len(e) != 1 || len(e[0].Leases) != 2 || e[0].Leases[0].Subnet != netip.MustParsePrefix("10.5.34.0/24") ||
+			e[0].LeaseID != 0 {
 			t.Errorf("the store has %v, want the reservation with an IPv6 subnet beside it", e)
 		}
 	})

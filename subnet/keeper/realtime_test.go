@@ -20,8 +20,8 @@ func cpuTime(t *testing.T) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// In a bubble of fake time the clock stands still while code runs. What compares two readings of it must also be right where it
-// does not.
+// In a bubble of fake time the clock stands still while code runs. What compares two readings of it must also be right
+// where it does not.
 func TestInRealTimeAClaimIsRefusedAtOnceAndWaitingCostsNothing(t *testing.T) {
 	s := subnettest.NewServer()
 	s.SetConfig([]byte(netConfig))
@@ -39,7 +39,8 @@ func TestInRealTimeAClaimIsRefusedAtOnceAndWaitingCostsNothing(t *testing.T) {
 	second.address = owner.address
 	second.start()
 	defer second.quit()
-	until("the address is refused", func() bool { return strings.Contains(second.manager.Status().Waiting, "running host host1") })
+	until("the address is refused",
+		func() bool { return strings.Contains(second.manager.Status().Waiting, "running host host1") })
 	clone := newHost(t, s, 3)
 	clone.id = owner.id
 	clone.start()

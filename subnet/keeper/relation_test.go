@@ -20,7 +20,8 @@ func testHost() host {
 
 // entry returns a record with subnets at public IPs, given in turn.
 func entry(identity, name string, revision int64, id subnet.LeaseID, subnetsAndIPs ...string) *subnet.Entry {
-	e := &subnet.Entry{Record: subnet.Record{Identity: identity, Host: name}, Revision: revision, Created: revision, LeaseID: id}
+	e := &subnet.Entry{Record: subnet.Record{Identity: identity, Host: name}, Revision: revision, Created: revision,
+		LeaseID: id}
 	for i := 0; i < len(subnetsAndIPs); i += 2 {
 		l := subnet.Lease{Subnet: netip.MustParsePrefix(subnetsAndIPs[i])}
 		l.PublicIP, l.BackendType = netip.MustParseAddr(subnetsAndIPs[i+1]), "vxlan"
@@ -32,7 +33,8 @@ func entry(identity, name string, revision int64, id subnet.LeaseID, subnetsAndI
 
 func TestTheRelationFollowsFromIdentityAddressAndHostName(t *testing.T) {
 	const all, some, none = "all", "some", "none"
-	addresses := map[string][2]string{all: {"192.0.2.1", "2001:db8::1"}, some: {"192.0.2.9", "2001:db8::1"}, none: {"192.0.2.9", "2001:db8::9"}}
+	addresses := map[string][2]string{all: {"192.0.2.1", "2001:db8::1"}, some: {"192.0.2.9", "2001:db8::1"},
+		none: {"192.0.2.9", "2001:db8::9"}}
 	for _, tt := range []struct {
 		identity, at, name string
 		want               Relation

@@ -247,8 +247,8 @@ func TestAFullPoolIsWaitedOutWithTheNumbers(t *testing.T) {
 	})
 }
 
-// TestAHostThatWaitsForAnAddressKeepsItsRecordAlive moves a host to the address of a living one, and has it list anew: its record must stay for
-// as long as that lasts, for its pods live on the subnet.
+// TestAHostThatWaitsForAnAddressKeepsItsRecordAlive moves a host to the address of a living one, and has it list anew:
+// its record must stay for as long as that lasts, for its pods live on the subnet.
 func TestAHostThatWaitsForAnAddressKeepsItsRecordAlive(t *testing.T) {
 	network(t, func(t *testing.T, s *subnettest.Server) {
 		a, h := newHost(t, s, 1).start(), newHost(t, s, 2).start()
@@ -271,8 +271,8 @@ func TestAHostThatWaitsForAnAddressKeepsItsRecordAlive(t *testing.T) {
 	})
 }
 
-// TestAClaimOfACloneDoesNotTellThatItsOriginalHasLeftItsAddress has a host with the address of a living one look again while a clone of that,
-// at another address, claims its record.
+// TestAClaimOfACloneDoesNotTellThatItsOriginalHasLeftItsAddress has a host with the address of a living one look again
+// while a clone of that, at another address, claims its record.
 func TestAClaimOfACloneDoesNotTellThatItsOriginalHasLeftItsAddress(t *testing.T) {
 	network(t, func(t *testing.T, s *subnettest.Server) {
 		owner := newHost(t, s, 1).start()

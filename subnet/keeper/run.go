@@ -66,7 +66,8 @@ type watch struct {
 	seen    bool // the confirmation has come, and what a resumed one tells again
 }
 
-// session lasts until the end of a watch. That begins where the last one ended, or else after a list. Its errors end Run.
+// session lasts until the end of a watch. That begins where the last one ended, or else after a list. Its errors end
+// Run.
 func (k *Keeper) session(ctx context.Context) error {
 	resumes := k.trail.rewind()
 	for list := !resumes; ; {

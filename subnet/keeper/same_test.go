@@ -79,7 +79,8 @@ func TestAHostThatIsAloneAndRenamedKeepsItsSubnetWithoutAWarning(t *testing.T) {
 	})
 }
 
-// TestARecordThatSomebodyEditsIsCorrectedAndNoCloneIsFound has an operator write over fields of a record while its host runs.
+// TestARecordThatSomebodyEditsIsCorrectedAndNoCloneIsFound has an operator write over fields of a record while its host
+// runs.
 func TestARecordThatSomebodyEditsIsCorrectedAndNoCloneIsFound(t *testing.T) {
 	for name, edit := range map[string]func(*subnet.Record){
 		"address":       func(r *subnet.Record) { r.Leases[0].PublicIP = netip.MustParseAddr("198.51.100.7") },
@@ -118,7 +119,8 @@ func TestARecordThatSomebodyEditsIsCorrectedAndNoCloneIsFound(t *testing.T) {
 	}
 }
 
-// TestAClaimOfAnotherHostIsWaitedOut has claims stand in the way of a host that would take over its record from another address.
+// TestAClaimOfAnotherHostIsWaitedOut has claims stand in the way of a host that would take over its record from another
+// address.
 func TestAClaimOfAnotherHostIsWaitedOut(t *testing.T) {
 	leased := func(t *testing.T, s *subnettest.Server, ttl time.Duration) subnet.LeaseID {
 		id, err := s.Client("other").Grant(t.Context(), ttl)
@@ -134,8 +136,9 @@ func TestAClaimOfAnotherHostIsWaitedOut(t *testing.T) {
 		"of another host": {func(t *testing.T, s *subnettest.Server, r subnet.Record) {
 			s.PutLeased(r, leased(t, s, 30*time.Second))
 		}, 30 * time.Second},
-		"invalid, without a lease": {func(_ *testing.T, s *subnettest.Server, r subnet.Record) { s.PutBad(r.Key(), "junk") }, 0},
-		"without a lease":          {func(_ *testing.T, s *subnettest.Server, r subnet.Record) { s.Put(r) }, 0},
+		"invalid, without a lease": {func(_ *testing.T, s *subnettest.Server, r subnet.Record) { s.PutBad(r.Key(), "junk") },
+			0},
+		"without a lease": {func(_ *testing.T, s *subnettest.Server, r subnet.Record) { s.Put(r) }, 0},
 		"of the last run": {func(t *testing.T, s *subnettest.Server, r subnet.Record) {
 			r.Host, r.Leases[0].PublicIP = "host1", netip.MustParseAddr("198.51.100.1")
 			s.PutLeased(r, leased(t, s, 30*time.Second))
@@ -160,7 +163,8 @@ func TestAClaimOfAnotherHostIsWaitedOut(t *testing.T) {
 					}
 				}
 				after(10 * time.Second)
-				if e, _ := recordOf(s, first); h.subnet() != first || e.Leases[0].PublicIP != h.address || !h.manager.Status().Held {
+				if e, _ := recordOf(s, first); h.subnet() != first || e.Leases[0].PublicIP != h.address ||
+					!h.manager.Status().Held {
 					t.Errorf("subnet %s, record %+v, %+v", h.subnet(), e, h.manager.Status())
 				}
 				wantCalls(t, h, 40)

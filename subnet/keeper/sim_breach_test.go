@@ -48,7 +48,8 @@ func (b bad) current(key string) (subnet.Entry, bool) {
 	return all[i], true
 }
 
-func (b bad) Update(ctx context.Context, old subnet.Entry, r subnet.Record, id subnet.LeaseID, spent ...subnet.Entry) (subnet.Entry, error) {
+func (b bad) Update(ctx context.Context, old subnet.Entry, r subnet.Record, id subnet.LeaseID,
+	spent ...subnet.Entry) (subnet.Entry, error) {
 	switch b.rule {
 	case "update is not conditional":
 		time.Sleep(2 * simLives)
@@ -97,7 +98,8 @@ func (b bad) Watch(ctx context.Context, after subnet.Position, from int64, f fun
 		return ctx.Err()
 	}
 	if b.rule == "the history is not compared" && from != 0 && len(*b.told) > 0 {
-		f(slices.DeleteFunc(slices.Clone(*b.told), func(ev subnet.Event) bool { return ev.Revision < from || ev.Revision > after.Revision }))
+		f(slices.DeleteFunc(slices.Clone(*b.told),
+			func(ev subnet.Event) bool { return ev.Revision < from || ev.Revision > after.Revision }))
 		from = 0
 	}
 	err := b.Client.Watch(ctx, after, from, func(events []subnet.Event) {
@@ -147,7 +149,8 @@ func TestTheCheckerCatchesEveryBrokenRule(t *testing.T) {
 		"create overwrites", "a lost race counts as won", "a lost race is run again at once",
 		"update is not conditional", "a reservation gets a lease", "a lease becomes a reservation", "silence is not verified",
 		"delete is not conditional", "a delete that did nothing counts", "claims are not answered",
-		"the watch does not open", "the end of the watch is not told", "events are lost", "deletes are lost", "claims are not heard",
+		"the watch does not open", "the end of the watch is not told",
+		"events are lost", "deletes are lost", "claims are not heard",
 		"the records of others are not heard", "lists are cut short", "the history is not compared",
 		"leases are not renewed",
 	}

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// simLives is how long a host must have been undisturbed before it counts as living, and before two hosts on one subnet
-	// count as a mistake: the time in which a loss must be noticed.
+	// simLives is how long a host must have been undisturbed before it counts as living, and before two hosts on one
+	// subnet count as a mistake: the time in which a loss must be noticed.
 	simLives = 5 * time.Second
 	// simMostCalls is what a host may ask of the store within a second.
 	simMostCalls = 40
@@ -31,11 +31,12 @@ func (h *simHost) livesForLocked(d time.Duration) bool {
 	return !h.well.IsZero() && time.Since(h.well) >= d
 }
 
-// usesLocked reports whether the host runs on just the subnets of a record. One that has only one subnet of a pair in use is not the record
-// of this host: a record is atomic, and what protects a pair is the record of the pair. Such a record is an old one of the host, which a
-// restored store has again. If the host has a record of its pair, that protects both subnets, and the old one is deleted. If another host
-// has taken a subnet of the pair, the whole pair is lost, under the policy hold as well: then the host has no record to keep alive, nor may it
-// keep one of the subnets from others for as long as it waits. So the old record may expire.
+// usesLocked reports whether the host runs on just the subnets of a record. One that has only one subnet of a pair in
+// use is not the record of this host: a record is atomic, and what protects a pair is the record of the pair. Such a
+// record is an old one of the host, which a restored store has again. If the host has a record of its pair, that
+// protects both subnets, and the old one is deleted. If another host has taken a subnet of the pair, the whole pair is
+// lost, under the policy hold as well: then the host has no record to keep alive, nor may it keep one of the subnets
+// from others for as long as it waits. So the old record may expire.
 func (h *simHost) usesLocked(r subnet.Record) bool {
 	return slices.Equal(subnet.Record{Leases: h.manager.View().Self}.Prefixes(), r.Prefixes())
 }
@@ -88,8 +89,8 @@ func (s *sim) checkOwner(w subnettest.Write) {
 	}
 }
 
-// unique looks for two living hosts on one subnet. A store that has just lost or changed records may have given a subnet away before
-// its host could notice.
+// unique looks for two living hosts on one subnet. A store that has just lost or changed records may have given a
+// subnet away before its host could notice.
 func (s *sim) unique() {
 	if time.Since(s.shaken) < simLives {
 		return
@@ -127,8 +128,8 @@ func (s *sim) settle() {
 		h.move(h.home())
 		h.run()
 	}
-	// The longest waits: records of the dead expire, and a refused claim is asked again after a minute, once for each host in a chain of
-	// hosts that have each other's addresses.
+	// The longest waits: records of the dead expire, and a refused claim is asked again after a minute, once for each host
+	// in a chain of hosts that have each other's addresses.
 	after(simTTL + simHosts*time.Minute)
 	s.unique()
 	for _, h := range s.waiting() {
@@ -201,7 +202,8 @@ func (s *sim) checkLost(h *simHost) {
 	entries := s.server.Entries()
 	for _, key := range s.server.Keys() {
 		prefixes, _ := subnet.ParseKey(strings.TrimPrefix(key, subnet.SubnetsFolder))
-		ours := key == v.Own.Key() && slices.ContainsFunc(entries, func(e subnet.Entry) bool { return e.Key == key && e.Identity == h.id })
+		ours := key == v.Own.Key() && slices.ContainsFunc(entries,
+			func(e subnet.Entry) bool { return e.Key == key && e.Identity == h.id })
 		if !ours && slices.ContainsFunc(v.Self, func(l subnet.Lease) bool { return slices.Contains(prefixes, l.Subnet) }) {
 			return
 		}

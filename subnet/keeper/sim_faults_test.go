@@ -37,7 +37,8 @@ func (h *simHost) fault(string) (f subnettest.Fault) {
 }
 
 // simPauses follow the steps: from none to longer than the time to live.
-var simPauses = []time.Duration{0, 0, time.Millisecond, 100 * time.Millisecond, time.Second, 3 * time.Second, 6 * time.Second, 20 * time.Second, time.Minute, 2 * simTTL}
+var simPauses = []time.Duration{0, 0, time.Millisecond, 100 * time.Millisecond, time.Second, 3 * time.Second,
+	6 * time.Second, 20 * time.Second, time.Minute, 2 * simTTL}
 
 // step does one random thing, and lets time pass.
 func (s *sim) step() {
@@ -132,7 +133,8 @@ func (s *sim) disturbStore(what int) {
 func reservation(prefixes []netip.Prefix, a netip.Addr) subnet.Record {
 	r := subnet.Record{}
 	for _, p := range prefixes {
-		r.Leases = append(r.Leases, subnet.Lease{Subnet: p, Attrs: subnet.Attrs{PublicIP: inFamilyOf(p, a), BackendType: "vxlan"}})
+		r.Leases = append(r.Leases, subnet.Lease{Subnet: p,
+			Attrs: subnet.Attrs{PublicIP: inFamilyOf(p, a), BackendType: "vxlan"}})
 	}
 	return r
 }

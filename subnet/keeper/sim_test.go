@@ -226,7 +226,8 @@ func (h *simHost) halt() {
 	at, peers := h.manager.Peers()
 	h.disturb(func() {
 		h.manager = nil
-		h.state = subnet.State{Identity: h.id, Network: "/net", Config: v.Text, Own: v.Own, Until: v.Until, Position: at, Peers: peers}
+		h.state = subnet.State{Identity: h.id, Network: "/net", Config: v.Text, Own: v.Own, Until: v.Until, Position: at,
+			Peers: peers}
 	})
 }
 

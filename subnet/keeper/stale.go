@@ -46,8 +46,8 @@ func (k *Keeper) logSkipped() {
 	}
 }
 
-// recentClaim is a claim of another host that was told a moment ago. It may be answered, and gone, before anybody decides
-// by it.
+// recentClaim is a claim of another host that was told a moment ago. It may be answered, and gone, before anybody
+// decides by it.
 type recentClaim struct {
 	subnet.Entry
 	at time.Time

@@ -16,7 +16,8 @@ func (k *Keeper) note(a Action) {
 	case a.Do == Keep:
 		k.hold(a.Entry)
 	case a.Do == Fail && a.Lost == nil:
-		k.log.Error("identity conflict: another running host has the identity of this host, probably a cloned disk; taking a new identity",
+		k.log.Error("identity conflict: another running host has the identity of this host, probably a cloned disk; "+
+			"taking a new identity",
 			"holder", a.Why)
 	case a.Lost != nil:
 		k.lose(a)
@@ -59,7 +60,8 @@ func (k *Keeper) warnOfClones() {
 		const why = "a cloned disk, or an old record of this host"
 		if e.Key != k.held.Key && k.facts.relation(e.Record) == OursElsewhere && !k.named[e.Key] {
 			k.named[e.Key] = true
-			k.log.Warn("a record at another address has this host's identity", "key", e.Key, "holder", e.Record.String(), "reason", why)
+			k.log.Warn("a record at another address has this host's identity", "key", e.Key, "holder", e.Record.String(),
+				"reason", why)
 		}
 	}
 }
@@ -108,7 +110,8 @@ func storeDown(s *subnet.Status, log *slog.Logger, err error) bool {
 	s.StoreError = fmt.Sprint(err)
 	if first {
 		s.StoreSince = time.Now()
-		log.Warn("store unreachable, data plane left unchanged", "since", s.StoreSince.UTC().Format(time.RFC3339), "reason", err)
+		log.Warn("store unreachable, data plane left unchanged", "since", s.StoreSince.UTC().Format(time.RFC3339),
+			"reason", err)
 	}
 	return first
 }

@@ -37,8 +37,8 @@ const (
 	stepLives = 2 * time.Second // how long a host must have followed the store without a pause to count as living
 )
 
-// steps is one schedule: hosts whose decisions, writes and events are carried out one at a time, in any order and with any
-// delay between a decision and its write. Nothing runs beside it.
+// steps is one schedule: hosts whose decisions, writes and events are carried out one at a time, in any order and with
+// any delay between a decision and its write. Nothing runs beside it.
 type steps struct {
 	*rand.Rand
 	server   *subnettest.Server
@@ -84,7 +84,8 @@ func newSteps(seed uint64) *steps {
 	s.server.SetConfig(s.network.Text)
 	s.server.OnWrite(s.check)
 	for n := range stepHosts {
-		h := &stepHost{s: s, n: n, client: s.server.Client(stepNames[n]), addresses: map[netip.Addr]bool{}, ids: map[string]bool{}}
+		h := &stepHost{s: s, n: n, client: s.server.Client(stepNames[n]), addresses: map[netip.Addr]bool{},
+			ids: map[string]bool{}}
 		h.move(h.home())
 		h.start(subnet.State{Identity: s.identity()})
 		s.hosts = append(s.hosts, h)
@@ -122,7 +123,8 @@ func (h *stepHost) attrs(p netip.Prefix) subnet.Attrs {
 	return subnet.Attrs{PublicIP: a, BackendType: "vxlan"}
 }
 
-// last returns the last four bytes of the first public IP of a record, by which addresses are told apart in both families.
+// last returns the last four bytes of the first public IP of a record, by which addresses are told apart in both
+// families.
 func last(r subnet.Record) netip.Addr {
 	b := r.Leases[0].PublicIP.AsSlice()
 	a, _ := netip.AddrFromSlice(b[len(b)-4:])
@@ -137,8 +139,9 @@ func (h *stepHost) start(st subnet.State) {
 		policy = subnet.LostHold
 	}
 	h.k = New(h.client, h.s.network, Options{
-		Identity: st.Identity, Host: h.name(), Prefix: "/net", TTL: stepTTL, RenewMargin: time.Minute, PeerGrace: time.Minute, OnLost: policy,
-		State: st, Attrs: h.attrs, Log: slog.New(slog.DiscardHandler),
+		Identity: st.Identity, Host: h.name(), Prefix: "/net", TTL: stepTTL, RenewMargin: time.Minute, PeerGrace: time.Minute,
+		OnLost: policy,
+		State:  st, Attrs: h.attrs, Log: slog.New(slog.DiscardHandler),
 		Valid: func(subnet.Lease) error { return nil }, Check: func(subnet.Config) error { return nil },
 	})
 	h.pending, h.since = nil, time.Time{}
@@ -149,7 +152,8 @@ func (h *stepHost) start(st subnet.State) {
 func (h *stepHost) saved() subnet.State {
 	v := h.k.View()
 	at, peers := h.k.Peers()
-	return subnet.State{Identity: v.Own.Identity, Network: "/net", Config: v.Text, Own: v.Own, Until: v.Until, Position: at, Peers: peers}
+	return subnet.State{Identity: v.Own.Identity, Network: "/net", Config: v.Text, Own: v.Own, Until: v.Until,
+		Position: at, Peers: peers}
 }
 
 func (h *stepHost) list() {
@@ -246,7 +250,8 @@ func (s *steps) check(w subnettest.Write) {
 			continue
 		}
 		v := h.k.View()
-		own := v.Own.Identity == b.Identity && h.name() == b.Host && h.address == last(b.Record) && b.Record.Key() == v.Own.Key()
+		own := v.Own.Identity == b.Identity && h.name() == b.Host && h.address == last(b.Record) &&
+			b.Record.Key() == v.Own.Key()
 		if own && (w.Client != "" || time.Since(h.since) > stepTTL) {
 			s.mistake("%s of host %d, which lives, was changed or deleted by host %q", b.Key, h.n, w.Client)
 		}
@@ -303,7 +308,8 @@ func (s *steps) step() {
 	case 15:
 		h.since = time.Time{}
 	case 16, 17, 18:
-		s.pass([]time.Duration{100 * time.Millisecond, time.Second, 4 * time.Second, 20 * time.Second, time.Minute, 2 * stepTTL}[s.IntN(6)])
+		s.pass([]time.Duration{100 * time.Millisecond, time.Second, 4 * time.Second, 20 * time.Second, time.Minute,
+			2 * stepTTL}[s.IntN(6)])
 		s.unique()
 	case 19: // a crash
 		h.start(h.saved())
@@ -315,7 +321,8 @@ func (s *steps) step() {
 		}
 	case 21:
 		h.since = time.Time{}
-		h.move([]netip.Addr{h.home(), s.hosts[s.IntN(len(s.hosts))].home(), netip.AddrFrom4([4]byte{198, 51, 100, byte(h.n + 1)})}[s.IntN(3)])
+		h.move([]netip.Addr{h.home(), s.hosts[s.IntN(len(s.hosts))].home(),
+			netip.AddrFrom4([4]byte{198, 51, 100, byte(h.n + 1)})}[s.IntN(3)])
 	default:
 		s.tamper(n == 22)
 	}
@@ -366,8 +373,9 @@ func (s *steps) settle(full bool) {
 		h.move(h.home())
 		h.list()
 	}
-	// The longest waits: records of the dead expire, and a refused claim is asked again after a minute, once for each host in a chain of
-	// hosts that have each other's addresses. Once all hosts have their subnets, only some schedules wait for what may happen still.
+	// The longest waits: records of the dead expire, and a refused claim is asked again after a minute, once for each host
+	// in a chain of hosts that have each other's addresses. Once all hosts have their subnets, only some schedules wait
+	// for what may happen still.
 	const piece = 20 * time.Second
 	for left := stepTTL + stepHosts*time.Minute; left > 0 && (full || !s.allHeld()); left -= piece {
 		s.pass(piece)

@@ -44,8 +44,8 @@ func TestAWipedStoreIsFilledAgainAndNoPeerIsLost(t *testing.T) {
 	})
 }
 
-// TestTheGraceOfLostPeersBeginsAnewWhileOthersComeBack wipes a store to which the hosts return one after the other, over a longer time than the
-// grace. One of them is dead.
+// TestTheGraceOfLostPeersBeginsAnewWhileOthersComeBack wipes a store to which the hosts return one after the other,
+// over a longer time than the grace. One of them is dead.
 func TestTheGraceOfLostPeersBeginsAnewWhileOthersComeBack(t *testing.T) {
 	network(t, func(t *testing.T, s *subnettest.Server) {
 		a := newHost(t, s, 1).start()
@@ -78,8 +78,9 @@ func TestTheGraceOfLostPeersBeginsAnewWhileOthersComeBack(t *testing.T) {
 	})
 }
 
-// TestARecordDeletedDuringAnElectionCostsNoPacket has the record of a host deleted at every moment of the time in which members of a store
-// elect a leader, with the host cut off until just then: its peers must not have dropped it when it has its record back.
+// TestARecordDeletedDuringAnElectionCostsNoPacket has the record of a host deleted at every moment of the time in which
+// members of a store elect a leader, with the host cut off until just then: its peers must not have dropped it when it
+// has its record back.
 func TestARecordDeletedDuringAnElectionCostsNoPacket(t *testing.T) {
 	for away := 200 * time.Millisecond; away <= 3*time.Second; away += 200 * time.Millisecond {
 		network(t, func(t *testing.T, s *subnettest.Server) {

@@ -10,7 +10,8 @@ import (
 // trail is what the store has told since a write that no other history has: with the same revision, record and store
 // lease, whose number is random. When a watch ends, the next one begins with that write. If the store tells the same
 // again, it is the store that it was, and the keeper goes on without a list. A wiped store, a restored backup, also one
-// that has overtaken this keeper meanwhile, and a compaction show in the first change that is another one or is missing.
+// that has overtaken this keeper meanwhile, and a compaction show in the first change that is another one or is
+// missing.
 type trail struct {
 	events []subnet.Event // the first is the write; none: nothing can be proven
 	told   int            // how many of them the present watch has told
@@ -73,7 +74,8 @@ func (t *trail) take(events []subnet.Event, known int64) (news []subnet.Event, e
 		}
 	}
 	if n := len(events); t.told == 0 && n > 0 && events[n-1].IsChange() && !t.proven() {
-		return nil, fmt.Errorf("revision %[2]d holds no change of %[1]s any more: %[3]w", t.events[0].Put.Key, t.from(), subnet.ErrHistory)
+		return nil, fmt.Errorf("revision %[2]d holds no change of %[1]s any more: %[3]w", t.events[0].Put.Key, t.from(),
+			subnet.ErrHistory)
 	}
 	return news, nil
 }

@@ -10,8 +10,8 @@ import (
 	"flanneld/subnet/subnettest"
 )
 
-// TestAfterABreakTheWatchGoesOnWithoutAListIfTheStoreIsTheSame breaks the watch of a host, changes the store while nobody listens, and looks
-// whether the host has listed again and knows all peers.
+// TestAfterABreakTheWatchGoesOnWithoutAListIfTheStoreIsTheSame breaks the watch of a host, changes the store while
+// nobody listens, and looks whether the host has listed again and knows all peers.
 func TestAfterABreakTheWatchGoesOnWithoutAListIfTheStoreIsTheSame(t *testing.T) {
 	const prefix, other = "10.5.200.0/24", "10.5.201.0/24"
 	for _, tt := range []struct {
@@ -73,7 +73,8 @@ func TestAfterABreakTheWatchGoesOnWithoutAListIfTheStoreIsTheSame(t *testing.T) 
 	}
 }
 
-// TestPeersThatWentWhileTheStoreWasAwayAreKeptForAWhile: all hosts may have lost the store, and their store leases have ended.
+// TestPeersThatWentWhileTheStoreWasAwayAreKeptForAWhile: all hosts may have lost the store, and their store leases have
+// ended.
 func TestPeersThatWentWhileTheStoreWasAwayAreKeptForAWhile(t *testing.T) {
 	network(t, func(t *testing.T, s *subnettest.Server) {
 		h := newHost(t, s, 1).start()

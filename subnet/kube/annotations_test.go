@@ -38,7 +38,8 @@ func TestRecordsOfNodes(t *testing.T) {
 	}
 	good := func(change map[string]string) *node {
 		a := map[string]string{
-			n.Managed: "true", n.BackendType: "VXLAN", n.BackendData[0]: `{"VNI": 1, "VtepMAC": "c6:d2:32:6f:8f:44"}`, n.PublicIP[0]: "192.0.2.1",
+			n.Managed: "true", n.BackendType: "VXLAN", n.BackendData[0]: `{"VNI": 1, "VtepMAC": "c6:d2:32:6f:8f:44"}`,
+			n.PublicIP[0]:    "192.0.2.1",
 			n.BackendData[1]: "null", n.PublicIP[1]: "2001:db8::1",
 		}
 		for key, text := range change {
@@ -48,14 +49,17 @@ func TestRecordsOfNodes(t *testing.T) {
 	}
 	want := subnet.Record{Identity: "u", Host: "a", Leases: []subnet.Lease{
 		{Subnet: netip.MustParsePrefix("10.5.34.0/24"), Attrs: subnet.Attrs{
-			PublicIP: netip.MustParseAddr("192.0.2.1"), BackendType: "vxlan", BackendData: `{"VNI":1,"VtepMAC":"c6:d2:32:6f:8f:44"}`}},
-		{Subnet: netip.MustParsePrefix("fd00:5::/64"), Attrs: subnet.Attrs{PublicIP: netip.MustParseAddr("2001:db8::1"), BackendType: "vxlan"}},
+			PublicIP: netip.MustParseAddr("192.0.2.1"), BackendType: "vxlan",
+			BackendData: `{"VNI":1,"VtepMAC":"c6:d2:32:6f:8f:44"}`}},
+		{Subnet: netip.MustParsePrefix("fd00:5::/64"),
+			Attrs: subnet.Attrs{PublicIP: netip.MustParseAddr("2001:db8::1"), BackendType: "vxlan"}},
 	}}
 	got, err := n.record(good(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+		cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
 		t.Errorf("want (-) and got (+) differ:\n%s", diff)
 	}
 	for name, change := range map[string]map[string]string{

@@ -62,7 +62,8 @@ func NewClient(o ClientOptions) (*Client, error) {
 	}
 	config.APIPath, config.GroupVersion = "/api", &corev1.SchemeGroupVersion
 	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
-	config.ContentType, config.AcceptContentTypes = runtime.ContentTypeProtobuf, runtime.ContentTypeProtobuf+",application/json"
+	config.ContentType, config.AcceptContentTypes = runtime.ContentTypeProtobuf, runtime.ContentTypeProtobuf+
+		",application/json"
 	config.UserAgent, config.WarningHandler = o.UserAgent, rest.NoWarnings{}
 	config.QPS = -1 // this package paces itself
 	client, err := rest.RESTClientFor(config)
@@ -163,7 +164,8 @@ func (c *Client) explain(verb, resource string, err error) error {
 		return fmt.Errorf("the API server %s does not accept the credentials: %w", c.host, err)
 	case c.service && errors.As(err, new(*url.Error)):
 		// The address of a Service, which kube-proxy makes work.
-		return fmt.Errorf("the API server is not reached at the address of its Service %s; does kube-proxy run on this node? "+
+		return fmt.Errorf("the API server is not reached at the address of its Service %s; does kube-proxy run on "+
+			"this node? "+
 			"(-kube-api-url names an address that needs none): %w", c.host, err)
 	}
 	return fmt.Errorf("%s %s: %w", verb, resource, err)
@@ -206,14 +208,16 @@ func (c *Client) watchNodes(ctx context.Context, store cache.ReflectorStore, o w
 		},
 		WatchFuncWithContext: func(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
 			w, err := request("watch", opts).Watch(ctx)
-			if opts.SendInitialEvents == nil || !apierrors.IsInvalid(err) { // an API server without the streaming list refuses that
+			// an API server without the streaming list refuses that
+			if opts.SendInitialEvents == nil || !apierrors.IsInvalid(err) {
 				o.asked("watch", err)
 			}
 			return w, err
 		},
 	}
 	backoff := newBackoff()
-	r := cache.NewReflectorWithOptions(lw, &corev1.Node{}, store, cache.ReflectorOptions{Name: "nodes", Logger: &logger, Backoff: &backoff})
+	r := cache.NewReflectorWithOptions(lw, &corev1.Node{}, store,
+		cache.ReflectorOptions{Name: "nodes", Logger: &logger, Backoff: &backoff})
 	r.RunWithContext(klog.NewContext(ctx, logger))
 }
 

@@ -49,7 +49,8 @@ type event struct {
 }
 
 func newServer(t *testing.T) *server {
-	s := &server{t: t, nodes: map[string]*corev1.Node{}, pods: map[string]*corev1.Pod{}, news: make(chan struct{}), version: 100}
+	s := &server{t: t, nodes: map[string]*corev1.Node{}, pods: map[string]*corev1.Pod{}, news: make(chan struct{}),
+		version: 100}
 	s.Server = httptest.NewServer(http.HandlerFunc(s.serve))
 	t.Cleanup(s.CloseClientConnections)
 	return s
@@ -174,9 +175,11 @@ func (s *server) review(w http.ResponseWriter, r *http.Request) {
 }
 
 func status(w http.ResponseWriter, code int, message string) {
-	reasons := map[int]metav1.StatusReason{403: metav1.StatusReasonForbidden, 404: metav1.StatusReasonNotFound, 409: metav1.StatusReasonConflict}
+	reasons := map[int]metav1.StatusReason{403: metav1.StatusReasonForbidden, 404: metav1.StatusReasonNotFound,
+		409: metav1.StatusReasonConflict}
 	answer(w, code, metav1.Status{
-		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: "Failure", Message: message, Code: int32(code), Reason: reasons[code],
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: "Failure", Message: message, Code: int32(code),
+		Reason: reasons[code],
 	})
 }
 

@@ -113,9 +113,10 @@ func (s *Source) sameHistoryLocked(nodes []*node) bool {
 	if i < 0 || s.o.State.Own.Identity == "" || nodes[i].uid != s.o.State.Own.Identity {
 		return false
 	}
-	return nodes[i].version >= s.o.State.Position.Revision || nodes[i].version == 0 || slices.ContainsFunc(nodes, func(n *node) bool {
-		return n.version >= s.o.State.Position.Revision
-	})
+	return nodes[i].version >= s.o.State.Position.Revision || nodes[i].version == 0 ||
+		slices.ContainsFunc(nodes, func(n *node) bool {
+			return n.version >= s.o.State.Position.Revision
+		})
 }
 
 // setOwnLocked takes in the own node; nil: it was deleted. Subnets that are in use stay until the node has others, or
@@ -174,7 +175,8 @@ func (s *Source) yieldLocked(n *node) {
 	}
 	for _, p := range prefixes {
 		if slices.ContainsFunc(s.self, func(l subnet.Lease) bool { return l.Subnet.Overlaps(p) }) {
-			s.log.Error("subnet of this node assigned to another node: no packets are forwarded until this node has a subnet again",
+			s.log.Error("subnet of this node assigned to another node: no packets are forwarded until this node has a "+
+				"subnet again",
 				"node", n.name, "subnet", p)
 			s.self, s.status.Lost = nil, true
 			return

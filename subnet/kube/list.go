@@ -30,7 +30,8 @@ func (o *node) GetObjectKind() schema.ObjectKind { return schema.EmptyObjectKind
 // DeepCopyObject implements runtime.Object. Nobody changes a node.
 func (o *node) DeepCopyObject() runtime.Object { return o }
 
-// protobufPrefix is what protobuf of an API server begins with. Behind it is a message that has the encoded list in a field.
+// protobufPrefix is what protobuf of an API server begins with. Behind it is a message that has the encoded list in a
+// field.
 const protobufPrefix = "k8s\x00"
 
 // Numbers of fields.
@@ -43,8 +44,8 @@ const (
 // maxPart bounds one object of a list, in bytes: etcd's default limit is a tenth of it.
 const maxPart = 16 << 20
 
-// readList reads a list of nodes in protobuf. An API server without the streaming list sends all nodes in one message, of ten
-// kilobytes each: they are read one by one, and the message is never held as a whole.
+// readList reads a list of nodes in protobuf. An API server without the streaming list sends all nodes in one message,
+// of ten kilobytes each: they are read one by one, and the message is never held as a whole.
 func (n Names) readList(r *bufio.Reader) (*nodeList, error) {
 	if _, err := r.Discard(len(protobufPrefix)); err != nil {
 		return nil, fmt.Errorf("read the list of nodes: %w", err)

@@ -57,7 +57,8 @@ func TestAListIsReadAsItsNodes(t *testing.T) {
 		if got.ResourceVersion != "77" || !slices.EqualFunc(got.Items, nodes, func(o runtime.Object, want corev1.Node) bool {
 			return o.(*node).name == want.Name && o.(*node).same(n.nodeOf(&want))
 		}) {
-			t.Errorf("got version %s and %d nodes, want 77 and the %d that were sent", got.ResourceVersion, len(got.Items), count)
+			t.Errorf("got version %s and %d nodes, want 77 and the %d that were sent", got.ResourceVersion, len(got.Items),
+				count)
 		}
 	}
 }
@@ -76,7 +77,8 @@ func TestAListThatIsCutOffIsAnError(t *testing.T) {
 	}
 }
 
-// repeated is the bytes of a list with one node many times, and looks at the memory when all but the last of them are read.
+// repeated is the bytes of a list with one node many times, and looks at the memory when all but the last of them are
+// read.
 type repeated struct {
 	head, item []byte
 	left       int
@@ -109,7 +111,8 @@ func TestALongListIsNeverHeldAsAWhole(t *testing.T) {
 	head := binary.AppendUvarint([]byte(protobufPrefix+"\x12"), uint64(count*len(item)))
 	var during int64
 	before := inUse()
-	l, err := n.readList(bufio.NewReader(&repeated{head: head, item: item, left: count, seen: func() { during = inUse() - before }}))
+	l, err := n.readList(bufio.NewReader(&repeated{head: head, item: item, left: count,
+		seen: func() { during = inUse() - before }}))
 	if err != nil || len(l.Items) != count {
 		t.Fatalf("got %d nodes, %v, want %d", len(l.Items), err, count)
 	}

@@ -27,7 +27,8 @@ type node struct {
 // maxText bounds an annotation that is taken in, in bytes: a real one has a hundred. A longer one counts as empty.
 const maxText = 4 << 10
 
-// nodeOf reads an object. Strings are copied, so that the object and all that it was decoded from can go; those that all nodes have are shared.
+// nodeOf reads an object. Strings are copied, so that the object and all that it was decoded from can go; those that
+// all nodes have are shared.
 func (n Names) nodeOf(o *corev1.Node) *node {
 	out := &node{
 		name: strings.Clone(o.Name), uid: strings.Clone(string(o.UID)), created: o.CreationTimestamp.Unix(),

@@ -15,7 +15,8 @@ import (
 // Own is what the daemon must know of its own node before it can choose an interface.
 type Own struct {
 	Name string
-	// PublicIPs are what the operator has written for this node, like -public-ip and -public-ipv6; the zero value: nothing.
+	// PublicIPs are what the operator has written for this node, like -public-ip and -public-ipv6; the zero value:
+	// nothing.
 	PublicIPs [2]netip.Addr
 	// Published is the record that stands in the annotations, the one of a former run or of another implementation.
 	Published subnet.Record

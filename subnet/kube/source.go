@@ -138,7 +138,8 @@ func (s *Source) recordLocked() subnet.Record {
 // assigned stands for the lease of a store that ends: what a controller has assigned to a node is no reservation.
 const assigned subnet.LeaseID = 1
 
-// Inventory returns the records of all nodes, the own one among them, sorted by key, with the times and versions of the Node objects.
+// Inventory returns the records of all nodes, the own one among them, sorted by key, with the times and versions of the
+// Node objects.
 func (s *Source) Inventory() (subnet.Position, []subnet.Listed) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -147,7 +148,8 @@ func (s *Source) Inventory() (subnet.Position, []subnet.Listed) {
 		dated(&out[i], s.nodes[strings.TrimPrefix(out[i].Key, keyOf(""))])
 	}
 	if len(s.self) > 0 {
-		own := subnet.Listed{Own: true, Entry: subnet.Entry{Record: s.recordLocked(), Key: keyOf(s.o.Node), LeaseID: assigned}}
+		own := subnet.Listed{Own: true,
+			Entry: subnet.Entry{Record: s.recordLocked(), Key: keyOf(s.o.Node), LeaseID: assigned}}
 		dated(&own, s.own)
 		out = append(out, own)
 	}

@@ -44,9 +44,11 @@ func start(t *testing.T, s *server, name, address string, change func(*kube.Opti
 		t.Fatal(err)
 	}
 	o := kube.Options{
-		Node: name, Names: names(t), Config: config.Assigned(), Text: netConf, PeerGrace: time.Hour, Peers: true, Condition: true,
+		Node: name, Names: names(t), Config: config.Assigned(), Text: netConf, PeerGrace: time.Hour, Peers: true,
+		Condition: true,
 		Attrs: func(netip.Prefix) subnet.Attrs {
-			return subnet.Attrs{PublicIP: netip.MustParseAddr(address), BackendType: "vxlan", BackendData: `{"VNI":1,"VtepMAC":"02:00:00:00:00:01"}`}
+			return subnet.Attrs{PublicIP: netip.MustParseAddr(address), BackendType: "vxlan",
+				BackendData: `{"VNI":1,"VtepMAC":"02:00:00:00:00:01"}`}
 		},
 		Valid: func(subnet.Lease) error { return nil }, Log: slog.New(slog.DiscardHandler),
 	}
@@ -249,14 +251,16 @@ func TestANodeThatIsMadeAgainWithAnotherPodCIDRMoves(t *testing.T) {
 		t.Fatalf("own subnets %v while the node is away, want the old one", v.Self)
 	}
 	s.joined("a", "10.244.7.0/24")
-	until(t, "the new subnet is published", func() bool { return h.Status().Held && h.View().Self[0].Subnet.String() == "10.244.7.0/24" })
+	until(t, "the new subnet is published",
+		func() bool { return h.Status().Held && h.View().Self[0].Subnet.String() == "10.244.7.0/24" })
 	// The node is deleted, and its subnet given to another one.
 	s.delete("a")
 	s.peer("d", "10.244.7.0/24", "192.0.2.4")
 	until(t, "the subnet is given up", func() bool { return len(h.View().Self) == 0 && h.Status().Lost })
 	h.awaitPeers("10.244.7.0/24 at 192.0.2.4")
 	s.joined("a", "10.244.8.0/24")
-	until(t, "the next subnet is in use", func() bool { return len(h.View().Self) == 1 && h.Status().Held && !h.Status().Lost })
+	until(t, "the next subnet is in use",
+		func() bool { return len(h.View().Self) == 1 && h.Status().Held && !h.Status().Lost })
 }
 
 func TestNodesThatMakeNoSenseAreSkipped(t *testing.T) {
@@ -295,7 +299,8 @@ func TestPeersAreRetainedWhileTheServerHasLostThem(t *testing.T) {
 func TestAHostStartsFromItsStateWithoutTheServer(t *testing.T) {
 	s := newServer(t)
 	s.failing(func(*http.Request) int { return http.StatusServiceUnavailable })
-	own, err := kube.WaitOwn(t.Context(), s.client(), kube.OwnOptions{Node: "a", Last: "a", Names: names(t), Waiting: func(error) {}})
+	own, err := kube.WaitOwn(t.Context(), s.client(),
+		kube.OwnOptions{Node: "a", Last: "a", Names: names(t), Waiting: func(error) {}})
 	if err != nil || own.Name != "a" {
 		t.Fatalf("own node %v, %v, want that of the last run", own, err)
 	}
@@ -377,9 +382,11 @@ func TestTheInventoryHasTheTimesAndVersionsOfNodes(t *testing.T) {
 	s.joined("a", "10.244.1.0/24") // made at 100 s, version 101
 	s.peer("b", "10.244.2.0/24", "192.0.2.2")
 	h := start(t, s, "a", "192.0.2.1", func(o *kube.Options) {
-		o.State = subnet.State{Own: subnet.Record{Host: "a", Identity: "uid-a-100"}, Peers: []subnet.Record{{Host: "gone", Identity: "uid-gone", Leases: []subnet.Lease{{
-			Subnet: netip.MustParsePrefix("10.244.9.0/24"), Attrs: subnet.Attrs{PublicIP: netip.MustParseAddr("192.0.2.9"), BackendType: "vxlan"},
-		}}}}, Position: subnet.Position{Revision: 1000}}
+		o.State = subnet.State{Own: subnet.Record{Host: "a", Identity: "uid-a-100"},
+			Peers: []subnet.Record{{Host: "gone", Identity: "uid-gone", Leases: []subnet.Lease{{
+				Subnet: netip.MustParsePrefix("10.244.9.0/24"),
+				Attrs:  subnet.Attrs{PublicIP: netip.MustParseAddr("192.0.2.9"), BackendType: "vxlan"},
+			}}}}, Position: subnet.Position{Revision: 1000}}
 	})
 	until(t, "published", func() bool { return h.Status().Held })
 	got := map[string]string{}

@@ -210,7 +210,8 @@ func (c *Client) Create(ctx context.Context, r subnet.Record, id subnet.LeaseID)
 }
 
 // Update implements subnet.Store.
-func (c *Client) Update(ctx context.Context, old subnet.Entry, r subnet.Record, id subnet.LeaseID, spent ...subnet.Entry) (e subnet.Entry, err error) {
+func (c *Client) Update(ctx context.Context, old subnet.Entry, r subnet.Record, id subnet.LeaseID,
+	spent ...subnet.Entry) (e subnet.Entry, err error) {
 	err = c.call(ctx, "Update", func() (err error) {
 		e, err = c.server.update(c.name, old, r, id, spent)
 		return err

@@ -121,14 +121,11 @@ func (c contract) wantConflict(err error, want *subnet.Entry) {
 	}
 }
 
-func sameEntry(a, b subnet.Entry) bool {
-	return a.Key == b.Key && a.Revision == b.Revision && a.Created == b.Created && a.LeaseID == b.LeaseID && a.Record.Equal(b.Record)
-}
-
 // wantEntries checks all records.
 func (c contract) wantEntries(want ...subnet.Entry) {
 	c.Helper()
-	if got := c.snapshot().Entries; !slices.EqualFunc(got, want, func(a *subnet.Entry, b subnet.Entry) bool { return sameEntry(*a, b) }) {
+	same := func(a *subnet.Entry, b subnet.Entry) bool { return sameEntry(*a, b) }
+	if got := c.snapshot().Entries; !slices.EqualFunc(got, want, same) {
 		c.Errorf("records %+v, want %+v", got, want)
 	}
 }
@@ -138,7 +135,8 @@ func (c contract) create() {
 	before := c.snapshot()
 	want := sample("a", "192.0.2.1", "10.5.1.0/24")
 	e := c.must(c.Store.Create(c.context(), want, id))
-	if !e.Record.Equal(want) || e.Key != "subnets/10.5.1.0-24" || e.LeaseID != id || e.Revision <= before.Revision || e.Created != e.Revision {
+	if !e.Record.Equal(want) || e.Key != "subnets/10.5.1.0-24" || e.LeaseID != id || e.Revision <= before.Revision ||
+		e.Created != e.Revision {
 		c.Errorf("entry %+v after revision %d", e, before.Revision)
 	}
 	c.wantEntries(e)
@@ -165,7 +163,8 @@ func (c contract) createOverRubbish() {
 	c.PutBad("subnets/10.5.1.0-24")
 	_, err := c.Store.Create(c.context(), sample("a", "192.0.2.1", "10.5.1.0/24"), c.grant(time.Minute))
 	c.wantConflict(err, nil)
-	if conflict := (*subnet.ConflictError)(nil); !errors.As(err, &conflict) || conflict.Bad == nil || conflict.Bad.Key != "subnets/10.5.1.0-24" {
+	if conflict := (*subnet.ConflictError)(nil); !errors.As(err, &conflict) || conflict.Bad == nil ||
+		conflict.Bad.Key != "subnets/10.5.1.0-24" {
 		c.Errorf("got %+v, want a conflict with the rubbish", err)
 	}
 }
@@ -272,7 +271,8 @@ func (c contract) list() {
 	a := c.must(c.Store.Create(c.context(), sample("a", "192.0.2.1", "10.5.1.0/24"), 0))
 	c.PutBad("subnets/10.5.3.0-24")
 	s := c.snapshot()
-	if string(s.Config) != `{"Network":"10.5.0.0/16"}` || len(s.Bad) != 1 || s.Bad[0].Key != "subnets/10.5.3.0-24" || s.Bad[0].Err == nil {
+	if string(s.Config) != `{"Network":"10.5.0.0/16"}` || len(s.Bad) != 1 || s.Bad[0].Key != "subnets/10.5.3.0-24" ||
+		s.Bad[0].Err == nil {
 		c.Errorf("snapshot %+v", s)
 	}
 	if s.Revision != s.Bad[0].Revision {

@@ -103,7 +103,8 @@ func (c contract) claimOverRubbish() {
 	if !errors.As(err, &conflict) || conflict.Bad == nil || conflict.Key != "claims/10.5.1.0-24" {
 		c.Fatalf("got %v, want a conflict with the rubbish", err)
 	}
-	junk := subnet.Entry{Record: subnet.Record{Claim: true}, Key: conflict.Key, Revision: conflict.Bad.Revision, LeaseID: conflict.Bad.LeaseID}
+	junk := subnet.Entry{Record: subnet.Record{Claim: true}, Key: conflict.Key, Revision: conflict.Bad.Revision,
+		LeaseID: conflict.Bad.LeaseID}
 	stale := junk
 	stale.Revision--
 	c.wantConflict(c.Store.Delete(c.context(), stale), nil)
@@ -113,7 +114,8 @@ func (c contract) claimOverRubbish() {
 	c.must(c.Store.Create(c.context(), r, 0))
 }
 
-// createBesideJunk writes keys that are no records around those of a host. They must not be mistaken for records, nor hide one.
+// createBesideJunk writes keys that are no records around those of a host. They must not be mistaken for records, nor
+// hide one.
 func (c contract) createBesideJunk() {
 	id := c.grant(time.Minute)
 	junk := []string{"10.5.1.0-24x", "10.5.1.0-24&", "10.5.1.0-24&!", "10.5.1.0-240", "10.5.1.0-24/x", "fd00:5:0:1::-64x"}
@@ -141,4 +143,10 @@ func (c contract) createBesideJunk() {
 	if got := len(c.snapshot().Bad); got != len(junk) {
 		c.Errorf("%d keys that make no sense, want %d", got, len(junk))
 	}
+}
+
+// sameEntry tells whether two entries say the same.
+func sameEntry(a, b subnet.Entry) bool {
+	return a.Key == b.Key && a.Revision == b.Revision && a.Created == b.Created && a.LeaseID == b.LeaseID &&
+		a.Record.Equal(b.Record)
 }

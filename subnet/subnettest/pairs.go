@@ -37,7 +37,8 @@ func Pairs(t *testing.T, s subnet.Store) {
 	_, err = s.Update(ctx, only, pair("10.5.2.0/24", "fd00:5:0:1::/64"), id)
 	wantConflict(t, "growing into another's half", err, first.Key)
 	only = find(ctx, t, s, only.Key) // a store may have taken the change back
-	for _, prefixes := range [][]string{{"10.5.2.0/24", "fd00:5:0:2::/64"}, {"10.5.2.0/24", "fd00:5:0:3::/64"}, {"fd00:5:0:3::/64"}, {"10.5.4.0/24"}} {
+	for _, prefixes := range [][]string{{"10.5.2.0/24", "fd00:5:0:2::/64"}, {"10.5.2.0/24", "fd00:5:0:3::/64"},
+		{"fd00:5:0:3::/64"}, {"10.5.4.0/24"}} {
 		next, err := s.Update(ctx, only, pair(prefixes...), id)
 		if err != nil {
 			t.Fatalf("change to %v: %v", prefixes, err)
@@ -62,7 +63,8 @@ func raceForAHalf(ctx context.Context, t *testing.T, s subnet.Store, id subnet.L
 	var all sync.WaitGroup
 	for n := range hosts {
 		all.Go(func() {
-			e, err := s.Create(ctx, pair(netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 5, byte(100 + n), 0}), 24).String(), "fd00:5:0:77::/64"), id)
+			e, err := s.Create(ctx, pair(netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 5, byte(100 + n), 0}), 24).String(),
+				"fd00:5:0:77::/64"), id)
 			if err == nil {
 				won.Store(e.Key, true)
 			}

@@ -140,7 +140,8 @@ func (s *Server) disconnectLocked() {
 	s.epoch = make(chan struct{})
 }
 
-// Wipe replaces the store by an empty one with the same configuration and, as with an etcd of the same flags, the same cluster id.
+// Wipe replaces the store by an empty one with the same configuration and, as with an etcd of the same flags, the same
+// cluster id.
 func (s *Server) Wipe() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -8,8 +8,8 @@ import (
 	"flanneld/subnet"
 )
 
-// conflictLocked returns the conflict with what stands in the way of a record: at its key, or with one of its prefixes. The
-// records at the keys except are about to go. Of several it is the first by key.
+// conflictLocked returns the conflict with what stands in the way of a record: at its key, or with one of its prefixes.
+// The records at the keys except are about to go. Of several it is the first by key.
 func (s *Server) conflictLocked(r subnet.Record, except ...string) error {
 	first := ""
 	look := func(key string) {
@@ -65,7 +65,8 @@ func (s *Server) create(client string, r subnet.Record, id subnet.LeaseID) (subn
 	return e, nil
 }
 
-func (s *Server) update(client string, old subnet.Entry, r subnet.Record, id subnet.LeaseID, spent []subnet.Entry) (subnet.Entry, error) {
+func (s *Server) update(client string, old subnet.Entry, r subnet.Record, id subnet.LeaseID,
+	spent []subnet.Entry) (subnet.Entry, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if id != 0 && s.leases[id] == nil {
@@ -114,7 +115,8 @@ func (s *Server) spendLocked(client string, spent []subnet.Entry) {
 
 // same reports whether an entry is unchanged, and not one of another history that has the same revision by chance.
 func same(a, b subnet.Entry) bool {
-	return a.Revision == b.Revision && a.Created == b.Created && a.LeaseID == b.LeaseID && (a.LeaseID != 0 || a.Record.Equal(b.Record))
+	return a.Revision == b.Revision && a.Created == b.Created && a.LeaseID == b.LeaseID &&
+		(a.LeaseID != 0 || a.Record.Equal(b.Record))
 }
 
 func (s *Server) remove(client string, old subnet.Entry, spent []subnet.Entry) error {

@@ -1,5 +1,5 @@
-// Package options reads the options of the extension backend in the network configuration. Whoever checks a configuration needs no
-// more of the backend.
+// Package options reads the options of the extension backend in the network configuration. Whoever checks a
+// configuration needs no more of the backend.
 package options
 
 import (
@@ -47,7 +47,8 @@ func Parse(raw []byte) (Options, error) {
 	return o, errors.Join(errs...)
 }
 
-// checkNoShell refuses what only a shell understands. Releases of flannel before 0.28.2 ran one, and their documents show such commands.
+// checkNoShell refuses what only a shell understands. Releases of flannel before 0.28.2 ran one, and their documents
+// show such commands.
 func checkNoShell(command string) error {
 	first, _, _ := strings.Cut(strings.TrimSpace(command), " ")
 	found := ""
@@ -59,5 +60,6 @@ func checkNoShell(command string) error {
 	if found == "" {
 		return nil
 	}
-	return fmt.Errorf("%q is for a shell, and the command is run without one: put the command into an executable script, and name its path here", found)
+	return fmt.Errorf("%q is for a shell, and the command is run without one: put the command into an executable "+
+		"script, and name its path here", found)
 }

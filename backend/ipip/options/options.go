@@ -1,5 +1,5 @@
-// Package options reads the options of the ipip backend in the network configuration. Whoever checks a configuration needs no more
-// of the backend.
+// Package options reads the options of the ipip backend in the network configuration. Whoever checks a configuration
+// needs no more of the backend.
 package options
 
 import (

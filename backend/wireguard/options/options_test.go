@@ -22,8 +22,10 @@ func TestOptionsHaveTheDefaultsOfFlannel(t *testing.T) {
 }
 
 func TestOptionsAreReadWithoutRegardToCase(t *testing.T) {
-	o, err := options.Parse([]byte(`{"psk":"` + psk + `","listenport":1,"ListenPortv6":2,"mtu":1400,"mode":"auto","persistentkeepaliveinterval":25}`))
-	if err != nil || base64Of(o.PSK.Key()) != psk || o.ListenPort != 1 || o.ListenPortV6 != 2 || o.MTU != 1400 || o.Mode != options.Auto || o.Keepalive != 25*time.Second {
+	o, err := options.Parse([]byte(`{"psk":"` + psk +
+		`","listenport":1,"ListenPortv6":2,"mtu":1400,"mode":"auto","persistentkeepaliveinterval":25}`))
+	if err != nil || base64Of(o.PSK.Key()) != psk || o.ListenPort != 1 || o.ListenPortV6 != 2 || o.MTU != 1400 ||
+		o.Mode != options.Auto || o.Keepalive != 25*time.Second {
 		t.Errorf("got %+v, %v", o, err)
 	}
 }
@@ -32,11 +34,13 @@ func base64Of(key [32]byte) string { return base64.StdEncoding.EncodeToString(ke
 
 func TestWrongOptionsAreNamedAllAtOnceAndWithoutTheKey(t *testing.T) {
 	secret := "not-a-key-but-secret"
-	_, err := options.Parse([]byte(`{"PSK":"` + secret + `","ListenPort":70000,"ListenPortV6":0,"MTU":9,"Mode":"both","PersistentKeepaliveInterval":-1}`))
+	_, err := options.Parse([]byte(`{"PSK":"` + secret +
+		`","ListenPort":70000,"ListenPortV6":0,"MTU":9,"Mode":"both","PersistentKeepaliveInterval":-1}`))
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, want := range []string{"PSK", "ListenPort is 70000", "ListenPortV6 is 0", "MTU is 9", `Mode is "both"`, "PersistentKeepaliveInterval is -1"} {
+	for _, want := range []string{"PSK", "ListenPort is 70000", "ListenPortV6 is 0", "MTU is 9", `Mode is "both"`,
+		"PersistentKeepaliveInterval is -1"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in %v", want, err)
 		}
@@ -54,7 +58,8 @@ func TestThePresharedKeyIsNotPrinted(t *testing.T) {
 		t.Fatal(err)
 	}
 	text, err := json.Marshal(o)
-	if all := fmt.Sprintf("%v %+v %#v %s %s", o, o, o, o.PSK, text); err != nil || strings.Contains(all, psk) || !strings.Contains(all, "REDACTED") {
+	if all := fmt.Sprintf("%v %+v %#v %s %s", o, o, o, o.PSK, text); err != nil || strings.Contains(all, psk) ||
+		!strings.Contains(all, "REDACTED") {
 		t.Errorf("%s, %v", all, err)
 	}
 }

@@ -34,7 +34,8 @@ func render(dir, namespace, text string) error {
 	if err := yaml.Unmarshal([]byte(text), &values); err != nil {
 		return fmt.Errorf("read values: %w", err)
 	}
-	all, err := util.ToRenderValues(chart, values, common.ReleaseOptions{Name: "flannel", Namespace: namespace}, common.DefaultCapabilities)
+	all, err := util.ToRenderValues(chart, values, common.ReleaseOptions{Name: "flannel", Namespace: namespace},
+		common.DefaultCapabilities)
 	if err != nil {
 		return err
 	}

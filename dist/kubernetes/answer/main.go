@@ -1,5 +1,5 @@
-// Answer is a program for test pods: over TCP it tells a client the address that it sees it at, and it answers questions for the names that
-// it is given, as the DNS of a cluster does.
+// Answer is a program for test pods: over TCP it tells a client the address that it sees it at, and it answers
+// questions for the names that it is given, as the DNS of a cluster does.
 package main
 
 import (

@@ -19,8 +19,8 @@ import (
 	"flanneld/subnet"
 )
 
-// The member runs in a process of its own. etcd ends its process where it cannot go on (a full disk, damaged data), and the
-// daemon must not end with it: packets flow without a store.
+// The member runs in a process of its own. etcd ends its process where it cannot go on (a full disk, damaged data), and
+// the daemon must not end with it: packets flow without a store.
 //
 //	Run ── starts ──▶ this program again, named childName
 //	 │                   stdin: its end ends the child     stdout, stderr: log lines, JSON, or a panic
@@ -74,8 +74,8 @@ func Main(args []string) int {
 	}
 }
 
-// Run keeps a member running until ctx ends. It tells nil whenever the member begins to serve, and an error that says what
-// to do whenever it does not any more, or not yet.
+// Run keeps a member running until ctx ends. It tells nil whenever the member begins to serve, and an error that says
+// what to do whenever it does not any more, or not yet.
 func Run(ctx context.Context, o Options, tell func(error)) {
 	pause := firstPause
 	for ctx.Err() == nil {
@@ -107,9 +107,11 @@ func explain(err error, o Options) error {
 	case strings.Contains(text, syscall.EADDRINUSE.Error()):
 		return fmt.Errorf("the embedded etcd does not run: %w: stop the program that listens on %s", err, o.Listen)
 	case strings.Contains(text, syscall.ENOSPC.Error()):
-		return fmt.Errorf("the embedded etcd does not run, its disk is full: %w: free space on the file system of %s, it is started again by itself", err, o.Dir)
+		return fmt.Errorf("the embedded etcd does not run, its disk is full: %w: free space on the file system of %s, it "+
+			"is started again by itself", err, o.Dir)
 	}
-	return fmt.Errorf("the embedded etcd does not run: %w: it is started again by itself; if its data are damaged, move %s away, "+
+	return fmt.Errorf("the embedded etcd does not run: %w: it is started again by itself; if its data are damaged, "+
+		"move %s away, "+
 		"and all hosts write their records again (see docs/embedded-etcd.md)", err, o.Dir)
 }
 
@@ -157,7 +159,8 @@ func once(ctx context.Context, o Options, served func()) error {
 	return errors.New("etcd ended")
 }
 
-// follow reads what the child says until it ends, passes warnings on while it serves, and returns why it ended; empty: it did not say.
+// follow reads what the child says until it ends, passes warnings on while it serves, and returns why it ended; empty:
+// it did not say.
 func (o Options) follow(out io.Reader, served func()) (reason string) {
 	serving, panicked := false, false
 	for r := bufio.NewReaderSize(out, 64<<10); ; {

@@ -56,7 +56,8 @@ func run(t *testing.T, dir string, listen netip.AddrPort) *running {
 	return r
 }
 
-// next returns the first thing told that is wanted: an error with a text, or, for the empty one, that the member serves.
+// next returns the first thing told that is wanted: an error with a text, or, for the empty one, that the member
+// serves.
 func (r *running) next(want string) {
 	r.t.Helper()
 	late := time.After(time.Minute)
@@ -110,7 +111,8 @@ func TestDamagedDataAreNamedAndTheMemberIsBackOnceTheyAreMovedAway(t *testing.T)
 			t.Fatal(err)
 		}
 	}
-	if err := os.WriteFile(filepath.Join(dir, "member", "snap", "db"), []byte(strings.Repeat("junk", 5000)), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "member", "snap", "db"), []byte(strings.Repeat("junk", 5000)),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	r := run(t, dir, freeAddress(t))
@@ -128,7 +130,8 @@ func TestAPortInUseIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	run(t, t.TempDir(), netip.MustParseAddrPort(l.Addr().String())).next("stop the program that listens on " + l.Addr().String())
+	run(t, t.TempDir(), netip.MustParseAddrPort(l.Addr().String())).next("stop the program that listens on " +
+		l.Addr().String())
 }
 
 // Writing to /dev/full fails as on a full disk.
