@@ -29,6 +29,9 @@ type Attrs struct {
 	Underlay    netip.Addr
 	BackendType string // "vxlan", "host-gw", …; "udp" where the record names none
 	BackendData string // JSON of the backend, empty if it publishes none
+	// Offers is a JSON list of further backends by which the host can be reached right now, while it changes from one to
+	// another; empty: none. Ways reads it.
+	Offers string `json:",omitempty"`
 }
 
 func (l Lease) String() string {

@@ -72,10 +72,12 @@ func (p *selection) put(e *Entry, stale bool) {
 		return
 	}
 	for r := range refs(e, stale) {
-		if why, counts := p.judge(r); why != nil {
-			p.recheck[e.Key] = true
-		} else if counts {
+		why, counts := p.judge(r)
+		if why == nil && counts {
 			p.enter(r)
+		}
+		if why != nil || r.lease().BadOffers() {
+			p.recheck[e.Key] = true
 		}
 	}
 }
@@ -203,6 +205,10 @@ func (p *selection) whyOf(e *Entry, stale bool) (all []string) {
 			all = append(all, why.Error())
 		} else if first, ok := p.peers.Find(r); counts && ok && first != r {
 			all = append(all, fmt.Sprintf("the subnet %s is held by the older record %s", r.lease().Subnet, first.from.Key))
+		}
+		if counts && r.lease().BadOffers() {
+			all = append(all, fmt.Sprintf("some of what %s offers beside %s is invalid and not used", r.lease().Subnet,
+				r.lease().BackendType))
 		}
 	}
 	return all

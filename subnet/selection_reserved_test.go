@@ -56,3 +56,27 @@ func TestAReservationThatAwaitsItsHostIsNoFault(t *testing.T) {
 		}
 	}
 }
+
+func TestAPeerWithBadOffersStaysAPeerAndIsCounted(t *testing.T) {
+	c, err := ParseConfig([]byte(`{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	peers := NewPeerTable("me", func(Lease) error { return nil })
+	put := func(offers string) {
+		l := Lease{netip.MustParsePrefix("10.5.1.0/24"), Attrs{PublicIP: netip.MustParseAddr("192.0.2.1"),
+			BackendType: "vxlan", Offers: ReadOffers([]byte(offers))}}
+		r := Record{Identity: "other", Leases: []Lease{l}}
+		peers.Put(&Entry{Record: r, Key: r.Key(), LeaseID: 1})
+	}
+	for _, tt := range []struct {
+		offers  string
+		skipped int
+	}{{"", 0}, {`[{"Type":"udp"},7]`, 1}, {`[{"Type":"udp"}]`, 0}} {
+		put(tt.offers)
+		got, skipped, _ := peers.Peers(c, nil)
+		if got.Len() != 1 || skipped != tt.skipped {
+			t.Errorf("%s: %d peers, %d skipped, want 1 and %d", tt.offers, got.Len(), skipped, tt.skipped)
+		}
+	}
+}

@@ -21,6 +21,7 @@ type Names struct {
 	Overwrite   [2]string // written by the operator: published as PublicIP
 	NodePublic  [2]string // written by the operator: like -public-ip at start
 	Underlay    [2]string // ours: the host's own address where PublicIP is translated on the way; absent: the same
+	Offers      [2]string // ours: a JSON list of further backends by which the node can be reached; absent: none
 }
 
 // NewNames returns the names for the value of -kube-annotation-prefix: at most one slash; without one, "/" is
@@ -41,13 +42,14 @@ func NewNames(prefix string) Names {
 		Overwrite:   both("public-ip-overwrite", "public-ipv6-overwrite"),
 		NodePublic:  both("node-public-ip", "node-public-ipv6"),
 		Underlay:    both("underlay-ip", "underlay-ipv6"),
+		Offers:      both("offers", "offers-v6"),
 	}
 }
 
 // All returns every name.
 func (n Names) All() []string {
 	out := []string{n.Managed, n.BackendType}
-	for _, pair := range [][2]string{n.BackendData, n.PublicIP, n.Overwrite, n.NodePublic, n.Underlay} {
+	for _, pair := range [][2]string{n.BackendData, n.PublicIP, n.Overwrite, n.NodePublic, n.Underlay, n.Offers} {
 		out = append(out, pair[:]...)
 	}
 	return out
@@ -72,6 +74,9 @@ func (n Names) Of(leases []subnet.Lease) map[string]string {
 		if l.Underlay.IsValid() {
 			out[n.Underlay[family]] = l.Underlay.String()
 		}
+		if l.Offers != "" {
+			out[n.Offers[family]] = l.Offers
+		}
 	}
 	return out
 }
@@ -81,7 +86,7 @@ func (n Names) Of(leases []subnet.Lease) map[string]string {
 func (n Names) Published() []string {
 	var out []string
 	for family := range 2 {
-		out = append(out, n.BackendData[family], n.PublicIP[family], n.Underlay[family])
+		out = append(out, n.BackendData[family], n.PublicIP[family], n.Underlay[family], n.Offers[family])
 	}
 	return out
 }

@@ -30,6 +30,8 @@ type value struct {
 	Host          string          `json:"Host,omitempty"`
 	Underlay      string          `json:"Underlay,omitempty"`
 	UnderlayV6    string          `json:"UnderlayV6,omitempty"`
+	Offers        json.RawMessage `json:"Offers,omitempty"`
+	OffersV6      json.RawMessage `json:"OffersV6,omitempty"`
 }
 
 // udp is the backend of the records that name none.
@@ -45,9 +47,10 @@ func Encode(r subnet.Record) ([]byte, error) {
 		}
 		if l.Subnet.Addr().Is4() {
 			v.PublicIP, v.BackendData, v.Underlay = l.PublicIP.String(), json.RawMessage(l.BackendData), textOf(l.Underlay)
+			v.Offers = json.RawMessage(l.Offers)
 			continue
 		}
-		v.UnderlayV6 = textOf(l.Underlay)
+		v.UnderlayV6, v.OffersV6 = textOf(l.Underlay), json.RawMessage(l.Offers)
 		text := l.PublicIP.String()
 		v.PublicIPv6, v.BackendV6Data = &text, json.RawMessage(l.BackendData)
 	}
@@ -135,10 +138,11 @@ func (v value) lease(p netip.Prefix) (subnet.Lease, error) {
 	}
 	l.PublicIP = a
 	// The address beside it is a help, not a condition: a wrong one counts as none.
-	other := v.Underlay
+	other, offers := v.Underlay, v.Offers
 	if !p.Addr().Is4() {
-		other = v.UnderlayV6
+		other, offers = v.UnderlayV6, v.OffersV6
 	}
+	l.Offers = subnet.ReadOffers(offers)
 	if u, err := netip.ParseAddr(other); err == nil && subnet.CheckPublicIP(u, p) == nil {
 		l.Underlay = u
 	}

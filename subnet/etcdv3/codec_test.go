@@ -17,6 +17,12 @@ func lease(prefix, publicIP, backend, data string) subnet.Lease {
 	}}
 }
 
+// offering returns a lease of a host that can be reached by one more backend.
+func offering(l subnet.Lease, backend, data string) subnet.Lease {
+	l.Offers = subnet.OffersText([]subnet.Offer{{Type: backend, Data: data}})
+	return l
+}
+
 // compareRecords has go-cmp look at addresses as values.
 var compareRecords = cmp.Options{
 	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
@@ -64,6 +70,16 @@ func TestRecordsAreWrittenByteForByteInTheFormOfFlannel(t *testing.T) {
 			subnet.Record{Identity: "X", Host: "h", Leases: []subnet.Lease{lease("10.5.34.0/24", "192.0.2.1", "host-gw", "")}},
 			"subnets/10.5.34.0-24",
 			`{"PublicIP":"192.0.2.1","PublicIPv6":null,"BackendType":"host-gw","ID":"X","Host":"h"}`,
+		},
+		{
+			"offers beside the backend, one list for each family",
+			subnet.Record{Identity: "X", Leases: []subnet.Lease{
+				offering(lease("10.5.34.0/24", "192.0.2.1", "vxlan", vtep), "wireguard", `{"PublicKey":"a","Port":51820}`),
+				offering(lease("fd00:5:0:22::/64", "2001:db8::1", "vxlan", vtep), "wireguard", `{"PublicKey":"a","Port":51821}`),
+			}}, "subnets/10.5.34.0-24&fd00:5:0:22::-64",
+			`{"PublicIP":"192.0.2.1","PublicIPv6":"2001:db8::1","BackendType":"vxlan","BackendData":` + vtep +
+				`,"BackendV6Data":` + vtep + `,"ID":"X","Offers":[{"Type":"wireguard","Data":{"PublicKey":"a","Port":51820}}]` +
+				`,"OffersV6":[{"Type":"wireguard","Data":{"PublicKey":"a","Port":51821}}]}`,
 		},
 	}
 	for _, tt := range tests {
@@ -213,6 +229,7 @@ func FuzzDecode(f *testing.F) {
 		vtep+`}`))
 	f.Add("subnets/10.5.34.0-24&fd00:5:0:22::-64",
 		[]byte(`{"PublicIP":"192.0.2.1","PublicIPv6":"2001:db8::1","ID":"x","Host":"h"}`))
+	f.Add("subnets/10.5.34.0-24", []byte(`{"PublicIP":"192.0.2.1","Offers":[{"Type":"vxlan","Data":`+vtep+`},7]}`))
 	f.Add("claims/fd00:5:0:22::-64", []byte(`{"PublicIP":"0.0.0.0","PublicIPv6":"2001:db8::1"}`))
 	f.Fuzz(func(t *testing.T, key string, value []byte) {
 		r, err := etcdv3.Decode(key, value)
@@ -251,6 +268,15 @@ func TestTheOwnAddressBesideAPublicOneIsPublishedAndABadOneIsNoHarm(t *testing.T
 			[]byte(`{"PublicIP":"203.0.113.1","PublicIPv6":null,"BackendType":"host-gw","Underlay":"`+bad+`"}`))
 		if err != nil || got.Leases[0].Underlay.IsValid() {
 			t.Errorf("%s: got %v, %v, want the record without it", bad, got, err)
+		}
+	}
+}
+
+func TestARecordWithBadOffersIsReadWithoutThem(t *testing.T) {
+	for _, bad := range []string{`1`, `"udp"`, `{"Type":"udp"}`, `[1]`, `[{"Type":7}]`} {
+		got, err := etcdv3.Decode("subnets/10.5.34.0-24", []byte(`{"PublicIP":"192.0.2.1","BackendType":"host-gw","Offers":`+bad+`}`))
+		if err != nil || !got.Leases[0].BadOffers() || len(got.Leases[0].Ways()) != 1 {
+			t.Errorf("%s: got %+v, %v, want the record without them", bad, got, err)
 		}
 	}
 }

@@ -74,6 +74,7 @@ func (n Names) lease(o *node, p netip.Prefix) (subnet.Lease, error) {
 	if u, err := netip.ParseAddr(o.annotations[n.Underlay[family]]); err == nil && subnet.CheckPublicIP(u, p) == nil {
 		l.Underlay = u
 	}
+	l.Offers = subnet.ReadOffers([]byte(o.annotations[n.Offers[family]]))
 	if l.BackendData, err = compact(o.annotations[n.BackendData[family]]); err != nil {
 		return subnet.Lease{}, fmt.Errorf("annotation %s: %w", n.BackendData[family], err)
 	}

@@ -62,6 +62,17 @@ func TestRecordsOfNodes(t *testing.T) {
 		cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
 		t.Errorf("want (-) and got (+) differ:\n%s", diff)
 	}
+	const offers = `[{"Type":"udp"}]`
+	got, err = n.record(good(map[string]string{n.Offers[0]: ` [ {"Type": "UDP"} ] `, n.Offers[1]: "rubbish"}))
+	if err != nil || got.Leases[0].Offers != offers || !got.Leases[1].BadOffers() {
+		t.Errorf("with offers: %+v, %v", got, err)
+	}
+	if of := n.Of(got.Leases[:1]); of[n.Offers[0]] != offers {
+		t.Errorf("published as %v", of)
+	}
+	if _, is := n.Of(want.Leases)[n.Offers[0]]; is {
+		t.Error("a node without offers has the annotation")
+	}
 	for name, change := range map[string]map[string]string{
 		"no flanneld":           {n.Managed: ""},
 		"no backend":            {n.BackendType: ""},
