@@ -43,7 +43,7 @@ var rules = map[string]rule{
 	},
 	"probe":      {},
 	"sorted":     {},
-	"devicelock": {ours: []string{"retry", "subnet"}},
+	"devicelock": {ours: []string{"retry", "subnet"}, others: []string{"github.com/prometheus/procfs"}},
 	"forwarding": {ours: []string{"ip"}},
 	"retry":      {},
 	"source": {

@@ -1,7 +1,6 @@
 package devicelock
 
 import (
-	"bytes"
 	"cmp"
 	"debug/buildinfo"
 	"fmt"
@@ -15,6 +14,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/prometheus/procfs"
 
 	"flanneld/subnet"
 )
@@ -31,10 +32,10 @@ const maxTable = 1 << 20
 // released are the main packages of the released flannel, new and old.
 var released = []string{"github.com/flannel-io/flannel", "github.com/coreos/flannel"}
 
-// process is another process, seen through /proc.
+// process is another process, seen through /proc: by the library where that reads a file, else by paths of our own.
 type process struct {
+	procfs.Proc
 	proc string // /proc
-	pid  int
 }
 
 // ReleasedOwner returns the running released flannel of this network namespace that one of some devices belongs to: the
@@ -115,7 +116,7 @@ func releasedOwner(proc string, user int, addrs []netip.Addr) string {
 		env, err := p.readEnv(file)
 		owns := func(s netip.Prefix) bool { return slices.Contains(addrs, s.Masked().Addr()) }
 		if err == nil && slices.ContainsFunc(env.Subnets, owns) {
-			return fmt.Sprintf("the released flannel, pid %d, subnet file %s", p.pid, file)
+			return fmt.Sprintf("the released flannel, pid %d, subnet file %s", p.PID, file)
 		}
 	}
 	return ""
@@ -124,18 +125,19 @@ func releasedOwner(proc string, user int, addrs []netip.Addr) string {
 // processes lists those of a user that have flannel in their name. The user is root: nobody else can have a device, but
 // anybody can start a process of any name.
 func processes(proc string, user int) []process {
-	entries, err := os.ReadDir(proc)
+	fs, err := procfs.NewFS(proc)
+	if err != nil {
+		return nil
+	}
+	all, err := fs.AllProcs()
 	if err != nil {
 		return nil
 	}
 	var out []process
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil || pid == os.Getpid() {
-			continue
-		}
-		p := process{proc, pid}
-		if name, err := os.ReadFile(p.path("comm")); err == nil && bytes.Contains(name, []byte("flannel")) && p.of(user) {
+	for _, p := range all {
+		p := process{p, proc}
+		name, err := p.Comm()
+		if err == nil && p.PID != os.Getpid() && strings.Contains(name, "flannel") && p.of(user) {
 			out = append(out, p)
 		}
 	}
@@ -153,7 +155,7 @@ func (p process) of(user int) bool {
 }
 
 func (p process) path(name string) string {
-	return filepath.Join(p.proc, strconv.Itoa(p.pid), name)
+	return filepath.Join(p.proc, strconv.Itoa(p.PID), name)
 }
 
 // isReleased tells the released flannel from all other programs with such a name, ours among them. Where the program
@@ -162,7 +164,7 @@ func (p process) isReleased() bool {
 	if info, err := buildinfo.ReadFile(p.path("exe")); err == nil {
 		return slices.Contains(released, info.Path) || slices.Contains(released, info.Main.Path)
 	}
-	args := p.args()
+	args, _ := p.CmdLine()
 	if len(args) == 0 || p.locks() {
 		return false
 	}
@@ -173,7 +175,8 @@ func (p process) isReleased() bool {
 	return strings.Contains(name, "flanneld")
 }
 
-// sameNetwork compares the network namespaces: each has its own files in /proc/PID/net.
+// sameNetwork compares the network namespaces: each has its own files in /proc/PID/net. The links in /proc/PID/ns,
+// which the library reads, need more rights.
 func (p process) sameNetwork() bool {
 	theirs, err := os.Stat(p.path("net/dev"))
 	if err != nil {
@@ -184,7 +187,7 @@ func (p process) sameNetwork() bool {
 }
 
 // locks reports whether the process holds a lock for itself on any file, as each of our daemons does. If that cannot be
-// told, it does.
+// told, it does. The library does not know /proc/locks.
 func (p process) locks() bool {
 	text, err := subnet.ReadFile(filepath.Join(p.proc, "locks"), maxTable)
 	if err != nil {
@@ -192,26 +195,17 @@ func (p process) locks() bool {
 	}
 	for line := range strings.Lines(string(text)) {
 		// 1: FLOCK  ADVISORY  WRITE 812 00:19:5432 0 EOF
-		if f := strings.Fields(line); len(f) > 4 && f[1] == "FLOCK" && f[4] == strconv.Itoa(p.pid) {
+		if f := strings.Fields(line); len(f) > 4 && f[1] == "FLOCK" && f[4] == strconv.Itoa(p.PID) {
 			return true
 		}
 	}
 	return false
 }
 
-// args is the command line.
-func (p process) args() []string {
-	text, err := os.ReadFile(p.path("cmdline"))
-	if err != nil || len(text) == 0 {
-		return nil
-	}
-	return strings.Split(strings.TrimSuffix(string(text), "\x00"), "\x00")
-}
-
 // subnetFile is the path of the subnet file, as the process itself sees it. Its environment can only be read with the
 // rights for that.
 func (p process) subnetFile() string {
-	args := p.args()
+	args, _ := p.CmdLine()
 	for i, arg := range args {
 		name, value, given := strings.Cut(strings.TrimLeft(arg, "-"), "=")
 		switch {
@@ -222,9 +216,9 @@ func (p process) subnetFile() string {
 			return args[i+1]
 		}
 	}
-	environ, _ := os.ReadFile(p.path("environ"))
+	environ, _ := p.Environ()
 	value := ""
-	for pair := range strings.SplitSeq(string(environ), "\x00") {
+	for _, pair := range environ {
 		if v, ok := strings.CutPrefix(pair, "FLANNELD_SUBNET_FILE="); ok {
 			value = v
 		}

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/prometheus/procfs"
 )
 
 // other is a process as a test puts it into a folder that stands for /proc.
@@ -39,6 +41,10 @@ func proc(t *testing.T, others ...other) string {
 	}
 	locks := "1: POSIX  ADVISORY  WRITE 7 00:19:5 0 EOF\n"
 	write("", "self", "net", "dev")
+	fs, err := procfs.NewFS(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, o := range others {
 		pid := strconv.Itoa(o.pid)
 		write(o.name+"\n", pid, "comm")
@@ -57,8 +63,11 @@ func proc(t *testing.T, others ...other) string {
 		if o.locks {
 			locks += fmt.Sprintf("2: FLOCK  ADVISORY  WRITE %d 00:19:54 0 EOF\n", o.pid)
 		}
-		p := process{folder, o.pid}
-		write("FLANNEL_SUBNET="+o.subnet+"\n", pid, "root", p.subnetFile())
+		seen, err := fs.Proc(o.pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		write("FLANNEL_SUBNET="+o.subnet+"\n", pid, "root", process{seen, folder}.subnetFile())
 	}
 	write(locks, "locks")
 	return folder

@@ -106,7 +106,8 @@ func readChecksums() (out []doctor.Checksums) {
 	return out
 }
 
-// snmp reads the counters of one protocol: a line of names and a line of values.
+// snmp reads the counters of one protocol: a line of names and a line of values. The daemon links a library for that,
+// but this program, which must stay small, does not.
 func snmp(text, proto string) map[string]int {
 	out := map[string]int{}
 	var names []string

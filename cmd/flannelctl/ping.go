@@ -32,7 +32,8 @@ func pings(ctx context.Context, a netip.Addr) bool {
 	return false
 }
 
-// pinger sends ICMP echo requests to one address (RFC 792, RFC 4443).
+// pinger sends ICMP echo requests to one address (RFC 792, RFC 4443). No program here links golang.org/x/net/icmp, and
+// this one must stay small.
 type pinger struct {
 	conn           *net.IPConn
 	request, reply byte // types of the two messages
