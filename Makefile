@@ -94,7 +94,8 @@ SCALE ?= 10000
 SIMULATED ?= 1000
 SIMULATED_BACKEND ?= vxlan
 bench-scale: deps
-	$(GO) test -run '^$$' -bench Scale -benchtime 1x -timeout 6h ./lab -scale $(SCALE) -simulated $(SIMULATED) -simulated-backend $(SIMULATED_BACKEND)
+	$(GO) test -tags simulated ./ip -run TestSimulatedHostsShareObjects
+	$(GO) test -tags simulated -run '^$$' -bench Scale -benchtime 1x -timeout 6h ./lab -scale $(SCALE) -simulated $(SIMULATED) -simulated-backend $(SIMULATED_BACKEND)
 
 ## lint: gofmt, govet, staticcheck, errorlint, unparam, misspell, over all modules and build tags
 lint:

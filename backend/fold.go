@@ -33,7 +33,7 @@ func (f *Fold) Start(self []subnet.Lease, depends any, base ...ip.Object) (anew 
 	if f.Desired != nil && f.depends == depends && slices.Equal(f.base, base) {
 		return false
 	}
-	f.Desired, f.base, f.depends, f.peers = f.host.Desired(base...), base, depends, subnet.Peers{}
+	f.Desired, f.base, f.depends, f.peers = ip.NewDesired(base...), base, depends, subnet.Peers{}
 	return true
 }
 

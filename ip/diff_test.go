@@ -223,3 +223,10 @@ func TestManyFailuresAreOneShortLine(t *testing.T) {
 		t.Errorf("got %.500s", got)
 	}
 }
+
+// Equal objects that two states have in different memory are no difference.
+func TestEqualObjectsAreNoDifference(t *testing.T) {
+	if ops := ip.Diff(cluster(100).Snapshot(), cluster(100).Snapshot()); len(ops) != 0 {
+		t.Errorf("operations %v, want none", ops)
+	}
+}

@@ -11,8 +11,3 @@ func (k *LinuxKernel) Calls() (sends, receives int) { return k.sock.sends, k.soc
 
 // SnapshotBeside is Snapshot as it is made of a dump.
 func (s State) SnapshotBeside(known Snapshot) Snapshot { return s.snapshot(known) }
-
-// Len returns how many objects there are for all hosts.
-func (s *Shared) Len() int {
-	return len(s.links.all) + len(s.addrs.all) + len(s.fdb.all) + len(s.neighs.all) + len(s.routes.all)
-}

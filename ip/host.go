@@ -24,8 +24,6 @@ type Host struct {
 	MACs map[string]MAC
 	// Blackhole says that packets into the host's own subnets shall be dropped where no pod's route takes them.
 	Blackhole bool
-	// Shared is set where many hosts are simulated in one process.
-	Shared *Shared
 }
 
 // OwnRoutes returns the routes that a host has for its own subnets, whatever the backend.

@@ -107,19 +107,22 @@ func pointed[T any](p **T) *T {
 }
 
 // builder is a Set that can be changed. One goroutine may use it.
-type builder[T value[T]] struct {
-	objects *sorted.Set[*T]
-	shared  *pool[T]
-}
+type builder[T value[T]] struct{ objects *sorted.Set[*T] }
 
-func newBuilder[T value[T]](shared *pool[T]) builder[T] {
-	return builder[T]{sorted.New(comparePointers[T]), shared}
-}
+func newBuilder[T value[T]]() builder[T] { return builder[T]{sorted.New(comparePointers[T])} }
 
 // set returns the present content.
 func (b builder[T]) set() Set[T] { return Set[T]{b.objects.Freeze()} }
 
-func (b builder[T]) put(o T) { b.objects.Put(b.shared.pointer(o)) }
+// change puts o, or takes the object with its key away.
+func (b builder[T]) change(o T, gone bool) {
+	if gone {
+		b.delete(o)
+	} else {
+		b.put(o)
+	}
+}
 
-// delete takes the object with the key of o away.
+func (b builder[T]) put(o T) { b.objects.Put(pointer(o)) }
+
 func (b builder[T]) delete(o T) { b.objects.Delete(&o) }

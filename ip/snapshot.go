@@ -46,17 +46,10 @@ type Desired struct {
 }
 
 // NewDesired returns a state of some objects.
-func NewDesired(objects ...Object) *Desired { return Host{}.Desired(objects...) }
-
-// Desired returns a state of some objects.
-func (h Host) Desired(objects ...Object) *Desired {
-	d := &Desired{}
-	if s := h.Shared; s != nil {
-		d.links, d.addrs, d.fdb, d.neighs, d.routes = newBuilder(&s.links), newBuilder(&s.addrs), newBuilder(&s.fdb),
-			newBuilder(&s.neighs), newBuilder(&s.routes)
-	} else {
-		d.links, d.addrs, d.fdb, d.neighs, d.routes = newBuilder[Link](nil), newBuilder[Addr](nil), newBuilder[FDB](nil),
-			newBuilder[Neigh](nil), newBuilder[Route](nil)
+func NewDesired(objects ...Object) *Desired {
+	d := &Desired{
+		links: newBuilder[Link](), addrs: newBuilder[Addr](), fdb: newBuilder[FDB](), neighs: newBuilder[Neigh](),
+		routes: newBuilder[Route](),
 	}
 	d.Put(objects...)
 	return d
@@ -70,35 +63,32 @@ func (d *Desired) Snapshot() Snapshot {
 // Put adds objects, each in place of the one that it would replace in the kernel.
 func (d *Desired) Put(objects ...Object) {
 	for _, o := range objects {
-		switch o := o.(type) {
-		case Link:
-			d.links.put(o)
-		case Addr:
-			d.addrs.put(o)
-		case FDB:
-			d.fdb.put(o)
-		case Neigh:
-			d.neighs.put(o)
-		case Route:
-			d.putRoute(o)
-		}
+		d.change(o, false)
 	}
 }
 
 // Delete takes objects away, or what has taken their place.
 func (d *Desired) Delete(objects ...Object) {
 	for _, o := range objects {
-		switch o := o.(type) {
-		case Link:
-			d.links.delete(o)
-		case Addr:
-			d.addrs.delete(o)
-		case FDB:
-			d.fdb.delete(o)
-		case Neigh:
-			d.neighs.delete(o)
-		case Route:
+		d.change(o, true)
+	}
+}
+
+func (d *Desired) change(o Object, gone bool) {
+	switch o := o.(type) {
+	case Link:
+		d.links.change(o, gone)
+	case Addr:
+		d.addrs.change(o, gone)
+	case FDB:
+		d.fdb.change(o, gone)
+	case Neigh:
+		d.neighs.change(o, gone)
+	case Route:
+		if gone {
 			d.deleteRoute(o)
+		} else {
+			d.putRoute(o)
 		}
 	}
 }

@@ -1,3 +1,5 @@
+//go:build simulated
+
 package lab_test
 
 import (

@@ -1,3 +1,5 @@
+//go:build simulated
+
 package lab_test
 
 import (
@@ -136,7 +138,8 @@ func background(b *testing.B, args ...string) *exec.Cmd {
 // store returns a connection to a store by its URL.
 func (c *simulation) store(url string) *etcdv3.Store {
 	s, err := etcdv3.New(etcdv3.Options{Endpoints: []string{url}, Prefix: "/simulated", Log: slog.New(slog.DiscardHandler),
-		Patience: simulationPatience})
+		Times: etcdv3.Times{Call: slowdown * 5 * time.Second, Quiet: slowdown * 10 * time.Second,
+			Answer: slowdown * 3 * time.Second, Checks: slowdown * time.Minute}})
 	if err != nil {
 		c.b.Fatal(err)
 	}

@@ -1,3 +1,5 @@
+//go:build simulated
+
 package lab_test
 
 import (
@@ -35,7 +37,6 @@ type simulation struct {
 
 	joined   sync.Map // netip.Prefix → time.Time: when the record of a subnet was written
 	records  sync.Map // recordID → *subnet.Entry: shared by all hosts
-	objects  ip.Shared
 	requests atomic.Int64
 	events   atomic.Int64
 	removed  atomic.Int64 // routes
@@ -47,9 +48,9 @@ type simulation struct {
 	lag map[time.Duration]int // how often news took how long, to a millisecond
 }
 
-// simulationPatience is how many times longer than a real host a simulated one waits for the store, and for peers that
+// slowdown is how many times longer than a real host a simulated one waits for the store, and for peers that
 // it has lost: thousands of hosts share two cores.
-const simulationPatience = 100
+const slowdown = 100
 
 // config is the configuration of the network.
 func (c *simulation) config() string { return fmt.Sprintf(scaleNetwork, *simulationBackend) }
@@ -149,7 +150,7 @@ func identityOf(i int) string { return fmt.Sprint("host", i) }
 func (c *simulation) host(i int, k ip.Kernel) ip.Host {
 	addrs := []netip.Addr{netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)})}
 	return ip.Host{
-		Kernel: k, Log: slog.New(slog.DiscardHandler), Shared: &c.objects, Identity: identityOf(i),
+		Kernel: k, Log: slog.New(slog.DiscardHandler), Identity: identityOf(i),
 		Underlay: func() ip.Underlay { return ip.Underlay{Link: "eth0", MTU: 1500, Addrs: addrs, PublicAddrs: addrs} },
 	}
 }
@@ -189,11 +190,11 @@ func (c *simulation) join(i int) *member {
 	check := func(subnet.Config) error { return nil }
 	o := keeper.Options{
 		Identity: identityOf(i), Prefix: "/simulated", TTL: 24 * time.Hour, RenewMargin: time.Hour,
-		PeerGrace: simulationPatience * 10 * time.Minute, OnLost: subnet.LostMove,
+		PeerGrace: slowdown * 10 * time.Minute, OnLost: subnet.LostMove,
 		Check: check,
 		Attrs: func(p netip.Prefix) subnet.Attrs { return b.Attrs(p) },
 		Valid: func(l subnet.Lease) error { return b.Valid(l) },
-		Log:   quiet, Patience: simulationPatience,
+		Log:   quiet, WatchWait: slowdown * 5 * time.Second,
 	}
 	h.ended.Go(func() {
 		defer store.Close()

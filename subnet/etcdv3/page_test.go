@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"flanneld/subnet"
 	"flanneld/subnet/etcdv3"
@@ -14,7 +15,7 @@ import (
 func TestLargeKeysAndValuesHideNoRecordAndAreNotKept(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t, nil)
-	s := newStore(t, etcdv3.Options{Endpoints: []string{"http://" + e.addr}, Patience: 10})
+	s := newStore(t, etcdv3.Options{Endpoints: []string{"http://" + e.addr}, Times: etcdv3.Times{Call: time.Minute}})
 	for i := range 40 {
 		e.put(fmt.Sprintf("subnets/junk-%02d", i), strings.Repeat("x", 1_000_000))
 	}

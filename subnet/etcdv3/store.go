@@ -1,6 +1,7 @@
 package etcdv3
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,13 +29,26 @@ type Options struct {
 	CertFile, KeyFile, CAFile string   // TLS, read again when they change; empty: none
 	Username, Password        string
 	Log                       *slog.Logger
-	// Patience is how many times the usual time to wait for an answer: for simulations, whose hosts share a processor.
-	// 0: once.
-	Patience int
+	Times                     Times
+}
+
+// Times are how long a Store waits. The zero value of each: the usual time.
+type Times struct {
+	Call   time.Duration // for the answer to one call
+	Quiet  time.Duration // on a connection in use, before it is pinged
+	Answer time.Duration // for the answer to a ping, and for a connection
+	Checks time.Duration // between two checks of a watch, on average
+}
+
+func (t Times) orUsual() Times {
+	return Times{
+		Call: cmp.Or(t.Call, requestTime), Quiet: cmp.Or(t.Quiet, keepaliveTime), Answer: cmp.Or(t.Answer, keepaliveWait),
+		Checks: cmp.Or(t.Checks, checkPause),
+	}
 }
 
 const (
-	requestTime   = 5 * time.Second // for one call; a slow etcd answers within it
+	requestTime   = 5 * time.Second // a slow etcd answers within it
 	keepaliveTime = 10 * time.Second
 	keepaliveWait = 3 * time.Second
 	maxRedial     = 1500 * time.Millisecond // a store that comes back is noticed within 5 s
@@ -77,10 +91,10 @@ func New(o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	patience := time.Duration(max(1, o.Patience))
+	times := o.Times.orUsual()
 	config := clientv3.Config{
 		Endpoints: o.Endpoints, Username: o.Username, Password: o.Password,
-		DialKeepAliveTime: patience * keepaliveTime, DialKeepAliveTimeout: patience * keepaliveWait,
+		DialKeepAliveTime: times.Quiet, DialKeepAliveTimeout: times.Answer,
 		// etcd ends a connection that is pinged while nothing is asked on it, as to those members that do not serve the
 		// watch, and gRPC then pings all members more seldom. The first call on an idle connection pings at once.
 		PermitWithoutStream: false,
@@ -93,7 +107,7 @@ func New(o Options) (*Store, error) {
 			grpc.WithConnectParams(grpc.ConnectParams{
 				Backoff: backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2,
 					MaxDelay: maxRedial},
-				MinConnectTimeout: patience * keepaliveWait,
+				MinConnectTimeout: times.Answer,
 			}),
 		},
 		Logger: zap.NewNop(),
@@ -102,8 +116,8 @@ func New(o Options) (*Store, error) {
 		config.DialOptions = append(config.DialOptions, grpc.WithTransportCredentials(tls))
 	}
 	return &Store{
-		config: config, prefix: base(o.Prefix), wait: patience * requestTime, servers: strings.Join(o.Endpoints, ", "),
-		legacy: legacyEndpoint(o.Endpoints), log: o.Log, checks: patience * checkPause,
+		config: config, prefix: base(o.Prefix), wait: times.Call, servers: strings.Join(o.Endpoints, ", "),
+		legacy: legacyEndpoint(o.Endpoints), log: o.Log, checks: times.Checks,
 	}, nil
 }
 

@@ -45,9 +45,8 @@ type Options struct {
 	// State is what the last run has left, already found usable; the zero value: nothing.
 	State subnet.State
 	Log   *slog.Logger
-	// Patience is how many times the usual time to wait for the watch to open: for simulations, whose hosts share a
-	// processor. 0: once.
-	Patience int
+	// WatchWait is how long the watch may take to open after a list; zero: 5 s.
+	WatchWait time.Duration
 }
 
 // Keeper holds this host's lease over a Store and follows those of all others. Run changes it, in one goroutine; all

@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -109,9 +110,9 @@ func (k *Keeper) watch(ctx context.Context, resumes bool) (w *watch, why, err er
 		cancel()
 		<-w.done
 	}()
-	patience := watchWait * time.Duration(max(1, k.o.Patience))
+	wait := cmp.Or(k.o.WatchWait, watchWait)
 	for {
-		next := time.Until(w.started.Add(patience))
+		next := time.Until(w.started.Add(wait))
 		if w.seen || !resumes {
 			if err := k.step(ctx); err != nil {
 				return w, nil, err
@@ -131,7 +132,7 @@ func (k *Keeper) watch(ctx context.Context, resumes bool) (w *watch, why, err er
 		case <-timer.C:
 		}
 		timer.Stop()
-		if open := w.opened.Load() && (w.seen || !resumes); why == nil && !open && time.Since(w.started) >= patience {
+		if open := w.opened.Load() && (w.seen || !resumes); why == nil && !open && time.Since(w.started) >= wait {
 			why = fmt.Errorf("the watch on the store did not start within %s", time.Since(w.started).Round(time.Second))
 			if resumes {
 				why = fmt.Errorf("%w: %w", why, subnet.ErrHistory)
