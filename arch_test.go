@@ -101,7 +101,7 @@ var rules = map[string]rule{
 	"backend/vxlan":     {ours: []string{"backend", "backend/reach", "ip", "sorted", "subnet"}},
 	"backend/extension": {ours: []string{"backend", "ip", "subnet"}},
 	"backend/ipip":      {ours: []string{"backend", "backend/reach", "ip", "subnet"}},
-	"backend/hostgw":    {ours: []string{"backend", "ip", "subnet"}},
+	"backend/hostgw":    {ours: []string{"backend", "backend/reach", "ip", "subnet"}},
 	"backend/alloc":     {ours: []string{"backend", "ip", "subnet"}},
 	"backend/udp": {
 		ours:   []string{"backend", "backend/skip", "ip", "sorted", "subnet"},

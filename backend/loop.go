@@ -141,10 +141,11 @@ func (l *Loop) pass() (slowest time.Duration, err error) {
 	}
 	slowest = lastRetry
 	after := l.After(v, err)
-	if after != nil || errors.Is(err, ip.ErrContention) {
+	unsettled := l.Unsettled()
+	if after != nil || unsettled != nil || errors.Is(err, ip.ErrContention) {
 		slowest = contendedRetry
 	}
-	return slowest, errors.Join(err, after)
+	return slowest, errors.Join(err, after, unsettled)
 }
 
 func pause(ctx context.Context, d time.Duration) {

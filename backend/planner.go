@@ -50,6 +50,14 @@ type Router interface {
 	Routes() Routes
 }
 
+// Reacher is a Planner that cannot send to the host of every valid lease. It is asked while there is another planner
+// that may.
+type Reacher interface {
+	// Reach begins a pass. reaches says whether packets to the host at an address arrive. Its answers stay the same for
+	// as long as during, which is comparable, does. The goroutine of Plan calls both.
+	Reach() (reaches func(netip.Addr) bool, during any)
+}
+
 // Observer is a Planner whose plan depends on more of the kernel than the underlay.
 type Observer interface {
 	// Observe takes in a change in the kernel and reports whether the plan may be another one now. An empty event says

@@ -18,6 +18,9 @@ type Config struct {
 	EnableNFTables bool   // accepted for compatibility: the firewall is nftables anyway
 	BackendType    string // lower case
 	Backend        []byte // the JSON object "Backend" as it was given, nil if there is none
+	// Next is the backend that the network is to move to, Previous the one that it comes from: at most one of them is
+	// set, and hosts have it beside Backend. Migrated is what the last move began with, to be left without further ado.
+	Next, Previous, Migrated Setting
 }
 
 // Pool returns the pool that a prefix of this family belongs to.
@@ -87,7 +90,7 @@ func ParseConfig(text []byte) (Config, error) {
 	if len(c.Pools) == 0 {
 		f.fail("EnableIPv4 and EnableIPv6 are both false: enable one of them")
 	}
-	c.BackendType, c.Backend = f.backend()
+	f.settings(&c)
 	if err := errors.Join(f.errs...); err != nil {
 		return Config{}, err
 	}
@@ -224,26 +227,15 @@ func (f *fields) bound(key string, p Pool, otherwise netip.Addr) netip.Addr {
 	return otherwise
 }
 
-// backend returns the type, in lower case, and the whole object. Without the key the backend is udp.
-func (f *fields) backend() (string, []byte) {
-	raw, ok := f.lookup("Backend")
-	if !ok {
-		return "udp", nil
+// settings reads the backends. Without the key Backend that is udp.
+func (f *fields) settings(c *Config) {
+	main := f.setting("Backend")
+	if _, ok := f.lookup("Backend"); !ok {
+		main.Type = "udp"
 	}
-	object, err := parseObject(raw)
-	if err != nil {
-		f.fail(`Backend is %.80s, want an object such as {"Type": "vxlan"}`, raw)
-		return "", nil
+	c.BackendType, c.Backend = main.Type, main.Object
+	c.Next, c.Previous, c.Migrated = f.setting("Next"), f.setting("Previous"), f.setting("Migrated")
+	if c.Next.Type != "" && c.Previous.Type != "" {
+		f.fail("Next and Previous are both set: a network moves from one backend to one other")
 	}
-	inner := fields{object: object}
-	kind := strings.ToLower(field(&inner, "Type", "", "the name of a backend"))
-	if kind == "" {
-		inner.fail("Type is missing: the name of a backend")
-	} else if len(kind) > maxKind {
-		inner.fail("Type is %.80q, want the name of a backend", kind)
-	}
-	for _, err := range inner.errs {
-		f.fail("Backend: %w", err)
-	}
-	return kind, raw
 }

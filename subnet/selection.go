@@ -61,8 +61,8 @@ func newSelection(t *table, c Config, self []Lease, v viewer, reported map[strin
 }
 
 func (p *selection) fits(c Config, self []Lease) bool {
-	return p != nil && p.config.BackendType == c.BackendType && slices.Equal(p.config.Pools, c.Pools) &&
-		slices.Equal(p.self, self)
+	return p != nil && slices.Equal(p.config.Pools, c.Pools) && slices.Equal(p.self, self) &&
+		p.config.Main().equal(c.Main()) && p.config.Next.equal(c.Next) && p.config.Previous.equal(c.Previous)
 }
 
 // put takes in a record.
@@ -238,7 +238,7 @@ func validate(c Config, l Lease, self []Lease) error {
 		return fmt.Errorf("the subnet %s is outside the network %s", l.Subnet, pool.Network)
 	case !pool.Holds(l.Subnet):
 		return fmt.Errorf("the prefix length of the subnet %s is not %d", l.Subnet, pool.SubnetLen)
-	case l.BackendType != c.BackendType:
+	case !c.carries(&l):
 		return fmt.Errorf("its backend is %s, that of the network is %s", l.BackendType, c.BackendType)
 	case l.Subnet.Contains(l.PublicIP):
 		return fmt.Errorf("its public IP %s lies inside its subnet %s", l.PublicIP, l.Subnet)

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 
 	"flanneld/backend"
+	"flanneld/backend/reach"
 	"flanneld/ip"
 	"flanneld/subnet"
 )
@@ -17,9 +18,10 @@ const Type = "host-gw"
 
 // Backend is a backend.Planner.
 type Backend struct {
-	host ip.Host
-	owns ip.Scope
-	fold *backend.Fold
+	host  ip.Host
+	owns  ip.Scope
+	fold  *backend.Fold
+	reach *reach.Reach
 }
 
 // New returns the backend. It refuses a public address that is not the interface's own: peers use it as their next hop.
@@ -31,7 +33,10 @@ func New(c subnet.Config, h ip.Host) (*Backend, error) {
 				"remove -public-ip", public, own, u.Link)
 		}
 	}
-	return &Backend{host: h, owns: ip.Scope{Networks: c.Networks(), BootGateways: true}, fold: backend.NewFold(h)}, nil
+	return &Backend{
+		host: h, owns: ip.Scope{Networks: c.Networks(), BootGateways: true}, fold: backend.NewFold(h),
+		reach: reach.New(true, c.Networks()),
+	}, nil
 }
 
 // Attrs implements backend.Planner.
@@ -52,6 +57,17 @@ func (b *Backend) Valid(l subnet.Lease) error {
 
 // Owns implements backend.Planner.
 func (b *Backend) Owns() ip.Scope { return b.owns }
+
+// Reach implements backend.Reacher: peers are sent to that are on the underlay link.
+func (b *Backend) Reach() (reaches func(netip.Addr) bool, during any) {
+	return b.reach.Start(b.host.Kernel, b.host.Underlay())
+}
+
+// Observe implements backend.Observer. Nothing changes with what peers are on the link unless they have other ways.
+func (b *Backend) Observe(ev ip.Event) bool {
+	b.reach.Observe(ev)
+	return false
+}
 
 // Plan implements backend.Planner.
 func (b *Backend) Plan(self []subnet.Lease, peers subnet.Peers) (ip.Snapshot, error) {

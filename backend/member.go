@@ -1,0 +1,148 @@
+package backend
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"flanneld/ip"
+	"flanneld/subnet"
+)
+
+// member is one planner of an Applier. Only the goroutine of Set changes its fields.
+type member struct {
+	Planner
+	kind   string // of backend, as records name it
+	routes Routes
+
+	// Only where there is more than one way to a peer:
+
+	lens  *lens
+	fold  *Fold       // the routes to peers of a planner that has one for each network
+	last  ip.Snapshot // of its own plan
+	short string      // why it does not do all that it should; empty: it does
+}
+
+func newMember(p Planner) *member {
+	m := &member{Planner: p, kind: p.Attrs(anyIPv4).BackendType}
+	if r, ok := p.(Router); ok {
+		m.routes = r.Routes()
+	}
+	return m
+}
+
+// anyIPv4 asks Attrs for what does not depend on the subnet.
+var anyIPv4 = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+
+// lens is how a member sees the peers, for as long as nothing else decides about that.
+type lens struct {
+	depends any // comparable
+	all     *subnet.Selected
+	own     *subnet.Selected
+}
+
+// as returns a lease as it is by this backend; false: its host does not have it, or not one that goes with this host's.
+func (m *member) as(l subnet.Lease) (subnet.Lease, bool) {
+	for _, way := range l.Ways() {
+		if by := l.By(way); way.Type == m.kind && m.Valid(by) == nil {
+			return by, true
+		}
+	}
+	return l, false
+}
+
+// seen are peers as one planner is given them.
+type seen struct {
+	all subnet.Peers // those that packets may be exchanged with
+	own subnet.Peers // those that this host sends to by it
+}
+
+// ranks is what decides about the path to a peer: the planners from the preferred one on, with what each reaches.
+type ranks struct {
+	members []*member
+	reaches []func(netip.Addr) bool
+	depends string // what the answers depend on
+}
+
+// rank asks the planners what they reach.
+func rank(members []*member) ranks {
+	r := ranks{members: members}
+	for _, m := range members {
+		reaches, during := func(netip.Addr) bool { return true }, any(nil)
+		if one, ok := m.Planner.(Reacher); ok {
+			reaches, during = one.Reach()
+		}
+		r.reaches = append(r.reaches, reaches)
+		r.depends += fmt.Sprintf("%p %v ", m, during)
+	}
+	return r
+}
+
+// has returns a lease as member i sees it, if that has a path to its host.
+func (r ranks) has(i int, l subnet.Lease) (subnet.Lease, bool) {
+	by, ok := r.members[i].as(l)
+	return by, ok && r.reaches[i](l.PublicIP)
+}
+
+// first reports whether member i is the first that has a path to the host of a lease.
+func (r ranks) first(i int, l subnet.Lease) (subnet.Lease, bool) {
+	for before := range i {
+		if _, ok := r.has(before, l); ok {
+			return l, false
+		}
+	}
+	return r.has(i, l)
+}
+
+// see returns the peers as member i is to be given them.
+func (r ranks) see(i int, peers, routed subnet.Peers) seen {
+	m := r.members[i]
+	if m.lens == nil || m.lens.depends != r.depends {
+		m.lens = &lens{
+			depends: r.depends,
+			all:     subnet.NewSelected(func(l subnet.Lease) (subnet.Lease, bool) { return m.as(l) }),
+			own:     subnet.NewSelected(func(l subnet.Lease) (subnet.Lease, bool) { return r.first(i, l) }),
+		}
+	}
+	return seen{m.lens.all.Follow(peers), m.lens.own.Follow(routed)}
+}
+
+// unreached names a peer that has the backend, and that this host does not reach by it; empty: there is none.
+func (r ranks) unreached(i int, all subnet.Peers) string {
+	if _, ok := r.members[i].Planner.(Reacher); !ok {
+		return ""
+	}
+	for l := range all.All() {
+		if !r.reaches[i](l.PublicIP) {
+			return l.String()
+		}
+	}
+	return ""
+}
+
+// paths adds to the plan of a planner with one route for each network a route for each peer that is sent to by it. Only
+// the first such planner keeps the routes of the networks.
+func (m *member) paths(want ip.Snapshot, networks []netip.Prefix, own subnet.Peers, keeps bool) ip.Snapshot {
+	var wide []ip.Route
+	for _, n := range networks {
+		if r, ok := want.Routes.Find(ip.Route{Dst: n}); ok {
+			wide = append(wide, r)
+		}
+		if !keeps {
+			want = want.WithoutRoute(n)
+		}
+	}
+	if m.fold == nil {
+		m.fold = NewFold(ip.Host{})
+	}
+	m.fold.Start(nil, fmt.Sprint(wide))
+	return want.With(m.fold.Follow(own, func(l *subnet.Lease) []ip.Object {
+		i := slices.IndexFunc(wide, func(r ip.Route) bool { return r.Dst.Contains(l.Subnet.Addr()) })
+		if i < 0 {
+			return nil
+		}
+		r := wide[i]
+		r.Dst = l.Subnet
+		return []ip.Object{r}
+	}))
+}
