@@ -42,6 +42,10 @@ type Backend struct {
 	closed bool
 	ready  peer // what PostStartupCommand has succeeded for
 	states map[netip.Prefix]*state
+	from   ip.Underlay // of the last pass
+	lost   lost        // of the underlay
+	again  bool        // the underlay has been away: the next pass runs all commands again
+	round  int         // how often that was
 }
 
 // StartupError says that PreStartupCommand has failed. What it needs may come, so that New is worth another try.
@@ -132,6 +136,7 @@ func (b *Backend) Open([]subnet.Lease, subnet.Peers) error { return nil }
 
 // Carry implements backend.Datapath.
 func (b *Backend) Carry(self []subnet.Lease, peers subnet.Peers) error {
+	b.followUnderlay(b.host.Underlay())
 	if err := b.postStartup(self); err != nil {
 		return err
 	}

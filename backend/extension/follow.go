@@ -68,7 +68,7 @@ func (b *Backend) follow(s *state, want peer) {
 	b.slots <- struct{}{}
 	defer func() { <-b.slots }()
 	b.mu.Lock()
-	is := s.done
+	is, round := s.done, b.round
 	if is == (peer{}) && s.former != want {
 		is = s.former
 	}
@@ -85,7 +85,12 @@ func (b *Backend) follow(s *state, want peer) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s.running, s.done, s.former = false, is, peer{}
+	if s.running, s.done = false, is; is == want || s.former != want {
+		s.former = peer{} // else the add command has failed for what may stand since then
+	}
+	if round != b.round {
+		s.expire() // it ran while the underlay was away
+	}
 	if err == nil || want == (peer{}) {
 		s.failure, s.fails, s.next = nil, 0, time.Time{}
 	} else {

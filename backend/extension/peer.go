@@ -67,7 +67,7 @@ func parseData(data string) (string, error) {
 // state is how far the commands for one peer are.
 type state struct {
 	done    peer // what the add command has succeeded for; the zero value: it has to be run
-	former  peer // what it had succeeded for in an earlier run, as far as is known: nobody has removed it since
+	former  peer // what it had succeeded for earlier, which may be gone: nobody has removed it since
 	running bool
 	failure error // of the last try
 	fails   int   // tries in a row
@@ -83,6 +83,14 @@ const (
 func (s *state) failed(err error, now time.Time) {
 	s.failure, s.next = err, now.Add(min(lastWait, firstWait<<min(s.fails, 5)))
 	s.fails++
+}
+
+// expire has the add command run again at once, for what it has made may be gone.
+func (s *state) expire() {
+	if s.done != (peer{}) {
+		s.former, s.done = s.done, peer{}
+	}
+	s.fails, s.next = 0, time.Time{}
 }
 
 // words joins the words of a command for a message.
