@@ -67,13 +67,13 @@ test-flannel: runtests
 	hack/install-packages gcc libc6-dev
 	$(RUNTESTS) -most 0 -v "./lab -tags flannel -run RealFlannel -timeout 20m"
 
-## test-kernels: what depends on the kernel, on Debian's 6.1 and 6.12 in qemu, which needs no KVM; SUITES and TESTS choose (root; an hour)
+## test-kernels: what depends on the kernel, on Debian's 6.1 and 6.12 in qemu, which needs no KVM; SUITES and TESTS choose; goes on where it stopped, unless AGAIN=1 (root; hours)
 KERNELS ?= 6.1 6.12
 test-kernels: deps
 	hack/install-packages qemu-system-x86 kmod xz-utils
 	@mkdir -p $(BUILD)
 	@$(GO) build -o $(BUILD)/kernels-tool ./hack/kernels
-	$(BUILD)/kernels-tool -run '$(SUITES)' -tests '$(TESTS)' $(KERNELS)
+	$(BUILD)/kernels-tool -run '$(SUITES)' -tests '$(TESTS)' $(if $(AGAIN),-again) $(KERNELS)
 
 ## test-docker: containers of docker 29 on two hosts, with both of its firewalls; the first run builds docker, for some minutes (root)
 test-docker: runtests

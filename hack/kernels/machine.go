@@ -19,6 +19,8 @@ type job struct {
 	Command []string
 	Env     []string
 	Timeout time.Duration
+
+	Programs []string `json:"-"` // that it runs, on the host
 }
 
 // order is what the machine is given, as the file order.json of its share.
@@ -34,9 +36,14 @@ type result struct {
 	Error   string // empty: it passed
 }
 
-// boot starts a machine that runs jobs and ends. The share is a folder of the host to which the machine writes.
+// errDied says that a machine has ended before its time.
+var errDied = errors.New("the machine has ended, see console.log")
+
+// boot starts a machine that runs jobs and ends. The share is a folder of the host to which the machine writes. With
+// errDied it returns the results of the jobs before the one that the machine has ended with.
 func boot(ctx context.Context, k kernel, share string, jobs []job) ([]result, error) {
-	if err := errors.Join(os.RemoveAll(share), os.MkdirAll(share, 0o755)); err != nil {
+	done := filepath.Join(share, "results.json")
+	if err := os.Remove(done); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
 	text, err := json.Marshal(order{k.modules(), jobs})
@@ -65,11 +72,14 @@ func boot(ctx context.Context, k kernel, share string, jobs []job) ([]result, er
 	defer console.Close()
 	cmd.Stdout, cmd.Stderr = io.MultiWriter(console, os.Stdout), os.Stderr
 	err = cmd.Run()
-	results, bad := readResults(filepath.Join(share, "results.json"))
-	if err == nil && len(results) < len(jobs) {
-		err = fmt.Errorf("the machine has ended after %d of %d jobs, see %s", len(results), len(jobs), console.Name())
+	results, bad := readResults(done)
+	switch {
+	case bad != nil:
+		err = errors.Join(err, fmt.Errorf("the machine has run nothing, see %s: %w", console.Name(), bad))
+	case len(results) < len(jobs):
+		err = errDied
 	}
-	return results, errors.Join(err, bad)
+	return results, err
 }
 
 func writeInitramfs(path string, k kernel) error {
@@ -99,22 +109,4 @@ func readResults(path string) (out []result, err error) {
 		}
 		out = append(out, r)
 	}
-}
-
-// report prints a table, and reports whether all jobs passed.
-func report(w io.Writer, kernel string, jobs []job, results []result) (ok bool) {
-	ok = true
-	fmt.Fprintf(w, "\n%-28s %-8s %s\n", kernel, "result", "time")
-	for i, j := range jobs {
-		state, seconds := "not run", 0.0
-		if i < len(results) {
-			state, seconds = "passed", results[i].Seconds
-			if results[i].Error != "" {
-				state = "FAILED: " + results[i].Error
-			}
-		}
-		ok = ok && state == "passed"
-		fmt.Fprintf(w, "%-28s %-8s %.0f s\n", j.Name, state, seconds)
-	}
-	return ok
 }

@@ -4,10 +4,14 @@
 //
 // Programs and tests are built on the host, whose root folder the machine has below a layer in memory: what a test
 // changes is gone with the machine. The first process of the machine is this program, too (see guest_linux.go).
+//
+// It goes on where it stopped: a suite that has passed on a kernel with the same programs is not run again. A suite
+// that the machine dies of has failed, and another machine runs the rest.
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -15,7 +19,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"syscall"
-	"time"
 )
 
 func main() {
@@ -29,6 +32,7 @@ func main() {
 	flag.StringVar(&o.dir, "dir", "build/kernels", "`folder` of kernels, programs and logs")
 	flag.Float64Var(&o.scale, "scale", 10, "how many times slower than the host the machine is thought to be")
 	flag.BoolVar(&o.built, "built", false, "run the programs that were built the last time")
+	flag.BoolVar(&o.again, "again", false, "run also what has passed with the same programs")
 	flag.Parse()
 	var err error
 	if o.run, err = regexp.Compile(*pattern); err != nil || flag.NArg() == 0 {
@@ -55,9 +59,10 @@ type options struct {
 	dir   string
 	scale float64
 	built bool
+	again bool
 }
 
-// run runs the suites on one kernel after the other, and reports whether all passed.
+// run runs the suites on one kernel after the other, prints a table, and reports whether all passed.
 func run(ctx context.Context, o options, versions []string) (ok bool, err error) {
 	if o.dir, err = filepath.Abs(o.dir); err != nil {
 		return false, err
@@ -66,20 +71,42 @@ func run(ctx context.Context, o options, versions []string) (ok bool, err error)
 	if err != nil {
 		return false, err
 	}
-	ok = true
+	var columns []column
+	defer func() { ok = report(os.Stdout, jobs, columns) }()
 	for _, version := range versions {
 		k, err := fetch(ctx, o.dir, version)
 		if err != nil {
 			return false, fmt.Errorf("kernel %s: %w", version, err)
 		}
-		start := time.Now()
-		results, err := boot(ctx, k, filepath.Join(o.dir, "results", version), jobs)
-		passed := report(os.Stdout, k.name, jobs, results)
-		fmt.Printf("%s: took %s\n", k.name, time.Since(start).Round(time.Second))
+		r, err := openRecords(filepath.Join(o.dir, "results", version), k, jobs)
+		if err != nil {
+			return false, err
+		}
+		err = onKernel(ctx, k, r, o.again)
+		columns = append(columns, column{k.name, r.results})
 		if err != nil {
 			return false, fmt.Errorf("kernel %s: %w", version, err)
 		}
-		ok = ok && passed
 	}
 	return ok, nil
+}
+
+// onKernel boots machines until all jobs have a result.
+func onKernel(ctx context.Context, k kernel, r *records, again bool) error {
+	if again {
+		clear(r.results)
+	}
+	for {
+		jobs := r.due()
+		if len(jobs) == 0 {
+			return nil
+		}
+		results, err := boot(ctx, k, r.dir, jobs)
+		if ctx.Err() == nil && errors.Is(err, errDied) && len(results) < len(jobs) {
+			results, err = append(results, result{Name: jobs[len(results)].Name, Error: errDied.Error()}), nil
+		}
+		if err := errors.Join(err, r.add(results)); err != nil {
+			return err
+		}
+	}
 }

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -63,44 +65,56 @@ func build(ctx context.Context, o options) ([]job, error) {
 		if !o.run.MatchString(s.name) {
 			continue
 		}
-		test := filepath.Join(programs, strings.ReplaceAll(strings.Trim(s.pkg, "./"), "/", "-")+".test")
-		if s.flannel && !o.built {
-			if err := lab.BuildFlannel(ctx, filepath.Join(programs, lab.ReleasedFlannel),
-				filepath.Join(root, "lab", "flannel")); err != nil {
-				return nil, err
+		j := s.job(root, programs, o)
+		for _, program := range j.Programs {
+			if !o.built && !built[program] {
+				if err := s.build(ctx, root, program); err != nil {
+					return nil, err
+				}
+				built[program] = true
 			}
 		}
-		if !built[test] && !o.built {
-			if err := goCommand(ctx, "test", "-c", "-tags=kernels,flannel", "-o", test, s.pkg); err != nil {
-				return nil, err
-			}
-			built[test] = true
-		}
-		tests := s.tests
-		if o.tests != "" {
-			tests = o.tests
-		}
-		jobs = append(jobs, job{
-			Name: s.name, Dir: filepath.Join(root, s.pkg), Timeout: s.timeout,
-			Command: []string{test, "-test.v", "-test.timeout=" + s.timeout.String(), "-test.run=" + tests},
-			Env: []string{"CI=1", "TMPDIR=/run/tmp", "HOME=/root", "LAB_PROGRAMS=" + programs,
-				fmt.Sprintf("LAB_SCALE=%g", o.scale)},
-		})
+		jobs = append(jobs, j)
 	}
-	if o.built {
-		return jobs, nil
-	}
-	return jobs, buildPrograms(ctx, programs)
+	return jobs, nil
 }
 
-// buildPrograms builds what the end-to-end tests run.
-func buildPrograms(ctx context.Context, dir string) error {
-	for _, pkg := range []string{"./cmd/flanneld", "./cmd/flannelctl", "./lab/etcd"} {
-		if err := goCommand(ctx, "build", "-ldflags", "-X main.version=lab", "-o", dir+"/", pkg); err != nil {
-			return err
+// job returns what the machine runs for a suite.
+func (s suite) job(root, programs string, o options) job {
+	test := filepath.Join(programs, strings.ReplaceAll(strings.Trim(s.pkg, "./"), "/", "-")+".test")
+	used := []string{test}
+	if s.pkg == "./lab" {
+		for name := range commands {
+			used = append(used, filepath.Join(programs, name))
 		}
+		slices.Sort(used)
 	}
-	return nil
+	if s.flannel {
+		used = append(used, filepath.Join(programs, lab.ReleasedFlannel))
+	}
+	return job{
+		Name: s.name, Dir: filepath.Join(root, s.pkg), Timeout: s.timeout, Programs: used,
+		Command: []string{test, "-test.v", "-test.timeout=" + s.timeout.String(),
+			"-test.run=" + cmp.Or(o.tests, s.tests)},
+		Env: []string{"CI=1", "TMPDIR=/run/tmp", "HOME=/root", "LAB_PROGRAMS=" + programs,
+			fmt.Sprintf("LAB_SCALE=%g", o.scale)},
+	}
+}
+
+// commands are the packages of what the end-to-end tests run, by the names of their programs.
+var commands = map[string]string{"flanneld": "./cmd/flanneld", "flannelctl": "./cmd/flannelctl", "etcd": "./lab/etcd"}
+
+// build builds one of the programs of a suite.
+func (s suite) build(ctx context.Context, root, program string) error {
+	name := filepath.Base(program)
+	pkg, isCommand := commands[name]
+	switch {
+	case name == lab.ReleasedFlannel:
+		return lab.BuildFlannel(ctx, program, filepath.Join(root, "lab", "flannel"))
+	case isCommand: // the same from each commit that changes nothing of it
+		return goCommand(ctx, "build", "-buildvcs=false", "-ldflags", "-X main.version=lab", "-o", program, pkg)
+	}
+	return goCommand(ctx, "test", "-c", "-tags=kernels,flannel", "-o", program, s.pkg)
 }
 
 // goCommand runs the go tool without cgo.
