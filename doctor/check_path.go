@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 )
 
 // MostPinged bounds how many peers that do not answer are looked at further.
@@ -58,15 +59,45 @@ func checkHandshakes(f *Facts) Finding {
 	}
 	var silent []string
 	for _, p := range f.Status.Silent {
-		silent = append(silent, f.named(p))
+		silent = append(silent, f.named(p)+f.lastHandshake(p))
 	}
 	if len(silent) == 0 {
-		return pass("no peer that packets are sent to is silent")
+		return pass("no peer that packets are sent to is silent%s", f.handshakes())
 	}
 	return fail("flannelctl peers; on those hosts: flannelctl status; "+f.allow(),
 		"%d of %d peers do not answer handshakes: they are down, the tunnel port "+
 			"is filtered, or one of both hosts has not taken over the other's key or another PSK: %s", len(silent),
 		f.Status.Peers, some(silent))
+}
+
+// handshakes says with how many peers there were some, and when; empty: that is not known.
+func (f *Facts) handshakes() string {
+	var ages []time.Duration
+	for _, s := range f.Sessions {
+		if s.Handshake != nil {
+			ages = append(ages, f.Now.Sub(*s.Handshake).Round(time.Second))
+		}
+	}
+	switch {
+	case len(f.Sessions) == 0:
+		return ""
+	case len(ages) == 0:
+		return "; there were no handshakes yet"
+	}
+	return fmt.Sprintf("; last handshakes with %d of %d peers, %s to %s ago", len(ages), len(f.Sessions),
+		slices.Min(ages), slices.Max(ages))
+}
+
+// lastHandshake says when that with a peer was.
+func (f *Facts) lastHandshake(p netip.Prefix) string {
+	s, ok := f.Sessions[p]
+	switch {
+	case !ok:
+		return ""
+	case s.Handshake == nil:
+		return " (no handshake yet)"
+	}
+	return fmt.Sprintf(" (last handshake %s ago)", f.Now.Sub(*s.Handshake).Round(time.Second))
 }
 
 func (f *Facts) sortUnreached(peers []netip.Prefix) (silent, filtered, down []string) {

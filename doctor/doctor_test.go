@@ -236,6 +236,22 @@ var faults = []failing{
 	{"a peer does not answer handshakes", "handshakes", func(f *doctor.Facts) {
 		f.Status.Backend, f.Status.Silent = "wireguard", []netip.Prefix{peer}
 	}, doctor.Failure, "10.5.2.0/24", "flannelctl peers"},
+	{"a peer does not answer handshakes any more", "handshakes", func(f *doctor.Facts) {
+		f.Status.Backend, f.Status.Silent = "wireguard", []netip.Prefix{peer}
+		f.Sessions = map[netip.Prefix]api.Session{peer: handshake(f, 5*time.Minute)}
+	}, doctor.Failure, " (last handshake 5m0s ago)", "flannelctl peers"},
+	{"a peer has never answered a handshake", "handshakes", func(f *doctor.Facts) {
+		f.Status.Backend, f.Status.Silent = "wireguard", []netip.Prefix{peer}
+		f.Sessions = map[netip.Prefix]api.Session{peer: {}}
+	}, doctor.Failure, " (no handshake yet)", "flannelctl peers"},
+	{"peers have sessions", "handshakes", func(f *doctor.Facts) {
+		f.Status.Backend = "wireguard"
+		f.Sessions = map[netip.Prefix]api.Session{peer: handshake(f, time.Minute),
+			netip.MustParsePrefix("10.5.3.0/24"): handshake(f, 90*time.Second), netip.MustParsePrefix("10.5.4.0/24"): {}}
+	}, doctor.Good, "last handshakes with 2 of 3 peers, 1m0s to 1m30s ago", ""},
+	{"no peer was sent anything", "handshakes", func(f *doctor.Facts) {
+		f.Status.Backend, f.Sessions = "wireguard", map[netip.Prefix]api.Session{peer: {}}
+	}, doctor.Good, "no handshakes yet", ""},
 	{"large packets are lost", "path-mtu", func(f *doctor.Facts) { f.Probes[peer] = probe.Result{Sent: 3, PathMTU: 1350} },
 		doctor.Failure, "1350", "network edit"},
 	{"a peer is behind", "versions", func(f *doctor.Facts) { f.Probes[peer] = probe.Result{Sent: 3, Version: "v1"} },
@@ -253,6 +269,12 @@ var faults = []failing{
 	}, doctor.Good, "", ""},
 	{"a device of a former flannel", "leftovers",
 		func(f *doctor.Facts) { f.Links = append(f.Links, link("flannel.7", 1450)) }, doctor.Warning, "flannel.7", "cleanup"},
+}
+
+// handshake is a session whose last one was some time ago.
+func handshake(f *doctor.Facts, ago time.Duration) api.Session {
+	at := f.Now.Add(-ago)
+	return api.Session{Handshake: &at}
 }
 
 // unanswered are three lost probes; the peer's host answers pings on the underlay, and through the tunnel.

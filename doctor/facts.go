@@ -44,6 +44,7 @@ type Facts struct {
 	Rules    []Rules
 	Sums     []Checksums
 
+	Sessions map[netip.Prefix]api.Session  // of the encrypted tunnel, as the daemon knows them, by a peer's subnet
 	Hops     map[netip.Prefix]Hop          // where the kernel sends packets to a peer, by its subnet
 	Probes   map[netip.Prefix]probe.Result // answers of peers, by subnet
 	NoProbes string                        // why no peer was asked

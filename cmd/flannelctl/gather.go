@@ -21,6 +21,9 @@ func gather(ctx context.Context, a *app) *doctor.Facts {
 	if d := f.Status.Daemon; d != nil {
 		a.stateDir = d.StateDir
 	}
+	if f.Status.Backend == "wireguard" {
+		f.Sessions = askSessions(ctx, a)
+	}
 	f.StateFile = subnet.StateFiles(a.stateDir, a.subnetFile)[0]
 	f.State, f.StateErr = subnet.ReadState(a.stateDir, a.subnetFile)
 	f.Others = subnet.ReadOtherStates(a.stateDir, a.subnetFile)
@@ -42,6 +45,21 @@ func gather(ctx context.Context, a *app) *doctor.Facts {
 	askPeers(ctx, f)
 	pingUnreached(ctx, f)
 	return f
+}
+
+// askSessions returns what the daemon knows of the sessions of its tunnel; nil: it does not say.
+func askSessions(ctx context.Context, a *app) map[netip.Prefix]api.Session {
+	peers, err := ask[[]api.Peer](ctx, a, api.PathPeers)
+	if err != nil {
+		return nil // the check of the daemon says why
+	}
+	out := map[netip.Prefix]api.Session{}
+	for _, p := range peers {
+		if p.Session != nil {
+			out[p.Subnet] = *p.Session
+		}
+	}
+	return out
 }
 
 func (a *app) gatherStore(ctx context.Context, f *doctor.Facts) {
