@@ -23,25 +23,26 @@ type suite struct {
 	flannel bool // it runs the released flannel, too
 }
 
-// suites are run in this order. The end-to-end tests are those whose outcome depends on the kernel.
+// suites are run in this order. The end-to-end tests are those whose outcome depends on the kernel. Their time limits
+// end what hangs, on a host that does much else as well.
 var suites = []suite{
 	{name: "ip", pkg: "./ip", timeout: 20 * time.Minute},
-	{name: "firewall", pkg: "./firewall", timeout: 10 * time.Minute},
-	{name: "vxlan", pkg: "./backend/vxlan", timeout: 5 * time.Minute},
-	{name: "udp", pkg: "./backend/udp", timeout: 10 * time.Minute},
-	{name: "ipip", pkg: "./backend/ipip", timeout: 5 * time.Minute},
-	{name: "extension", pkg: "./backend/extension", timeout: 5 * time.Minute},
-	{name: "wireguard", pkg: "./backend/wireguard", timeout: 5 * time.Minute},
-	{name: "lab-kernels", pkg: "./lab", tests: "TestKernel", timeout: 30 * time.Minute},
-	{name: "lab-wireguard", pkg: "./lab", tests: "TestWireGuard", timeout: 20 * time.Minute},
-	{name: "lab-vxlan", pkg: "./lab", tests: table("vxlan over both"), timeout: 30 * time.Minute},
-	{name: "lab-host-gw", pkg: "./lab", tests: table("host-gw over both"), timeout: 30 * time.Minute},
-	{name: "lab-udp", pkg: "./lab", tests: table("udp over both"), timeout: 30 * time.Minute},
-	{name: "lab-wireguard-cases", pkg: "./lab", tests: table("wireguard over both"), timeout: 30 * time.Minute},
-	{name: "lab-ipip", pkg: "./lab", tests: table("ipip"), timeout: 30 * time.Minute},
-	{name: "lab-extension", pkg: "./lab", tests: table("extension"), timeout: 30 * time.Minute},
+	{name: "firewall", pkg: "./firewall", timeout: 20 * time.Minute},
+	{name: "vxlan", pkg: "./backend/vxlan", timeout: 15 * time.Minute},
+	{name: "udp", pkg: "./backend/udp", timeout: 20 * time.Minute},
+	{name: "ipip", pkg: "./backend/ipip", timeout: 15 * time.Minute},
+	{name: "extension", pkg: "./backend/extension", timeout: 15 * time.Minute},
+	{name: "wireguard", pkg: "./backend/wireguard", timeout: 15 * time.Minute},
+	{name: "lab-kernels", pkg: "./lab", tests: "TestKernel", timeout: 90 * time.Minute},
+	{name: "lab-wireguard", pkg: "./lab", tests: "TestWireGuard", timeout: 60 * time.Minute},
+	{name: "lab-vxlan", pkg: "./lab", tests: table("vxlan over both"), timeout: 90 * time.Minute},
+	{name: "lab-host-gw", pkg: "./lab", tests: table("host-gw over both"), timeout: 90 * time.Minute},
+	{name: "lab-udp", pkg: "./lab", tests: table("udp over both"), timeout: 90 * time.Minute},
+	{name: "lab-wireguard-cases", pkg: "./lab", tests: table("wireguard over both"), timeout: 90 * time.Minute},
+	{name: "lab-ipip", pkg: "./lab", tests: table("ipip"), timeout: 90 * time.Minute},
+	{name: "lab-extension", pkg: "./lab", tests: table("extension"), timeout: 90 * time.Minute},
 	{name: "lab-flannel", pkg: "./lab", tests: "TestHostsAreSwappedWithARealFlannel/(wireguard|ipip)",
-		timeout: 30 * time.Minute, flannel: true},
+		timeout: 90 * time.Minute, flannel: true},
 }
 
 // table is the pattern of the cases that each backend passes, for networks whose name starts like that.
