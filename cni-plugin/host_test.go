@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"flanneld/cni-plugin/plugintest"
+	"flanneld/need"
 )
 
 const env34 = "FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.34.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n"
@@ -223,12 +224,15 @@ func (h *host) clean() {
 func (h *host) await(what string, left func() string) {
 	h.t.Helper()
 	var got string
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if got = left(); got == "" {
-			return
+	defer func() {
+		if got != "" {
+			h.t.Logf("%s: %s", what, got)
 		}
-	}
-	h.t.Errorf("%s: %s", what, got)
+	}()
+	need.Until(h.t, "no "+what, 20*time.Second, func() bool {
+		got = left()
+		return got == ""
+	})
 }
 
 // address returns the first address in a result of any version.

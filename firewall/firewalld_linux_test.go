@@ -37,11 +37,11 @@ ip6 daddr fd00:5::/48 accept comment "flannel"
 			strings.Count(got, "flannel") == 4
 	}
 	shell(t, likeFirewalld)
-	eventually(t, patience, "firewalld has come", stands)
+	need.Until(t, "firewalld has come", patience, stands)
 	shell(t, likeFirewalld)
-	eventually(t, patience, "firewalld has written its table anew", stands)
+	need.Until(t, "firewalld has written its table anew", patience, stands)
 	shell(t, "nft insert rule inet firewalld filter_FORWARD counter")
-	eventually(t, patience, "somebody has come before us", func() bool {
+	need.Until(t, "somebody has come before us", patience, func() bool {
 		return strings.Contains(shell(t, "nft list chain inet firewalld filter_FORWARD"),
 			"policy accept;\n\t\tip saddr 10.5.0.0/16 accept")
 	})
@@ -52,7 +52,7 @@ ip6 daddr fd00:5::/48 accept comment "flannel"
 	if err := f.Set(r); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, patience, "the rules are gone", func() bool {
+	need.Until(t, "the rules are gone", patience, func() bool {
 		return !strings.Contains(shell(t, "nft list chain inet firewalld filter_FORWARD"), "flannel")
 	})
 }

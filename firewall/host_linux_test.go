@@ -39,7 +39,7 @@ func TestAKernelThatForwardsNothingIsAProblem(t *testing.T) {
 	}
 	running(t, f, 20*time.Millisecond)
 	forwarding(t)
-	eventually(t, 5*time.Second, "the problem is gone", func() bool { return len(f.Status().Problems) == 0 })
+	need.Until(t, "the problem is gone", 5*time.Second, func() bool { return len(f.Status().Problems) == 0 })
 }
 
 // listed returns a table of one kind of iptables as the program prints it.
@@ -74,17 +74,17 @@ func TestForwardingIsAcceptedAndHealedInTheHostsOwnTables(t *testing.T) {
 					}
 				}
 				shell(t, program+" -w -P FORWARD DROP")
-				eventually(t, within, family+": accepted in FORWARD", home("FORWARD"))
+				need.Until(t, family+": accepted in FORWARD", within, home("FORWARD"))
 				shell(t, program+" -w -F")
-				eventually(t, within, family+": back after a flush", home("FORWARD"))
+				need.Until(t, family+": back after a flush", within, home("FORWARD"))
 				shell(t, fmt.Sprintf("%[1]s -w -N DOCKER-USER && %[1]s -w -A DOCKER-USER -j RETURN && %[1]s -w -I FORWARD -j "+
 					"DOCKER-USER", program))
-				eventually(t, within, family+": moved to docker's chain", home("DOCKER-USER"))
+				need.Until(t, family+": moved to docker's chain", within, home("DOCKER-USER"))
 				shell(t, program+" -w -F DOCKER-USER")
-				eventually(t, within, family+": back in docker's chain", home("DOCKER-USER"))
+				need.Until(t, family+": back in docker's chain", within, home("DOCKER-USER"))
 				shell(t, fmt.Sprintf("printf '*filter\\n:INPUT ACCEPT\\n:FORWARD DROP\\n:OUTPUT ACCEPT\\nCOMMIT\\n' | "+
 					"%s-restore -w", program))
-				eventually(t, within, family+": back after "+program+"-restore", home("FORWARD"))
+				need.Until(t, family+": back after "+program+"-restore", within, home("FORWARD"))
 			}
 			if f.Status().Drift == 0 {
 				t.Error("the repairs were not counted")
@@ -106,7 +106,7 @@ func TestAHostAtRestRunsNoPrograms(t *testing.T) {
 		t.Fatal(err)
 	}
 	running(t, f, 20*time.Millisecond)
-	eventually(t, patience, "the accept rules stand", func() bool {
+	need.Until(t, "the accept rules stand", patience, func() bool {
 		return strings.Contains(listed(t, "nft", "iptables", "filter"), "-A FORWARD -j FLANNELD-FORWARD")
 	})
 	before := int64(-1)

@@ -58,18 +58,6 @@ func running(t testing.TB, f *firewall.Firewall, resync time.Duration) {
 // machine busy.
 const patience = 10 * time.Second
 
-// eventually waits until the condition holds, and returns how long that took.
-func eventually(t testing.TB, within time.Duration, what string, ok func() bool) time.Duration {
-	t.Helper()
-	start := time.Now()
-	for deadline := time.Now().Add(within); !ok(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %s: %s", within, what)
-		}
-	}
-	return time.Since(start)
-}
-
 // shell runs a command line in the namespace of the test.
 func shell(t testing.TB, line string) string {
 	t.Helper()
@@ -153,11 +141,11 @@ func TestOurTableIsRepairedWithinASecond(t *testing.T) {
 		before := f.Status().Drift
 		shell(t, "nft '"+damage+"'")
 		// The list of other tables is touched by "flush ruleset" alone.
-		took = append(took, eventually(t, patience, damage, func() bool {
+		took = append(took, need.Until(t, damage, patience, func() bool {
 			out, _ := exec.Command("sh", "-c", "nft list table inet flannel | sed 's/ packets [0-9]* bytes [0-9]*//'").Output()
 			return string(out) == whole
 		}))
-		eventually(t, patience, damage+": counted", func() bool { return f.Status().Drift > before })
+		need.Until(t, damage+": counted", patience, func() bool { return f.Status().Drift > before })
 		if damage == "flush ruleset" {
 			shell(t, "nft 'add table inet other; add chain inet other c; add rule inet other c counter'")
 		}
@@ -181,7 +169,7 @@ func TestTheResyncRepairsWhatNoNotificationTold(t *testing.T) {
 	whole := listing(t)
 	firewall.RunWithoutWatch(t, f, 50*time.Millisecond, running)
 	shell(t, "nft flush ruleset")
-	eventually(t, 5*time.Second, "the table is back", func() bool {
+	need.Until(t, "the table is back", 5*time.Second, func() bool {
 		out, _ := exec.Command("sh", "-c", "nft list table inet flannel").Output()
 		return strings.HasPrefix(string(out), whole[:40])
 	})

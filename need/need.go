@@ -1,5 +1,5 @@
-// Package need says what a test needs of the host. Where that is missing the test is skipped, and fails in continuous
-// integration, where nothing may be skipped.
+// Package need says what a test needs of the host, and waits for what it needs to see. Where a program is missing the
+// test is skipped, and fails in continuous integration, where nothing may be skipped.
 package need
 
 import (

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"flanneld/need"
 	"flanneld/probe"
 )
 
@@ -59,17 +60,16 @@ func prober(t *testing.T, port uint16, n byte, observe func(probe.Outcome, time.
 // await waits until the prober has found out what the condition wants.
 func await(t *testing.T, p *probe.Prober, about probe.Peer, ok func(probe.Finding) bool) {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
-	for {
-		f, known := p.Findings()[about.Subnet]
-		if known && ok(f) {
-			return
+	var f probe.Finding
+	defer func() {
+		if t.Failed() {
+			t.Logf("the finding about %s is %+v", about.Subnet, f)
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the finding about %s is %+v", about.Subnet, f)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	}()
+	need.Until(t, "the finding is the expected one", 30*time.Second, func() (known bool) {
+		f, known = p.Findings()[about.Subnet]
+		return known && ok(f)
+	})
 }
 
 func TestPeersAnswerEachOther(t *testing.T) {
@@ -252,16 +252,10 @@ func TestPeersThatWeHaveTrafficWithAreAsked(t *testing.T) {
 	go func() { done <- p.Run(ctx) }()
 	defer func() { cancel(); <-done }()
 	<-asked
-	deadline := time.Now().Add(20 * time.Second)
-	for {
-		if _, found := p.Findings()[busy.Subnet]; found {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the busy peer has not been asked")
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	need.Until(t, "the busy peer is asked", 20*time.Second, func() bool {
+		_, found := p.Findings()[busy.Subnet]
+		return found
+	})
 }
 
 func TestNoProberWithoutPort(t *testing.T) {

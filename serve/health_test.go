@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -16,6 +17,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"flanneld/need"
 	"flanneld/serve"
 )
 
@@ -64,20 +66,14 @@ func TestHealthPages(t *testing.T) {
 
 // logLines is a log that a test waits on.
 type logLines struct {
-	mu   sync.Mutex
-	buf  bytes.Buffer
-	more chan struct{}
+	t   *testing.T
+	mu  sync.Mutex
+	buf bytes.Buffer
 }
 
 func (l *logLines) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	defer func() {
-		select {
-		case l.more <- struct{}{}:
-		default:
-		}
-	}()
 	return l.buf.Write(p)
 }
 
@@ -89,15 +85,21 @@ func (l *logLines) String() string {
 
 // wait returns when the log has the text.
 func (l *logLines) wait(text string) {
-	for !strings.Contains(l.String(), text) {
-		<-l.more
-	}
+	l.t.Helper()
+	defer func() {
+		if l.t.Failed() {
+			l.t.Logf("log:\n%s", l)
+		}
+	}()
+	need.Until(l.t, fmt.Sprintf("%q is in the log", text), 20*time.Second, func() bool {
+		return strings.Contains(l.String(), text)
+	})
 }
 
 // start runs h and returns its log and a function that ends it.
 func start(t *testing.T, h serve.Health) (*logLines, func()) {
 	t.Helper()
-	l := &logLines{more: make(chan struct{}, 1)}
+	l := &logLines{t: t}
 	h.Log = slog.New(slog.NewTextHandler(l, nil))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"flanneld/api"
+	"flanneld/need"
 	"flanneld/serve"
 )
 
@@ -38,7 +39,7 @@ func answers(ready api.Ready) http.Handler {
 // startSocket serves on the socket of a subnet file until the test ends or stop is called.
 func startSocket(t *testing.T, subnetFile string, ready api.Ready) (*logLines, func()) {
 	t.Helper()
-	l := &logLines{more: make(chan struct{}, 1)}
+	l := &logLines{t: t}
 	s := serve.Socket{Path: api.SocketPath(subnetFile), Handler: answers(ready),
 		Log: slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -156,13 +157,9 @@ func TestASocketFileThatWasRemovedComesBack(t *testing.T) {
 	if err := os.Remove(api.SocketPath(file)); err != nil {
 		t.Fatal(err)
 	}
-	deadline := time.Now().Add(20 * time.Second)
-	for api.NewClient(file).Get(t.Context(), api.PathReady, &api.Ready{}) != nil {
-		if time.Now().After(deadline) {
-			t.Fatal("the socket does not come back")
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	need.Until(t, "the socket is back", 20*time.Second, func() bool {
+		return api.NewClient(file).Get(t.Context(), api.PathReady, &api.Ready{}) == nil
+	})
 }
 
 func TestSocketPages(t *testing.T) {

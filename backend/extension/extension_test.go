@@ -18,6 +18,7 @@ import (
 	"flanneld/backend/extension/options"
 	"flanneld/ip"
 	"flanneld/ip/iptest"
+	"flanneld/need"
 	"flanneld/subnet"
 )
 
@@ -83,15 +84,16 @@ func (e *bench) set(leases ...subnet.Lease) error { return e.all.Set(self, subne
 // until makes passes until one satisfies the condition.
 func (e *bench) until(condition func(err error) bool, leases ...subnet.Lease) {
 	e.t.Helper()
-	for start := time.Now(); ; {
-		err := e.set(leases...)
-		if condition(err) {
-			return
+	var err error
+	defer func() {
+		if e.t.Failed() {
+			e.t.Logf("got %v, log:\n%s", err, e.log)
 		}
-		if time.Since(start) > time.Minute {
-			e.t.Fatalf("got %v, log:\n%s", err, e.log)
-		}
-	}
+	}()
+	need.Until(e.t, "the pass ends as expected", time.Minute, func() bool {
+		err = e.set(leases...)
+		return condition(err)
+	})
 }
 
 func (e *bench) file(name string) string {

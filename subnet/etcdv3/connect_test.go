@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"flanneld/need"
 	"flanneld/subnet/etcdv3"
 )
 
@@ -55,7 +56,7 @@ func TestNobodyWhoDropsTheConnectionWaitsForALoginThatHangs(t *testing.T) {
 		Password: "secret"})
 	ended := make(chan error, 1)
 	go func() { ended <- second(s.List(t.Context())) }()
-	until(t, "the login is under way", noticed, func() bool { return accepted.Load() > 0 })
+	need.Until(t, "the login is under way", noticed, func() bool { return accepted.Load() > 0 })
 	s.Redial()
 	if err := <-ended; err == nil || !strings.Contains(err.Error(), "dropped") {
 		t.Errorf("got %v, want the call to end because the connection was dropped", err)
@@ -104,7 +105,7 @@ func TestTheLegacyPortIsUsedWithAWarningUntilEtcdIsBackElsewhere(t *testing.T) {
 	}
 	p.cut.Store(true)
 	q := newProxyOn(t, usual, e.addr)
-	until(t, "the other endpoint is used", noticed, func() bool {
+	need.Until(t, "the other endpoint is used", noticed, func() bool {
 		_, err := s.List(t.Context())
 		return err == nil && q.answered.Load() > 0
 	})

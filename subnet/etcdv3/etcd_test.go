@@ -298,16 +298,6 @@ func (p *proxy) copy(to, from net.Conn, answers bool) {
 	}
 }
 
-// until waits for a condition.
-func until(t *testing.T, what string, most time.Duration, f func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(most); !f(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited %s in vain: %s", most, what)
-		}
-	}
-}
-
 func TestTheStoreOnEtcdKeepsTheContract(t *testing.T) {
 	e := startEtcd(t, nil)
 	var tests atomic.Int64

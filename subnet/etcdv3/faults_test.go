@@ -13,6 +13,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 
+	"flanneld/need"
 	"flanneld/subnet"
 	"flanneld/subnet/etcdv3"
 )
@@ -26,7 +27,7 @@ func pair(t *testing.T, e *etcd) (a, b *host, p *proxy) {
 	e.put("config", netConfig)
 	p = newProxy(t, e.addr)
 	a, b = startHost(t, 1, e.store(p.url())), startHost(t, 2, e.store())
-	until(t, "both hold a subnet and see each other", noticed,
+	need.Until(t, "both hold a subnet and see each other", noticed,
 		func() bool { return a.held() && b.held() && a.peers() == 1 && b.peers() == 1 })
 	return a, b, p
 }
@@ -65,7 +66,7 @@ func TestAnOwnKeyThatIsDeletedIsBackBeforeAPeerForgetsTheHost(t *testing.T) {
 	want := a.subnet()
 	for range 5 {
 		e.remove(a.key())
-		until(t, "the record is back", time.Second, func() bool { return e.inStore(a) })
+		need.Until(t, "the record is back", time.Second, func() bool { return e.inStore(a) })
 		if a.subnet() != want {
 			t.Fatalf("subnet %s, want %s", a.subnet(), want)
 		}
@@ -74,7 +75,7 @@ func TestAnOwnKeyThatIsDeletedIsBackBeforeAPeerForgetsTheHost(t *testing.T) {
 	if _, err := e.client().Revoke(t.Context(), clientv3.LeaseID(kv.Lease)); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the record is back under a new lease", time.Second, func() bool { return e.inStore(a) })
+	need.Until(t, "the record is back under a new lease", time.Second, func() bool { return e.inStore(a) })
 }
 
 // listed counts the lists of a store.
@@ -97,24 +98,24 @@ func TestAfterABreakNobodyListsAgain(t *testing.T) {
 	p := newProxy(t, e.addr)
 	store := &listed{Store: e.store(p.url())}
 	a, b := startHost(t, 1, store), startHost(t, 2, e.store())
-	until(t, "both hold a subnet and see each other", noticed,
+	need.Until(t, "both hold a subnet and see each other", noticed,
 		func() bool { return a.held() && b.held() && a.peers() == 1 && b.peers() == 1 })
 	stop := keepsPeers(t, 1, a, b)
 	defer stop()
 	cutOff := func(meanwhile func()) {
 		p.cut.Store(true)
-		until(t, "the host notices", 15*time.Second, func() bool { return !a.keeper.Status().StoreSince.IsZero() })
+		need.Until(t, "the host notices", 15*time.Second, func() bool { return !a.keeper.Status().StoreSince.IsZero() })
 		meanwhile()
 		p.cut.Store(false)
 	}
 	c := startHost(t, 3, e.store())
-	until(t, "all see all", noticed, func() bool { return c.held() && a.peers() == 2 && b.peers() == 2 && c.peers() == 2 })
+	need.Until(t, "all see all", noticed, func() bool { return c.held() && a.peers() == 2 && b.peers() == 2 && c.peers() == 2 })
 	before := store.lists.Load()
 	cutOff(func() {
 		e.fill(3)
 		e.remove("subnets/10.100.0.0-24")
 	})
-	until(t, "the host sees what it has missed", noticed, func() bool { return a.held() && a.peers() == 4 })
+	need.Until(t, "the host sees what it has missed", noticed, func() bool { return a.held() && a.peers() == 4 })
 	if n := store.lists.Load() - before; n != 0 {
 		t.Errorf("%d lists after a break: %s", n, a.log)
 	}
@@ -125,7 +126,7 @@ func TestAfterABreakNobodyListsAgain(t *testing.T) {
 	e.compact()
 	before = store.lists.Load()
 	cutOff(func() {})
-	until(t, "the host goes on", noticed, a.held)
+	need.Until(t, "the host goes on", noticed, a.held)
 	if n := store.lists.Load() - before; n != 0 {
 		t.Errorf("%d lists after a break behind a compaction", n)
 	}
@@ -145,7 +146,7 @@ func TestAStartBehindACompactionCostsOneList(t *testing.T) {
 	e.compact()
 	_, before := e.requests()
 	c := startHost(t, 3, e.store())
-	until(t, "the host holds a subnet and is seen", noticed,
+	need.Until(t, "the host holds a subnet and is seen", noticed,
 		func() bool { return c.held() && c.peers() == 2 && a.peers() == 2 })
 	if _, by := e.requests(); by["Range"]-before["Range"] != 1 || by["Watch"]-before["Watch"] > 2 {
 		t.Errorf("requests before %v, after %v", before, by)
@@ -159,12 +160,12 @@ func TestCompactionWhileCutOffIsFollowed(t *testing.T) {
 	stop := keepsPeers(t, 1, a, b)
 	defer stop()
 	p.cut.Store(true)
-	until(t, "the host notices", 15*time.Second, func() bool { return !a.keeper.Status().StoreSince.IsZero() })
+	need.Until(t, "the host notices", 15*time.Second, func() bool { return !a.keeper.Status().StoreSince.IsZero() })
 	e.fill(3)
 	e.remove("subnets/10.100.0.0-24")
 	e.compact()
 	p.cut.Store(false)
-	until(t, "the host sees what it has missed", noticed, func() bool { return a.held() && a.peers() == 3 })
+	need.Until(t, "the host sees what it has missed", noticed, func() bool { return a.held() && a.peers() == 3 })
 	a.wantLines("store unreachable", 1)
 	a.wantLines("store reachable again", 1)
 }
@@ -179,7 +180,7 @@ func TestAWipedStoreIsFilledAgainAndNoPeerIsForgotten(t *testing.T) {
 	e.fill(20) // so that the new store starts far below
 	e.wipe()
 	e.put("config", netConfig)
-	until(t, "both have registered again", noticed,
+	need.Until(t, "both have registered again", noticed,
 		func() bool { return e.inStore(a) && e.inStore(b) && a.held() && b.held() })
 	if got := [2]string{a.subnet().String(), b.subnet().String()}; got != subnets {
 		t.Errorf("subnets %v, want %v", got, subnets)
@@ -191,7 +192,7 @@ func TestARestoredStoreIsFilledAgainAndNoPeerIsForgotten(t *testing.T) {
 	e := startEtcd(t, nil)
 	e.put("config", netConfig)
 	a := startHost(t, 1, e.store())
-	until(t, "the first host holds a subnet", noticed, a.held)
+	need.Until(t, "the first host holds a subnet", noticed, a.held)
 	data, backup := filepath.Join(e.dir, "data"), filepath.Join(e.dir, "backup")
 	e.stop()
 	if err := os.CopyFS(backup, os.DirFS(data)); err != nil {
@@ -199,7 +200,7 @@ func TestARestoredStoreIsFilledAgainAndNoPeerIsForgotten(t *testing.T) {
 	}
 	e.start()
 	b := startHost(t, 2, e.store())
-	until(t, "both see each other", noticed,
+	need.Until(t, "both see each other", noticed,
 		func() bool { return a.held() && b.held() && a.peers() == 1 && b.peers() == 1 })
 	stop := keepsPeers(t, 1, a, b)
 	defer stop()
@@ -213,7 +214,7 @@ func TestARestoredStoreIsFilledAgainAndNoPeerIsForgotten(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.start()
-	until(t, "both are registered", noticed, func() bool { return e.inStore(a) && e.inStore(b) && a.held() && b.held() })
+	need.Until(t, "both are registered", noticed, func() bool { return e.inStore(a) && e.inStore(b) && a.held() && b.held() })
 	if got := [2]string{a.subnet().String(), b.subnet().String()}; got != subnets {
 		t.Errorf("subnets %v, want %v", got, subnets)
 	}
@@ -226,7 +227,7 @@ func TestASlowStoreIsWaitedFor(t *testing.T) {
 	p.delay.Store(int64(time.Second))
 	before, _ := e.requests()
 	a := startHost(t, 1, e.store(p.url()))
-	until(t, "the host holds a subnet", 30*time.Second, a.held)
+	need.Until(t, "the host holds a subnet", 30*time.Second, a.held)
 	if after, by := e.requests(); after-before > 5 {
 		t.Errorf("%d requests: %v", after-before, by)
 	}
@@ -239,7 +240,7 @@ func TestAStoreWithoutSpaceIsAskedRarelyAndNamed(t *testing.T) {
 	armNoSpace(t, e)
 	before, _ := e.requests()
 	c := startHost(t, 3, e.store())
-	until(t, "the reason is shown", noticed,
+	need.Until(t, "the reason is shown", noticed,
 		func() bool { return strings.Contains(c.keeper.Status().Waiting, "no space left") })
 	time.Sleep(4 * time.Second)
 	if after, by := e.requests(); after-before > 15 {
@@ -252,7 +253,7 @@ func TestAStoreWithoutSpaceIsAskedRarelyAndNamed(t *testing.T) {
 	if _, err := e.client().AlarmDisarm(t.Context(), &clientv3.AlarmMember{}); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the host holds a subnet", noticed, c.held)
+	need.Until(t, "the host holds a subnet", noticed, c.held)
 }
 
 func TestADeadAndASilentEndpointAreSteppedOver(t *testing.T) {
@@ -270,7 +271,7 @@ func TestADeadAndASilentEndpointAreSteppedOver(t *testing.T) {
 	}
 	defer silent.Close()
 	a := startHost(t, 1, e.store("http://"+dead.Addr().String(), "http://"+silent.Addr().String(), "http://"+e.addr))
-	until(t, "the host holds a subnet", 15*time.Second, a.held)
+	need.Until(t, "the host holds a subnet", 15*time.Second, a.held)
 }
 
 func TestAnExpiredTokenIsRenewed(t *testing.T) {
@@ -293,7 +294,7 @@ func TestAnExpiredTokenIsRenewed(t *testing.T) {
 	}
 	s := newStore(t, etcdv3.Options{Endpoints: []string{"http://" + e.addr}, Username: "flannel", Password: "pass"})
 	h := startHost(t, 1, s)
-	until(t, "the host holds a subnet", noticed, h.held)
+	need.Until(t, "the host holds a subnet", noticed, h.held)
 	wrong := newStore(t, etcdv3.Options{Endpoints: []string{"http://" + e.addr}, Username: "flannel", Password: "wrong"})
 	if _, err := wrong.List(t.Context()); err == nil {
 		t.Error("a wrong password is accepted")
@@ -306,7 +307,7 @@ func TestAnExpiredTokenIsRenewed(t *testing.T) {
 	if err := s.Delete(t.Context(), *snap.Entries[0]); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the host has taken its key again", noticed, func() bool {
+	need.Until(t, "the host has taken its key again", noticed, func() bool {
 		snap, err := s.List(t.Context())
 		return err == nil && len(snap.Entries) == 1 && h.held()
 	})

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
+	"flanneld/need"
 	"flanneld/subnet/etcdv3"
 )
 
@@ -78,7 +79,7 @@ func TestAnotherStoreBehindEtcdsProxyIsNoticed(t *testing.T) {
 				hosts = append(hosts, startHost(t, 1+n, s))
 			}
 			a, b := hosts[0], hosts[1]
-			until(t, "both hold a subnet and see each other", 20*time.Second, func() bool {
+			need.Until(t, "both hold a subnet and see each other", 20*time.Second, func() bool {
 				return a.held() && b.held() && a.peers() == 1 && b.peers() == 1
 			})
 			stop := keepsPeers(t, 1, a, b)
@@ -98,7 +99,7 @@ func TestAnotherStoreBehindEtcdsProxyIsNoticed(t *testing.T) {
 			for i := 0; tt.overtake && i < 20; i++ {
 				e.put("other", "x")
 			}
-			until(t, "both are registered", 30*time.Second,
+			need.Until(t, "both are registered", 30*time.Second,
 				func() bool { return e.inStore(a) && e.inStore(b) && a.held() && b.held() })
 			if got := [2]string{a.subnet().String(), b.subnet().String()}; got != subnets {
 				t.Errorf("subnets %v, want %v", got, subnets)

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"flanneld/need"
 	"flanneld/subnet"
 	"flanneld/subnet/keeper"
 )
@@ -119,8 +120,8 @@ func TestAStartCostsFiveRequestsAndOneForEachThousandLeases(t *testing.T) {
 		filled = max(filled, leases)
 		before, was := e.requests()
 		h := startHost(t, 1+leases, e.store())
-		until(t, "the host holds a subnet", 5*time.Second, h.held)
-		until(t, "the host sees all peers", 5*time.Second, func() bool { return h.peers() >= filled })
+		need.Until(t, "the host holds a subnet", 5*time.Second, h.held)
+		need.Until(t, "the host sees all peers", 5*time.Second, func() bool { return h.peers() >= filled })
 		after, is := e.requests()
 		if cost, most := after-before, 5+leases/1000; cost > most {
 			t.Errorf("a start among %d leases cost %d requests, want at most %d: %v, before %v", leases, cost, most, is, was)
@@ -134,7 +135,7 @@ func TestARenewalCostsOneRequestAndWakesNobody(t *testing.T) {
 	e := startEtcd(t, nil)
 	e.put("config", netConfig)
 	a, b := startHost(t, 1, e.store()), startHost(t, 2, e.store())
-	until(t, "both hold a subnet and see each other", 5*time.Second,
+	need.Until(t, "both hold a subnet and see each other", 5*time.Second,
 		func() bool { return a.held() && b.held() && a.peers() == 1 && b.peers() == 1 })
 	for drained := false; !drained; {
 		select {
@@ -172,7 +173,7 @@ func TestAHundredHostsThatStartAtOnceOnAnEmptyStoreCostEightRequestsEach(t *test
 	}
 	seen := map[netip.Prefix]bool{}
 	for _, h := range hosts {
-		until(t, "all hold a subnet", 30*time.Second, h.held)
+		need.Until(t, "all hold a subnet", 30*time.Second, h.held)
 		seen[h.subnet()] = true
 	}
 	after, by := e.requests()
@@ -184,6 +185,6 @@ func TestAHundredHostsThatStartAtOnceOnAnEmptyStoreCostEightRequestsEach(t *test
 		t.Errorf("%d different subnets, want %d", len(seen), n)
 	}
 	for _, h := range hosts {
-		until(t, "all see all", 10*time.Second, func() bool { return h.peers() == n-1 })
+		need.Until(t, "all see all", 10*time.Second, func() bool { return h.peers() == n-1 })
 	}
 }

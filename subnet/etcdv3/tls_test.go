@@ -19,6 +19,7 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/server/v3/embed"
 
+	"flanneld/need"
 	"flanneld/subnet/etcdv3"
 )
 
@@ -123,15 +124,15 @@ func TestCertificatesThatAreRenewedOnDiskAreUsedWithoutARestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := startHost(t, 1, s)
-	until(t, "the host holds a subnet", noticed, h.held)
+	need.Until(t, "the host holds a subnet", noticed, h.held)
 
 	second := newAuthority(t, "second")
 	e.stop()
 	second.write(dir, "server")
 	second.write(dir, "client")
-	until(t, "the host notices", 15*time.Second, func() bool { return !h.keeper.Status().StoreSince.IsZero() })
+	need.Until(t, "the host notices", 15*time.Second, func() bool { return !h.keeper.Status().StoreSince.IsZero() })
 	e.start()
-	until(t, "the host is back with the new certificates", noticed, h.held)
+	need.Until(t, "the host is back with the new certificates", noticed, h.held)
 }
 
 func TestAStoreOfAnotherAuthorityIsRefusedAndNamed(t *testing.T) {
@@ -171,7 +172,7 @@ func TestTheCertificateOfEtcdMustBeForTheHostOfTheEndpoint(t *testing.T) {
 	// etcd reads the files once more after it has become ready. If the certificate and the key do not match at that
 	// moment, it never serves.
 	first := connect(t, "127.0.0.1")
-	until(t, "etcd serves", noticed, func() bool { return second(first.List(t.Context())) == nil })
+	need.Until(t, "etcd serves", noticed, func() bool { return second(first.List(t.Context())) == nil })
 	v4, v6, elsewhere := net.IPv4(127, 0, 0, 1), net.IPv6loopback, net.IPv4(192, 0, 2, 1)
 	tests := []struct {
 		name   string
@@ -230,7 +231,7 @@ func TestEachEndpointIsSpokenToAsItsURLSays(t *testing.T) {
 	} {
 		s := newStore(t, etcdv3.Options{Endpoints: endpoints, CAFile: file("ca.crt"), CertFile: file("client.crt"),
 			KeyFile: file("client.key")})
-		until(t, "it answers", noticed, func() bool {
+		need.Until(t, "it answers", noticed, func() bool {
 			_, err := s.List(t.Context())
 			return err == nil
 		})

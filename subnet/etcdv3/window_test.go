@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"flanneld/need"
 	"flanneld/subnet"
 )
 
@@ -58,7 +59,7 @@ func TestAHostThatDoesNotListenIsNotSentEverything(t *testing.T) {
 		t.Errorf("%d bytes were sent to a host that does not listen, want at most %d", sent, most)
 	}
 	close(look)
-	until(t, "the host hears everything", time.Minute, func() bool { return heard.Load() == changes })
+	need.Until(t, "the host hears everything", time.Minute, func() bool { return heard.Load() == changes })
 	cancel()
 	if err := <-ended; err == nil {
 		t.Error("the watch ended without an error")

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"flanneld/need"
 	"flanneld/subnet/keeper"
 	"flanneld/subnet/subnettest"
 )
@@ -28,11 +29,7 @@ func TestInRealTimeAClaimIsRefusedAtOnceAndWaitingCostsNothing(t *testing.T) {
 	owner := newHost(t, s, 1).start()
 	until := func(what string, f func() bool) {
 		t.Helper()
-		for deadline := time.Now().Add(10 * time.Second); !f(); time.Sleep(5 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatalf("waited in vain: %s; %+v", what, s.Entries())
-			}
-		}
+		need.Until(t, what, 10*time.Second, f)
 	}
 	until("the owner holds a subnet", func() bool { return owner.manager.Status().Held })
 	second := newHost(t, s, 2)

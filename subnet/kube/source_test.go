@@ -14,6 +14,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"flanneld/need"
 	"flanneld/subnet"
 	"flanneld/subnet/annotation"
 	"flanneld/subnet/kube"
@@ -68,17 +69,6 @@ func start(t *testing.T, s *server, name, address string, change func(*kube.Opti
 	return h
 }
 
-func until(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(time.Minute)
-	for !condition() {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within a minute: %s", what)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-}
-
 // joined adds a node as the controllers of a cluster make it.
 func (s *server) joined(name, cidr string) {
 	s.set(name, func(n *corev1.Node) { n.Spec.PodCIDR, n.Spec.PodCIDRs = cidr, []string{cidr} })
@@ -107,12 +97,12 @@ func (h *host) peers() []string {
 
 func (h *host) awaitPeers(want ...string) {
 	h.t.Helper()
-	until(h.t, fmt.Sprintf("peers %v", want), func() bool { return slices.Equal(h.peers(), want) })
+	need.Until(h.t, fmt.Sprintf("peers %v", want), time.Minute, func() bool { return slices.Equal(h.peers(), want) })
 }
 
 func (h *host) awaitStatus(text string) {
 	h.t.Helper()
-	until(h.t, "status with "+text, func() bool { return strings.Contains(h.Status().Waiting, text) })
+	need.Until(h.t, "status with "+text, time.Minute, func() bool { return strings.Contains(h.Status().Waiting, text) })
 }
 
 func TestANodeTakesItsPodCIDRAndPublishesWhatPeersNeed(t *testing.T) {
@@ -122,7 +112,7 @@ func TestANodeTakesItsPodCIDRAndPublishesWhatPeersNeed(t *testing.T) {
 	s.joined("c", "10.244.3.0/24") // runs no flanneld yet
 	h := start(t, s, "a", "192.0.2.1", nil)
 	h.awaitPeers("10.244.2.0/24 at 192.0.2.2")
-	until(t, "published", func() bool { return h.Status().Held })
+	need.Until(t, "published", time.Minute, func() bool { return h.Status().Held })
 	for name, want := range map[string]string{
 		"kube-subnet-manager": "true", "backend-type": "vxlan", "public-ip": "192.0.2.1",
 		"backend-data": `{"VNI":1,"VtepMAC":"02:00:00:00:00:01"}`, "public-ipv6": "", "backend-v6-data": "",
@@ -145,9 +135,9 @@ func TestAStartTakesFewRequestsAndARestartWritesNothing(t *testing.T) {
 	s.joined("a", "10.244.1.0/24")
 	run := func() []string {
 		h := start(t, s, "a", "192.0.2.1", nil)
-		until(t, "published", func() bool { return h.Status().Held })
+		need.Until(t, "published", time.Minute, func() bool { return h.Status().Held })
 		h.SetReady()
-		until(t, "the condition is set", func() bool { return s.condition("a") == "False FlannelIsUp" })
+		need.Until(t, "the condition is set", time.Minute, func() bool { return s.condition("a") == "False FlannelIsUp" })
 		return s.asked()
 	}
 	// This server refuses the streaming list, which costs one request more.
@@ -190,7 +180,7 @@ func TestWhatIsMissingIsNamed(t *testing.T) {
 	s.joined("a", "10.244.1.0/24")
 	h.awaitStatus("may not patch nodes/status")
 	s.failing(nil)
-	until(t, "published", func() bool { return h.Status().Held && h.Status().Waiting == "" })
+	need.Until(t, "published", time.Minute, func() bool { return h.Status().Held && h.Status().Waiting == "" })
 }
 
 func TestRightsThatAreMissingForTheWatchAreNamed(t *testing.T) {
@@ -202,21 +192,21 @@ func TestRightsThatAreMissingForTheWatchAreNamed(t *testing.T) {
 		return 0
 	})
 	h := start(t, s, "a", "192.0.2.1", nil)
-	until(t, "the rule is named", func() bool { return strings.Contains(h.Status().StoreError, "may not list nodes") })
+	need.Until(t, "the rule is named", time.Minute, func() bool { return strings.Contains(h.Status().StoreError, "may not list nodes") })
 }
 
 func TestAnnotationsThatSomebodyRemovesComeBack(t *testing.T) {
 	s := newServer(t)
 	s.joined("a", "10.244.1.0/24")
 	h := start(t, s, "a", "192.0.2.1", nil)
-	until(t, "published", func() bool { return h.Status().Held })
+	need.Until(t, "published", time.Minute, func() bool { return h.Status().Held })
 	for _, change := range []func(*corev1.Node){
 		func(n *corev1.Node) { n.Annotations = map[string]string{"other": "stays"} },
 		func(n *corev1.Node) { n.Annotations[annotation.DefaultPrefix+"/public-ip"] = "192.0.2.99" },
 		func(n *corev1.Node) { n.Annotations[annotation.DefaultPrefix+"/backend-data"] = "" },
 	} {
 		s.set("a", change)
-		until(t, "published again", func() bool {
+		need.Until(t, "published again", time.Minute, func() bool {
 			return s.annotation("a", "public-ip") == "192.0.2.1" && strings.Contains(s.annotation("a", "backend-data"), "VNI") &&
 				s.annotation("a", "kube-subnet-manager") == "true"
 		})
@@ -227,39 +217,39 @@ func TestTheOperatorsAddressIsPublished(t *testing.T) {
 	s := newServer(t)
 	s.joined("a", "10.244.1.0/24")
 	h := start(t, s, "a", "192.0.2.1", nil)
-	until(t, "published", func() bool { return s.annotation("a", "public-ip") == "192.0.2.1" })
+	need.Until(t, "published", time.Minute, func() bool { return s.annotation("a", "public-ip") == "192.0.2.1" })
 	s.set("a", func(n *corev1.Node) { n.Annotations[annotation.DefaultPrefix+"/public-ip-overwrite"] = "203.0.113.5" })
-	until(t, "the operator's is published", func() bool { return s.annotation("a", "public-ip") == "203.0.113.5" })
+	need.Until(t, "the operator's is published", time.Minute, func() bool { return s.annotation("a", "public-ip") == "203.0.113.5" })
 	if got := s.annotation("a", "underlay-ip"); got != "192.0.2.1" {
 		t.Errorf("underlay-ip is %q, want the address that packets come from", got)
 	}
 	s.set("a", func(n *corev1.Node) { delete(n.Annotations, annotation.DefaultPrefix+"/public-ip-overwrite") })
-	until(t, "the own one is published", func() bool {
+	need.Until(t, "the own one is published", time.Minute, func() bool {
 		return s.annotation("a", "public-ip") == "192.0.2.1" && s.annotation("a", "underlay-ip") == ""
 	})
-	until(t, "held", func() bool { return h.Status().Held })
+	need.Until(t, "held", time.Minute, func() bool { return h.Status().Held })
 }
 
 func TestANodeThatIsMadeAgainWithAnotherPodCIDRMoves(t *testing.T) {
 	s := newServer(t)
 	s.joined("a", "10.244.1.0/24")
 	h := start(t, s, "a", "192.0.2.1", nil)
-	until(t, "published", func() bool { return h.Status().Held })
+	need.Until(t, "published", time.Minute, func() bool { return h.Status().Held })
 	s.delete("a")
 	h.awaitStatus("node a does not exist")
 	if v := h.View(); len(v.Self) != 1 {
 		t.Fatalf("own subnets %v while the node is away, want the old one", v.Self)
 	}
 	s.joined("a", "10.244.7.0/24")
-	until(t, "the new subnet is published",
+	need.Until(t, "the new subnet is published", time.Minute,
 		func() bool { return h.Status().Held && h.View().Self[0].Subnet.String() == "10.244.7.0/24" })
 	// The node is deleted, and its subnet given to another one.
 	s.delete("a")
 	s.peer("d", "10.244.7.0/24", "192.0.2.4")
-	until(t, "the subnet is given up", func() bool { return len(h.View().Self) == 0 && h.Status().Lost })
+	need.Until(t, "the subnet is given up", time.Minute, func() bool { return len(h.View().Self) == 0 && h.Status().Lost })
 	h.awaitPeers("10.244.7.0/24 at 192.0.2.4")
 	s.joined("a", "10.244.8.0/24")
-	until(t, "the next subnet is in use",
+	need.Until(t, "the next subnet is in use", time.Minute,
 		func() bool { return len(h.View().Self) == 1 && h.Status().Held && !h.Status().Lost })
 }
 
@@ -287,12 +277,12 @@ func TestPeersAreRetainedWhileTheServerHasLostThem(t *testing.T) {
 	h.awaitPeers("10.244.2.0/24 at 192.0.2.2")
 	s.failing(func(*http.Request) int { return http.StatusGone }) // watches must list again
 	s.CloseClientConnections()
-	until(t, "the loss of the server is told", func() bool { return !h.Status().StoreSince.IsZero() })
+	need.Until(t, "the loss of the server is told", time.Minute, func() bool { return !h.Status().StoreSince.IsZero() })
 	s.mu.Lock()
 	delete(s.nodes, "b") // without an event: a backup was restored
 	s.mu.Unlock()
 	s.failing(nil)
-	until(t, "the server is back", func() bool { return h.Status().StoreSince.IsZero() && h.View().Status.Stale == 1 })
+	need.Until(t, "the server is back", time.Minute, func() bool { return h.Status().StoreSince.IsZero() && h.View().Status.Stale == 1 })
 	h.awaitPeers("10.244.2.0/24 at 192.0.2.2")
 }
 
@@ -323,7 +313,7 @@ func TestAServerThatRefusesConnectionsIsTold(t *testing.T) {
 	s := newServer(t)
 	s.Close()
 	h := start(t, s, "a", "192.0.2.1", nil)
-	until(t, "the loss of the server is told", func() bool { return !h.Status().StoreSince.IsZero() })
+	need.Until(t, "the loss of the server is told", time.Minute, func() bool { return !h.Status().StoreSince.IsZero() })
 }
 
 func TestAHeartbeatWakesNobody(t *testing.T) {
@@ -331,8 +321,8 @@ func TestAHeartbeatWakesNobody(t *testing.T) {
 	s.joined("a", "10.244.1.0/24")
 	s.peer("b", "10.244.2.0/24", "192.0.2.2")
 	h := start(t, s, "a", "192.0.2.1", nil)
-	until(t, "published", func() bool { return h.Status().Held && len(h.peers()) == 1 })
-	until(t, "all is quiet", func() bool {
+	need.Until(t, "published", time.Minute, func() bool { return h.Status().Held && len(h.peers()) == 1 })
+	need.Until(t, "all is quiet", time.Minute, func() bool {
 		select {
 		case <-h.Changed():
 			return false
@@ -355,10 +345,10 @@ func TestAllocSeesItsOwnNodeOnly(t *testing.T) {
 	s.joined("a", "10.244.1.0/24")
 	s.peer("b", "10.244.2.0/24", "192.0.2.2")
 	h := start(t, s, "a", "192.0.2.1", func(o *kube.Options) { o.Peers = false })
-	until(t, "published", func() bool { return h.Status().Held })
+	need.Until(t, "published", time.Minute, func() bool { return h.Status().Held })
 	s.peer("c", "10.244.3.0/24", "192.0.2.3")
 	s.set("a", func(n *corev1.Node) { delete(n.Annotations, annotation.DefaultPrefix+"/public-ip") })
-	until(t, "published again", func() bool { return s.annotation("a", "public-ip") != "" })
+	need.Until(t, "published again", time.Minute, func() bool { return s.annotation("a", "public-ip") != "" })
 	if got := h.peers(); len(got) > 0 {
 		t.Errorf("peers %v, want none: only the own node is watched", got)
 	}
@@ -373,7 +363,7 @@ func TestNodesComeInProtobuf(t *testing.T) {
 	h.awaitPeers("10.244.2.0/24 at 192.0.2.2")
 	s.peer("c", "10.244.3.0/24", "192.0.2.3") // after the list
 	h.awaitPeers("10.244.2.0/24 at 192.0.2.2", "10.244.3.0/24 at 192.0.2.3")
-	until(t, "published", func() bool { return h.Status().Held })
+	need.Until(t, "published", time.Minute, func() bool { return h.Status().Held })
 }
 
 // The time of a Node object is no revision of the store, and the package's own counter is none either.
@@ -388,7 +378,7 @@ func TestTheInventoryHasTheTimesAndVersionsOfNodes(t *testing.T) {
 				Attrs:  subnet.Attrs{PublicIP: netip.MustParseAddr("192.0.2.9"), BackendType: "vxlan"},
 			}}}}, Position: subnet.Position{Revision: 1000}}
 	})
-	until(t, "published", func() bool { return h.Status().Held })
+	need.Until(t, "published", time.Minute, func() bool { return h.Status().Held })
 	got := map[string]string{}
 	_, all := h.Inventory()
 	for _, l := range all {
