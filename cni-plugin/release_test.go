@@ -103,9 +103,9 @@ func TestTwoNetworksOnOneBridgeAreToldToSeparateThem(t *testing.T) {
 	h.refused(call{verb: "STATUS", conf: second.conf}, 51, `"pods"`)
 
 	// Nothing saved tells whose the bridge is.
-	stranger := second
-	stranger.conf = strings.Replace(second.conf, "/saved", "/elsewhere", 1)
-	h.refused(stranger, 100, "if these containers belong to another network", `"bridge"`, "another range before")
+	outsider := second
+	outsider.conf = strings.Replace(second.conf, "/saved", "/elsewhere", 1)
+	h.refused(outsider, 100, "if these containers belong to another network", `"bridge"`, "another range before")
 
 	second.conf = strings.Replace(h.conf("1.1.0", `"delegate":{"bridge":"cni1"}`), `"name":"pods"`, `"name":"blue"`, 1)
 	if got := address(t, h.must(second)); got != "10.6.2.2/24" {

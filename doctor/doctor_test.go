@@ -152,7 +152,7 @@ var faults = []failing{
 	{"the clock of the store is behind", "clock", func(f *doctor.Facts) { f.Store.Clocks[0].Behind = time.Hour },
 		doctor.Failure, "1h0m0s", ""},
 	{"a store that tells no time", "clock", func(f *doctor.Facts) { f.Store.Clocks = nil }, doctor.Skipped, "", ""},
-	{"another record has the subnet", "lease", func(f *doctor.Facts) { f.Snapshot.Entries[0].Identity = "stranger" },
+	{"another record has the subnet", "lease", func(f *doctor.Facts) { f.Snapshot.Entries[0].Identity = "another" },
 		doctor.Failure, "has it as that of", "history"},
 	{"the record is gone", "lease", func(f *doctor.Facts) { f.Snapshot.Entries = f.Snapshot.Entries[1:] }, doctor.Failure,
 		"not in the store", ""},

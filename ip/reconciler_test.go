@@ -148,7 +148,7 @@ func TestObserve(t *testing.T) {
 		Protocol: 3}
 	metric := route
 	metric.Metric = 50
-	stray := ip.Route{Dst: netip.MustParsePrefix("10.0.77.0/24"), Link: "eth0", Via: netip.MustParseAddr("192.0.2.9"),
+	leftover := ip.Route{Dst: netip.MustParsePrefix("10.0.77.0/24"), Link: "eth0", Via: netip.MustParseAddr("192.0.2.9"),
 		Protocol: ip.Protocol}
 	for _, tt := range []struct {
 		name string
@@ -184,8 +184,8 @@ func TestObserve(t *testing.T) {
 		{"the route replaced", ip.Event{Object: ip.Route{Dst: route.Dst, Via: neigh.IP, Link: "eth0", Protocol: 3}}, true},
 		{"an old route of that key gone",
 			ip.Event{Object: ip.Route{Dst: route.Dst, Via: neigh.IP, Link: "eth0", Protocol: 3}, Deleted: true}, false},
-		{"a route with our number", ip.Event{Object: stray}, true},
-		{"the route with our number gone", ip.Event{Object: stray, Deleted: true}, false},
+		{"a route with our number", ip.Event{Object: leftover}, true},
+		{"the route with our number gone", ip.Event{Object: leftover, Deleted: true}, false},
 		{"another's route", ip.Event{Object: foreign}, false},
 		{"a route of another metric", ip.Event{Object: metric}, false},
 	} {

@@ -285,14 +285,14 @@ func (c *cluster) storeFaults(e *lab.Etcd, s, other api.Status) []fault {
 	own := "subnets/" + strings.ReplaceAll(s.Subnets[0].String(), "/", "-")
 	put := func(key, value string) func() error { return func() error { return e.Put(c.ctx, key, value) } }
 	del := func(key string) func() error { return func() error { return e.Delete(c.ctx, key) } }
-	stranger := `{"PublicIP":"198.18.0.99","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"02:00:00:00:00:99"},"ID":"stranger"}`
+	outsider := `{"PublicIP":"198.18.0.99","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"02:00:00:00:00:99"},"ID":"outsider"}`
 	return []fault{
 		{name: "a record that makes no sense", check: "records", says: "10.5.252.0-24",
 			inject: put("subnets/10.5.252.0-24", "nonsense"), undo: del("subnets/10.5.252.0-24")},
 		{name: "two hosts with one address", check: "duplicates", says: other.PublicIPs[0].String(),
 			inject: func() error {
 				return leased(c, e, "subnets/10.5.253.0-24",
-					strings.ReplaceAll(stranger, "198.18.0.99", other.PublicIPs[0].String()))
+					strings.ReplaceAll(outsider, "198.18.0.99", other.PublicIPs[0].String()))
 			}, undo: del("subnets/10.5.253.0-24")},
 		{name: "a configuration that makes no sense", check: "configuration", says: "Network",
 			inject: put("config", `{"Network":"nonsense"}`), undo: put("config", vxlanConfig)},
@@ -301,7 +301,7 @@ func (c *cluster) storeFaults(e *lab.Etcd, s, other api.Status) []fault {
 			undo:   put("config", vxlanConfig)},
 		{name: "the store is down", check: "store", says: "list records", inject: func() error { e.Kill(); return nil },
 			undo: func() error { return e.Start(c.ctx) }},
-		{name: "another host has our subnet", check: "lease", says: "198.18.0.99", inject: put(own, stranger),
+		{name: "another host has our subnet", check: "lease", says: "198.18.0.99", inject: put(own, outsider),
 			undo: del(own)},
 	}
 }

@@ -158,7 +158,7 @@ func TestDockerBesideTheFirewall(t *testing.T) {
 	for _, kind := range []string{"nft", "legacy"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			s := newWallSite(t, network{"vxlan", lab.IPv4}, "-ip-masq", "-iptables-resync", "1")
+			s := newFirewallSite(t, network{"vxlan", lab.IPv4}, "-ip-masq", "-iptables-resync", "1")
 			h := s.hosts[0]
 			s.ok(h.Run("ip link del cni0"))            // its address is docker's
 			s.ok(h.Sysctl("net/ipv4/ip_forward", "0")) // docker turns it on, and then has the policy drop

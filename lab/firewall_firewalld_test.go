@@ -66,7 +66,7 @@ func (f *firewalld) cmd(args ...string) error {
 // Slow: firewalld takes seconds of a processor for each start and reload.
 func TestFirewalldBesideTheFirewall(t *testing.T) {
 	t.Parallel()
-	s := newWallSite(t, network{"vxlan", lab.IPv4}, "-ip-masq")
+	s := newFirewallSite(t, network{"vxlan", lab.IPv4}, "-ip-masq")
 	h, pod, far := s.hosts[0], s.pods[0][0], s.pods[1][0]
 	f := s.firewalld(h)
 	arrive := func() error {

@@ -82,8 +82,8 @@ func listen(t testing.TB, where inNamespace, address netip.AddrPort) (in net.Pac
 	return in
 }
 
-// wallSite is two hosts with two pods each, and a host that is no member.
-type wallSite struct {
+// firewallSite is two hosts with two pods each, and a host that is no member.
+type firewallSite struct {
 	*cluster
 	etcd     *lab.Etcd
 	hosts    []*lab.Host
@@ -92,10 +92,10 @@ type wallSite struct {
 	outsider *lab.Host
 }
 
-func newWallSite(t *testing.T, n network, args ...string) *wallSite {
+func newFirewallSite(t *testing.T, n network, args ...string) *firewallSite {
 	t.Helper()
 	c := newClusterWith(t, lab.Options{Families: n.families})
-	s := &wallSite{cluster: c, etcd: c.etcd(n.config()), hosts: c.hosts(2), outsider: c.host("outsider")}
+	s := &firewallSite{cluster: c, etcd: c.etcd(n.config()), hosts: c.hosts(2), outsider: c.host("outsider")}
 	s.daemons = c.startAll(s.hosts, s.etcd, args...)
 	for _, h := range s.hosts {
 		s.pods = append(s.pods, []*lab.Pod{must[*lab.Pod](t)(h.Pod()), must[*lab.Pod](t)(h.Pod())})
@@ -104,19 +104,19 @@ func newWallSite(t *testing.T, n network, args ...string) *wallSite {
 }
 
 // restart ends the daemon of a host and starts it with other flags.
-func (s *wallSite) restart(i int, args ...string) {
+func (s *firewallSite) restart(i int, args ...string) {
 	s.t.Helper()
 	s.ok(s.daemons[i].Stop(s.ctx))
 	s.daemons[i] = s.flanneld(s.hosts[i], s.etcd, args...)
 }
 
 // tunnelAddr returns the address of the host's own device.
-func (s *wallSite) tunnelAddr(i, family int) netip.Addr {
+func (s *firewallSite) tunnelAddr(i, family int) netip.Addr {
 	return s.subnets(s.hosts[i])[family].Addr()
 }
 
 // publish makes the host's port lead to a pod, as docker and portmap do.
-func (s *wallSite) publish(h *lab.Host, port uint16, to netip.AddrPort) {
+func (s *firewallSite) publish(h *lab.Host, port uint16, to netip.AddrPort) {
 	s.t.Helper()
 	program := "iptables-nft"
 	if to.Addr().Is6() {
@@ -129,7 +129,7 @@ func (s *wallSite) publish(h *lab.Host, port uint16, to netip.AddrPort) {
 func at(a netip.Addr, port uint16) netip.AddrPort { return netip.AddrPortFrom(a, port) }
 
 // status asks a daemon.
-func (s *wallSite) status(d *lab.Daemon) api.Status {
+func (s *firewallSite) status(d *lab.Daemon) api.Status {
 	s.t.Helper()
 	_, text, err := d.Get(s.ctx, "/status")
 	s.ok(err)
@@ -140,7 +140,7 @@ func (s *wallSite) status(d *lab.Daemon) api.Status {
 
 func TestTheRightSourceArrives(t *testing.T) {
 	t.Parallel()
-	s := newWallSite(t, network{"vxlan", lab.Dual}, "-ip-masq")
+	s := newFirewallSite(t, network{"vxlan", lab.Dual}, "-ip-masq")
 	for family := range 2 {
 		for _, h := range s.hosts {
 			for j, p := range s.pods {
@@ -174,7 +174,7 @@ type path struct {
 	want netip.Addr
 }
 
-func (s *wallSite) paths(family int, masq bool) []path {
+func (s *firewallSite) paths(family int, masq bool) []path {
 	h1, h2 := s.hosts[0], s.hosts[1]
 	near, beside, far := s.pods[0][0], s.pods[0][1], s.pods[1][0]
 	a, b, c := near.Addrs[family], beside.Addrs[family], far.Addrs[family]
@@ -212,7 +212,7 @@ func (s *wallSite) paths(family int, masq bool) []path {
 
 func TestMarkedPacketsAreLeftToKubeProxy(t *testing.T) {
 	t.Parallel()
-	s := newWallSite(t, network{"vxlan", lab.IPv4}, "-ip-masq")
+	s := newFirewallSite(t, network{"vxlan", lab.IPv4}, "-ip-masq")
 	h, pod := s.hosts[0], s.pods[0][0]
 	out := arrival{from: pod.Namespace, to: s.outsider.Namespace, at: at(s.outsider.Addr, 9000), within: 5 * time.Second}
 	s.ok(h.Run("iptables-nft -t mangle -A PREROUTING -s 10.5.0.0/16 -j MARK --or-mark 0x4000"))
@@ -235,7 +235,7 @@ func TestForwardingPassesWhateverThePolicyIs(t *testing.T) {
 	for _, kind := range []string{"nft", "legacy"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			s := newWallSite(t, network{"vxlan", lab.Dual})
+			s := newFirewallSite(t, network{"vxlan", lab.Dual})
 			for _, h := range s.hosts {
 				s.ok(h.Run("iptables-"+kind+" -w -P FORWARD DROP", "ip6tables-"+kind+" -w -P FORWARD DROP"))
 			}
@@ -265,7 +265,7 @@ func TestForwardingPassesWhateverThePolicyIs(t *testing.T) {
 }
 
 // forge makes a tunnel on a host that is no member, to a pod of a host. What it returns sends through it.
-func (s *wallSite) forge(h *lab.Host, pod *lab.Pod) arrival {
+func (s *firewallSite) forge(h *lab.Host, pod *lab.Pod) arrival {
 	s.t.Helper()
 	a := pod.Addr()
 	real, inner, via := "flannel.1", "10.5.250.1/32", "10.5.0.0"
@@ -302,11 +302,11 @@ func TestAForgedTunnelPacketIsDroppedAndCounted(t *testing.T) {
 }
 
 func forgedPacketIsDroppedAndCounted(t *testing.T, n network) {
-	s := newWallSite(t, n)
+	s := newFirewallSite(t, n)
 	h, pod := s.hosts[0], s.pods[0][0]
 	forged := s.forge(h, pod)
 	if got := forged.see(t); got.IsValid() {
-		t.Errorf("a stranger's packet reached a pod, from %s", got)
+		t.Errorf("an outsider's packet reached a pod, from %s", got)
 	}
 	s.ok(lab.Await(s.ctx, func() error {
 		f := s.status(s.daemons[0]).Firewall
@@ -318,18 +318,18 @@ func forgedPacketIsDroppedAndCounted(t *testing.T, n network) {
 	}))
 	s.ok(lab.Await(s.ctx, func() error {
 		if !strings.Contains(s.daemons[0].Log(), "dropped tunnel packets from hosts that are not peers") {
-			return errors.New("the log names no stranger")
+			return errors.New("the log names no outsider")
 		}
 		return nil
 	}))
 	if lines := strings.Count(s.daemons[0].Log(), "dropped tunnel packets from hosts that are not peers"); lines != 1 {
-		t.Errorf("%d lines about strangers, want one a minute", lines)
+		t.Errorf("%d lines about outsiders, want one a minute", lines)
 	}
 	// What follows shows that the packet was a good one.
 	s.restart(0, "-strict-ingress=false")
 	forged.within = patience
 	if got := forged.see(t); !got.IsValid() {
-		t.Error("the stranger's packet does not arrive with -strict-ingress=false either")
+		t.Error("the outsider's packet does not arrive with -strict-ingress=false either")
 	}
 	if f := s.status(s.daemons[0]).Firewall; f.StrictIngress || f.Open != "-strict-ingress=false" {
 		t.Errorf("the status shows %+v", f)
@@ -342,7 +342,7 @@ func TestAPeerThatComesIsAdmittedAtOnce(t *testing.T) {
 }
 
 func peerThatComesIsAdmittedAtOnce(t *testing.T, n network) {
-	s := newWallSite(t, n)
+	s := newFirewallSite(t, n)
 	h3 := s.host("host3")
 	s.flanneld(h3, s.etcd)
 	pod := must[*lab.Pod](t)(h3.Pod())
@@ -369,7 +369,7 @@ func publicAddressesAreTranslated(t *testing.T, n network) {
 	if n.families == lab.IPv6 {
 		flag, public = "-public-ipv6", "2001:db8::2"
 	}
-	s := &wallSite{cluster: c}
+	s := &firewallSite{cluster: c}
 	peers := func(h *lab.Host) string { return must[string](t)(h.Output("nft list ruleset")) }
 	d1 := c.flanneld(h1, e)
 	d2 := c.flanneld(h2, e, flag, public)
@@ -404,7 +404,7 @@ func TestAFlushUnderTrafficIsHealedWithinASecond(t *testing.T) {
 }
 
 func flushIsHealed(t *testing.T, n network) {
-	s := newWallSite(t, n, "-ip-masq")
+	s := newFirewallSite(t, n, "-ip-masq")
 	h, pod := s.hosts[0], s.pods[0][0]
 	iptables := "iptables"
 	if pod.Addr().Is6() {

@@ -60,9 +60,9 @@ func TestAStoreWithTLSAndUsersIsFollowedThroughNewCertificatesAndForgottenTokens
 		file("client.key"),
 		"-etcd-username", "flannel", "-etcd-password",
 	}
-	stranger := must[*lab.Daemon](t)(hosts[2].Flanneld(append(args, "wrong")...))
-	c.await(c.logs(stranger, "authentication failed"))
-	stranger.Kill()
+	outsider := must[*lab.Daemon](t)(hosts[2].Flanneld(append(args, "wrong")...))
+	c.await(c.logs(outsider, "authentication failed"))
+	outsider.Kill()
 	var daemons []*lab.Daemon
 	for _, h := range hosts[:2] {
 		daemons = append(daemons, must[*lab.Daemon](t)(h.Flanneld(append(args, "open sesame")...)))

@@ -134,12 +134,12 @@ func TestUDPTellsHopsAndUnreachableNetworks(t *testing.T) {
 	}
 }
 
-func TestUDPDropsWhatStrangersSend(t *testing.T) {
+func TestUDPDropsWhatOutsidersSend(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, network{"udp", lab.IPv4}, 2)
 	before := s.datapath(s.daemons[0])
-	stranger := s.host("stranger")
-	conn := must[net.Conn](t)(stranger.Dial(s.ctx, "udp", netip.AddrPortFrom(s.hosts[0].Addr, 8285).String()))
+	outsider := s.host("outsider")
+	conn := must[net.Conn](t)(outsider.Dial(s.ctx, "udp", netip.AddrPortFrom(s.hosts[0].Addr, 8285).String()))
 	defer conn.Close()
 	_, err := conn.Write([]byte{0x45, 0, 0, 20, 19: 1})
 	s.ok(err)

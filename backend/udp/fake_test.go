@@ -143,7 +143,7 @@ func (f *Worker) Send(out []outbound) (int, error) {
 			return i, errRefused
 		}
 		if mtu := f.MTU[m.to.addr]; mtu > 0 && m.size+overhead(m.to.addr) > mtu {
-			f.learn = append(f.learn, func(tell func(netip.Addr, int)) { tell(m.to.addr, mtu) })
+			f.learn = append(f.learn, func(learn func(netip.Addr, int)) { learn(m.to.addr, mtu) })
 			return i, errRefused
 		}
 		f.check(m)
@@ -187,8 +187,8 @@ func (f *Worker) take(m *outbound) {
 
 // Faults implements edge.
 func (f *Worker) Faults(tooBig func(dst netip.Addr, mtu int)) {
-	for _, tell := range f.learn {
-		tell(tooBig)
+	for _, learn := range f.learn {
+		learn(tooBig)
 	}
 	f.learn = nil
 }

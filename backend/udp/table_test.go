@@ -17,7 +17,7 @@ func TestWhoSendsAndForWhom(t *testing.T) {
 	for _, tt := range []struct{ name, from, src, want string }{
 		{"a peer's pod", "203.0.113.2", "10.5.2.7", ""},
 		{"a peer behind a translation, by its own address", "192.0.2.2", "10.5.2.7", ""},
-		{"a stranger", "192.0.2.3", "10.5.2.7", "dropped: sender is no peer"},
+		{"an outsider", "192.0.2.3", "10.5.2.7", "dropped: sender is no peer"},
 		{"a pod of this host", "203.0.113.2", "10.5.1.7", "dropped: source is not the sender's"},
 		{"this host, which only we may be", "203.0.113.2", "192.0.2.1", "dropped: source is not the sender's"},
 		{"somebody outside, whom a peer routes for", "203.0.113.2", "198.51.100.1", ""},
@@ -50,7 +50,7 @@ func TestAPeerMaySendFromItsOwnAddressBehindAPublicOne(t *testing.T) {
 		{"with a source that is another's", "192.0.2.2", "10.5.3.9", "dropped: source is not the sender's"},
 		{"the owner of a public address", "192.0.2.3", "10.5.3.9", ""},
 		{"one who claims it", "192.0.2.3", "10.5.4.9", "dropped: source is not the sender's"},
-		{"a stranger", "192.0.2.5", "10.5.2.9", "dropped: sender is no peer"},
+		{"an outsider", "192.0.2.5", "10.5.2.9", "dropped: sender is no peer"},
 	} {
 		if got := table.Check(a(tt.from), a(tt.src), a("10.5.1.9")); got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)

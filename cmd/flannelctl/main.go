@@ -72,7 +72,7 @@ func realMain(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err != nil && !errors.Is(err, errNotOK) && !errors.Is(err, errDegraded) {
-		complain(stderr, err)
+		printError(stderr, err)
 	}
 	return exitCode(err)
 }

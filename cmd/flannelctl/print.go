@@ -190,8 +190,8 @@ func escapeJSON(text []byte) []byte {
 	return b.Bytes()
 }
 
-// complain prints an error for people, with what to do.
-func complain(w io.Writer, err error) {
+// printError prints an error for people, with what to do.
+func printError(w io.Writer, err error) {
 	fmt.Fprintln(w, "flannelctl:", cleanText(err.Error()))
 	switch {
 	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:

@@ -223,7 +223,7 @@ func (s *story) flannel(n *node, program string) *lab.Process {
 		"--net-config-path="+config,
 		"--kubeconfig-file="+filepath.Join(p.certs, "admin.yaml"))...)
 	p.ok(err)
-	s.whole.Cleanup(func() { tell(s.whole, n.name+" flannel", f) })
+	s.whole.Cleanup(func() { printEnd(s.whole, n.name+" flannel", f) })
 	p.await(func() error {
 		if !strings.Contains(f.Log(), "Running backend") {
 			return fmt.Errorf("flannel does not run:\n%s", f.Log())

@@ -162,8 +162,8 @@ func must(t *testing.T, dir, name string, args ...string) {
 	}
 }
 
-// tell prints the end of a log if the test has failed.
-func tell(t testing.TB, name string, p *lab.Process) {
+// printEnd prints the end of a log if the test has failed.
+func printEnd(t testing.TB, name string, p *lab.Process) {
 	if !t.Failed() {
 		return
 	}

@@ -102,7 +102,7 @@ func (m *move) start(t *testing.T, i int, args ...string) {
 		"-subnet-file", h.SubnetFile(), "-state-dir", h.StateDir()}, args...)
 	d, err := h.Start("flanneld", command...)
 	p.ok(err)
-	m.whole.Cleanup(func() { tell(m.whole, h.Name(), d) })
+	m.whole.Cleanup(func() { printEnd(m.whole, h.Name(), d) })
 	m.daemons[i] = d
 }
 

@@ -81,9 +81,9 @@ func (s *story) node(name string) *node {
 	s.boot(n)
 	s.whole.Cleanup(func() {
 		n.kubelet.Kill() // it would make its pods again
-		tell(s.whole, name+" kubelet", n.kubelet)
-		tell(s.whole, name+" kube-proxy", n.proxy)
-		tell(s.whole, name+" containerd", n.runtime.Process)
+		printEnd(s.whole, name+" kubelet", n.kubelet)
+		printEnd(s.whole, name+" kube-proxy", n.proxy)
+		printEnd(s.whole, name+" containerd", n.runtime.Process)
 	})
 	return n
 }

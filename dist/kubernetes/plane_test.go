@@ -122,7 +122,7 @@ func (p *plane) run(name string, args ...string) *lab.Process {
 	p.t.Helper()
 	process, err := p.Start(name, append([]string{filepath.Join(p.bin, name)}, args...)...)
 	p.ok(err)
-	p.whole.Cleanup(func() { tell(p.whole, name, process) })
+	p.whole.Cleanup(func() { printEnd(p.whole, name, process) })
 	return process
 }
 

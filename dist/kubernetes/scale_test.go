@@ -120,7 +120,7 @@ func (l *large) startDaemons(t *testing.T, most int, what string) {
 			"-kubeconfig-file", p.config(userOf(i), userOf(i), "system:masters"), "-subnet-file", h.SubnetFile(), "-state-dir",
 			h.StateDir(), "-ip-masq")
 		p.ok(err)
-		l.whole.Cleanup(func() { tell(l.whole, h.Name(), d) })
+		l.whole.Cleanup(func() { printEnd(l.whole, h.Name(), d) })
 		l.daemons = append(l.daemons, d)
 	}
 	for i, d := range l.daemons {

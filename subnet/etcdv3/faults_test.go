@@ -109,7 +109,8 @@ func TestAfterABreakNobodyListsAgain(t *testing.T) {
 		p.cut.Store(false)
 	}
 	c := startHost(t, 3, e.store())
-	need.Until(t, "all see all", noticed, func() bool { return c.held() && a.peers() == 2 && b.peers() == 2 && c.peers() == 2 })
+	need.Until(t, "all see all", noticed,
+		func() bool { return c.held() && a.peers() == 2 && b.peers() == 2 && c.peers() == 2 })
 	before := store.lists.Load()
 	cutOff(func() {
 		e.fill(3)
@@ -214,7 +215,8 @@ func TestARestoredStoreIsFilledAgainAndNoPeerIsForgotten(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.start()
-	need.Until(t, "both are registered", noticed, func() bool { return e.inStore(a) && e.inStore(b) && a.held() && b.held() })
+	need.Until(t, "both are registered", noticed,
+		func() bool { return e.inStore(a) && e.inStore(b) && a.held() && b.held() })
 	if got := [2]string{a.subnet().String(), b.subnet().String()}; got != subnets {
 		t.Errorf("subnets %v, want %v", got, subnets)
 	}

@@ -139,8 +139,8 @@ func TestAStoreOfAnotherAuthorityIsRefusedAndNamed(t *testing.T) {
 	t.Parallel()
 	dir, other := t.TempDir(), t.TempDir()
 	newAuthority(t, "first").write(dir, "server")
-	stranger := newAuthority(t, "stranger")
-	stranger.write(other, "client")
+	outsider := newAuthority(t, "outsider")
+	outsider.write(other, "client")
 	e := startEtcd(t, withTLS(dir))
 	s := newStore(t, etcdv3.Options{
 		Endpoints: []string{"https://" + e.addr}, CAFile: filepath.Join(other, "ca.crt"),

@@ -79,10 +79,10 @@ func (s *server) set(name string, change func(n *corev1.Node)) {
 		n.APIVersion, n.Kind, n.Annotations = "v1", "Node", map[string]string{}
 	}
 	change(n)
-	s.tellLocked(kind, n)
+	s.notifyLocked(kind, n)
 }
 
-func (s *server) tellLocked(kind string, n *corev1.Node) {
+func (s *server) notifyLocked(kind string, n *corev1.Node) {
 	s.version++
 	n.ResourceVersion = strconv.Itoa(s.version)
 	if s.nodes[n.Name] = n; kind == "DELETED" {
@@ -96,7 +96,7 @@ func (s *server) tellLocked(kind string, n *corev1.Node) {
 func (s *server) delete(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.tellLocked("DELETED", s.nodes[name].DeepCopy())
+	s.notifyLocked("DELETED", s.nodes[name].DeepCopy())
 }
 
 // failing has requests answered with a status, 0: as usual.
@@ -256,7 +256,7 @@ func (s *server) patch(w http.ResponseWriter, r *http.Request, name string) {
 	case n.UID != old.UID:
 		status(w, 409, "another object")
 	default:
-		s.tellLocked("MODIFIED", n)
+		s.notifyLocked("MODIFIED", n)
 		answer(w, 200, n)
 	}
 }

@@ -192,7 +192,8 @@ func TestRightsThatAreMissingForTheWatchAreNamed(t *testing.T) {
 		return 0
 	})
 	h := start(t, s, "a", "192.0.2.1", nil)
-	need.Until(t, "the rule is named", time.Minute, func() bool { return strings.Contains(h.Status().StoreError, "may not list nodes") })
+	need.Until(t, "the rule is named", time.Minute,
+		func() bool { return strings.Contains(h.Status().StoreError, "may not list nodes") })
 }
 
 func TestAnnotationsThatSomebodyRemovesComeBack(t *testing.T) {
@@ -219,7 +220,8 @@ func TestTheOperatorsAddressIsPublished(t *testing.T) {
 	h := start(t, s, "a", "192.0.2.1", nil)
 	need.Until(t, "published", time.Minute, func() bool { return s.annotation("a", "public-ip") == "192.0.2.1" })
 	s.set("a", func(n *corev1.Node) { n.Annotations[annotation.DefaultPrefix+"/public-ip-overwrite"] = "203.0.113.5" })
-	need.Until(t, "the operator's is published", time.Minute, func() bool { return s.annotation("a", "public-ip") == "203.0.113.5" })
+	need.Until(t, "the operator's is published", time.Minute,
+		func() bool { return s.annotation("a", "public-ip") == "203.0.113.5" })
 	if got := s.annotation("a", "underlay-ip"); got != "192.0.2.1" {
 		t.Errorf("underlay-ip is %q, want the address that packets come from", got)
 	}
@@ -282,7 +284,8 @@ func TestPeersAreRetainedWhileTheServerHasLostThem(t *testing.T) {
 	delete(s.nodes, "b") // without an event: a backup was restored
 	s.mu.Unlock()
 	s.failing(nil)
-	need.Until(t, "the server is back", time.Minute, func() bool { return h.Status().StoreSince.IsZero() && h.View().Status.Stale == 1 })
+	need.Until(t, "the server is back", time.Minute,
+		func() bool { return h.Status().StoreSince.IsZero() && h.View().Status.Stale == 1 })
 	h.awaitPeers("10.244.2.0/24 at 192.0.2.2")
 }
 

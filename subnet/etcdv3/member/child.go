@@ -74,15 +74,15 @@ func Main(args []string) int {
 	}
 }
 
-// Run keeps a member running until ctx ends. It tells nil whenever the member begins to serve, and an error that says
+// Run keeps a member running until ctx ends. It reports nil whenever the member begins to serve, and an error that says
 // what to do whenever it does not any more, or not yet.
-func Run(ctx context.Context, o Options, tell func(error)) {
+func Run(ctx context.Context, o Options, report func(error)) {
 	pause := firstPause
 	for ctx.Err() == nil {
 		served := false
 		err := once(ctx, o, func() {
 			served = true
-			tell(nil)
+			report(nil)
 		})
 		if ctx.Err() != nil {
 			return
@@ -90,7 +90,7 @@ func Run(ctx context.Context, o Options, tell func(error)) {
 		if served {
 			pause = firstPause
 		}
-		tell(explain(err, o))
+		report(explain(err, o))
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause):
