@@ -96,8 +96,9 @@ func (h *Host) Pod() (*Pod, error) {
 		fmt.Sprintf("ip link set %s master cni0 up", name),
 	)
 	if err == nil {
-		err = errors.Join(n.up("eth0"), h.up("cni0"))
+		err = errors.Join(n.up("eth0"), h.isUp("cni0"))
 	}
+	var commands []string
 	for _, s := range env.Subnets {
 		gateway := s.Addr().Next()
 		addr := gateway
@@ -105,10 +106,11 @@ func (h *Host) Pod() (*Pod, error) {
 			addr = addr.Next()
 		}
 		p.Addrs = append(p.Addrs, addr)
-		if err == nil {
-			err = n.Run(fmt.Sprintf("ip addr add %s/%d dev eth0%s", addr, s.Bits(), nodad(addr)), "ip route add default via "+
-				gateway.String())
-		}
+		commands = append(commands, fmt.Sprintf("ip addr add %s/%d dev eth0%s", addr, s.Bits(), nodad(addr)),
+			"ip route add default via "+gateway.String())
+	}
+	if err == nil {
+		err = n.Run(commands...)
 	}
 	return p, err
 }
@@ -125,12 +127,15 @@ func nodad(a netip.Addr) string {
 
 // bridge makes the bridge of the pods, with the first usable address of each subnet.
 func (h *Host) bridge(env subnet.Env) error {
-	if _, err := h.Output("ip link show cni0"); err != nil {
-		if err := h.Run("ip link add cni0 type bridge"); err != nil {
-			return err
-		}
+	there, err := h.has("cni0")
+	if err != nil {
+		return err
 	}
-	commands := []string{fmt.Sprintf("ip link set cni0 mtu %d up", env.MTU)}
+	var commands []string
+	if !there {
+		commands = append(commands, "ip link add cni0 type bridge")
+	}
+	commands = append(commands, fmt.Sprintf("ip link set cni0 mtu %d up", env.MTU))
 	for _, s := range env.Subnets {
 		gateway := s.Addr().Next()
 		commands = append(commands, fmt.Sprintf("ip addr replace %s/%d dev cni0%s", gateway, s.Bits(), nodad(gateway)))

@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -149,11 +148,10 @@ func sweep() {
 // remove takes away all that a lab may have left.
 func remove(id string) {
 	names, _ := filepath.Glob("/run/netns/" + netnsPrefix + id + "-*")
-	for _, name := range names {
-		killAll(filepath.Base(name))
-	}
-	for _, name := range names {
-		_ = run(context.Background(), "ip netns del "+filepath.Base(name))
+	killAll(names)
+	for _, name := range names { // as "ip netns del" does
+		_ = unix.Unmount(name, unix.MNT_DETACH)
+		_ = os.Remove(name)
 	}
 	dir := filepath.Join(os.TempDir(), dirPrefix+id)
 	unmountBelow(dir)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -12,9 +13,13 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"flanneld/ip/iptest"
 )
 
 // netnsPrefix starts the names of all namespaces of all labs; the lab's id follows.
@@ -25,6 +30,9 @@ type Namespace struct {
 	name     string // as "ip netns" shows it
 	file     *os.File
 	hostname string // of the programs started in it; empty: that of the machine
+
+	mu      sync.Mutex // guards all below
+	netlink *netlink.Handle
 }
 
 // namespace makes one. Its interfaces use their IPv6 addresses at once: duplicates are not looked for, which takes a
@@ -39,8 +47,8 @@ func (l *Lab) namespace(name string) (*Namespace, error) {
 		return nil, fmt.Errorf("open namespace: %w", err)
 	}
 	n.file = file
-	l.onClose(func() { _ = file.Close() })
-	return n, errors.Join(n.Sysctl("net/ipv6/conf/default/accept_dad", "0"), n.Run("ip link set lo up"))
+	l.onClose(n.close)
+	return n, errors.Join(n.Sysctl("net/ipv6/conf/default/accept_dad", "0"), n.loopback())
 }
 
 // Name returns the name by which "ip netns exec" finds the namespace.
@@ -76,38 +84,41 @@ func (n *Namespace) rename() error {
 	return nil
 }
 
-// Run runs commands one after the other, up to the first that fails. Arguments are separated by blanks.
+// Run runs commands one after the other, up to the first that fails. Arguments are separated by blanks. Commands of ip
+// that follow one another are run by one process: most of what one costs is its start.
 func (n *Namespace) Run(commands ...string) error {
-	for _, c := range commands {
-		if _, err := n.Output(c); err != nil {
-			return err
+	for len(commands) > 0 {
+		batch := iptest.Batch(commands)
+		if len(batch) < 2 {
+			if _, err := n.Output(commands[0]); err != nil {
+				return err
+			}
+			commands = commands[1:]
+			continue
 		}
+		lines := strings.Join(batch, "\n")
+		if _, err := n.exec(context.Background(), strings.NewReader(lines), "ip", "-batch", "-"); err != nil {
+			return fmt.Errorf("%w\n%s", err, lines)
+		}
+		commands = commands[len(batch):]
 	}
 	return nil
 }
 
-// up brings an interface up and waits until it sends: the kernel gets to that a second later if many links change. Nor
-// is the link-local address there, or more than tentative, at once.
+// up brings an interface up and waits for that.
 func (n *Namespace) up(link string) error {
 	if err := n.Run("ip link set " + link + " up"); err != nil {
 		return err
 	}
+	return n.isUp(link)
+}
+
+// isUp waits until an interface sends: the kernel gets to that a second later if many links change. Nor is the
+// link-local address there, or more than tentative, at once.
+func (n *Namespace) isUp(link string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	return Await(ctx, func() error {
-		out, err := n.Output("ip -o link show " + link)
-		if err == nil && !strings.Contains(out, "state UP") {
-			err = fmt.Errorf("%s is not up: %s", link, out)
-		}
-		if err != nil {
-			return err
-		}
-		out, err = n.Output("ip -6 -o addr show dev " + link + " scope link")
-		if err == nil && (out == "" || strings.Contains(out, "tentative")) {
-			err = fmt.Errorf("%s has no link-local address yet: %s", link, out)
-		}
-		return err
-	})
+	return Await(ctx, func() error { return n.upError(link) })
 }
 
 // Output runs one command, whose arguments are separated by blanks, and returns what it prints.
@@ -117,9 +128,13 @@ func (n *Namespace) Output(command string) (string, error) {
 
 // Exec runs one command and returns what it prints. The error contains what it prints on stderr.
 func (n *Namespace) Exec(ctx context.Context, args ...string) (string, error) {
+	return n.exec(ctx, nil, args...)
+}
+
+func (n *Namespace) exec(ctx context.Context, in io.Reader, args ...string) (string, error) {
 	var out, errOut bytes.Buffer
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	cmd.Stdout, cmd.Stderr = &out, &errOut
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, &out, &errOut
 	err := n.Do(cmd.Start)
 	if err == nil {
 		err = cmd.Wait()
@@ -172,18 +187,28 @@ func run(ctx context.Context, command string) error {
 	return nil
 }
 
-// killAll ends all processes in a namespace, those that they start meanwhile included.
-func killAll(name string) {
-	for range 10 {
-		out, err := exec.Command("ip", "netns", "pids", name).Output()
-		pids := strings.Fields(string(out))
-		if err != nil || len(pids) == 0 {
-			return
+// killAll ends all processes in the namespaces of these files, those that they start meanwhile included.
+func killAll(files []string) {
+	inside := map[string]bool{}
+	for _, name := range files {
+		var st unix.Stat_t
+		if unix.Stat(name, &st) == nil {
+			inside[fmt.Sprintf("net:[%d]", st.Ino)] = true
 		}
-		for _, text := range pids {
-			if pid, err := strconv.Atoi(text); err == nil && pid != os.Getpid() {
+	}
+	for range 10 {
+		links, _ := filepath.Glob("/proc/[0-9]*/ns/net")
+		found := false
+		for _, link := range links {
+			ns, err := os.Readlink(link)
+			pid, _ := strconv.Atoi(strings.Split(link, "/")[2])
+			if err == nil && inside[ns] && pid != os.Getpid() {
+				found = true
 				_ = unix.Kill(pid, unix.SIGKILL)
 			}
+		}
+		if !found {
+			return
 		}
 		time.Sleep(20 * time.Millisecond)
 	}

@@ -7,12 +7,14 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"flanneld/api"
+	"flanneld/ip"
 	"flanneld/lab"
 )
 
@@ -176,24 +178,13 @@ func answered(t testing.TB, c *cluster, p *lab.Pings, more int) {
 // look returns all that the daemon has put into the kernel of a host, without numbers that the kernel gives.
 func (s *site) look(h *lab.Host) string {
 	s.t.Helper()
-	commands := []string{"ip -4 route show proto 70", "ip -6 route show proto 70"}
+	var devices []string
 	for _, p := range s.subnets(h) {
-		if dev := s.device(p.Addr()); dev != "eth0" {
-			commands = append(commands, "ip -br link show "+dev, "ip -br addr show dev "+dev+" scope global",
-				"ip -4 route show dev "+dev,
-				"ip -4 neigh show nud permanent dev "+dev, "ip -6 neigh show nud permanent dev "+dev, "bridge fdb show dev "+dev)
+		if dev := s.device(p.Addr()); dev != "eth0" && !slices.Contains(devices, dev) {
+			devices = append(devices, dev)
 		}
 	}
-	var out strings.Builder
-	for _, command := range commands {
-		text, err := h.Output(command)
-		if err != nil {
-			text = err.Error()
-		}
-		// which of both the kernel says depends on the device's past
-		out.WriteString(strings.ReplaceAll(text, "UNKNOWN", "UP     "))
-	}
-	return out.String()
+	return must[string](s.t)(h.Objects(ip.Protocol, devices...))
 }
 
 func statusOf(t testing.TB, c *cluster, d *lab.Daemon) api.Status {

@@ -67,8 +67,8 @@ const foreign = `ip link add flannel.2 type vxlan id 2 dstport 8472 local 192.0.
 	ip rule add from 10.5.0.0/16 lookup 99
 	ip neigh add 10.5.10.9 lladdr 02:00:00:00:01:21 dev cni0`
 
-const lookAtForeign = `ip -br link show flannel.2
-	ip -br addr show cni0
+const lookAtForeign = `ip link show flannel.2
+	ip addr show cni0
 	ip route show dev cni0
 	ip route show table 99
 	ip rule show

@@ -49,22 +49,46 @@ func Go(t testing.TB, f func()) (wait func()) {
 	}
 }
 
-// Run runs commands, one a line, in the namespace of the calling test, and returns their output.
+// Run runs commands, one in each line, in the calling thread's namespace, and returns what they print. Commands of ip
+// that follow one another are run by one process: most of what one costs is its start.
 func Run(t testing.TB, commands string) string {
 	t.Helper()
-	var out strings.Builder
+	var lines []string
 	for line := range strings.Lines(commands) {
-		fields := strings.Fields(line)
-		if len(fields) == 0 {
-			continue
+		if line = strings.TrimSpace(line); line != "" {
+			lines = append(lines, line)
 		}
-		text, err := exec.Command(fields[0], fields[1:]...).CombinedOutput()
+	}
+	var out strings.Builder
+	for len(lines) > 0 {
+		command, batch := strings.Fields(lines[0]), Batch(lines)
+		count := max(1, len(batch))
+		if count > 1 {
+			command = []string{"ip", "-batch", "-"}
+		}
+		cmd := exec.Command(command[0], command[1:]...)
+		cmd.Stdin = strings.NewReader(strings.Join(batch, "\n"))
+		text, err := cmd.CombinedOutput()
 		if err != nil {
-			t.Fatalf("%s: %v\n%s", strings.Join(fields, " "), err, text)
+			t.Fatalf("%s: %v\n%s", strings.Join(lines[:count], "\n"), err, text)
 		}
 		out.Write(text)
+		lines = lines[count:]
 	}
 	return out.String()
+}
+
+// Batch returns the lines for "ip -batch" of the commands of ip that the list begins with. A command with options of ip
+// itself is none.
+func Batch(commands []string) (lines []string) {
+	for _, c := range commands {
+		line, isIP := strings.CutPrefix(c, "ip ")
+		if !isIP || strings.HasPrefix(strings.TrimSpace(line), "-") {
+			break
+		}
+		lines = append(lines, line)
+	}
+	return lines
 }
 
 // Underlay makes a bridge of that name with an address, up: an interface that tunnels can leave by. It gets no
