@@ -99,7 +99,7 @@ func published(t *testing.T, dir string) map[string]string {
 
 // The tests below look at one release, because it takes a while to build.
 //
-// Slow: runs the whole build twice, for two architectures each time, and compares the bytes.
+// Slow: runs the whole build twice and compares the bytes.
 func TestARelease(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "release")
 	if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {

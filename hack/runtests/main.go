@@ -92,7 +92,7 @@ func runSuite(ctx context.Context, r *report, suite, tmp string) error {
 	if !nested {
 		dir, args = ".", suite
 	}
-	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-json"}, strings.Fields(args)...)...)
+	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-json", "-vet=off"}, strings.Fields(args)...)...)
 	cmd.Dir, cmd.Stderr = dir, os.Stderr
 	cmd.Env = append(os.Environ(), "TMPDIR="+tmp)
 	// Ctrl-C reaches the tests by way of this program alone, once.
