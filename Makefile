@@ -20,7 +20,7 @@ E2E  = "./lab -timeout 45m -parallel 6"
 # twice as long as alone.
 SLOW ?= 60s
 
-.PHONY: all help build deps runtests check test unit e2e test-all test-flannel test-docker test-kernels race bench bench-scale lint cross fuzz soak demo clean
+.PHONY: all help build deps runtests check test unit e2e test-all test-flannel test-docker test-kernels race race-daemon bench bench-scale lint cross fuzz soak demo clean
 all: build
 
 ## help: this list
@@ -83,9 +83,12 @@ test-docker: runtests
 	$(RUNTESTS) -most 0 -v "./lab -tags docker -run NewDocker -timeout 60m"
 
 ## race: unit and kernel tests, and the daemon on a cluster, under the race detector (root)
-race: runtests
-	hack/install-packages gcc libc6-dev
+race: race-daemon
 	CGO_ENABLED=1 $(RUNTESTS) -most 0 "$(PACKAGES) -race -timeout 20m"
+
+## race-daemon: the daemon on a cluster, under the race detector (root)
+race-daemon: runtests
+	hack/install-packages gcc libc6-dev
 	$(RUNTESTS) -most 0 "./lab -tags raced -run TheDaemonHasNoDataRaces -timeout 30m"
 
 ## bench: benchmarks on a real kernel (root)
