@@ -20,7 +20,7 @@ E2E  = "./lab -timeout 45m -parallel 6"
 # twice as long as alone.
 SLOW ?= 60s
 
-.PHONY: all help build deps runtests check test unit e2e test-all test-flannel test-docker test-kernels race race-daemon bench bench-scale lint cross fuzz soak demo clean
+.PHONY: all help build deps runtests check test unit e2e test-all test-flannel test-docker test-kernels race race-daemon bench bench-scale lint cross fuzz soak soak-lab demo clean
 all: build
 
 ## help: this list
@@ -123,6 +123,13 @@ SCHEDULES ?= 1000000
 soak:
 	$(GO) test -timeout 0 ./subnet/keeper -run TestNoOrderOfSingleDecisions -v -steps.schedules $(SCHEDULES)
 	$(GO) test -timeout 0 ./subnet/keeper -run TestNoScheduleOfFaults -v -sim.schedules $(SCHEDULES)
+
+## soak-lab: random faults to a cluster of 20 hosts in namespaces for SOAKTIME, pods pinging all the time; SEED repeats one (root)
+SOAKTIME ?= 1h
+SEED ?= 0
+SOAKBACKEND ?= vxlan
+soak-lab: runtests
+	$(RUNTESTS) -most 0 -v "./lab -tags soak -run TestSoak -timeout 0 -soak.time $(SOAKTIME) -soak.seed $(SEED) -soak.backend $(SOAKBACKEND)"
 
 ## demo: three hosts on one overlay: pings, a repair, flannelctl status (root); HOLD=1 keeps it up
 demo: build

@@ -116,7 +116,7 @@ for d in etc run root var/lib; do
 	mkdir -p "$1/$d/upper" "$1/$d/work"
 	mount -t overlay overlay -o "lowerdir=/$d,upperdir=$1/$d/upper,workdir=$1/$d/work" "/$d"
 done
-rm -rf /run/flannel /var/lib/flannel /etc/flannel
+until rm -rf /run/flannel /var/lib/flannel /etc/flannel; do :; done # daemons of other labs write there
 mkdir -p /etc/flannel
 : >"$1/ready"
 exec sleep infinity`
@@ -130,7 +130,12 @@ func (c *cluster) system(name, addr string) *system {
 	s := &system{Host: h, c: c, keeper: must[*lab.Process](c.t)(h.Start("system", "unshare", "--mount", "sh", "-euc",
 		ownFolders, "sh", dir))}
 	c.await(func() error {
-		_, err := s.sh("test -e " + dir + "/ready")
+		select {
+		case <-s.keeper.Done():
+			c.t.Fatalf("%s has ended: %s", name, s.keeper.Log())
+		default:
+		}
+		_, err := os.Stat(fmt.Sprintf("/proc/%d/root%s/ready", s.keeper.Pid(), dir))
 		return err
 	})
 	return s

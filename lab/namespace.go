@@ -214,9 +214,10 @@ func killAll(files []string) {
 	}
 }
 
-// Await calls condition until it returns nil, and returns its last error when ctx ends.
+// Await calls condition until it returns nil, and returns its last error when ctx ends. The longer it takes, the more
+// rarely the condition is looked at: a look may cost more than what is waited for.
 func Await(ctx context.Context, condition func() error) error {
-	for {
+	for start := time.Now(); ; {
 		err := condition()
 		if err == nil {
 			return nil
@@ -224,7 +225,7 @@ func Await(ctx context.Context, condition func() error) error {
 		select {
 		case <-ctx.Done():
 			return errors.Join(err, ctx.Err())
-		case <-time.After(10 * time.Millisecond):
+		case <-time.After(min(max(10*time.Millisecond, time.Since(start)/20), 100*time.Millisecond)):
 		}
 	}
 }
