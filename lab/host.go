@@ -95,10 +95,10 @@ func (h *Host) Pod() (*Pod, error) {
 		fmt.Sprintf("ip link add %s mtu %d type veth peer name eth0 mtu %d netns %s", name, env.MTU, env.MTU, n.name),
 		fmt.Sprintf("ip link set %s master cni0 up", name),
 	)
-	if err == nil {
-		err = errors.Join(n.up("eth0"), h.isUp("cni0"))
+	if err != nil {
+		return nil, err
 	}
-	var commands []string
+	commands := []string{"ip link set eth0 up"}
 	for _, s := range env.Subnets {
 		gateway := s.Addr().Next()
 		addr := gateway
@@ -109,10 +109,10 @@ func (h *Host) Pod() (*Pod, error) {
 		commands = append(commands, fmt.Sprintf("ip addr add %s/%d dev eth0%s", addr, s.Bits(), nodad(addr)),
 			"ip route add default via "+gateway.String())
 	}
-	if err == nil {
-		err = n.Run(commands...)
+	if err := n.Run(commands...); err != nil {
+		return nil, err
 	}
-	return p, err
+	return p, errors.Join(n.isUp("eth0"), h.isUp("cni0"))
 }
 
 // Addr returns the pod's IPv4 address, on an IPv6-only network its IPv6 address.

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -194,5 +195,8 @@ func (l *Lab) connect(n *Namespace, families Families) (v4, v6 netip.Addr, err e
 	if err != nil {
 		return v4, v6, err
 	}
-	return v4, v6, errors.Join(n.Run(addrs...), n.up("eth0"), n.Run(routes...))
+	if err := n.Run(slices.Concat(addrs, []string{"ip link set eth0 up"}, routes)...); err != nil {
+		return v4, v6, err
+	}
+	return v4, v6, n.isUp("eth0")
 }

@@ -105,14 +105,6 @@ func (n *Namespace) Run(commands ...string) error {
 	return nil
 }
 
-// up brings an interface up and waits for that.
-func (n *Namespace) up(link string) error {
-	if err := n.Run("ip link set " + link + " up"); err != nil {
-		return err
-	}
-	return n.isUp(link)
-}
-
 // isUp waits until an interface sends: the kernel gets to that a second later if many links change. Nor is the
 // link-local address there, or more than tentative, at once.
 func (n *Namespace) isUp(link string) error {
