@@ -19,8 +19,8 @@ func TestTheVersionsThatAreSupportedAreThoseOfTheTests(t *testing.T) {
 		{"../lab/flannel/go.mod", `flannel-io/flannel v(\d+\.\d+)`, "| flannel in the same network | %; "},
 		{"../lab/docker/go.mod", `moby/moby/v2 v(\S+)`, "(moby %)"},
 		{"../cni-plugin/plugintest/plugintest.go", `pluginsVersion += +"v(\d+\.\d+)`, "reference plugins %"},
-		{"../Makefile", `(?m)^KERNELS \?= (\S+) `, "; % of Debian in virtual machines"},
-		{"../Makefile", `(?m)^KERNELS \?= \S+ (\S+)$`, "| %, kernels of other distributions |"},
+		{"../Makefile", `(?m)^KERNELS \?= (\S+) `, "; % and "},
+		{"../Makefile", `(?m)^KERNELS \?= \S+ (\S+)$`, " and % of Debian in virtual machines"},
 	} {
 		text, err := os.ReadFile(c.file)
 		if err != nil {

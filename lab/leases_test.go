@@ -203,7 +203,8 @@ func (s *site) reboot(h *lab.Host) {
 	s.ok(h.Run("ip route flush proto 70", "ip -6 route flush proto 70"))
 	links := must[string](s.t)(h.Output("ip -br link"))
 	for line := range strings.Lines(links) {
-		if name := strings.Fields(line)[0]; strings.HasPrefix(name, "flannel") {
+		name, _, _ := strings.Cut(strings.Fields(line)[0], "@") // iproute2 names the link that a tunnel is bound to
+		if strings.HasPrefix(name, "flannel") {
 			s.ok(h.Run("ip link del " + name))
 		}
 	}

@@ -57,7 +57,8 @@ var tamperings = []tampering{
 	{"neighbour changed", "vxlan", []string{"ip neigh replace VIA lladdr 02:00:00:00:00:77 dev DEV nud permanent"},
 		"neigh", "02:00:00:00:00:77"},
 	{"local address changed", "ipip", []string{"ip tunnel change DEV mode ipip local OTHER"}, "link", "OTHER"},
-	{"remote address set", "ipip", []string{"ip tunnel change DEV mode ipip local OWN remote OTHER"}, "link", "DEV"},
+	// the kernel gives no remote address to a device that stands without one
+	{"time to live set", "ipip", []string{"ip tunnel change DEV mode ipip local OWN ttl 9"}, "link", "DEV"},
 	{"everything at once", "vxlan",
 		[]string{"IP neigh flush dev DEV nud permanent", "IP route flush dev DEV proto 70", "ip link del DEV"},
 		"neigh", "missing"},
