@@ -10,6 +10,7 @@ import (
 
 	"flanneld/ip"
 	"flanneld/subnet"
+	"flanneld/trigger"
 )
 
 // Source is where the leases come from.
@@ -39,7 +40,7 @@ type Loop struct {
 	After func(v subnet.View, err error) error
 
 	source Source
-	wake   chan struct{}
+	wake   trigger.Trigger
 	beat   atomic.Int64 // Unix nanoseconds of the last sign of life
 }
 
@@ -62,7 +63,7 @@ const (
 // NewLoop returns a loop that Run starts. The fields may be set until then.
 func NewLoop(s Source, a *Applier) *Loop {
 	l := &Loop{
-		Applier: a, source: s, wake: make(chan struct{}, 1),
+		Applier: a, source: s, wake: trigger.New(),
 		Before: func() {}, Admit: func([]subnet.Lease, subnet.Peers) {}, After: func(subnet.View, error) error { return nil },
 	}
 	l.alive()
@@ -71,10 +72,7 @@ func NewLoop(s Source, a *Applier) *Loop {
 
 // Poke asks for a pass. Any goroutine may call it; it never blocks.
 func (l *Loop) Poke() {
-	select {
-	case l.wake <- struct{}{}:
-	default:
-	}
+	l.wake.Set()
 }
 
 // Alive reports whether the loop gave a sign of life lately.
@@ -127,7 +125,7 @@ func (l *Loop) passes(ctx context.Context) {
 			timer.Stop()
 		}
 		l.alive()
-		pause(ctx, min(max(quiet, time.Since(start)), longestQuiet))
+		_ = trigger.Pause(ctx, min(max(quiet, time.Since(start)), longestQuiet))
 	}
 }
 
@@ -146,13 +144,4 @@ func (l *Loop) pass() (slowest time.Duration, err error) {
 		slowest = contendedRetry
 	}
 	return slowest, errors.Join(err, after, unsettled)
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"flanneld/ip"
 	"flanneld/subnet"
+	"flanneld/trigger"
 )
 
 // StateFile is how messages name the state file.
@@ -54,7 +55,7 @@ type Options struct {
 type Publisher struct {
 	o         Options
 	saved     subnet.State
-	changed   chan struct{}     // peers have changed since they were saved; capacity 1
+	changed   trigger.Trigger   // peers have changed since they were saved
 	seen      subnet.Peers      // of the last pass
 	failing   string            // last error of a pass that was logged
 	logged    subnet.Peers      // peers, at debug level
@@ -64,14 +65,14 @@ type Publisher struct {
 
 // New returns a publisher that has written nothing.
 func New(o Options) *Publisher {
-	return &Publisher{o: o, changed: make(chan struct{}, 1), unwritten: map[string]string{}}
+	return &Publisher{o: o, changed: trigger.New(), unwritten: map[string]string{}}
 }
 
 // After takes in the outcome of a pass. A file that cannot be written fails the pass.
 func (p *Publisher) After(v subnet.View, err error) error {
 	if !v.Peers.Same(p.seen) {
 		p.seen = v.Peers
-		p.note()
+		p.changed.Set()
 	}
 	p.logOutcome(err)
 	p.logPeers(v.Peers)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"flanneld/subnet"
+	"flanneld/trigger"
 )
 
 // The peers are written to the state folder within peersPause of a change after a quiet time, so that a host that loses
@@ -50,26 +51,18 @@ func (p *Publisher) KeepPeers(ctx context.Context) error {
 		case <-ctx.Done():
 			return p.savePeers()
 		case <-p.changed:
-			p.note()
+			p.changed.Set()
 		}
 		if time.Since(saved) > pause {
 			pause = peersPause
 		}
-		if wait(ctx, pause) {
+		if trigger.Pause(ctx, pause) != nil {
 			return p.savePeers()
 		}
 		if err := p.savePeers(); err != nil {
 			p.o.Log.Error("peers not saved", "error", err)
 		}
 		pause, saved = min(2*pause, peersPeriod), time.Now()
-	}
-}
-
-// note says that the peers have changed since they were saved.
-func (p *Publisher) note() {
-	select {
-	case p.changed <- struct{}{}:
-	default:
 	}
 }
 
@@ -80,17 +73,5 @@ func (p *Publisher) savePeers() error {
 		return p.o.StateDir.SavePeers(p.o.Leases.Peers())
 	default:
 		return nil
-	}
-}
-
-// wait reports whether ctx has ended within a pause.
-func wait(ctx context.Context, pause time.Duration) (ended bool) {
-	t := time.NewTimer(pause)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return true
-	case <-t.C:
-		return false
 	}
 }

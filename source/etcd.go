@@ -11,6 +11,7 @@ import (
 	"flanneld/options"
 	"flanneld/subnet/etcdv3"
 	"flanneld/subnet/etcdv3/member"
+	"flanneld/trigger"
 )
 
 const (
@@ -62,7 +63,7 @@ func (e Etcd) Start(ctx context.Context, g *errgroup.Group, store *etcdv3.Store)
 // begins to serve, for its data may have been moved away.
 func (e Etcd) runMember(ctx context.Context, g *errgroup.Group, store *etcdv3.Store) {
 	e.Report.Waiting("starting the embedded etcd")
-	reported, served := make(chan struct{}, 1), make(chan struct{}, 1)
+	reported, served := trigger.New(), trigger.New()
 	g.Go(func() error {
 		o := member.Options{Dir: filepath.Join(e.Options.StateDir, "etcd"), Listen: e.Options.EtcdEmbeddedListen, Log: e.Log}
 		last := ""
@@ -71,12 +72,12 @@ func (e Etcd) runMember(ctx context.Context, g *errgroup.Group, store *etcdv3.St
 			switch {
 			case err == nil:
 				last = ""
-				poke(served)
+				served.Set()
 			case err.Error() != last:
 				last = err.Error()
 				e.Log.Warn("embedded etcd not available", "reason", last)
 			}
-			poke(reported)
+			reported.Set()
 		})
 		return nil
 	})
@@ -97,13 +98,6 @@ func (e Etcd) runMember(ctx context.Context, g *errgroup.Group, store *etcdv3.St
 	}
 }
 
-func poke(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
-
 // offer writes -network-config to the store if that has none, as soon as it can be reached.
 func (e Etcd) offer(ctx context.Context, store *etcdv3.Store) {
 	if e.Options.NetworkConfig == "" {
@@ -116,9 +110,6 @@ func (e Etcd) offer(ctx context.Context, store *etcdv3.Store) {
 				"written", written)
 			return
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(offerPause):
-		}
+		_ = trigger.Pause(ctx, offerPause)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
+
+	"flanneld/trigger"
 )
 
 // statusPause is the least time between two status lines to the service manager.
@@ -16,8 +18,8 @@ const statusPause = time.Second
 // set, it does nothing. Its methods may be called by several goroutines.
 type Notifier struct {
 	log     *slog.Logger
-	wake    chan struct{} // capacity 1
-	failure string        // last error of send; used by Run alone
+	wake    trigger.Trigger
+	failure string // last error of send; used by Run alone
 
 	mu     sync.Mutex // guards all below
 	ready  bool
@@ -26,7 +28,7 @@ type Notifier struct {
 
 // NewNotifier returns a notifier that says nothing before Run.
 func NewNotifier(log *slog.Logger) *Notifier {
-	return &Notifier{log: log, wake: make(chan struct{}, 1)}
+	return &Notifier{log: log, wake: trigger.New()}
 }
 
 // Ready tells, once, that the data plane is up.
@@ -34,7 +36,7 @@ func (n *Notifier) Ready() {
 	n.mu.Lock()
 	n.ready = true
 	n.mu.Unlock()
-	n.poke()
+	n.wake.Set()
 }
 
 // Status sets the line that "systemctl status" shows. It is sent if it is another one, at most once a second.
@@ -42,14 +44,7 @@ func (n *Notifier) Status(line string) {
 	n.mu.Lock()
 	n.status = line
 	n.mu.Unlock()
-	n.poke()
-}
-
-func (n *Notifier) poke() {
-	select {
-	case n.wake <- struct{}{}:
-	default:
-	}
+	n.wake.Set()
 }
 
 // Run sends what is new, and the watchdog's sign of life for as long as alive says so, until ctx ends; then it

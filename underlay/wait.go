@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"flanneld/ip"
+	"flanneld/trigger"
 )
 
 const (
@@ -28,14 +29,9 @@ func Wait(ctx context.Context, k Watching, choose func() (ip.Underlay, error),
 	var watch sync.WaitGroup
 	defer watch.Wait()
 	defer cancel()
-	wake := make(chan struct{}, 1)
+	wake := trigger.New()
 	watch.Go(func() {
-		_ = k.Watch(ctx, func(ip.Event) { // without it, the period alone wakes
-			select {
-			case wake <- struct{}{}:
-			default:
-			}
-		})
+		_ = k.Watch(ctx, func(ip.Event) { wake.Set() }) // without it, the period alone wakes
 	})
 	period := time.NewTicker(underlayPeriod)
 	defer period.Stop()
@@ -53,10 +49,8 @@ func Wait(ctx context.Context, k Watching, choose func() (ip.Underlay, error),
 		case <-period.C:
 		case <-ctx.Done():
 		}
-		select {
-		case <-time.After(underlayPause):
-		case <-ctx.Done():
-			return ip.Underlay{}, ctx.Err()
+		if err := trigger.Pause(ctx, underlayPause); err != nil {
+			return ip.Underlay{}, err
 		}
 	}
 }

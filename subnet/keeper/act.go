@@ -62,7 +62,7 @@ func (k *Keeper) abandon() {
 	f.records.Release(f.inUse)
 	f.wanted, f.inUse = subnet.Record{Leases: f.inUse}.Prefixes(), nil
 	f.lease = storeLease{} // whoever wrote over our record may keep it alive
-	wake(k.changed)
+	k.changed.Set()
 }
 
 func (k *Keeper) grant(ctx context.Context) error {

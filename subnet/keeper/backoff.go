@@ -1,7 +1,6 @@
 package keeper
 
 import (
-	"context"
 	"math/rand/v2"
 	"time"
 )
@@ -48,13 +47,4 @@ func (p *pace) at(t time.Time) time.Time {
 		return p.from
 	}
 	return t
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
 }

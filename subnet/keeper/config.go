@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"flanneld/subnet"
+	"flanneld/trigger"
 )
 
 // resumeWait is how long a host that could serve traffic from its state waits for the store first.
@@ -71,7 +72,7 @@ func WaitConfig(ctx context.Context, store subnet.Store, o ConfigOptions) (Netwo
 				return Network{Config: c, Text: text, status: w.status}, err
 			}
 		}
-		sleep(ctx, pause.next(firstPause, maxPause))
+		_ = trigger.Pause(ctx, pause.next(firstPause, maxPause))
 	}
 }
 

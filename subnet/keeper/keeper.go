@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"flanneld/subnet"
+	"flanneld/trigger"
 )
 
 // ErrLost ends Run under the policy exit.
@@ -55,9 +56,9 @@ type Keeper struct {
 	store   subnet.Store
 	o       Options
 	log     *slog.Logger
-	changed chan struct{} // capacity 1
-	refresh chan struct{} // capacity 1
-	fixed   bool          // the configuration does not come from the store
+	changed trigger.Trigger
+	refresh trigger.Trigger
+	fixed   bool // the configuration does not come from the store
 	first   *subnet.Snapshot
 	listed  time.Time // when first was
 	graced  time.Time // when the time of the peers that a list has lost last began
@@ -90,7 +91,7 @@ func New(store subnet.Store, n Network, o Options) *Keeper {
 		o.Reserved = func() []netip.Prefix { return nil }
 	}
 	k := &Keeper{
-		store: store, o: o, log: o.Log, changed: make(chan struct{}, 1), refresh: make(chan struct{}, 1),
+		store: store, o: o, log: o.Log, changed: trigger.New(), refresh: trigger.New(),
 		fixed: n.fixed, first: n.first, listed: n.listed, text: string(n.Text), status: n.status,
 		until: o.State.Until, named: map[string]bool{},
 	}
@@ -140,14 +141,7 @@ func (k *Keeper) LeaveReserved() {
 func (k *Keeper) Changed() <-chan struct{} { return k.changed }
 
 // Refresh tells that Options.Attrs may answer differently now.
-func (k *Keeper) Refresh() { wake(k.refresh) }
-
-func wake(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
+func (k *Keeper) Refresh() { k.refresh.Set() }
 
 // View returns the leases as they are known now, as one consistent whole.
 func (k *Keeper) View() subnet.View {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"flanneld/subnet"
+	"flanneld/trigger"
 )
 
 const (
@@ -41,7 +42,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 		if time.Since(start) > steadyAfter {
 			pause = backoff{}
 		}
-		sleep(ctx, pause.next(firstBreak, k.longestPause()))
+		_ = trigger.Pause(ctx, pause.next(firstBreak, k.longestPause()))
 	}
 	return nil
 }
@@ -247,7 +248,7 @@ func (k *Keeper) reset(s subnet.Snapshot) {
 	k.setConfig(s.Config)
 	k.prune()
 	k.logSkipped()
-	wake(k.changed)
+	k.changed.Set()
 }
 
 // sameHistory reports whether the list continues what the last run saw: the same store, not gone back, and with our
@@ -292,7 +293,7 @@ func (k *Keeper) follow(events []subnet.Event) {
 	}
 	k.prune()
 	k.logSkipped()
-	wake(k.changed)
+	k.changed.Set()
 }
 
 // whenConcerned returns when an event calls for a decision: at once if it is about our record or a claim of or to us;
@@ -336,7 +337,7 @@ func (k *Keeper) storeDown(ctx context.Context, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if storeDown(&k.status, k.log, err) {
-		wake(k.changed)
+		k.changed.Set()
 	}
 }
 
@@ -344,6 +345,6 @@ func (k *Keeper) storeUp() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if storeUp(&k.status, k.log) {
-		wake(k.changed)
+		k.changed.Set()
 	}
 }

@@ -30,7 +30,7 @@ func (k *Keeper) prune() {
 		if waits {
 			k.decideAt = time.Now()
 		}
-		wake(k.changed)
+		k.changed.Set()
 	}
 }
 

@@ -48,7 +48,7 @@ func (k *Keeper) hold(e subnet.Entry) {
 	k.warnOfClones()
 	if changed {
 		k.logSkipped()
-		wake(k.changed)
+		k.changed.Set()
 	}
 }
 
@@ -79,7 +79,7 @@ func (k *Keeper) lose(a Action) {
 	k.log.Error("subnet lost to another host",
 		"subnet", a.Lost.subnet.String(), "holder", a.Lost.holder, "policy", string(k.o.OnLost),
 		"hint", "find out who wrote that record; delete it, or restart the pods of this host on the new subnet")
-	wake(k.changed)
+	k.changed.Set()
 }
 
 // setWaiting shows, and says once, what we wait for.
@@ -89,7 +89,7 @@ func (k *Keeper) setWaiting(a Action) {
 	k.status.Held, k.status.Waiting = false, a.Why
 	k.mu.Unlock()
 	if changed {
-		wake(k.changed)
+		k.changed.Set()
 		k.log.Log(context.Background(), a.Level, "no lease in the store", "reason", a.Why)
 	}
 }
@@ -100,7 +100,7 @@ func (k *Keeper) setUntil(t time.Time) {
 	defer k.mu.Unlock()
 	if !k.until.Equal(t) {
 		k.until = t
-		wake(k.changed)
+		k.changed.Set()
 	}
 }
 

@@ -38,7 +38,7 @@ func (s *Source) put(n *node) {
 		s.table.Apply(subnet.Event{Revision: s.revision, Deleted: keyOf(n.name)}, time.Now().Add(linger))
 	}
 	s.yieldLocked(n)
-	poke(s.changed)
+	s.changed.Set()
 }
 
 // entryLocked returns what a node publishes, or what is wrong with that, or neither.
@@ -64,7 +64,7 @@ func (s *Source) remove(name string) {
 	delete(s.nodes, name)
 	s.revision++
 	s.table.Apply(subnet.Event{Revision: s.revision, Deleted: keyOf(name)}, time.Now().Add(linger))
-	poke(s.changed)
+	s.changed.Set()
 }
 
 // replace takes in a whole list. Peers that it lacks are retained for a while whenever it may be of another history of
@@ -105,7 +105,7 @@ func (s *Source) replace(nodes []*node) {
 			s.yieldLocked(n)
 		}
 	}
-	poke(s.changed)
+	s.changed.Set()
 }
 
 func (s *Source) sameHistoryLocked(nodes []*node) bool {
@@ -123,8 +123,8 @@ func (s *Source) sameHistoryLocked(nodes []*node) bool {
 // another node has them.
 func (s *Source) setOwnLocked(n *node) {
 	s.own = n
-	defer poke(s.publish)
-	defer poke(s.changed)
+	defer s.publish.Set()
+	defer s.changed.Set()
 	if n == nil {
 		s.status.Held = false
 		s.waitLocked(fmt.Sprintf("node %s does not exist in the API: waiting until it registers", s.o.Node))
@@ -160,7 +160,7 @@ func (s *Source) setSelfLocked(prefixes []netip.Prefix) {
 	}
 	if !slices.Equal(leases, s.self) {
 		s.self = leases
-		poke(s.changed)
+		s.changed.Set()
 	}
 }
 

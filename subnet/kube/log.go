@@ -3,7 +3,6 @@ package kube
 import (
 	"context"
 	"log/slog"
-	"time"
 
 	"k8s.io/apimachinery/pkg/util/wait"
 )
@@ -38,14 +37,4 @@ func lower(level slog.Level) slog.Level {
 // newBackoff returns the pauses between attempts that fail: longer each time, and not the same on all hosts.
 func newBackoff() wait.Backoff {
 	return wait.Backoff{Duration: firstWatchPause, Cap: lastWatchPause, Steps: 10, Factor: 2, Jitter: 1}
-}
-
-// pause sleeps until the time is over or ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
 }

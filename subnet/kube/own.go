@@ -10,6 +10,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"flanneld/subnet"
+	"flanneld/trigger"
 )
 
 // Own is what the daemon must know of its own node before it can choose an interface.
@@ -58,7 +59,7 @@ func WaitOwn(ctx context.Context, c *Client, o OwnOptions) (Own, error) {
 			said = err.Error()
 			o.Waiting(err)
 		}
-		pause(ctx, backoff.Step())
+		_ = trigger.Pause(ctx, backoff.Step())
 	}
 }
 

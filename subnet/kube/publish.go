@@ -10,6 +10,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"golang.org/x/time/rate"
+
+	"flanneld/trigger"
 )
 
 // The pace of writing: whoever keeps changing our annotations costs the API server six requests a minute, not more.
@@ -42,8 +44,8 @@ func (s *Source) publishAll(ctx context.Context) {
 		}
 		s.wrote(err)
 		if err != nil {
-			pause(ctx, backoff.Step())
-			poke(s.publish)
+			_ = trigger.Pause(ctx, backoff.Step())
+			s.publish.Set()
 			continue
 		}
 		backoff = newBackoff()
@@ -90,5 +92,5 @@ func (s *Source) wrote(err error) {
 	if s.write != "" {
 		s.log.Warn("write node annotations failed, retrying", "reason", err)
 	}
-	poke(s.changed)
+	s.changed.Set()
 }

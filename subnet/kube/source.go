@@ -17,6 +17,7 @@ import (
 
 	"flanneld/subnet"
 	"flanneld/subnet/annotation"
+	"flanneld/trigger"
 )
 
 // Options are what a Source needs to know of its host.
@@ -49,8 +50,8 @@ type Source struct {
 	client  *Client
 	o       Options
 	log     *slog.Logger
-	changed chan struct{} // capacity 1
-	publish chan struct{} // capacity 1
+	changed trigger.Trigger
+	publish trigger.Trigger
 
 	mu       sync.Mutex // guards all below
 	table    *subnet.PeerTable
@@ -69,7 +70,7 @@ type Source struct {
 // New returns a source that has asked the API server for nothing yet. The subnets of a usable state are in use at once.
 func New(c *Client, o Options) *Source {
 	s := &Source{
-		client: c, o: o, log: o.Log, changed: make(chan struct{}, 1), publish: make(chan struct{}, 1),
+		client: c, o: o, log: o.Log, changed: trigger.New(), publish: trigger.New(),
 		nodes: map[string]*node{}, self: o.State.Own.Leases,
 		table: subnet.NewPeerTable("", o.Valid),
 	}
@@ -90,7 +91,7 @@ func keyOf(name string) string { return "nodes/" + name }
 func (s *Source) Changed() <-chan struct{} { return s.changed }
 
 // Refresh tells that Options.Attrs may answer differently now.
-func (s *Source) Refresh() { poke(s.publish) }
+func (s *Source) Refresh() { s.publish.Set() }
 
 // SetReady tells that packets flow, which the condition of the node says from then on.
 func (s *Source) SetReady() {
@@ -98,14 +99,7 @@ func (s *Source) SetReady() {
 	defer s.mu.Unlock()
 	if !s.ready {
 		s.ready = true
-		poke(s.publish)
-	}
-}
-
-func poke(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
+		s.publish.Set()
 	}
 }
 
@@ -248,10 +242,10 @@ func (s *Source) asked(verb string, err error) {
 	switch {
 	case since.IsZero() && !now.IsZero():
 		s.log.Warn("API server unreachable, data plane left unchanged", "reason", err)
-		poke(s.changed)
+		s.changed.Set()
 	case !since.IsZero() && now.IsZero():
 		s.log.Info("API server reachable again", "away", time.Since(since).Round(time.Millisecond))
-		poke(s.changed)
+		s.changed.Set()
 	}
 }
 
@@ -278,7 +272,7 @@ func (s *Source) expire(ctx context.Context) {
 			lost, deleted := s.table.Prune(now)
 			s.mu.Unlock()
 			if lost+deleted > 0 {
-				poke(s.changed)
+				s.changed.Set()
 			}
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"flanneld/subnet"
+	"flanneld/trigger"
 )
 
 // The member runs in a process of its own. etcd ends its process where it cannot go on (a full disk, damaged data), and
@@ -91,10 +92,7 @@ func Run(ctx context.Context, o Options, report func(error)) {
 			pause = firstPause
 		}
 		report(explain(err, o))
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
-		}
+		_ = trigger.Pause(ctx, pause)
 		pause = min(2*pause, maxPause)
 	}
 }
