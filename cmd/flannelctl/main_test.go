@@ -31,6 +31,7 @@ func TestExitCodesAreTheDocumentedOnes(t *testing.T) {
 		{"an output format that does not exist", "status -o xml", 2, "want table, wide, json or yaml"},
 		{"an empty path", "status --subnet-file=", 2, "--subnet-file is empty"},
 		{"a subnet that is none", "leases history 10.5.1.1", 2, "no subnet"},
+		{"a prefix that is none of annotations", "leases nodes --annotation-prefix a/b/c", 2, "--annotation-prefix"},
 		{"a file that is not there", "network validate @/nonexistent", 1, "no such file"},
 		{"a wrong configuration", "network validate {}", 1, "Network is missing"},
 		{"an unknown backend", `network validate {"Network":"10.5.0.0/16","Backend":{"Type":"carrier-pigeon"}}`, 1,

@@ -24,6 +24,9 @@ annotations that daemons with -kube-subnet-mgr read. Changes nothing itself.
 docs/kubernetes.md has the steps of the migration.`,
 		Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := annotation.Check(prefix); err != nil {
+				return usageError{fmt.Errorf("--annotation-prefix: %w", err)}
+			}
 			return a.withStore(cmd.Context(), func(s *etcdv3.Store) error {
 				snap, err := s.List(cmd.Context())
 				if err != nil {

@@ -4,6 +4,8 @@ package annotation
 
 import (
 	"cmp"
+	"fmt"
+	"regexp"
 	"strings"
 
 	"flanneld/subnet"
@@ -11,6 +13,33 @@ import (
 
 // DefaultPrefix is the prefix of the names unless -kube-annotation-prefix gives another one.
 const DefaultPrefix = "flannel.alpha.coreos.com"
+
+// nameForm is that of a name that the API server accepts: a DNS subdomain, a slash, and a word.
+var nameForm = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*` +
+	`/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$`)
+
+// How many characters stand before and after the slash at most.
+const (
+	maxDomain = 253
+	maxName   = 63
+)
+
+// Check says why the API server would refuse names with a prefix.
+func Check(prefix string) error {
+	name := NewNames(prefix).Managed
+	domain, rest, _ := strings.Cut(name, "/")
+	switch {
+	case !nameForm.MatchString(name):
+		return fmt.Errorf("annotation prefix %q: %q is no name of an annotation: want one as in %s/…", prefix, name,
+			DefaultPrefix)
+	case len(domain) > maxDomain:
+		return fmt.Errorf("annotation prefix %q: %d characters before the slash, at most %d", prefix, len(domain), maxDomain)
+	case len(rest) > maxName:
+		return fmt.Errorf("annotation prefix %q: %q has %d characters after the slash, at most %d", prefix, name, len(rest),
+			maxName)
+	}
+	return nil
+}
 
 // Names are the names of the annotations with their prefix. Those of one array are for IPv4 and IPv6, in this order.
 type Names struct {

@@ -8,8 +8,6 @@ import (
 	"net/netip"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/util/validation"
-
 	"flanneld/subnet"
 	"flanneld/subnet/annotation"
 )
@@ -22,10 +20,10 @@ type Names struct {
 
 // NewNames returns the names for the value of -kube-annotation-prefix.
 func NewNames(prefix string) (Names, error) {
-	n := Names{annotation.NewNames(prefix), map[string]string{}}
-	if wrong := validation.IsQualifiedName(n.Managed); len(wrong) > 0 {
-		return Names{}, fmt.Errorf("annotation prefix %q: %s", prefix, strings.Join(wrong, "; "))
+	if err := annotation.Check(prefix); err != nil {
+		return Names{}, err
 	}
+	n := Names{annotation.NewNames(prefix), map[string]string{}}
 	for _, name := range n.All() {
 		n.known[name] = name
 	}

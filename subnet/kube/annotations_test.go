@@ -2,9 +2,11 @@ package kube
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"flanneld/subnet"
 	"flanneld/subnet/annotation"
@@ -27,6 +29,23 @@ func TestPrefixesOfAnnotations(t *testing.T) {
 	for _, prefix := range []string{"", "a/b/c", "exa mple.com", "/", "example.com/-"} {
 		if n, err := NewNames(prefix); err == nil {
 			t.Errorf("%q: got %s, want an error", prefix, n.PublicIP[0])
+		}
+	}
+}
+
+// The check of this project, which needs no library of Kubernetes, refuses what the API server does.
+func TestPrefixesAreCheckedAsByTheAPIServer(t *testing.T) {
+	pieces := []string{"", "a", "A", "-", ".", "_", "/", "9", "é", " ", "exa.mple", strings.Repeat("a", 43),
+		strings.Repeat("a", 44), strings.Repeat("a.", 126)}
+	for _, a := range pieces {
+		for _, b := range pieces {
+			for _, c := range pieces {
+				prefix := a + b + c
+				wrong := validation.IsQualifiedName(annotation.NewNames(prefix).Managed)
+				if err := annotation.Check(prefix); (err != nil) != (len(wrong) > 0) {
+					t.Errorf("%q: got %v, want %v", prefix, err, wrong)
+				}
+			}
 		}
 	}
 }
