@@ -15,6 +15,7 @@ import (
 	"flanneld/options"
 	"flanneld/process"
 	"flanneld/source"
+	"flanneld/subnet/etcdv3"
 	"flanneld/subnet/etcdv3/member"
 	"flanneld/subnet/keeper"
 )
@@ -50,6 +51,7 @@ func realMain(args, environ []string) int {
 		return 0
 	}
 	log := process.Logger(o, os.Stderr)
+	etcdv3.LogTo(log)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	process.Outlive()
