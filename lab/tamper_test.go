@@ -58,7 +58,7 @@ var tamperings = []tampering{
 		"neigh", "02:00:00:00:00:77"},
 	{"local address changed", "ipip", []string{"ip tunnel change DEV mode ipip local OTHER"}, "link", "OTHER"},
 	// the kernel gives no remote address to a device that stands without one
-	{"time to live set", "ipip", []string{"ip tunnel change DEV mode ipip local OWN ttl 9"}, "link", "DEV"},
+	{"path MTU discovery turned on", "ipip", []string{"ip tunnel change DEV mode ipip local OWN pmtudisc"}, "link", "DEV"},
 	{"everything at once", "vxlan",
 		[]string{"IP neigh flush dev DEV nud permanent", "IP route flush dev DEV proto 70", "ip link del DEV"},
 		"neigh", "missing"},
