@@ -77,11 +77,31 @@ func (l *Locks) path(device string) (string, error) {
 	if err := os.MkdirAll(l.folder, 0o755); err != nil {
 		return "", fmt.Errorf("lock device: %w", err)
 	}
-	var st syscall.Stat_t
-	if err := syscall.Stat("/proc/self/ns/net", &st); err != nil {
+	path, err := pathOf(l.folder, device, "/proc/self/ns/net")
+	if err != nil {
 		return "", fmt.Errorf("lock device: network namespace: %w", err)
 	}
-	return filepath.Join(l.folder, fmt.Sprintf("device-%s.%d.lock", device, st.Ino)), nil
+	return path, nil
+}
+
+// pathOf is the path of the lock of a device in a network namespace, which a file stands for.
+func pathOf(folder, device, namespace string) (string, error) {
+	var st syscall.Stat_t
+	if err := syscall.Stat(namespace, &st); err != nil {
+		return "", err
+	}
+	return filepath.Join(folder, fmt.Sprintf("device-%s.%d.lock", device, st.Ino)), nil
+}
+
+// Files returns the files of all locks in a network namespace, which a file stands for. They may be removed when the
+// namespace is: nobody can take them any more.
+func Files(folder, namespace string) []string {
+	pattern, err := pathOf(folder, "*", namespace)
+	if err != nil {
+		return nil
+	}
+	files, _ := filepath.Glob(pattern)
+	return files
 }
 
 // Release gives all devices back. The files stay: whoever removed one could remove that which another daemon is about

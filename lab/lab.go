@@ -12,6 +12,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"flanneld/devicelock"
 )
 
 // Options say what a lab is made of.
@@ -151,6 +153,9 @@ func remove(id string) {
 	names, _ := filepath.Glob("/run/netns/" + netnsPrefix + id + "-*")
 	killAll(names)
 	for _, name := range names { // as "ip netns del" does
+		for _, lock := range devicelock.Files(devicelock.Folder, name) {
+			_ = os.Remove(lock) // daemons leave them
+		}
 		_ = unix.Unmount(name, unix.MNT_DETACH)
 		_ = os.Remove(name)
 	}
