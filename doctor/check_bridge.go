@@ -62,17 +62,25 @@ func checkBridgeAddresses(f *Facts) Finding {
 			if !f.ownSubnet(a.Addr()) {
 				continue
 			}
-			for name, other := range seen {
-				if name != l.Name && other.Overlaps(a.Masked()) {
-					return fail(splitFix(f.Subnets, a),
-						"%s and %s both use %s: two containers get one address, and packets reach one bridge only", name,
-						l.Name, a.Masked())
-				}
+			if name := overlapping(seen, l.Name, a.Masked()); name != "" {
+				return fail(splitFix(f.Subnets, a),
+					"%s and %s both use %s: two containers get one address, and packets reach one bridge only", name, l.Name,
+					a.Masked())
 			}
 			seen[l.Name] = a.Masked()
 		}
 	}
 	return pass("no two bridges share a range")
+}
+
+// overlapping returns a bridge of another name with a range that overlaps one; empty if there is none.
+func overlapping(ranges map[string]netip.Prefix, bridge string, p netip.Prefix) string {
+	for name, other := range ranges {
+		if name != bridge && other.Overlaps(p) {
+			return name
+		}
+	}
+	return ""
 }
 
 // splitFix says how two runtimes share the subnet that an address is of: each gets one half.

@@ -39,10 +39,10 @@ func newMessages(n, pieces int) messages {
 }
 
 // newPorts returns an edge over open descriptors, which stay the caller's. stop is an eventfd that ends Wait.
-func newPorts(stop, queue int, fds, raw [families]int, port uint16, inbox int) *ports {
+func newPorts(stop, queue int, fds, raw [families]int, port uint16) *ports {
 	p := &ports{
 		queue: queue, fds: fds, raw: raw, port: port, iov: make([]unix.Iovec, maxPieces),
-		receive: newMessages(inbox, inbox), send: newMessages(outMessages, outPieces),
+		receive: newMessages(inboxMessages, inboxMessages), send: newMessages(outMessages, outPieces),
 	}
 	p.poll = []unix.PollFd{{Fd: int32(stop), Events: unix.POLLIN}, {Fd: int32(queue), Events: unix.POLLIN}}
 	for _, fd := range fds {
@@ -152,14 +152,14 @@ func (p *ports) Send(out []outbound) (int, error) {
 func putControls(b []byte, o *outbound) int {
 	at := 0
 	if o.count > 1 {
-		at = putControl(b, at, unix.IPPROTO_UDP, unix.UDP_SEGMENT, 2, uint32(o.size))
+		at = segmentSize.put(b, at, uint32(o.size))
 	}
 	switch {
 	case o.class == 0:
 	case o.to.family == ipv4:
-		at = putControl(b, at, unix.SOL_IP, unix.IP_TOS, 4, uint32(o.class))
+		at = trafficClass4.put(b, at, uint32(o.class))
 	default:
-		at = putControl(b, at, unix.SOL_IPV6, unix.IPV6_TCLASS, 4, uint32(o.class))
+		at = trafficClass6.put(b, at, uint32(o.class))
 	}
 	return at
 }

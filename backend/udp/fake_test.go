@@ -50,7 +50,8 @@ type Worker struct {
 func NewWorker(networks []netip.Prefix, self, peers []subnet.Lease, merge bool) *Worker {
 	f := &Worker{MTU: map[netip.Addr]int{}}
 	f.table.Store(NewTable(networks, self, peers).t)
-	f.w = newWorker(f, &f.table, rate.NewLimiter(errorsPerSecond, errorsBurst), &f.count, 4, merge)
+	f.w = newWorker(f, &f.table, rate.NewLimiter(errorsPerSecond, errorsBurst), &f.count, merge)
+	f.w.in = newInbox(4)
 	f.w.run.tcp, f.w.run.udp = merge, merge
 	return f
 }

@@ -45,19 +45,30 @@ func (s *slot) addr() netip.Addr {
 	return netip.AddrFrom16(s.name.Addr)
 }
 
-// putControl writes a control message at an offset and returns the offset behind it. The value is of size bytes, in the
-// byte order of the machine.
-func putControl(b []byte, at int, level, kind int32, size int, value uint32) int {
+// control is a kind of control messages: their values are of size bytes, in the byte order of the machine.
+type control struct {
+	level, kind int32
+	size        int
+}
+
+var (
+	segmentSize   = control{unix.IPPROTO_UDP, unix.UDP_SEGMENT, 2}
+	trafficClass4 = control{unix.SOL_IP, unix.IP_TOS, 4}
+	trafficClass6 = control{unix.SOL_IPV6, unix.IPV6_TCLASS, 4}
+)
+
+// put writes a control message at an offset and returns the offset behind it.
+func (c control) put(b []byte, at int, value uint32) int {
 	h := (*unix.Cmsghdr)(unsafe.Pointer(&b[at]))
-	h.Level, h.Type = level, kind
-	h.SetLen(unix.CmsgLen(size))
+	h.Level, h.Type = c.level, c.kind
+	h.SetLen(unix.CmsgLen(c.size))
 	data := b[at+unix.CmsgLen(0):]
-	if size == 2 {
+	if c.size == 2 {
 		binary.NativeEndian.PutUint16(data, uint16(value))
 	} else {
 		binary.NativeEndian.PutUint32(data, value)
 	}
-	return at + unix.CmsgSpace(size)
+	return at + unix.CmsgSpace(c.size)
 }
 
 // controls calls f for each control message.

@@ -41,8 +41,9 @@ func newSession(d *datapath) (*session, error) {
 				merge = merge && sockets.segments
 			}
 		}
-		p := newPorts(event, d.device.queues[i], fds, s.raw, d.spec.port, inboxMessages)
-		w := newWorker(p, &d.table, d.errors, &d.counters[i], inboxMessages, merge)
+		p := newPorts(event, d.device.queues[i], fds, s.raw, d.spec.port)
+		w := newWorker(p, &d.table, d.errors, &d.counters[i], merge)
+		w.in = newInbox(inboxMessages)
 		w.run.tcp, w.run.udp = d.device.tcp(), d.device.udp()
 		s.workers = append(s.workers, w)
 	}

@@ -38,15 +38,20 @@ const (
 	errorsPerSecond, errorsBurst = 200, 50
 )
 
-func newWorker(e edge, t *atomic.Pointer[table], errors *rate.Limiter, c *counters, messages int, merge bool) *worker {
+func newWorker(e edge, t *atomic.Pointer[table], errors *rate.Limiter, c *counters, merge bool) *worker {
 	w := &worker{edge: e, table: t, errors: errors, counters: c, arena: make([]byte, arenaSize), out: newSendQueue(merge),
 		run: newRun()}
-	w.in = make([]inbound, messages)
-	for i := range w.in {
-		w.in[i].buf = make([]byte, 1<<16)
-	}
 	w.faulty = w.learn
 	return w
+}
+
+// newInbox returns space for what one receive takes in.
+func newInbox(messages int) []inbound {
+	in := make([]inbound, messages)
+	for i := range in {
+		in[i].buf = make([]byte, 1<<16)
+	}
+	return in
 }
 
 // loop carries packets until the edge says that the worker shall end; an error says that the device is gone.

@@ -114,20 +114,28 @@ func (n Names) overwritten(o *node, leases []subnet.Lease) (out []subnet.Lease, 
 	for _, l := range leases {
 		name := n.Overwrite[annotation.Family(l.Subnet.Addr().Is4())]
 		if text := o.annotations[name]; text != "" {
-			a, err := netip.ParseAddr(text)
-			if err == nil {
-				err = subnet.CheckPublicIP(a, l.Subnet)
-			}
-			if err != nil {
+			var err error
+			if l, err = withPublicIP(l, text); err != nil {
 				wrong = errors.Join(wrong, fmt.Errorf("annotation %s is %.80q, not used: %w", name, text, err))
-			} else {
-				if !l.Underlay.IsValid() && a != l.PublicIP {
-					l.Underlay = l.PublicIP
-				}
-				l.PublicIP = a
 			}
 		}
 		out = append(out, l)
 	}
 	return out, wrong
+}
+
+// withPublicIP returns a lease with another public address; the one that it has may still be what packets come from.
+func withPublicIP(l subnet.Lease, text string) (subnet.Lease, error) {
+	a, err := netip.ParseAddr(text)
+	if err == nil {
+		err = subnet.CheckPublicIP(a, l.Subnet)
+	}
+	if err != nil {
+		return l, err
+	}
+	if !l.Underlay.IsValid() && a != l.PublicIP {
+		l.Underlay = l.PublicIP
+	}
+	l.PublicIP = a
+	return l, nil
 }

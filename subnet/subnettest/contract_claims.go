@@ -129,14 +129,14 @@ func (c contract) createBesideJunk() {
 			_, err := c.Store.Create(c.context(), sample("b", "192.0.2.2", other...), id)
 			if len(other) == 2 || len(prefixes) == 2 || other[0] == prefixes[0] {
 				c.wantConflict(err, &e)
-			} else {
-				all := c.snapshot().Entries
-				i := slices.IndexFunc(all, func(e *subnet.Entry) bool { return e.Host == "b" })
-				if err != nil || i < 0 {
-					c.Fatalf("%v beside %v: %v", other, prefixes, err)
-				}
-				c.Remove(all[i].Key)
+				continue
 			}
+			all := c.snapshot().Entries
+			i := slices.IndexFunc(all, func(e *subnet.Entry) bool { return e.Host == "b" })
+			if err != nil || i < 0 {
+				c.Fatalf("%v beside %v: %v", other, prefixes, err)
+			}
+			c.Remove(all[i].Key)
 		}
 		c.Remove(e.Key)
 	}
