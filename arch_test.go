@@ -95,7 +95,7 @@ var rules = map[string]rule{
 	"backend/registry": {
 		ours: []string{
 			"backend", "backend/alloc", "backend/check", "backend/extension", "backend/hostgw", "backend/ipip", "backend/udp",
-			"backend/vxlan", "backend/wireguard", "backend/wireguard/options", "ip", "retry", "subnet",
+			"backend/vxlan", "backend/wireguard", "backend/wireguard/options", "devicelock", "ip", "retry", "subnet",
 		},
 	},
 	"backend/backendtest": {

@@ -30,6 +30,7 @@ type Applier struct {
 	now      []*member // of the last pass
 	leaving  []*member // to be stopped when the kernel is rid of what they own
 	offers   offers
+	ranks    ranks
 	unequal  bool                    // the last pass had more than one way to some peers
 	pathless map[netip.Prefix]string // peers that no planner reaches, and why
 
@@ -38,6 +39,7 @@ type Applier struct {
 	published []*member  // whose objects the kernel has
 	scope     ip.Scope   // what they own, and until the next clean pass what planners and runs before have left
 	unsettled error      // why the kernel does not have those of all
+	lacking   []string   // planners that could not be made, and why
 }
 
 // NewApplier returns one for a network.
@@ -65,6 +67,13 @@ func (a *Applier) Use(main Planner, others ...Planner) {
 			a.next = append(a.next, newMember(p))
 		}
 	}
+}
+
+// Lack says which planners are missing, and why. They are problems until it is called again.
+func (a *Applier) Lack(problems ...string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.lacking = problems
 }
 
 // members returns the planners of this pass.
@@ -123,7 +132,7 @@ func (a *Applier) Set(self []subnet.Lease, peers subnet.Peers) error {
 	opened := a.each(members, self, views, a.open)
 	err = a.reconcile(members, want)
 	if carries(members) {
-		a.end(members, views, problems)
+		a.end(members, problems)
 	}
 	carried := a.each(members, self, views, func(d Datapath, self []subnet.Lease, peers subnet.Peers) error {
 		return d.Carry(self, peers)
@@ -147,22 +156,24 @@ func (a *Applier) views(members []*member, peers, routed subnet.Peers) []seen {
 		return []seen{{peers, routed}}
 	}
 	r, views := rank(members), make([]seen, len(members))
-	found := 0
+	most := 0
 	for i, m := range members {
 		views[i] = r.see(i, peers, routed)
-		found += views[i].own.Len()
+		most = max(most, views[i].routed.Len())
 		m.short = ""
 		if peer := r.unreached(i, views[i].all); peer != "" && i > 0 {
 			m.short = fmt.Sprintf("backend %s does not reach %s", m.kind, peer)
 		}
 	}
-	if found < routed.Len() {
+	if a.ranks = r; most < routed.Len() {
 		a.pathless = r.pathless(routed)
 	}
 	return views
 }
 
-// plan returns the union of the plans. The error is that of the first planner, without whose plan there is none.
+// plan returns the union of the plans. Where two have a route to one peer, that of the first of them is in it: the
+// others keep what else they need to send to the peer, so that a packet on its way meets no half of a path. The error
+// is that of the first planner, without whose plan there is none.
 func (a *Applier) plan(members []*member, self []subnet.Lease, views []seen) (want ip.Snapshot, problems []string,
 	err error) {
 	wide := false // a planner before has the routes of the networks
@@ -180,7 +191,7 @@ func (a *Applier) plan(members []*member, self []subnet.Lease, views []seen) (wa
 			var missing []string
 			plan, missing = a.filter.Networks(plan)
 			if problems = append(problems, missing...); len(members) > 1 {
-				plan = m.paths(plan, a.networks, views[i].own, !wide)
+				plan = m.paths(plan, a.networks, views[i].routed, !wide)
 			}
 			wide = true
 		}
@@ -192,7 +203,7 @@ func (a *Applier) plan(members []*member, self []subnet.Lease, views []seen) (wa
 // given returns the peers that Plan and the datapath are given.
 func (m *member) given(s seen) subnet.Peers {
 	if m.routes == PerPeer {
-		return s.own
+		return s.routed
 	}
 	return s.all
 }
@@ -263,7 +274,7 @@ func onlyOn(err error, links []string) bool {
 	return errors.As(err, &op) && slices.Contains(links, op.Op.Object.Device())
 }
 
-func (a *Applier) end(members []*member, views []seen, problems []string) {
+func (a *Applier) end(members []*member, problems []string) {
 	skipped := map[netip.Prefix]string{}
 	maps.Copy(skipped, a.pathless)
 	for i, m := range members {
@@ -281,7 +292,7 @@ func (a *Applier) end(members []*member, views []seen, problems []string) {
 			m.short = more[0]
 		}
 		for p, why := range some {
-			if _, own := views[i].own.Find(p); own {
+			if l, ok := a.offers.peers.Find(p); ok && a.ranks.carrier(l) == i {
 				skipped[p] = why
 			}
 		}
@@ -291,6 +302,9 @@ func (a *Applier) end(members []*member, views []seen, problems []string) {
 			problems = append(problems, fmt.Sprintf("backend %s, which this host is to have as well: %s", m.kind, m.short))
 		}
 	}
+	a.mu.Lock()
+	problems = append(problems, a.lacking...)
+	a.mu.Unlock()
 	a.filter.End(skipped, a.reconciler.Conflicts(), problems...)
 }
 
@@ -305,6 +319,9 @@ func (a *Applier) settle(members []*member, err error) {
 		} else {
 			lacks = errors.Join(lacks, fmt.Errorf("backend %s: %s", m.kind, m.short))
 		}
+	}
+	for _, why := range a.lacking {
+		lacks = errors.Join(lacks, errors.New(why))
 	}
 	a.unsettled = lacks
 	changed := err == nil && len(published) > 0 && published[0] == members[0] && !slices.Equal(published, a.published)

@@ -2,7 +2,6 @@ package backend
 
 import (
 	"net/netip"
-	"slices"
 
 	"flanneld/ip"
 	"flanneld/subnet"
@@ -128,11 +127,7 @@ func (o *offers) follow(peers subnet.Peers) bool {
 func (r ranks) pathless(peers subnet.Peers) map[netip.Prefix]string {
 	out := map[netip.Prefix]string{}
 	for l := range peers.All() {
-		reached := slices.ContainsFunc(r.members, func(m *member) bool {
-			_, ok := r.has(slices.Index(r.members, m), l)
-			return ok
-		})
-		if !reached {
+		if r.carrier(l) < 0 {
 			out[l.Subnet] = "it has no backend by which this host reaches it"
 		}
 	}

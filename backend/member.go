@@ -38,7 +38,7 @@ var anyIPv4 = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 type lens struct {
 	depends any // comparable
 	all     *subnet.Selected
-	own     *subnet.Selected
+	routed  *subnet.Selected
 }
 
 // as returns a lease as it is by this backend; false: its host does not have it, or not one that goes with this host's.
@@ -53,8 +53,8 @@ func (m *member) as(l subnet.Lease) (subnet.Lease, bool) {
 
 // seen are peers as one planner is given them.
 type seen struct {
-	all subnet.Peers // those that packets may be exchanged with
-	own subnet.Peers // those that this host sends to by it
+	all    subnet.Peers // those that have the backend
+	routed subnet.Peers // those of them that routes may lead to
 }
 
 // ranks is what decides about the path to a peer: the planners from the preferred one on, with what each reaches.
@@ -84,14 +84,14 @@ func (r ranks) has(i int, l subnet.Lease) (subnet.Lease, bool) {
 	return by, ok && r.reaches[i](l.PublicIP)
 }
 
-// first reports whether member i is the first that has a path to the host of a lease.
-func (r ranks) first(i int, l subnet.Lease) (subnet.Lease, bool) {
-	for before := range i {
-		if _, ok := r.has(before, l); ok {
-			return l, false
+// carrier returns the member that a peer is sent to by; -1: there is none.
+func (r ranks) carrier(l subnet.Lease) int {
+	for i := range r.members {
+		if _, ok := r.has(i, l); ok {
+			return i
 		}
 	}
-	return r.has(i, l)
+	return -1
 }
 
 // see returns the peers as member i is to be given them.
@@ -100,11 +100,11 @@ func (r ranks) see(i int, peers, routed subnet.Peers) seen {
 	if m.lens == nil || m.lens.depends != r.depends {
 		m.lens = &lens{
 			depends: r.depends,
-			all:     subnet.NewSelected(func(l subnet.Lease) (subnet.Lease, bool) { return m.as(l) }),
-			own:     subnet.NewSelected(func(l subnet.Lease) (subnet.Lease, bool) { return r.first(i, l) }),
+			all:     subnet.NewSelected(m.as),
+			routed:  subnet.NewSelected(func(l subnet.Lease) (subnet.Lease, bool) { return r.has(i, l) }),
 		}
 	}
-	return seen{m.lens.all.Follow(peers), m.lens.own.Follow(routed)}
+	return seen{m.lens.all.Follow(peers), m.lens.routed.Follow(routed)}
 }
 
 // unreached names a peer that has the backend, and that this host does not reach by it; empty: there is none.
@@ -120,9 +120,9 @@ func (r ranks) unreached(i int, all subnet.Peers) string {
 	return ""
 }
 
-// paths adds to the plan of a planner with one route for each network a route for each peer that is sent to by it. Only
-// the first such planner keeps the routes of the networks.
-func (m *member) paths(want ip.Snapshot, networks []netip.Prefix, own subnet.Peers, keeps bool) ip.Snapshot {
+// paths adds to the plan of a planner with one route for each network a route for each peer, which takes the place of
+// that of a planner behind it. Only the first such planner keeps the routes of the networks.
+func (m *member) paths(want ip.Snapshot, networks []netip.Prefix, routed subnet.Peers, keeps bool) ip.Snapshot {
 	var wide []ip.Route
 	for _, n := range networks {
 		if r, ok := want.Routes.Find(ip.Route{Dst: n}); ok {
@@ -136,7 +136,7 @@ func (m *member) paths(want ip.Snapshot, networks []netip.Prefix, own subnet.Pee
 		m.fold = NewFold(ip.Host{})
 	}
 	m.fold.Start(nil, fmt.Sprint(wide))
-	return want.With(m.fold.Follow(own, func(l *subnet.Lease) []ip.Object {
+	return want.With(m.fold.Follow(routed, func(l *subnet.Lease) []ip.Object {
 		i := slices.IndexFunc(wide, func(r ip.Route) bool { return r.Dst.Contains(l.Subnet.Addr()) })
 		if i < 0 {
 			return nil

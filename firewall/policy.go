@@ -65,6 +65,9 @@ func (p *Policy) Join(networks []netip.Prefix, tunnel Ingress, underlay func() i
 	return &Applier{policy: p, networks: networks, tunnel: tunnel, underlay: underlay}
 }
 
+// Close replaces the tunnel. The goroutine of Set calls it.
+func (a *Applier) Close(tunnel Ingress) { a.tunnel = tunnel }
+
 // Set applies the policy to these leases. It is to be called before any route leads to a new peer, so that packets of
 // the peer are admitted. A failure is retried and shown in the status; it must not hold up the routes.
 func (a *Applier) Set(self []subnet.Lease, peers subnet.Peers) {

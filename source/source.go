@@ -35,6 +35,8 @@ type Host struct {
 	Options options.Options
 	Version string
 	State   subnet.State
+	// Follow has the host follow to the backends of a changed network configuration.
+	Follow func(subnet.Config) error
 	// Backend returns the backend, Underlay the interface in use, and Connected what this host reaches otherwise.
 	Backend   func() Backend
 	Underlay  func() ip.Underlay

@@ -26,3 +26,10 @@ func SessionsOf(b backend.Planner) func() map[netip.Prefix]api.Session {
 		return out
 	}
 }
+
+// Of returns the sources for a backend.
+func (s Sources) Of(b backend.Planner) Sources {
+	s.Sessions = SessionsOf(b)
+	s.Datapath, _ = b.(Datapath) // nil where the datapath is the kernel's
+	return s
+}

@@ -3,6 +3,7 @@ package subnet
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"reflect"
 	"strings"
 )
@@ -82,6 +83,13 @@ func (c Config) carries(l *Lease) bool {
 		}
 	}
 	return false
+}
+
+// ParseSetting reads a backend with its options.
+func ParseSetting(text []byte) (Setting, error) {
+	f := fields{object: map[string]json.RawMessage{"Backend": text}}
+	s := f.setting("Backend")
+	return s, errors.Join(f.errs...)
 }
 
 // setting reads one of the backends of a configuration.

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -20,11 +22,12 @@ type FDStore struct {
 
 	mu   sync.Mutex // guards all below
 	kept map[string][]int
+	sent map[string]bool // names under which the service manager has files of this run
 }
 
 // OpenFDStore takes over the files of the earlier run. It is to be called once.
 func OpenFDStore(log *slog.Logger) *FDStore {
-	s := &FDStore{log: log, kept: map[string][]int{}}
+	s := &FDStore{log: log, kept: map[string][]int{}, sent: map[string]bool{}}
 	for _, f := range activation.Files(true) {
 		if fd, err := duplicate(f); err != nil {
 			log.Warn("file from the service manager not used", "name", f.Name(), "error", err)
@@ -66,6 +69,9 @@ func (s *FDStore) Keep(name string, fds []int) {
 	if os.Getenv("NOTIFY_SOCKET") == "" {
 		return
 	}
+	s.mu.Lock()
+	s.sent[name] = true
+	s.mu.Unlock()
 	err := sendFDs("FDSTOREREMOVE=1\nFDNAME="+name, nil)
 	for _, fd := range fds { // one by one: the order is that of the messages
 		if err == nil {
@@ -77,18 +83,23 @@ func (s *FDStore) Keep(name string, fds []int) {
 	}
 }
 
-// Drop closes and forgets what was kept for other backends: all whose name does not begin with that of this one.
-func (s *FDStore) Drop(backend string) {
+// Drop closes and forgets what was kept for other backends than these: all whose name does not begin with that of one.
+func (s *FDStore) Drop(backends ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for name, fds := range s.kept {
-		if strings.HasPrefix(name, backend+"-") {
+	names := maps.Clone(s.sent)
+	for name := range s.kept {
+		names[name] = true
+	}
+	for name := range names {
+		if slices.ContainsFunc(backends, func(b string) bool { return strings.HasPrefix(name, b+"-") }) {
 			continue
 		}
-		delete(s.kept, name)
-		for _, fd := range fds {
+		for _, fd := range s.kept[name] {
 			_ = syscall.Close(fd)
 		}
+		delete(s.kept, name)
+		delete(s.sent, name)
 		if err := sendFDs("FDSTOREREMOVE=1\nFDNAME="+name, nil); err != nil {
 			s.log.Warn("remove file descriptors that an earlier run stored with systemd failed", "name", name, "error", err)
 		}

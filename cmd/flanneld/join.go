@@ -27,7 +27,7 @@ import (
 
 // join takes part in the network with one identity and one configuration, until ctx ends.
 func (d *daemon) join(ctx context.Context) error {
-	var b backend.Planner
+	var b *registry.Several
 	leases, config, err := d.source(ctx, &b)
 	if err != nil {
 		return err
@@ -35,44 +35,41 @@ func (d *daemon) join(ctx context.Context) error {
 	if d.underlay, err = d.followUnderlay(ctx, config); err != nil {
 		return err
 	}
-	locks := devicelock.New(devicelock.Folder,
-		fmt.Sprintf("pid %d, network %s, subnet file %s", os.Getpid(), source.Network(d.o), d.o.SubnetFile))
-	defer locks.Release()
-	devices, err := locks.Wait(ctx, registry.Devices(config), d.state.Links, d.waiting("waiting for a device"))
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if err != nil {
-		d.log.Warn("devices not locked: a second flanneld with the same device would not be noticed", "error", err)
-	}
 	d.connected = underlay.NewConnected(d.kernel, config.Networks(), d.o.EtcdEndpoints, d.log)
-	host := d.host()
-	host.Devices, host.Leftovers.Links = devices, locks.Unused(host.Leftovers.Links, devices)
-	d.files.Drop(config.BackendType) // of an earlier run with another backend
-	b, err = registry.Start(ctx, registry.Env{
-		Config: config, Host: host, Files: d.files, Keys: wgoptions.FindKeyFiles(d.o.StateDir, d.o.SubnetFile),
-		Former: d.state.Peers,
-	}, d.waiting("waiting for a command of the network configuration"))
+	b, err = registry.Open(ctx, registry.Network{
+		Env: registry.Env{
+			Config: config, Host: d.host(), Files: d.files, Keys: wgoptions.FindKeyFiles(d.o.StateDir, d.o.SubnetFile),
+			Former: d.state.Peers,
+		},
+		Holder: fmt.Sprintf("pid %d, network %s, subnet file %s", os.Getpid(), source.Network(d.o), d.o.SubnetFile),
+		Links:  d.state.Links, Waiting: d.waiting, Drop: d.files.Drop,
+	})
 	if err != nil {
 		return err
 	}
+	defer b.Close()
 	d.state.Peers = nil // leases has them, as long as they are of use
-	loop := backend.NewLoop(leases, backend.NewApplier(b, host, config.Networks()))
-	if k, ok := b.(backend.Keyed); ok {
-		rotate := func(ctx context.Context) (string, error) { return k.Rotate(ctx, leases.Refresh) }
-		d.rotate.Store(&rotate)
-		defer d.rotate.Store(nil)
-	}
+	defer d.rotate.Store(nil)
+	loop := backend.NewLoop(leases, b.Applier)
 	settings := forwarding.New(d.o.IPForward, config.Networks(), d.log)
 	facts := status.Sources{
-		Leases: leases, Backend: loop, NoProbes: !loop.Carries(), Sessions: status.SessionsOf(b),
-		Owner: devicelock.NewWatch(devices).Owner, Alive: loop.Alive, Forwarding: settings.Problems,
+		Leases: leases, Backend: loop, NoProbes: !loop.Carries(),
+		Owner: devicelock.NewWatch(b.Devices).Owner, Alive: loop.Alive, Forwarding: settings.Problems,
 	}
-	facts.Datapath, _ = b.(status.Datapath) // nil where the datapath is the kernel's
+	d.know(facts, b.Planners()[0], leases)
 	p := d.publisher(leases, loop)
 	rules := d.policy.Join(config.Networks(), firewall.IngressOf(loop.Ingress()), d.underlay.Now)
+	b.Changed = func() {
+		leases.Refresh()
+		d.know(facts, b.Planners()[0], leases)
+		rules.Close(firewall.IngressOf(loop.Ingress()))
+		b.Settle()
+	}
 	loop.Resync, loop.Admit = time.Minute, rules.Set
-	loop.Before = func() { d.before(leases, loop, settings) }
+	loop.Before = func() {
+		b.Again(ctx)
+		d.before(leases, loop, settings)
+	}
 	loop.After = func(v subnet.View, err error) error {
 		if own := v.Own.Prefixes(); len(own) > 0 {
 			settings.OnLinks(loop.Scope().Links, append(d.connected.Bridges(own), d.underlay.Now().Link))
@@ -80,8 +77,6 @@ func (d *daemon) join(ctx context.Context) error {
 		return p.After(v, err)
 	}
 	d.underlay.OnMove(loop.Poke)
-	d.status.Join(facts)
-
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return leases.Run(ctx) })
 	g.Go(func() error { return loop.Run(ctx) })
@@ -97,10 +92,21 @@ func (d *daemon) join(ctx context.Context) error {
 	return g.Wait()
 }
 
+// know has the status and the socket ask the backend that is the first one now.
+func (d *daemon) know(facts status.Sources, b backend.Planner, leases source.Source) {
+	d.status.Join(facts.Of(b))
+	d.rotate.Store(nil)
+	if k, ok := b.(backend.Keyed); ok {
+		rotate := func(ctx context.Context) (string, error) { return k.Rotate(ctx, leases.Refresh) }
+		d.rotate.Store(&rotate)
+	}
+}
+
 // source returns where the leases come from, and the network configuration; b is filled in before it runs.
-func (d *daemon) source(ctx context.Context, b *backend.Planner) (source.Source, subnet.Config, error) {
+func (d *daemon) source(ctx context.Context, b **registry.Several) (source.Source, subnet.Config, error) {
 	h := source.Host{
 		Options: d.o, Version: version, State: d.state, Report: d.status, Log: d.log,
+		Follow:  func(c subnet.Config) error { return (*b).Follow(ctx, c) },
 		Backend: func() source.Backend { return *b }, Underlay: func() ip.Underlay { return d.underlay.Now() },
 		Connected: func() source.Connected { return d.connected },
 	}

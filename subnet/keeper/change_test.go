@@ -2,11 +2,14 @@ package keeper_test
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
+	"flanneld/subnet"
 	"flanneld/subnet/subnettest"
 )
 
@@ -83,4 +86,53 @@ func TestHostsStayPeersInIPv4WhileTheirNetworkGetsAndLosesIPv6(t *testing.T) {
 			t.Fatalf("seed %d", seed)
 		}
 	}
+}
+
+func TestAMoveToAnotherBackendIsFollowedAtOnce(t *testing.T) {
+	network(t, func(t *testing.T, s *subnettest.Server) {
+		const (
+			vxlan = `{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}`
+			wg    = `{"Network":"10.5.0.0/16","Backend":{"Type":"wireguard"}`
+		)
+		var followed []string
+		refusal := error(nil)
+		h := newHost(t, s, 1)
+		h.options.Follow = func(c subnet.Config) error {
+			if refusal == nil {
+				followed = append(followed, c.BackendType+" "+c.Next.Type+" "+c.Previous.Type)
+			}
+			return refusal
+		}
+		h.start()
+		after(0)
+		held := h.subnet()
+		for _, tt := range []struct {
+			config   string
+			refusal  error
+			followed string // last
+			pending  string
+		}{
+			{vxlan + `,"Next":{"Type":"wireguard"}}`, nil, "vxlan wireguard ", ""},
+			{wg + `,"Previous":{"Type":"vxlan"}}`, errors.New("no key"), "vxlan wireguard ", "no key"},
+			{wg + `,"Previous": {"Type":"vxlan"}}`, nil, "wireguard  vxlan", ""},
+			{wg + `,"Migrated":{"Type":"vxlan"}}`, nil, "wireguard  ", ""},
+			{`{"Network":"10.5.0.0/16","Backend":{"Type":"udp"}}`, nil, "wireguard  ", "restart flanneld"},
+			{`{"Network":"10.9.0.0/16","Backend":{"Type":"udp"},"Migrated":{"Type":"wireguard"}}`, nil, "wireguard  ",
+				"restart flanneld"},
+			{`{"Network":"10.5.0.0/16","Backend":{"Type":"udp"},"Migrated":{"Type":"wireguard"}}`, nil, "udp  ", ""},
+		} {
+			refusal = tt.refusal
+			s.SetConfig([]byte(tt.config))
+			after(time.Second)
+			pending := h.manager.Status().Pending
+			if len(followed) == 0 || followed[len(followed)-1] != tt.followed || (pending == "") != (tt.pending == "") ||
+				!strings.Contains(pending, tt.pending) {
+				t.Errorf("%s: followed %q, pending %q", tt.config, followed, pending)
+			}
+		}
+		if h.subnet() != held || !h.manager.Status().Held {
+			t.Errorf("the subnet %s has become %s", held, h.subnet())
+		}
+		h.quit()
+	})
 }

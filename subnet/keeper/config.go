@@ -1,12 +1,9 @@
 package keeper
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
-	"reflect"
 	"slices"
 	"time"
 
@@ -139,40 +136,62 @@ func (w *configWait) changes(ctx context.Context, after subnet.Position) bool {
 	return changed
 }
 
-// setConfig follows a change at run time. What can take effect at once is the range of later leases; anything else
-// waits for a restart, and nothing breaks meanwhile.
+// setConfig follows a change at run time. What can take effect at once is the range of later leases, and the backends
+// where the network moves from one to another; anything else waits for a restart, and nothing breaks meanwhile.
 func (k *Keeper) setConfig(text []byte) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
 	if k.fixed || string(text) == k.text {
-		k.status.Pending = ""
+		k.setPending("")
 		return
 	}
-	pending, now := "", k.facts.config
+	now := k.facts.config
 	c, err := parse(text, k.o.Check)
 	switch {
 	case text == nil:
-		pending = "the network configuration was deleted from the store: the previous one stays in use"
+		k.setPending("the network configuration was deleted from the store: the previous one stays in use")
+		return
 	case err != nil:
-		pending = fmt.Sprintf("the network configuration is invalid, the previous one stays in use: %v", err)
-	case c.BackendType != now.BackendType || !sameJSON(c.Backend, now.Backend):
-		pending = "the backend in the network configuration has changed: restart flanneld to apply it"
+		k.setPending(fmt.Sprintf("the network configuration is invalid, the previous one stays in use: %v", err))
+		return
+	case k.o.Follow == nil && !c.SameSettings(now), !c.FollowedFrom(now):
+		k.setPending("the backend in the network configuration has changed: restart flanneld to apply it")
+		return
 	case !sameRange(c.Pools, now.Pools):
-		pending = "the network in the network configuration has changed: restart flanneld to apply it"
-	default:
-		k.facts.config, k.text = c, string(text)
-		k.log.Info("network configuration changed, it applies to new leases", "config", fmt.Sprintf("%.1000s", k.text))
+		k.setPending("the network in the network configuration has changed: restart flanneld to apply it")
+		return
 	}
-	if pending != "" && pending != k.status.Pending {
-		k.log.Warn("network configuration changed, not applied yet", "key", k.o.Prefix+"/config", "reason", pending)
+	if c.SameSettings(now) {
+		k.log.Info("network configuration changed, it applies to new leases", "config", fmt.Sprintf("%.1000s", text))
+	} else if err := k.followBackends(c); err != nil {
+		k.setPending(fmt.Sprintf("the backend in the network configuration has changed, and cannot be used: %v", err))
+		return
 	}
-	k.status.Pending = pending
+	k.setPending("")
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.facts.config, k.text = c, string(text)
 }
 
-// sameJSON reports whether two objects say the same, whatever their blanks and the order of their keys.
-func sameJSON(a, b []byte) bool {
-	var x, y any
-	return bytes.Equal(a, b) || json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && reflect.DeepEqual(x, y)
+// followBackends has the host follow to other backends. The options may have secrets.
+func (k *Keeper) followBackends(c subnet.Config) error {
+	if err := k.o.Follow(c); err != nil {
+		return err
+	}
+	var types []string
+	for _, s := range c.Settings() {
+		types = append(types, s.Type)
+	}
+	k.log.Info("network configuration changed, following to its backends", "backends", types)
+	return nil
+}
+
+// setPending shows why a change of the configuration is not applied, and says it once; empty: there is none.
+func (k *Keeper) setPending(why string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if why != "" && why != k.status.Pending {
+		k.log.Warn("network configuration changed, not applied yet", "key", k.o.Prefix+"/config", "reason", why)
+	}
+	k.status.Pending = why
 }
 
 // sameRange reports whether every lease that is valid under one configuration is valid under the other.

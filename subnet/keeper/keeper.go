@@ -30,6 +30,9 @@ type Options struct {
 	OnLost      subnet.LostPolicy
 	// Check says what is wrong with a network configuration that is valid by itself, such as an unknown backend.
 	Check func(subnet.Config) error
+	// Follow has the host follow to the backends of a configuration while it runs; the error says why it does not. nil: a
+	// change waits for a restart.
+	Follow func(subnet.Config) error
 	// Attrs returns what to publish with a subnet, which depends on its family alone. It may be called at any time, by one
 	// goroutine.
 	Attrs func(netip.Prefix) subnet.Attrs
@@ -112,7 +115,8 @@ func New(store subnet.Store, n Network, o Options) *Keeper {
 // leasesOf returns the leases of the last run, if the network can have them.
 func leasesOf(last subnet.State, c subnet.Config) []subnet.Lease {
 	own := last.Own.Leases
-	if len(own) != len(c.Pools) || own[0].BackendType != c.BackendType {
+	hasType := func(s subnet.Setting) bool { return s.Type == own[0].BackendType }
+	if len(own) != len(c.Pools) || !slices.ContainsFunc(c.Settings(), hasType) {
 		return nil
 	}
 	for i, l := range own {
