@@ -67,10 +67,13 @@ func Config(c subnet.Config) error {
 // Types returns the types of backends, sorted.
 func Types() []string { return slices.Sorted(maps.Keys(options)) }
 
-// Text says what is wrong with a network configuration, its backend included.
+// Text says what is wrong with a network configuration, its backends included.
 func Text(text []byte) error {
-	_, err := Network(text)
-	return err
+	c, err := Network(text)
+	if err != nil {
+		return err
+	}
+	return Moves(c)
 }
 
 // Network reads a network configuration, the options of its backend included.

@@ -29,6 +29,9 @@ flannelctl leases release 10.5.34.0/24 --force   # the lease of a host that is g
 	"network validate": `flannelctl network validate '{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}}'`,
 	"network set": `flannelctl network set '{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}}'
 flannelctl network set @network.json`,
+	"network migrate": `flannelctl network migrate --to '{"Type": "wireguard"}'
+flannelctl network migrate --to '{"Type": "wireguard"}' --skip host7   # it is down for good
+flannelctl network migrate --abort`,
 	"drain": `flannelctl drain`,
 	"rekey": `flannelctl rekey`,
 	"cleanup": `flannelctl cleanup --dry-run

@@ -64,7 +64,7 @@ func newNetwork(a *app) *cobra.Command {
 				return a.say("the network configuration is valid")
 			},
 		},
-		set, edit,
+		set, edit, newMigrate(a),
 	)
 	return c
 }
@@ -127,6 +127,9 @@ func (a *app) writeConfig(ctx context.Context, s *etcdv3.Store, snap subnet.Snap
 	config, err := a.validate(ctx, text)
 	if err != nil {
 		return err
+	}
+	if err := check.Moves(config); err != nil {
+		return fmt.Errorf("invalid network configuration:\n%w", err)
 	}
 	if lost := doctor.Unfit(config, snap.Entries); len(lost) > 0 && !force {
 		return fmt.Errorf("%d of %d leases would become unusable; nothing was written (--force writes it):\n%s",

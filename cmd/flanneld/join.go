@@ -60,16 +60,13 @@ func (d *daemon) join(ctx context.Context) error {
 	p := d.publisher(leases, loop)
 	rules := d.policy.Join(config.Networks(), firewall.IngressOf(loop.Ingress()), d.underlay.Now)
 	b.Changed = func() {
-		leases.Refresh()
 		d.know(facts, b.Planners()[0], leases)
 		rules.Close(firewall.IngressOf(loop.Ingress()))
 		b.Settle()
+		leases.Refresh()
 	}
 	loop.Resync, loop.Admit = time.Minute, rules.Set
-	loop.Before = func() {
-		b.Again(ctx)
-		d.before(leases, loop, settings)
-	}
+	loop.Before = func() { b.Again(ctx); d.before(leases, loop, settings) }
 	loop.After = func(v subnet.View, err error) error {
 		if own := v.Own.Prefixes(); len(own) > 0 {
 			settings.OnLinks(loop.Scope().Links, append(d.connected.Bridges(own), d.underlay.Now().Link))

@@ -102,6 +102,9 @@ var exceptions = map[string]string{
 		"Compose does",
 	"FIRST=192.0.2.1 FLANNELD_IMAGE=registry.example.com/flanneld docker compose --profile other up --detach\n" +
 		"docker compose exec other flannelctl status": "as above",
+	`flannelctl network migrate --to '{"Type": "wireguard"}'`: "moves the network that other blocks need; lab moves one " +
+		"through all backends",
+	"flannelctl network migrate --abort": "as above",
 	"dnf install ./flanneld-[0-9]*.rpm": "no system that has dnf is to be had; dist/machines installs the " +
 		"same package with rpm",
 	"dnf remove flanneld": "no system that has dnf is to be had; dist/machines removes the " +
