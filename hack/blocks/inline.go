@@ -57,6 +57,7 @@ var inline = map[string]where{
 	"make test SLOW=30s":         {Source, "make -n test SLOW=30s"},
 	"make lint":                  {Source, "make -n lint"},
 	"make race":                  {Source, "make -n race"},
+	"make race-daemon":           {Source, "make -n race-daemon"},
 	"make fuzz":                  {Source, "make -n fuzz"},
 	"make soak":                  {Source, "make -n soak"},
 	"make bench":                 {Source, "make -n bench"},
