@@ -143,7 +143,7 @@ func (s *story) confined(t *testing.T) {
 		"docker.service flannel-docker-restart.path 2>&1"); strings.Contains(out, "flannel") {
 		t.Errorf("systemd-analyze verify: %s", out)
 	}
-	s.sh(t, m, "systemd-analyze --no-pager security --threshold=30 flanneld.service >/dev/null")
+	s.sh(t, m, "systemd-analyze --no-pager security --threshold=25 flanneld.service >/dev/null")
 	// Who changes something of ours is named, which a daemon that does not see other processes could not do.
 	s.sh(t, m, `set -- $(ip route show dev flannel.1 proto 70); (echo route delete "$1"; sleep 2) | ip -batch -`)
 	if log := s.sh(t, m, "journalctl --no-pager -u flanneld -g 'drift found'"); !strings.Contains(log, "by=\"ip (pid ") {
