@@ -86,11 +86,16 @@ func (s *soak) streams() []stream {
 // flow waits until so many more pings of each stream have been answered.
 func (s *soak) flow(streams []stream, more int) {
 	s.t.Helper()
+	before := map[*lab.Pings]int{}
 	for _, st := range streams {
 		for _, p := range st.pings {
-			before := p.Stats().Received
+			before[p] = p.Stats().Received
+		}
+	}
+	for _, st := range streams {
+		for _, p := range st.pings {
 			s.await(func() error {
-				if got := p.Stats(); got.Received < before+more {
+				if got := p.Stats(); got.Received < before[p]+more {
 					return fmt.Errorf("host%d to host%d: %s", st.from+1, st.to+1, got)
 				}
 				return nil
