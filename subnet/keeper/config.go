@@ -41,8 +41,9 @@ type ConfigOptions struct {
 }
 
 // WaitConfig returns the network configuration as soon as the store has a valid one, and logs what is missing or
-// invalid until then. If the store does not answer and the last run has left a usable state, it is that run's
-// configuration. It returns an error only when ctx ends.
+// invalid until then. If the last run has left a usable state, it is that run's configuration where the store does not
+// answer, or has none that is valid any more: hosts that run keep theirs then, too. A store that is another one than
+// that of the last run, such as one that was wiped, is waited for. WaitConfig returns an error only when ctx ends.
 func WaitConfig(ctx context.Context, store subnet.Store, o ConfigOptions) (Network, error) {
 	w := configWait{store: store, o: o}
 	pause := backoff{}
@@ -57,16 +58,20 @@ func WaitConfig(ctx context.Context, store subnet.Store, o ConfigOptions) (Netwo
 			if err == nil {
 				return Network{Config: c, Text: snap.Config, first: &snap, listed: time.Now()}, nil
 			}
+			if n, at := w.lastRun(), o.State.Position; n != nil && snap.Cluster == at.Cluster && snap.Revision >= at.Revision {
+				n.first, n.listed = &snap, time.Now()
+				return *n, nil
+			}
 			w.missing(snap.Config, err)
 			if w.changes(ctx, snap.Position) {
 				pause = backoff{}
 			}
 		default:
 			w.report(storeDown(&w.status, o.Log, err))
-			if text := []byte(o.State.Config); len(text) > 0 {
-				c, err := subnet.ParseConfig(text)
+			if n := w.lastRun(); n != nil {
 				w.status.Waiting = ""
-				return Network{Config: c, Text: text, status: w.status}, err
+				n.status = w.status
+				return *n, nil
 			}
 		}
 		_ = trigger.Pause(ctx, pause.next(firstPause, maxPause))
@@ -84,6 +89,19 @@ func (w *configWait) report(changed bool) {
 	if changed && w.o.Report != nil {
 		w.o.Report(w.status)
 	}
+}
+
+// lastRun returns the network configuration of the last run, nil if there is none that is usable.
+func (w *configWait) lastRun() *Network {
+	text := []byte(w.o.State.Config)
+	if len(text) == 0 {
+		return nil
+	}
+	c, err := parse(text, w.o.Check)
+	if err != nil {
+		return nil
+	}
+	return &Network{Config: c, Text: text}
 }
 
 func (w *configWait) list(ctx context.Context) (subnet.Snapshot, error) {
