@@ -2,6 +2,8 @@ package flanneld
 
 import (
 	"go/ast"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -71,4 +73,48 @@ func words(name string) []string {
 		out[i] = strings.ToLower(strings.TrimPrefix(w, "_"))
 	}
 	return slices.DeleteFunc(out, func(w string) bool { return w == "" })
+}
+
+// TestTheLintersReadEveryBuildTag: files that are built with a tag only are read by the linters, too.
+func TestTheLintersReadEveryBuildTag(t *testing.T) {
+	script, err := os.ReadFile("hack/lint")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, list, _ := strings.Cut(string(script), "-tags=")
+	list, _, _ = strings.Cut(list, `"`)
+	known := strings.Split(list, ",")
+	if !slices.IsSorted(known) || len(known) < 5 {
+		t.Errorf("the tags of hack/lint are %q, want a sorted list", known)
+	}
+	files, err := exec.Command("git", "ls-files", "*.go").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file := range strings.FieldsSeq(string(files)) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, tag := range buildTags(string(text)) {
+			if !slices.Contains(known, tag) {
+				t.Errorf("%s is built with the tag %s, which hack/lint does not give", file, tag)
+			}
+		}
+	}
+}
+
+// buildTags returns the tags in the build constraint of a file, but for those of machines.
+func buildTags(text string) []string {
+	head, _, _ := strings.Cut(text, "\npackage ")
+	var tags []string
+	for line := range strings.Lines(head) {
+		expr, ok := strings.CutPrefix(line, "//go:build ")
+		if !ok {
+			continue
+		}
+		tags = append(tags, strings.FieldsFunc(expr, func(r rune) bool { return strings.ContainsRune("!&|() \n", r) })...)
+	}
+	machines := []string{"linux", "amd64", "arm64"}
+	return slices.DeleteFunc(tags, func(tag string) bool { return slices.Contains(machines, tag) })
 }
