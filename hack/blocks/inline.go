@@ -60,6 +60,7 @@ var inline = map[string]where{
 	"make race-daemon":           {Source, "make -n race-daemon"},
 	"make fuzz":                  {Source, "make -n fuzz"},
 	"make soak":                  {Source, "make -n soak"},
+	"make soak-lab":              {Source, "make -n soak-lab"},
 	"make bench":                 {Source, "make -n bench"},
 	"make bench-scale":           {Source, "make -n bench-scale"},
 	"make test-flannel":          {Source, "make -n test-flannel"},
