@@ -178,7 +178,7 @@ func (k *Keeper) setConfig(text []byte) {
 		return
 	}
 	if c.SameSettings(now) {
-		k.log.Info("network configuration changed, it applies to new leases", "config", fmt.Sprintf("%.1000s", text))
+		k.log.Info("network configuration changed, it applies to new leases", "pools", c.Pools) // the text may hold a key
 	} else if err := k.followBackends(c); err != nil {
 		k.setPending(fmt.Sprintf("the backend in the network configuration has changed, and cannot be used: %v", err))
 		return

@@ -8,6 +8,22 @@ import (
 	"flanneld/subnet/subnettest"
 )
 
+func TestAKeyInTheNetworkConfigurationIsNotLogged(t *testing.T) {
+	network(t, func(t *testing.T, s *subnettest.Server) {
+		const config = `{"Network":"10.5.0.0/16","SubnetMax":"10.5.9.0","Backend":{"Type":"wireguard","PSK":"hunter2"}}`
+		s.SetConfig([]byte(config))
+		h := newHost(t, s, 1).start()
+		after(time.Second)
+		s.SetConfig([]byte(strings.Replace(config, "10.5.9.0", "10.5.19.0", 1)))
+		after(time.Second)
+		h.wantLog("10.5.19.0")
+		if strings.Contains(h.log.String(), "hunter2") {
+			t.Errorf("the log has the key:\n%s", h.log)
+		}
+		_ = h.quit()
+	})
+}
+
 // TestAHostStartsWithTheConfigurationOfItsLastRun where the store has none that is valid, unless that is another store.
 func TestAHostStartsWithTheConfigurationOfItsLastRun(t *testing.T) {
 	for _, tt := range []struct {
