@@ -6,9 +6,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"maps"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -244,37 +242,6 @@ func (m *migration) allWell(bridges bool) {
 
 // underlayAddr is the address of the network's gateway, outside the overlay.
 var underlayAddr = netip.MustParseAddr("198.18.0.1")
-
-// talk is one TCP connection to an echo server.
-type talk struct{ conn net.Conn }
-
-// talk connects a pod to a server in another namespace, which lives as long as the test.
-func (m *migration) talk(from, to *lab.Namespace, at netip.Addr) *talk {
-	m.t.Helper()
-	l := must[net.Listener](m.t)(to.Listen("tcp", netip.AddrPortFrom(at, 0).String()))
-	m.t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		if conn, err := l.Accept(); err == nil {
-			_, _ = io.Copy(conn, conn) // until the client closes
-			_ = conn.Close()
-		}
-	}()
-	conn := must[net.Conn](m.t)(from.Dial(m.ctx, "tcp", l.Addr().String()))
-	m.t.Cleanup(func() { _ = conn.Close() })
-	t := &talk{conn}
-	m.ok(t.goesOn())
-	return t
-}
-
-// goesOn says something and waits for the echo.
-func (t *talk) goesOn() error {
-	_ = t.conn.SetDeadline(time.Now().Add(patience))
-	if _, err := t.conn.Write([]byte("still there?")); err != nil {
-		return err
-	}
-	_, err := io.ReadFull(t.conn, make([]byte, len("still there?")))
-	return err
-}
 
 // sameRecords compares the records with those of flannel: the same keys, and the same bytes up to the fields that only
 // we write.
