@@ -6,9 +6,6 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 
 export CGO_ENABLED ?= 0
 
-# As releases are built: the tests, the linters and the test of a release then share what is compiled once.
-export GOFLAGS := $(strip $(filter-out -trimpath,$(GOFLAGS)) -trimpath)
-
 # Every test package but the end-to-end one.
 PACKAGES = $(shell $(GO) list ./... | grep -v '/lab$$')
 

@@ -88,7 +88,7 @@ func install(dir string) error {
 		ctx, cancel := context.WithTimeout(context.Background(), buildTimeout)
 		c := exec.CommandContext(ctx, "go", "install", pkg)
 		c.Dir = "/" // outside of any module
-		c.Env = append(os.Environ(), "GOBIN="+dir, "CGO_ENABLED=0", "GOFLAGS=-trimpath")
+		c.Env = append(os.Environ(), "GOBIN="+dir, "CGO_ENABLED=0", "GOFLAGS=")
 		if text, err := c.CombinedOutput(); err != nil {
 			errs = append(errs, fmt.Errorf("go install %s: %w\n%s", pkg, err, text))
 		}
