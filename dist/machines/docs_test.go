@@ -158,6 +158,8 @@ func (s *story) migrated(t *testing.T, m *machines.Machine) {
 	if err := m.Write("/etc/systemd/system/flannel.service", flannelUnit, 0o644); err != nil {
 		t.Fatal(err)
 	}
+	// The members of the store have just been started: they elect a leader first.
+	s.sh(t, m, "timeout 60 sh -c 'until etcdctl endpoint health; do :; done'")
 	s.sh(t, m, "etcdctl put /coreos.com/network/config '"+network+
 		"'; systemctl daemon-reload; systemctl enable --now flannel")
 	subnet := "grep ^FLANNEL_SUBNET= /run/flannel/subnet.env"
