@@ -276,6 +276,7 @@ var storeFaults = []soakFault{
 		return 0, nil
 	}},
 	{name: "compacted", do: func(s *soak, _ int) (time.Duration, func() error) {
+		s.ok(s.store.Put(s.ctx, "other", fmt.Sprint(s.rnd.Uint64()))) // a revision that is not compacted yet
 		s.compact(s.store)
 		return 0, nil
 	}},
