@@ -223,7 +223,16 @@ var hostFaults = []soakFault{
 		return 0, mend
 	}},
 	{name: "record deleted", do: func(s *soak, i int) (time.Duration, func() error) {
-		s.ok(s.store.Delete(s.ctx, "subnets/"+s.keyOf(s.hosts[i])))
+		key := s.keyOf(s.hosts[i])
+		s.ok(s.store.Delete(s.ctx, "subnets/"+key))
+		// Where the store goes away before the host has written it again, its peers drop it, as they must.
+		s.await(func() error {
+			records, err := s.store.Records(s.ctx)
+			if err == nil && records[key] == "" {
+				err = fmt.Errorf("%s is not back", key)
+			}
+			return err
+		})
 		return 0, nil
 	}},
 	{name: "restarted", ends: true, do: func(s *soak, i int) (time.Duration, func() error) {
