@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"maps"
 	"net/netip"
 
 	"flanneld/ip"
@@ -88,9 +89,7 @@ func (a *Applier) MACs() map[string]ip.MAC {
 		if all == nil {
 			all = map[string]ip.MAC{}
 		}
-		for name, mac := range p.MACs() {
-			all[name] = mac
-		}
+		maps.Copy(all, p.MACs())
 	}
 	return all
 }
@@ -121,15 +120,4 @@ func (o *offers) follow(peers subnet.Peers) bool {
 	}
 	o.peers = peers
 	return o.n > 0
-}
-
-// pathless says why peers are left out that no planner has a path to.
-func (r ranks) pathless(peers subnet.Peers) map[netip.Prefix]string {
-	out := map[netip.Prefix]string{}
-	for l := range peers.All() {
-		if r.carrier(l) < 0 {
-			out[l.Subnet] = "it has no backend by which this host reaches it"
-		}
-	}
-	return out
 }

@@ -120,6 +120,17 @@ func (r ranks) unreached(i int, all subnet.Peers) string {
 	return ""
 }
 
+// pathless says why peers are left out that no planner has a path to.
+func (r ranks) pathless(peers subnet.Peers) map[netip.Prefix]string {
+	out := map[netip.Prefix]string{}
+	for l := range peers.All() {
+		if r.carrier(l) < 0 {
+			out[l.Subnet] = "it has no backend by which this host reaches it"
+		}
+	}
+	return out
+}
+
 // paths adds to the plan of a planner with one route for each network a route for each peer, which takes the place of
 // that of a planner behind it. Only the first such planner keeps the routes of the networks.
 func (m *member) paths(want ip.Snapshot, networks []netip.Prefix, routed subnet.Peers, keeps bool) ip.Snapshot {

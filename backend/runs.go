@@ -3,13 +3,16 @@ package backend
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
+
+	"flanneld/trigger"
 )
 
 // runs runs the datapaths of planners that come and go.
 type runs struct {
-	changed chan struct{} // capacity 1
+	changed trigger.Trigger
 
 	mu      *sync.Mutex // guards all below
 	members []*member
@@ -23,7 +26,7 @@ type running struct {
 }
 
 func newRuns(m *member) runs {
-	return runs{make(chan struct{}, 1), &sync.Mutex{}, []*member{m}, map[*member]*running{}}
+	return runs{trigger.New(), &sync.Mutex{}, []*member{m}, map[*member]*running{}}
 }
 
 // use sets which datapaths run, beside those that are to be stopped.
@@ -31,10 +34,7 @@ func (r *runs) use(members []*member) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.members = members
-	select {
-	case r.changed <- struct{}{}:
-	default:
-	}
+	r.changed.Set()
 }
 
 // stop ends datapaths, and returns when they have.
@@ -64,10 +64,7 @@ func (r *runs) run(ctx context.Context) error {
 		}
 	}
 	r.mu.Lock()
-	members := r.members
-	for m := range r.running {
-		members = append(slices.Clone(members), m)
-	}
+	members := slices.Collect(maps.Keys(r.running))
 	r.mu.Unlock()
 	r.stop(members...)
 	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {

@@ -4,11 +4,8 @@ package lab_test
 
 import (
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
-
-	"flanneld/ip"
 )
 
 // measured are the metrics of a process, and by how much each may be larger at the end: by a share of what it was, and
@@ -33,14 +30,7 @@ func (s *soak) usage() []usage {
 	s.t.Helper()
 	out := make([]usage, len(s.hosts))
 	for i, h := range s.hosts {
-		var devices []string
-		for _, p := range s.subnets(h) {
-			if dev := s.device(p.Addr()); dev != "eth0" && !slices.Contains(devices, dev) {
-				devices = append(devices, dev)
-			}
-		}
-		text := must[string](s.t)(h.Objects(ip.Protocol, devices...))
-		out[i].objects = strings.Count(text, "\n")
+		out[i].objects = strings.Count(s.look(h), "\n")
 		if s.lives(i) {
 			out[i].metrics = s.metrics(i)
 		}

@@ -3,7 +3,6 @@ package subnet
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 )
@@ -84,16 +83,16 @@ func pairsOf(text []byte) (pairs []pair, err error) {
 		return nil, fmt.Errorf("read network configuration: %w", err)
 	}
 	for d.More() {
+		var p pair
 		key, err := d.Token()
+		if err == nil {
+			err = d.Decode(&p.value)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("read network configuration: %w", err)
 		}
-		name, ok := key.(string)
-		var value json.RawMessage
-		if err := d.Decode(&value); err != nil || !ok {
-			return nil, errors.Join(errors.New("read network configuration: no JSON object"), err)
-		}
-		pairs = append(pairs, pair{name, value})
+		p.key, _ = key.(string) // what stands before a value of an object
+		pairs = append(pairs, p)
 	}
 	return pairs, nil
 }

@@ -169,11 +169,12 @@ func (m *migration) write(ctx context.Context, snap subnet.Snapshot, s step) err
 	if err != nil {
 		return err
 	}
-	if _, err := m.app.validate(ctx, text); err != nil {
+	config, err := m.app.validate(ctx, text)
+	if err != nil {
 		return err
 	}
 	if s.starts {
-		if err := check.Text(text); err != nil {
+		if err := check.Moves(config); err != nil {
 			return err
 		}
 		if others := m.others(snap.Entries); len(others) > 0 {

@@ -215,7 +215,6 @@ func (k *Keeper) setPending(why string) {
 // sameRange reports whether every lease that is valid under one configuration is valid under the other.
 func sameRange(a, b []subnet.Pool) bool {
 	return slices.EqualFunc(a, b, func(a, b subnet.Pool) bool {
-		return a.Network == b.Network &&
-			a.SubnetLen == b.SubnetLen
+		return a.Network == b.Network && a.SubnetLen == b.SubnetLen
 	})
 }
