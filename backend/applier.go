@@ -172,8 +172,8 @@ func (a *Applier) views(members []*member, peers, routed subnet.Peers) []seen {
 }
 
 // plan returns the union of the plans. Where two have a route to one peer, that of the first of them is in it: the
-// others keep what else they need to send to the peer, so that a packet on its way meets no half of a path. The error
-// is that of the first planner, without whose plan there is none.
+// others keep what else they need to send to the peer, so that a packet in flight never meets a path of which half is
+// removed. The error is that of the first planner, without whose plan there is none.
 func (a *Applier) plan(members []*member, self []subnet.Lease, views []seen) (want ip.Snapshot, problems []string,
 	err error) {
 	wide := false // a planner before has the routes of the networks
@@ -299,7 +299,7 @@ func (a *Applier) end(members []*member, problems []string) {
 	}
 	for _, m := range members[1:] {
 		if m.short != "" && !slices.Contains(problems, m.short) {
-			problems = append(problems, fmt.Sprintf("backend %s, which this host is to have as well: %s", m.kind, m.short))
+			problems = append(problems, fmt.Sprintf("additional backend %s failed: %s", m.kind, m.short))
 		}
 	}
 	a.mu.Lock()

@@ -125,7 +125,7 @@ func (r ranks) pathless(peers subnet.Peers) map[netip.Prefix]string {
 	out := map[netip.Prefix]string{}
 	for l := range peers.All() {
 		if r.carrier(l) < 0 {
-			out[l.Subnet] = "it has no backend by which this host reaches it"
+			out[l.Subnet] = "no backend that both hosts have reaches it"
 		}
 	}
 	return out

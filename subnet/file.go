@@ -168,7 +168,7 @@ func checkPrivate(dir string) error {
 			st.Uid, dir)
 	}
 	if mode&0o002 != 0 || mode&0o020 != 0 && st.Gid != 0 && int(st.Gid) != os.Getegid() {
-		return fmt.Errorf("%s may be written by others (mode %#o): they could replace the state of this host: chmod go-w %s",
+		return fmt.Errorf("%s is writable by others (mode %#o), who could replace the state of this host: run chmod go-w %s",
 			dir, mode, dir)
 	}
 	return nil

@@ -17,20 +17,20 @@ func Move(from, to subnet.Config) error {
 		}
 		switch c.BackendType {
 		case "extension":
-			return errors.New("backend extension: what its commands set up on a host is not known, so no network can move " +
+			return errors.New("backend extension: flanneld does not know what its commands set up, so a network cannot move " +
 				"to or from it")
 		case "alloc":
-			return errors.New("backend alloc: it carries no packets, so no network can move to or from it")
+			return errors.New("backend alloc carries no packets: a network cannot move to or from it")
 		}
 	}
 	switch {
 	case from.Main().Same(to.Main()):
-		return fmt.Errorf("backend %s: the network has it already, with these options", to.BackendType)
+		return fmt.Errorf("backend %s with these options: the network has it already", to.BackendType)
 	case from.BackendType != to.BackendType:
 		return nil
 	case to.BackendType != vxlan.Type:
-		return fmt.Errorf("backend %s: with other options it needs the same network device, which a host has once: move to "+
-			"another backend first, and from that one back with the new options", to.BackendType)
+		return fmt.Errorf("backend %s: the old and the new options need the same network device: move to another "+
+			"backend first, then back to this one with the new options", to.BackendType)
 	}
 	a, err := vxlan.Parse(from.Backend)
 	if err != nil {
@@ -41,8 +41,8 @@ func Move(from, to subnet.Config) error {
 	case err != nil:
 		return err
 	case a.VNI&0xffff == b.VNI&0xffff:
-		return fmt.Errorf("backend vxlan: the new options need another network device than the present ones: give them "+
-			"another VNI, such as %d", (a.VNI+1)&0xffff|1)
+		return fmt.Errorf("backend vxlan: the old and the new options need the same network device: give the new "+
+			"ones another VNI, such as %d", (a.VNI+1)&0xffff|1)
 	case a.Port == b.Port && a.GBP != b.GBP:
 		return fmt.Errorf("backend vxlan: the kernel does not share port %d between devices with and without GBP: give the "+
 			"new options another port", a.Port)

@@ -6,7 +6,8 @@ import (
 	"flanneld/ip"
 )
 
-// lost is what the underlay's link has lost since it was whole. The kernel takes routes with it, without a word.
+// lost is what the underlay's link has lost since it was complete. The kernel removes routes with it, and does not
+// notify.
 type lost struct {
 	link bool    // it was deleted or set down
 	addr [2]bool // an address that is in use, of IPv4 and of IPv6

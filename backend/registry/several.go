@@ -104,7 +104,7 @@ func (s *Several) followLocked(ctx context.Context, c subnet.Config) error {
 			p, err = s.makeLocked(ctx, c, setting)
 		}
 		if err != nil {
-			lacks = append(lacks, fmt.Sprintf("backend %s, which this host is to have as well: %v", setting.Type, err))
+			lacks = append(lacks, fmt.Sprintf("additional backend %s failed: %v", setting.Type, err))
 			continue
 		}
 		planners = append(planners, p)

@@ -48,7 +48,7 @@ are lost. The command goes through three steps, each of which waits until all ho
   2. the new backend becomes the main one: hosts send by it to each peer that has it
   3. the old backend is removed
 
-It can be stopped at any time: traffic goes on. Run it again, on any host, to go on where it was, or with
+It can be stopped at any time; traffic is not affected. Run it again, on any host, to continue, or with
 --abort to go back. A host that is down holds up the steps until it is back, or until --skip names it; it follows
 when it starts again.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -75,7 +75,7 @@ when it starts again.`,
 	c.Flags().StringArrayVar(&m.skip, "skip", nil,
 		"name or address of a `host` that is not waited for; it may be given several times")
 	c.Flags().DurationVar(&m.pause, "pause", 5*time.Second,
-		"`time` between the steps, for hosts to take in each other's records")
+		"`time` between the steps, for hosts to read each other's records")
 	c.Flags().DurationVar(&m.timeout, "timeout", 0, "`time` after which a wait fails; 0: never")
 	return c
 }
@@ -124,7 +124,7 @@ func (m *migration) next(c subnet.Config) (step, error) {
 		return func(l subnet.Lease) bool { return check.Is(l.Ways()[0], s) }
 	}
 	over := step{
-		wait: "give up all backends but " + describe(main), last: true, done: "all hosts have " + describe(main) + " alone",
+		wait: "remove all backends but " + describe(main), last: true, done: "all hosts have " + describe(main) + " only",
 		has: func(l subnet.Lease) bool { return l.Offers == "" && check.Is(l.Ways()[0], main) },
 	}
 	switch {
@@ -224,8 +224,8 @@ func (m *migration) await(ctx context.Context, s step) error {
 		const most = 10
 		names := fmt.Sprintf("%d: %s", len(missing), strings.Join(missing[:min(len(missing), most)], ", "))
 		if m.timeout > 0 && waited > m.timeout {
-			return fmt.Errorf("after %s these hosts do not %s, %s; run the command again to go on, or with --abort to go back",
-				waited.Round(time.Second), s.wait, names)
+			return fmt.Errorf("after %s these hosts do not %s, %s; run the command again to continue, or with --abort to "+
+				"go back", waited.Round(time.Second), s.wait, names)
 		}
 		text := fmt.Sprintf("waiting for hosts to %s, %s", s.wait, names)
 		if waited > migrateHint {
@@ -264,7 +264,7 @@ func (m *migration) rest(ctx context.Context, d time.Duration) error {
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
-		return errors.New("stopped: traffic goes on; run the command again to go on, or with --abort to go back")
+		return errors.New("stopped, traffic is not affected: run the command again to continue, or with --abort to go back")
 	case <-t.C:
 		return nil
 	}

@@ -75,7 +75,7 @@ func boot(ctx context.Context, k kernel, share string, jobs []job) ([]result, er
 	results, bad := readResults(done)
 	switch {
 	case bad != nil:
-		err = errors.Join(err, fmt.Errorf("the machine has run nothing, see %s: %w", console.Name(), bad))
+		err = errors.Join(err, fmt.Errorf("the virtual machine returned no results, see %s: %w", console.Name(), bad))
 	case len(results) < len(jobs):
 		err = errDied
 	}

@@ -30,8 +30,8 @@ func Check(prefix string) error {
 	domain, rest, _ := strings.Cut(name, "/")
 	switch {
 	case !nameForm.MatchString(name):
-		return fmt.Errorf("annotation prefix %q: %q is no name of an annotation: want one as in %s/…", prefix, name,
-			DefaultPrefix)
+		return fmt.Errorf("annotation prefix %q: %q is not a valid annotation name, an example of a prefix is %s/", prefix,
+			name, DefaultPrefix)
 	case len(domain) > maxDomain:
 		return fmt.Errorf("annotation prefix %q: %d characters before the slash, at most %d", prefix, len(domain), maxDomain)
 	case len(rest) > maxName:

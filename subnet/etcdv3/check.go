@@ -143,7 +143,7 @@ func compare(resp *clientv3.GetResponse, after subnet.Position, w witness, revis
 	case h.ClusterId != 0 && h.ClusterId != after.Cluster:
 		return false, fmt.Errorf("cluster %x answers instead of %x: %w", h.ClusterId, after.Cluster, subnet.ErrHistory)
 	case h.Revision < revision:
-		return false, fmt.Errorf("store at revision %d, below %d: wiped or restored: %w", h.Revision, revision,
+		return false, fmt.Errorf("store at revision %d, below %d: the store was wiped or restored: %w", h.Revision, revision,
 			subnet.ErrHistory)
 	case w.key == "":
 		return true, nil
@@ -152,8 +152,8 @@ func compare(resp *clientv3.GetResponse, after subnet.Position, w witness, revis
 	}
 	now := witnessOf(resp.Kvs[0])
 	if now != w && now.changed <= w.changed {
-		return false, fmt.Errorf("%s is of revision %d, and was of %d: wiped or restored: %w", w.key, now.changed, w.changed,
-			subnet.ErrHistory)
+		return false, fmt.Errorf("the revision of %s is %d and was %d: the store was wiped or restored: %w", w.key,
+			now.changed, w.changed, subnet.ErrHistory)
 	}
 	return now == w, nil
 }
@@ -173,7 +173,8 @@ func (s *Store) awaitTold(ctx context.Context, seen *seen, w witness) error {
 			quiet++
 		}
 	}
-	return fmt.Errorf("%s has changed and the watch does not tell: wiped or restored: %w", w.key, subnet.ErrHistory)
+	return fmt.Errorf("%s has changed and the watch does not tell: the store was wiped or restored: %w", w.key,
+		subnet.ErrHistory)
 }
 
 // wait returns after a pause, or with the error of ctx when that ends.

@@ -92,13 +92,13 @@ func checkWatch(resp *pb.WatchResponse, after subnet.Position, from int64) error
 	case h.GetClusterId() != 0 && h.GetClusterId() != after.Cluster:
 		return fmt.Errorf("cluster %x answers instead of %x: %w", h.GetClusterId(), after.Cluster, subnet.ErrHistory)
 	case resp.Created && h.GetRevision() < after.Revision:
-		return fmt.Errorf("store at revision %d, below %d: wiped or restored: %w", h.GetRevision(), after.Revision,
-			subnet.ErrHistory)
+		return fmt.Errorf("store at revision %d, below %d: the store was wiped or restored: %w", h.GetRevision(),
+			after.Revision, subnet.ErrHistory)
 	}
 	for _, ev := range resp.Events {
 		if ev.Kv.ModRevision < from {
-			return fmt.Errorf("etcd sent a change at revision %d, before revision %d: wiped or restored: %w", ev.Kv.ModRevision,
-				from, subnet.ErrHistory)
+			return fmt.Errorf("etcd sent a change at revision %d, before revision %d: the store was wiped or restored: %w",
+				ev.Kv.ModRevision, from, subnet.ErrHistory)
 		}
 	}
 	return nil

@@ -189,7 +189,7 @@ func (k *Keeper) setConfig(text []byte) {
 	k.facts.config, k.text = c, string(text)
 }
 
-// followBackends has the host follow to other backends. The options may have secrets.
+// followBackends has the host switch to other backends. Their options may hold secrets, and are not logged.
 func (k *Keeper) followBackends(c subnet.Config) error {
 	if err := k.o.Follow(c); err != nil {
 		return err
@@ -198,7 +198,7 @@ func (k *Keeper) followBackends(c subnet.Config) error {
 	for _, s := range c.Settings() {
 		types = append(types, s.Type)
 	}
-	k.log.Info("network configuration changed, following to its backends", "backends", types)
+	k.log.Info("network configuration changed, switching to its backends", "backends", types)
 	return nil
 }
 
