@@ -50,6 +50,7 @@ func main() {
 	}
 	r.slowest(*top)
 	ok = r.explained(os.DirFS("."), *most) && ok
+	r.failures()
 	fmt.Printf("took %s\n", time.Since(start).Round(time.Second))
 	if !ok {
 		fmt.Println("FAIL")
@@ -75,13 +76,13 @@ func run(ctx context.Context, r *report, suites []string) (ok bool, err error) {
 	for i, err := range failed {
 		if err != nil {
 			ok = false
-			fmt.Printf("go test %s: %v\n", suites[i], err)
+			r.fail("go test %s: %v\n", suites[i], err)
 		}
 	}
 	// A test that fails or is interrupted may leave something; it is removed all the same.
 	if ok && ctx.Err() == nil && len(left) > 0 {
 		ok = false
-		fmt.Printf("left behind by the tests:\n\t%s\n", strings.Join(left, "\n\t"))
+		r.fail("left behind by the tests:\n\t%s\n", strings.Join(left, "\n\t"))
 	}
 	return ok, nil
 }

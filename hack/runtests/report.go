@@ -47,7 +47,11 @@ type report struct {
 	tests   map[[2]string]*test
 	failed  bool
 	skipped int
+	said    []string // what failed, in short
 }
+
+// repeated is how many of the lines of a failed test stand once more at the end.
+const repeated = 6
 
 func newReport(out io.Writer, verbose bool) *report {
 	return &report{out: out, verbose: verbose, tests: map[[2]string]*test{}}
@@ -77,6 +81,23 @@ func (r *report) print(format string, args ...any) {
 	fmt.Fprintf(r.out, format, args...)
 }
 
+// fail notes in a few words that something failed.
+func (r *report) fail(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.failed = true
+	r.said = append(r.said, fmt.Sprintf(format, args...))
+}
+
+// failures prints in short what failed. It comes last, for those who see only the end of the output.
+func (r *report) failures() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, text := range r.said {
+		fmt.Fprint(r.out, text)
+	}
+}
+
 func (r *report) passed() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -93,6 +114,7 @@ func (r *report) note(e event) {
 	}
 	if e.Action == "build-fail" {
 		r.failed = true
+		r.said = append(r.said, fmt.Sprintf("%s does not build\n", e.ImportPath))
 		return
 	}
 	t := r.testLocked(e.Package, e.Test)
@@ -140,6 +162,7 @@ func (r *report) endLocked(t *test, e event) {
 	}
 	if e.Action == "fail" {
 		r.failed = true
+		r.said = append(r.said, t.summary())
 	}
 	switch {
 	case t.name == "":
@@ -151,6 +174,20 @@ func (r *report) endLocked(t *test, e event) {
 		fmt.Fprintf(r.out, "%-4s %8s  %s\n", e.Action, t.took.Round(10*time.Millisecond), t.name)
 	}
 	t.output = nil
+}
+
+// summary returns the name of a test or package that failed, and the last of its own words.
+func (t *test) summary() string {
+	var own []string
+	for _, line := range t.output {
+		word := strings.TrimSpace(line)
+		if word != "" && !strings.HasPrefix(word, "=== ") && !strings.HasPrefix(word, "--- ") &&
+			!strings.HasPrefix(word, "FAIL") {
+			own = append(own, "\t"+word+"\n")
+		}
+	}
+	name := fmt.Sprintf("failed: %s %s\n", t.pkg, t.name)
+	return name + strings.Join(own[max(0, len(own)-repeated):], "")
 }
 
 // packageLocked prints the line of a package, and before it what the package itself and tests that have not ended have
@@ -204,7 +241,7 @@ func (r *report) slowest(n int) {
 	}
 }
 
-// explained reports whether every test that took longer than most says why in its comment, and names those that do not.
+// explained reports whether every test that took longer than most says why in its comment, and notes those that do not.
 func (r *report) explained(root fs.FS, most time.Duration) bool {
 	ok := true
 	for _, t := range r.units() {
@@ -214,7 +251,7 @@ func (r *report) explained(root fs.FS, most time.Duration) bool {
 		function, _, _ := strings.Cut(t.name, "/")
 		if reason(root, t.pkg, function) == "" {
 			ok = false
-			r.print("%s %s took %s, more than %s: make it faster, or say why in the comment of %s, in a line that starts "+
+			r.fail("%s %s took %s, more than %s: make it faster, or say why in the comment of %s, in a line that starts "+
 				"with \"Slow:\"\n",
 				t.pkg, t.name, t.took.Round(time.Second), most, function)
 		}

@@ -83,4 +83,9 @@ what make says
 		r.passed() {
 		t.Errorf("got\n%swant\n%s", &out, want)
 	}
+	out.Reset()
+	r.failures()
+	if want := "failed: p TestBad\n\tgot 1, want 2\nfailed: p \n"; out.String() != want {
+		t.Errorf("at the end\n%swant\n%s", &out, want)
+	}
 }
