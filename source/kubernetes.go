@@ -1,3 +1,5 @@
+//go:build !nokube
+
 package source
 
 import (
@@ -29,12 +31,6 @@ type access struct {
 	own    kube.OwnOptions
 }
 
-// Node is what this host is to use once its Node object is known.
-type Node struct {
-	PublicIPs [2]netip.Addr     // of the flags, else those that the operator gives in annotations; IPv4 and IPv6
-	MACs      map[string]string // by device: of an earlier run, also of another implementation
-}
-
 // CheckAnnotations says what is wrong with the names of the annotations.
 func CheckAnnotations(o options.Options) error {
 	if _, err := kube.NewNames(o.KubeAnnotationPrefix); err != nil {
@@ -44,7 +40,7 @@ func CheckAnnotations(o options.Options) error {
 }
 
 // Open returns the source once the own node is known.
-func (k *Kubernetes) Open(ctx context.Context, h Host) (*kube.Source, subnet.Config, Node, error) {
+func (k *Kubernetes) Open(ctx context.Context, h Host) (Source, subnet.Config, Node, error) {
 	var none subnet.Config
 	config, text, err := configOf(h.Options.NetConfigPath)
 	if err != nil {

@@ -30,6 +30,15 @@ type Source interface {
 	Inventory() (subnet.Position, []subnet.Listed)
 }
 
+// Conditioned is a source that shows others that pods of this host reach the network: SetReady is called once they do.
+type Conditioned interface{ SetReady() }
+
+// Node is what this host is to use once its Node object is known.
+type Node struct {
+	PublicIPs [2]netip.Addr     // of the flags, else those that the operator gives in annotations; IPv4 and IPv6
+	MACs      map[string]string // by device: of an earlier run, also of another implementation
+}
+
 // Host is what a source must know of this host. The functions are called once the source runs.
 type Host struct {
 	Options options.Options

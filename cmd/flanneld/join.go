@@ -21,7 +21,6 @@ import (
 	"flanneld/status"
 	"flanneld/subnet"
 	"flanneld/subnet/keeper"
-	"flanneld/subnet/kube"
 	"flanneld/underlay"
 )
 
@@ -136,7 +135,7 @@ func (d *daemon) publisher(leases source.Source, loop *backend.Loop) *publish.Pu
 		Underlay: d.underlay.Now, Leases: leases, Backend: loop, Report: d.status, Ready: func() {}, Log: d.log,
 	}
 	switch l := leases.(type) {
-	case *kube.Source:
+	case source.Conditioned:
 		o.Ready = l.SetReady
 	case *keeper.Keeper:
 		l.LeaveReserved()
