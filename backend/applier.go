@@ -177,6 +177,7 @@ func (a *Applier) views(members []*member, peers, routed subnet.Peers) []seen {
 func (a *Applier) plan(members []*member, self []subnet.Lease, views []seen) (want ip.Snapshot, problems []string,
 	err error) {
 	wide := false // a planner before has the routes of the networks
+	mtu := narrowest(members)
 	for i, m := range members {
 		plan, err := m.Plan(self, m.given(views[i]))
 		if err != nil && i == 0 {
@@ -194,6 +195,9 @@ func (a *Applier) plan(members []*member, self []subnet.Lease, views []seen) (wa
 				plan = m.paths(plan, a.networks, views[i].routed, !wide)
 			}
 			wide = true
+		}
+		if m.MTU() > mtu {
+			plan = plan.WithMTU(mtu)
 		}
 		want = want.With(plan)
 	}

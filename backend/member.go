@@ -131,6 +131,17 @@ func (r ranks) pathless(peers subnet.Peers) map[netip.Prefix]string {
 	return out
 }
 
+// narrowest returns the smallest MTU of all planners. Routes of the others have it while there are several: pods learn
+// it before the path changes, while the path that they learn it on carries packets, and keep it until it is certain that
+// there is no way back.
+func narrowest(members []*member) int {
+	mtu := members[0].MTU()
+	for _, m := range members[1:] {
+		mtu = min(mtu, m.MTU())
+	}
+	return mtu
+}
+
 // paths adds to the plan of a planner with one route for each network a route for each peer, which takes the place of
 // that of a planner behind it. Only the first such planner keeps the routes of the networks.
 func (m *member) paths(want ip.Snapshot, networks []netip.Prefix, routed subnet.Peers, keeps bool) ip.Snapshot {

@@ -67,6 +67,18 @@ func decodeNeigh(b []byte, links names) (o Object, permanent bool) {
 	return Neigh{link, dst, mac}, permanent
 }
 
+// decodeMetrics reads the attributes in RTA_METRICS. odd says that there are others than an MTU.
+func decodeMetrics(b []byte) (mtu uint32, odd bool) {
+	for kind, data := range attributes(b) {
+		if kind == unix.RTAX_MTU {
+			mtu = u32(data)
+		} else {
+			odd = true
+		}
+	}
+	return mtu, odd
+}
+
 // decodeRoute reads a struct rtmsg; ok is false for a route that cannot be ours: of another table or kind, or cloned. A
 // route with several next hops has neither Via nor Link.
 func decodeRoute(b []byte, links names) (r Route, ok bool) {
@@ -91,7 +103,10 @@ func decodeRoute(b []byte, links names) (r Route, ok bool) {
 			r.Link = links[u32(data)]
 		case unix.RTA_PRIORITY:
 			r.Metric = u32(data)
-		case unix.RTA_MULTIPATH, unix.RTA_METRICS, unix.RTA_PREFSRC, unix.RTA_ENCAP, unix.RTA_FLOW, unix.RTA_VIA:
+		case unix.RTA_METRICS:
+			mtu, odd := decodeMetrics(data)
+			r.MTU, r.Odd = mtu, r.Odd || odd
+		case unix.RTA_MULTIPATH, unix.RTA_PREFSRC, unix.RTA_ENCAP, unix.RTA_FLOW, unix.RTA_VIA:
 			r.Odd = true
 		}
 	}

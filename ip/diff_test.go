@@ -29,6 +29,8 @@ func TestDiff(t *testing.T) {
 			"delete link flannel.1"}},
 		{name: "a route is replaced in place", want: func(s *ip.State) { s.Routes[0].Via = netip.MustParseAddr("10.0.1.9") },
 			ops: []string{"put route 10.0.1.0/24 via 10.0.1.9"}},
+		{name: "a route gets an MTU in place", want: func(s *ip.State) { s.Routes[0].MTU = 1400 },
+			ops: []string{"put route 10.0.1.0/24 via 10.0.1.0 dev flannel.1 onlink mtu 1400"}},
 		{name: "a route of another protocol is taken over", have: func(s *ip.State) { s.Routes[0].Protocol = 3 },
 			ops: []string{"put route 10.0.1.0/24 via 10.0.1.0 dev flannel.1 onlink"}},
 		{name: "another metric is another route", want: func(s *ip.State) { s.Routes[0].Metric = 7 },

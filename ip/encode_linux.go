@@ -76,6 +76,11 @@ func encodeAttrs(m *messages, op Op, links indexes) {
 		} else if !o.Dst.Addr().Is4() {
 			m.u32(unix.RTA_PRIORITY, metric6)
 		}
+		if o.MTU != 0 && !op.Delete { // a delete takes the route with any
+			metrics := messages{}
+			metrics.u32(unix.RTAX_MTU, o.MTU)
+			m.attr(unix.RTA_METRICS, metrics.buf)
+		}
 	}
 }
 

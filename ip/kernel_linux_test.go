@@ -121,6 +121,38 @@ func TestTheKernelHoldsWhatWasApplied(t *testing.T) {
 	wantState(t, k, ip.State{})
 }
 
+// TestRoutesHaveAnMTU gives routes of both families an MTU, another one, and none again. Other metrics are none of ours.
+func TestRoutesHaveAnMTU(t *testing.T) {
+	iptest.Namespace(t)
+	iptest.Underlay(t, "eth0", "192.0.2.1/24")
+	k := kernel(t)
+	want, six := cluster(1), netip.MustParsePrefix("fd00:5::/64")
+	want.Routes = append(want.Routes, ip.Route{Dst: six, Link: "flannel.1", Protocol: ip.Protocol})
+	both := ip.Scope{Links: scope.Links, Networks: append(prefixes("fd00:5::/48"), network)}
+	for _, mtu := range []uint32{0, 1400, 1300, 0} {
+		for i := range want.Routes {
+			want.Routes[i].MTU = mtu
+		}
+		for range 2 {
+			have, err := k.Dump(both)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := k.Apply(ip.Diff(have.Snapshot(), want.Snapshot())); err != nil {
+				t.Fatal(err)
+			}
+			got, err := k.Dump(both)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(got.String(), want.String()); diff != "" {
+				t.Errorf("MTU %d (-got +want):\n%s", mtu, diff)
+			}
+			iptest.Run(t, "ip route change 10.0.1.0/24 via 10.0.1.0 dev flannel.1 onlink proto 70 advmss 1000 mtu 1200")
+		}
+	}
+}
+
 func TestForeignObjectsAreInvisible(t *testing.T) {
 	iptest.Namespace(t)
 	iptest.Underlay(t, "eth0", "192.0.2.1/24")

@@ -119,8 +119,9 @@ type Route struct {
 	Blackhole bool
 	Metric    uint32 // 0: the default (IPv4: 0, IPv6: 1024)
 	Scope     uint8  // IPv4: 0 to 199, see spreadScopes; other scopes are seen as 0
-	Odd       bool   // has what we never give a route: several next hops, a source, an MTU, …
+	Odd       bool   // has what we never give a route: several next hops, a source, a locked MTU, …
 	Protocol  uint8  // Protocol in every route that we want; others are seen only where they are to be taken over
+	MTU       uint32 // of the packets that are sent by it; 0: that of the link
 }
 
 // Kind implements Object.
@@ -212,6 +213,9 @@ func (r Route) String() string {
 	}
 	if r.Metric != 0 {
 		fmt.Fprintf(&b, " metric %d", r.Metric)
+	}
+	if r.MTU != 0 {
+		fmt.Fprintf(&b, " mtu %d", r.MTU)
 	}
 	if r.Odd {
 		b.WriteString(" odd")

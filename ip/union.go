@@ -13,6 +13,20 @@ func (s Snapshot) With(o Snapshot) Snapshot {
 	}
 }
 
+// WithMTU returns the objects with an MTU for all routes that lead to somebody.
+func (s Snapshot) WithMTU(mtu int) Snapshot {
+	all := make([]*Route, 0, s.Routes.Len())
+	for p := range s.Routes.objects.All() {
+		if r := *p; !r.Blackhole {
+			r.MTU = uint32(mtu)
+			p = pointer(r)
+		}
+		all = append(all, p)
+	}
+	s.Routes = Set[Route]{sorted.Of(comparePointers[Route], all)}
+	return s
+}
+
 func (s Set[T]) with(o Set[T]) Set[T] {
 	switch {
 	case o.Len() == 0:

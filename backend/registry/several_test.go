@@ -145,6 +145,20 @@ func (m *mover) set(peers ...*mover) {
 	}
 }
 
+// narrow wants the routes of the backend with the larger MTU to have that of the other one.
+func (m *mover) narrow() {
+	m.t.Helper()
+	wide, other := m.from, m.to
+	if wide.MTU() < other.MTU() {
+		wide, other = other, wide
+	}
+	for dst, r := range m.routes {
+		if slices.Contains(wide.Owns().Links, r.Link) && wide.MTU() > other.MTU() && int(r.MTU) != other.MTU() {
+			m.t.Errorf("during the move the route to %s has the MTU %d, want %d", dst, r.MTU, other.MTU())
+		}
+	}
+}
+
 // link returns the device that the host sends by to a peer.
 func (m *mover) link(p *mover) string { return m.route(p.self[0].Subnet).Link }
 
@@ -212,6 +226,7 @@ func moves(t *testing.T, from, to, nets string) {
 	if got := ahead.link(behind); got != oldAhead {
 		t.Errorf("to a peer without the next backend it sends by %s, not %s", got, oldAhead)
 	}
+	ahead.narrow()
 	next(behind)
 	use(here.to, here.from, here)
 	settle()
