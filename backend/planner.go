@@ -117,6 +117,14 @@ type Addressed interface {
 	MACs() map[string]ip.MAC
 }
 
+// Adjuster is a Planner with a Datapath that takes in other options while it runs. One without it is replaced by one
+// that is made of them.
+type Adjuster interface {
+	// Adjust takes in options of which check.Adjusts says that they may change. Any goroutine may call it; what follows
+	// from it is in the next plan.
+	Adjust(subnet.Config) error
+}
+
 // Keyed is a Planner whose hosts have keys.
 type Keyed interface {
 	// Rotate replaces the key of this host, and has the new one published. It returns the public key.

@@ -45,6 +45,7 @@ func TestANetworkMovesFromBackendToBackendWithoutLosingAPacket(t *testing.T) {
 	}
 	for i, to := range []string{
 		`{"Type":"host-gw"}`, `{"Type":"udp"}`, `{"Type":"wireguard"}`, `{"Type":"vxlan"}`, `{"Type":"vxlan","VNI":2}`,
+		`{"Type":"vxlan","VNI":2,"MTU":1400}`,
 	} {
 		pings := c.meshed(pods)
 		c.migrates(hosts[i%len(hosts)], to)
@@ -55,6 +56,14 @@ func TestANetworkMovesFromBackendToBackendWithoutLosingAPacket(t *testing.T) {
 		for _, h := range hosts {
 			c.await(func() error { return c.alone(h, to) })
 		}
+	}
+	for _, h := range hosts {
+		c.await(func() error {
+			if env, err := h.Env(); err != nil || env.MTU != 1400-70 {
+				return fmt.Errorf("MTU %d in subnet.env, %v", env.MTU, err)
+			}
+			return nil
+		})
 	}
 	for i, d := range daemons {
 		if n := strings.Count(d.Log(), "starting flanneld"); n != 1 {
@@ -72,6 +81,7 @@ func (c *cluster) alone(h *lab.Host, backend string) error {
 	want := map[string][]string{
 		`{"Type":"host-gw"}`: nil, `{"Type":"udp"}`: {"flannel0"}, `{"Type":"wireguard"}`: {"flannel-wg", "flannel-wg-v6"},
 		`{"Type":"vxlan"}`: {"flannel.1", "flannel-v6.1"}, `{"Type":"vxlan","VNI":2}`: {"flannel.2", "flannel-v6.2"},
+		`{"Type":"vxlan","VNI":2,"MTU":1400}`: {"flannel.2", "flannel-v6.2"},
 	}[backend]
 	if n := strings.Count(out, ": flannel"); n != len(want) {
 		return fmt.Errorf("%d devices, want %q:\n%s", n, want, out)

@@ -32,7 +32,7 @@ func keeperOptions(h Host) keeper.Options {
 	o := keeper.Options{
 		Identity: h.State.Identity, Host: name, Prefix: f.EtcdPrefix,
 		TTL: f.SubnetLeaseTTL, RenewMargin: f.SubnetLeaseRenewMargin, PeerGrace: f.PeerGrace, OnLost: f.OnLostSubnet,
-		Check: check.Config, Follow: h.Follow, Attrs: live.attrs, Valid: live.valid, Log: h.Log,
+		Check: check.Config, Follow: h.Follow, Adjusts: check.Adjusts, Attrs: live.attrs, Valid: live.valid, Log: h.Log,
 		Avoid:    func() []netip.Prefix { return live.Connected().Prefixes() },
 		Reserved: func() []netip.Prefix { return live.Connected().Reserved(live.Underlay().Link) },
 	}

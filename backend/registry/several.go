@@ -40,6 +40,7 @@ type made struct {
 	setting subnet.Setting
 	planner backend.Planner
 	locks   *devicelock.Locks
+	names   []string // of its devices
 }
 
 // Open makes the backends of a network, and waits until no other daemon has their devices.
@@ -61,7 +62,7 @@ func Open(ctx context.Context, n Network) (*Several, error) {
 	}
 	s := &Several{
 		Applier: backend.NewApplier(main, n.Host, c.Networks()), Devices: devices, network: n,
-		config: c.Of(c.Main()), made: []made{{c.Main(), main, locks}},
+		config: c.Of(c.Main()), made: []made{{c.Main(), main, locks, devices}},
 	}
 	s.network.Former, s.network.Host.Leftovers = nil, ip.Scope{}
 	return s, s.Follow(ctx, c)
@@ -155,6 +156,12 @@ func (s *Several) makeLocked(ctx context.Context, c subnet.Config, o subnet.Sett
 	if p := s.findLocked(o); p != nil {
 		return p, nil
 	}
+	for i, m := range s.made {
+		used := slices.ContainsFunc(c.Settings(), m.setting.Same)
+		if !used && check.Adjusts(c.Of(m.setting), c.Of(o)) {
+			return s.adjustLocked(ctx, &s.made[i], c, o)
+		}
+	}
 	e, locks := s.network.Env, devicelock.New(devicelock.Folder, s.network.Holder)
 	e.Config = c.Of(o)
 	names, err := locks.All(Devices(e.Config), nil)
@@ -167,6 +174,24 @@ func (s *Several) makeLocked(ctx context.Context, c subnet.Config, o subnet.Sett
 		locks.Release()
 		return nil, err
 	}
-	s.made = append(s.made, made{o, p, locks})
+	s.made = append(s.made, made{o, p, locks, names})
+	return p, nil
+}
+
+// adjustLocked has a backend take in other options, or makes the one that takes over its device.
+func (s *Several) adjustLocked(ctx context.Context, m *made, c subnet.Config, o subnet.Setting) (backend.Planner,
+	error) {
+	p, err := m.planner, error(nil)
+	if a, ok := p.(backend.Adjuster); ok {
+		err = a.Adjust(c.Of(o))
+	} else {
+		e := s.network.Env
+		e.Config, e.Host.Devices = c.Of(o), m.names
+		p, err = New(ctx, e)
+	}
+	if err != nil {
+		return nil, err
+	}
+	m.setting, m.planner = o, p
 	return p, nil
 }

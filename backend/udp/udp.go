@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 
 	"flanneld/backend"
 	"flanneld/backend/skip"
@@ -21,7 +22,7 @@ type Backend struct {
 	host     ip.Host
 	owns     ip.Scope
 	fold     *backend.Fold
-	options  Options
+	config   atomic.Pointer[Options]
 	networks []netip.Prefix
 	device   string // name
 	datapath *datapath
@@ -46,11 +47,22 @@ func New(c subnet.Config, h ip.Host, k Keeper) (*Backend, error) {
 	if len(h.Devices) > 0 {
 		device = h.Devices[0]
 	}
-	return &Backend{
+	b := &Backend{
 		host: h, owns: ip.Scope{Links: []string{device}, Networks: c.Networks()}, fold: backend.NewFold(h),
-		options: o, networks: c.Networks(), device: device, datapath: newDatapath(device, h.Log, k),
-		tables: newTables(c.Networks()),
-	}, nil
+		networks: c.Networks(), device: device, datapath: newDatapath(device, h.Log, k), tables: newTables(c.Networks()),
+	}
+	b.config.Store(&o)
+	return b, nil
+}
+
+// Adjust implements backend.Adjuster.
+func (b *Backend) Adjust(c subnet.Config) error {
+	o, err := ParseOptions(c.Backend)
+	if err != nil {
+		return err
+	}
+	b.config.Store(&o)
+	return nil
 }
 
 // Attrs implements backend.Planner.
@@ -60,7 +72,7 @@ func (b *Backend) Attrs(prefix netip.Prefix) subnet.Attrs {
 
 // MTU implements backend.Planner.
 func (b *Backend) MTU() int {
-	mtu, _ := b.options.mtu(b.host.Underlay(), b.networks)
+	mtu, _ := b.config.Load().mtu(b.host.Underlay(), b.networks)
 	return mtu
 }
 
@@ -80,7 +92,7 @@ func (b *Backend) Routes() backend.Routes { return backend.PerNetwork }
 
 // Plan implements backend.Planner.
 func (b *Backend) Plan(self []subnet.Lease, peers subnet.Peers) (ip.Snapshot, error) {
-	mtu, small := b.options.mtu(b.host.Underlay(), b.networks)
+	mtu, small := b.config.Load().mtu(b.host.Underlay(), b.networks)
 	b.last = carried{self, small, nil}
 	if small != "" {
 		b.last.self = slices.DeleteFunc(slices.Clone(self), func(l subnet.Lease) bool { return l.Subnet.Addr().Is6() })
@@ -97,7 +109,8 @@ func (b *Backend) Plan(self []subnet.Lease, peers subnet.Peers) (ip.Snapshot, er
 func (b *Backend) Open(self []subnet.Lease, peers subnet.Peers) error {
 	u := b.host.Underlay()
 	b.datapath.table.Store(b.tables.next(self, u.Addrs, peers))
-	s := spec{port: b.options.Port, offload: b.options.Offload}
+	o := b.config.Load()
+	s := spec{port: o.Port, offload: o.Offload}
 	for _, l := range b.last.self {
 		s.locals[familyOf(l.Subnet.Addr())] = u.OnLink(u.Receiving(l.Subnet))
 	}

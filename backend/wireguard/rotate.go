@@ -56,7 +56,7 @@ func (b *Backend) use(private wgtypes.Key) error {
 	if b.plan.devices == nil || b.closed {
 		return nil // the first pass uses it
 	}
-	b.plan = b.options.desired(host{b.private, b.networks, b.from}, b.peers)
+	b.plan = b.options().desired(host{b.private, b.networks, b.from}, b.peers)
 	err := b.syncLocked(false)
 	for name, w := range b.wires {
 		w.tunnel.greet(sortedKeys(b.plan.devices[name].peers))

@@ -29,7 +29,7 @@ type Backend struct {
 	host     ip.Host
 	owns     ip.Scope
 	fold     *backend.Fold
-	options  config
+	config   atomic.Pointer[config]
 	networks []netip.Prefix
 	devices  []string
 	files    options.KeyFiles
@@ -71,22 +71,38 @@ func New(c subnet.Config, h ip.Host, keys options.KeyFiles, k Keeper) (*Backend,
 func newBackend(c subnet.Config, o config, h ip.Host, private wgtypes.Key, e engine) *Backend {
 	own := ip.Scope{Links: o.devices(c.Networks()), Networks: c.Networks()}
 	b := &Backend{
-		host: h, owns: own, fold: backend.NewFold(h), options: o, networks: c.Networks(), devices: own.Links,
+		host: h, owns: own, fold: backend.NewFold(h), networks: c.Networks(), devices: own.Links,
 		private: private, engine: e, wires: map[string]*wire{}, sent: map[netip.Addr]int64{},
 	}
 	public := private.PublicKey()
 	b.public.Store(&public)
+	b.config.Store(&o)
 	return b
+}
+
+func (b *Backend) options() config { return *b.config.Load() }
+
+// Adjust implements backend.Adjuster.
+func (b *Backend) Adjust(c subnet.Config) error {
+	o, err := options.Parse(c.Backend)
+	if err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.config.Store(&config{o})
+	b.plan.devices = nil // it is computed anew
+	return nil
 }
 
 // Attrs implements backend.Planner.
 func (b *Backend) Attrs(prefix netip.Prefix) subnet.Attrs {
-	d := data{*b.public.Load(), b.options.port(b.options.device(prefix))}
+	d := data{*b.public.Load(), b.options().port(b.options().device(prefix))}
 	return subnet.Attrs{PublicIP: b.host.Underlay().PublicAddr(prefix), BackendType: Type, BackendData: d.String()}
 }
 
 // MTU implements backend.Planner.
-func (b *Backend) MTU() int { return b.options.mtu(b.host.Underlay()) }
+func (b *Backend) MTU() int { return b.options().mtu(b.host.Underlay()) }
 
 // Valid implements backend.Planner.
 func (b *Backend) Valid(l subnet.Lease) error {
@@ -106,7 +122,7 @@ func (b *Backend) Routes() backend.Routes { return backend.PerNetwork }
 // Plan implements backend.Planner. The peers are settings of the devices.
 func (b *Backend) Plan(self []subnet.Lease, _ subnet.Peers) (ip.Snapshot, error) {
 	h := host{networks: b.networks, underlay: b.host.Underlay()} // the key is no object of the kernel's tables
-	b.fold.Start(self, nil, b.options.objects(b.engine.kind(), h, self)...)
+	b.fold.Start(self, nil, b.options().objects(b.engine.kind(), h, self)...)
 	return b.fold.Snapshot(), nil
 }
 
@@ -145,7 +161,7 @@ func (b *Backend) Skipped() (peers map[netip.Prefix]string, problems []string) {
 func (b *Backend) openLocked(h host) error {
 	var errs []error
 	for _, name := range b.devices {
-		t, err := b.engine.open(name, b.options.mtu(h.underlay))
+		t, err := b.engine.open(name, b.options().mtu(h.underlay))
 		if err != nil {
 			errs = append(errs, err)
 			delete(b.wires, name)
@@ -164,7 +180,7 @@ func (b *Backend) followLocked(h host, peers subnet.Peers) {
 		h.underlay.Link == b.from.Link {
 		return
 	}
-	b.plan, b.peers, b.from = b.options.desired(h, peers), peers, h.underlay
+	b.plan, b.peers, b.from = b.options().desired(h, peers), peers, h.underlay
 }
 
 // syncLocked sets all devices as planned.

@@ -48,6 +48,8 @@ are lost. The command goes through three steps, each of which waits until all ho
   2. the new backend becomes the main one: hosts send by it to each peer that has it
   3. the old backend is removed
 
+Other options of the backend that it has, such as MTU, are one step where each host can change them by itself.
+
 It can be stopped at any time; traffic is not affected. Run it again, on any host, to continue, or with
 --abort to go back. A host that is down holds up the steps until it is back, or until --skip names it; it follows
 when it starts again.`,
@@ -149,6 +151,8 @@ func (m *migration) next(c subnet.Config) (step, error) {
 			wait: "send by " + describe(main), has: mainIs(main), main: main, migrated: c.Previous,
 			done: "removing " + describe(c.Previous),
 		}, nil
+	case c.Next.Type == "" && c.Previous.Type == "" && check.Adjusts(c, c.Of(m.to)):
+		return step{main: m.to, migrated: c.Migrated, done: "changing options: hosts take in " + describe(m.to)}, nil
 	case c.Next.Type != "" || c.Previous.Type != "":
 		goal := c.Next
 		if goal.Type == "" {

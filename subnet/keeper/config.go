@@ -154,34 +154,27 @@ func (w *configWait) changes(ctx context.Context, after subnet.Position) bool {
 	return changed
 }
 
-// setConfig follows a change at run time. What can take effect at once is the range of later leases, and the backends
-// where the network moves from one to another; anything else waits for a restart, and nothing breaks meanwhile.
+// setConfig follows a change at run time.
 func (k *Keeper) setConfig(text []byte) {
-	if k.fixed || string(text) == k.text {
+	switch {
+	case k.fixed || string(text) == k.text:
 		k.setPending("")
 		return
-	}
-	now := k.facts.config
-	c, err := parse(text, k.o.Check)
-	switch {
 	case text == nil:
 		k.setPending("the network configuration was deleted from the store: the previous one stays in use")
 		return
-	case err != nil:
-		k.setPending(fmt.Sprintf("the network configuration is invalid, the previous one stays in use: %v", err))
-		return
-	case k.o.Follow == nil && !c.SameSettings(now), !c.FollowedFrom(now):
-		k.setPending("the backend in the network configuration has changed: restart flanneld to apply it")
-		return
-	case !sameRange(c.Pools, now.Pools):
-		k.setPending("the network in the network configuration has changed: restart flanneld to apply it")
+	}
+	now := k.facts.config
+	c, err := k.following().To(text, now)
+	if err != nil {
+		k.setPending(err.Error())
 		return
 	}
+	// Options of backends may hold secrets, and are not logged.
 	if c.SameSettings(now) {
-		k.log.Info("network configuration changed, it applies to new leases", "pools", c.Pools) // the text may hold a key
-	} else if err := k.followBackends(c); err != nil {
-		k.setPending(fmt.Sprintf("the backend in the network configuration has changed, and cannot be used: %v", err))
-		return
+		k.log.Info("network configuration changed, it applies to new leases", "pools", c.Pools)
+	} else {
+		k.log.Info("network configuration changed, switching to its backends", "backends", c.Kinds())
 	}
 	k.setPending("")
 	k.mu.Lock()
@@ -189,17 +182,11 @@ func (k *Keeper) setConfig(text []byte) {
 	k.facts.config, k.text = c, string(text)
 }
 
-// followBackends has the host switch to other backends. Their options may hold secrets, and are not logged.
-func (k *Keeper) followBackends(c subnet.Config) error {
-	if err := k.o.Follow(c); err != nil {
-		return err
+func (k *Keeper) following() subnet.Following {
+	return subnet.Following{
+		Read:    func(text []byte) (subnet.Config, error) { return parse(text, k.o.Check) },
+		Adjusts: k.o.Adjusts, Follow: k.o.Follow,
 	}
-	var types []string
-	for _, s := range c.Settings() {
-		types = append(types, s.Type)
-	}
-	k.log.Info("network configuration changed, switching to its backends", "backends", types)
-	return nil
 }
 
 // setPending shows why a change of the configuration is not applied, and says it once; empty: there is none.
@@ -210,11 +197,4 @@ func (k *Keeper) setPending(why string) {
 		k.log.Warn("network configuration changed, not applied yet", "key", k.o.Prefix+"/config", "reason", why)
 	}
 	k.status.Pending = why
-}
-
-// sameRange reports whether every lease that is valid under one configuration is valid under the other.
-func sameRange(a, b []subnet.Pool) bool {
-	return slices.EqualFunc(a, b, func(a, b subnet.Pool) bool {
-		return a.Network == b.Network && a.SubnetLen == b.SubnetLen
-	})
 }

@@ -33,6 +33,9 @@ type Options struct {
 	// Follow has the host follow to the backends of a configuration while it runs; the error says why it does not. nil: a
 	// change waits for a restart.
 	Follow func(subnet.Config) error
+	// Adjusts reports whether the backends of two configurations differ only in options that can change while they run.
+	// nil: never.
+	Adjusts func(now, then subnet.Config) bool
 	// Attrs returns what to publish with a subnet, which depends on its family alone. It may be called at any time, by one
 	// goroutine.
 	Attrs func(netip.Prefix) subnet.Attrs
