@@ -132,8 +132,8 @@ func (r ranks) pathless(peers subnet.Peers) map[netip.Prefix]string {
 }
 
 // narrowest returns the smallest MTU of all planners. Routes of the others have it while there are several: pods learn
-// it before the path changes, while the path that they learn it on carries packets, and keep it until it is certain that
-// there is no way back.
+// it before the path changes, while the one that they learn it on carries packets, and keep it until there is no way
+// back.
 func narrowest(members []*member) int {
 	mtu := members[0].MTU()
 	for _, m := range members[1:] {

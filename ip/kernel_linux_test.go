@@ -121,7 +121,7 @@ func TestTheKernelHoldsWhatWasApplied(t *testing.T) {
 	wantState(t, k, ip.State{})
 }
 
-// TestRoutesHaveAnMTU gives routes of both families an MTU, another one, and none again. Other metrics are none of ours.
+// TestRoutesHaveAnMTU gives routes of both families an MTU, another one, and none again, and takes other metrics away.
 func TestRoutesHaveAnMTU(t *testing.T) {
 	iptest.Namespace(t)
 	iptest.Underlay(t, "eth0", "192.0.2.1/24")

@@ -20,7 +20,7 @@ func TestWhatOfAConfigurationIsFollowedAtOnce(t *testing.T) {
 	}{
 		{"other ranges", head + `"SubnetMin":"10.5.9.0","Backend":{"Type":"vxlan"}}`, false, nil, "", false},
 		{"a move begins", head + `"Backend":{"Type":"vxlan"},"Next":{"Type":"udp"}}`, false, nil, "", true},
-		{"it cannot", head + `"Backend":{"Type":"vxlan"},"Next":{"Type":"udp"}}`, false, errors.New("no device"), "no device", true},
+		{"it cannot", head + `"Backend":{"Type":"vxlan"},"Next":{"Type":"udp"}}`, false, errors.New("no key"), "no key", true},
 		{"an option", head + `"Backend":{"Type":"vxlan","MTU":1400}}`, true, nil, "", true},
 		{"an option that needs a restart", head + `"Backend":{"Type":"vxlan","Port":1}}`, false, nil, "restart", false},
 		{"an option and another network", `{"Network":"10.6.0.0/16","Backend":{"Type":"vxlan","MTU":1400}}`, true, nil, "restart",
@@ -36,7 +36,8 @@ func TestWhatOfAConfigurationIsFollowedAtOnce(t *testing.T) {
 			},
 		}
 		c, err := f.To([]byte(tt.text), now)
-		if followed != tt.followed || (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+		if followed != tt.followed || (err == nil) != (tt.want == "") ||
+			err != nil && !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: followed %v, %v", tt.name, followed, err)
 		}
 		if err == nil && len(c.Pools) != 1 {
