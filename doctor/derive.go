@@ -57,7 +57,7 @@ func (f *Facts) Derive() {
 // records are those of hosts that are there: of the store, else as the daemon remembers them.
 func (f *Facts) records() []subnet.Record {
 	if f.StoreErr != nil {
-		return f.State.Peers
+		return f.State.Memory.Peers(f.State.Identity)
 	}
 	var out []subnet.Record
 	for _, e := range f.Snapshot.Entries {

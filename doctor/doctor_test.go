@@ -328,7 +328,7 @@ func TestEveryCheckWithoutDaemonAndStoreSaysSomething(t *testing.T) {
 	dead(f)
 	f.StoreErr = errors.New("list records: refused")
 	f.State.Config, f.State.Links = config, []string{"flannel.1"}
-	f.State.Peers = []subnet.Record{record("you", "b", peer, "192.0.2.2")}
+	f.State.Memory.Records = subnet.Stale(record("you", "b", peer, "192.0.2.2"))
 	f.Derive()
 	if len(f.Peers) != 1 || len(f.Subnets) != 1 || f.MTU != 1450 {
 		t.Errorf("from the state alone: peers %v, subnets %v, MTU %d", f.Peers, f.Subnets, f.MTU)

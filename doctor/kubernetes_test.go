@@ -9,6 +9,7 @@ import (
 
 	"flanneld/api"
 	"flanneld/doctor"
+	"flanneld/subnet"
 )
 
 // cni is the file of the manifest, with all programs it names.
@@ -29,7 +30,7 @@ func healthyNode() *doctor.Facts {
 	f := healthy()
 	f.StoreErr = doctor.ErrKubernetes
 	f.State.Config, f.Store, f.Snapshot.Entries = config, doctor.Store{}, nil
-	f.State.Peers = append(f.State.Peers, record("you", "node2", peer, "192.0.2.2"))
+	f.State.Memory.Records = append(f.State.Memory.Records, subnet.Stale(record("you", "node2", peer, "192.0.2.2"))...)
 	f.Status.Daemon.ConfigFile = "/etc/kube-flannel/net-conf.json"
 	f.Pod = &doctor.Pod{Namespace: "net", Node: "node1"}
 	f.Kubernetes = api.Kubernetes{Node: "node1", PodCIDRs: []string{own.String()}, Rights: []api.Right{

@@ -73,7 +73,7 @@ func (h Host) cleanKernel() ([]string, error) {
 }
 
 func (h Host) forget(st *subnet.State) error {
-	st.Own, st.Links, st.Networks, st.Peers, st.Until = subnet.Record{}, nil, nil, nil, time.Time{}
+	st.Own, st.Links, st.Networks, st.Memory, st.Until = subnet.Record{}, nil, nil, subnet.Memory{}, time.Time{}
 	err := os.Remove(h.SubnetFile)
 	if errors.Is(err, os.ErrNotExist) {
 		err = nil

@@ -50,6 +50,11 @@ func (s countingStore) List(ctx context.Context) (subnet.Snapshot, error) {
 	return snap, err
 }
 
+func (s countingStore) Config(ctx context.Context) (subnet.Position, []byte, error) {
+	s.sim.requests.Add(1)
+	return s.Store.Config(ctx)
+}
+
 func (s countingStore) Watch(ctx context.Context, after subnet.Position, from int64, f func([]subnet.Event)) error {
 	s.sim.requests.Add(1)
 	return s.Store.Watch(ctx, after, from, func(events []subnet.Event) {

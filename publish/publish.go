@@ -18,7 +18,7 @@ const StateFile = "the state file"
 // Leases is what is asked of the source of leases.
 type Leases interface {
 	// Peers returns the records of all others, to be remembered over a restart, and the position that they stand at.
-	Peers() (subnet.Position, []subnet.Record)
+	Memory() subnet.Memory
 }
 
 // Backend is what is asked of the backend.

@@ -40,9 +40,9 @@ func (d *desk) File(what string, e error) { d.files[what] = e }
 
 func (d *desk) Pass(_ subnet.View, _ ip.Underlay, _ error, ready bool) { d.last = ready }
 
-func (d *desk) Peers() (subnet.Position, []subnet.Record) {
+func (d *desk) Memory() subnet.Memory {
 	d.asked()
-	return subnet.Position{}, d.peers
+	return subnet.Memory{Records: subnet.Stale(d.peers...)}
 }
 
 func newDesk(t *testing.T) *desk {
@@ -183,7 +183,7 @@ func TestPeersAreSavedSoonAfterAChangeAndAtTheEnd(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			return len(st.Peers)
+			return len(st.Memory.Records)
 		}
 		change := func(p string) {
 			v, l := view(t), subnet.Lease{Subnet: netip.MustParsePrefix(p)}

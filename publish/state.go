@@ -70,7 +70,7 @@ func (p *Publisher) KeepPeers(ctx context.Context) error {
 func (p *Publisher) savePeers() error {
 	select {
 	case <-p.changed:
-		return p.o.StateDir.SavePeers(p.o.Leases.Peers())
+		return p.o.StateDir.SaveMemory(p.o.Leases.Memory())
 	default:
 		return nil
 	}

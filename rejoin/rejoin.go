@@ -76,7 +76,7 @@ func (o Options) remember() {
 // renew gives the host a new identity, and forgets what it had under the old one.
 func (o Options) renew() {
 	o.State.Identity = rand.Text()
-	o.State.Own, o.State.MACs, o.State.Peers = subnet.Record{}, nil, nil
+	o.State.Own, o.State.MACs, o.State.Memory = subnet.Record{}, nil, subnet.Memory{}
 	o.Report.Identify(o.State.Identity)
 	o.Log.Warn("restarting with a new identity", "identity", o.State.Identity)
 	if err := o.StateDir.Save(*o.State); err != nil {

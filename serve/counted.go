@@ -71,6 +71,12 @@ func (s countedStore) List(ctx context.Context) (subnet.Snapshot, error) {
 	return snap, err
 }
 
+func (s countedStore) Config(ctx context.Context) (subnet.Position, []byte, error) {
+	at, text, err := s.Store.Config(ctx)
+	s.count("config", err)
+	return at, text, err
+}
+
 func (s countedStore) Watch(ctx context.Context, after subnet.Position, from int64, f func([]subnet.Event)) error {
 	err := s.Store.Watch(ctx, after, from, f)
 	if ctx.Err() == nil {

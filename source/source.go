@@ -25,8 +25,8 @@ type Source interface {
 	Refresh()
 	Status() subnet.Status
 	Position() subnet.Position
-	// Peers returns the records of all others, to be remembered over a restart, and the position that they stand at.
-	Peers() (subnet.Position, []subnet.Record)
+	// Memory returns what is to be remembered over a restart.
+	Memory() subnet.Memory
 	Inventory() (subnet.Position, []subnet.Listed)
 }
 

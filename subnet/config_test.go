@@ -13,6 +13,7 @@ import (
 var equate = cmp.Options{
 	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+	cmp.Comparer(func(a, b error) bool { return a == b || a != nil && b != nil && a.Error() == b.Error() }),
 }
 
 func pool(network string, length int, low, high string) subnet.Pool {

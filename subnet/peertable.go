@@ -129,15 +129,22 @@ func (t *PeerTable) judged(c Config, self []Lease) *selection {
 	return p
 }
 
-// Records returns all records but those of the host with the subnets self, the stale ones last.
-func (t *PeerTable) Records(self []Lease) []Record {
-	var out []Record
-	for _, e := range t.table.sorted() {
+// Memory returns all that the table knows, to be remembered over a restart. A stale record, of others than the host
+// with the subnets self, has no revision there.
+func (t *PeerTable) Memory(self []Lease) (m Memory) {
+	m.Records = t.table.living.byAge()
+	for _, e := range t.table.stale.byAge() {
 		if !isOwn(e, t.identity, self) {
-			out = append(out, e.Record)
+			m.Records = append(m.Records, &Entry{Record: e.Record})
 		}
 	}
-	return out
+	for _, key := range slices.Sorted(maps.Keys(t.table.claims)) {
+		m.Claims = append(m.Claims, t.table.claims[key])
+	}
+	for _, key := range slices.Sorted(maps.Keys(t.table.bad)) {
+		m.Bad = append(m.Bad, t.table.bad[key])
+	}
+	return m
 }
 
 // Inventory returns all records, the invalid ones among them, sorted by key. Why some are skipped is as of the

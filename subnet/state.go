@@ -1,7 +1,6 @@
 package subnet
 
 import (
-	"bufio"
 	"bytes"
 	"crypto/rand"
 	"encoding/json"
@@ -30,10 +29,8 @@ type State struct {
 	Links    []string
 	Networks []netip.Prefix
 
-	// Peers are the records of all others, and Position that of the store when it said so. They are kept in a file of
-	// their own: large, and written rarely.
-	Peers    []Record `json:"-"`
-	Position Position `json:"-"`
+	// Memory is kept in a file of its own: large, and written rarely.
+	Memory Memory `json:"-"`
 }
 
 // StateDir is this host's state on disk, locked for as long as the daemon runs: two daemons with one
@@ -133,11 +130,11 @@ func (s *StateDir) load() (State, error) {
 	if err := json.Unmarshal(text, &st); err != nil {
 		return State{}, fmt.Errorf("read state %s.json: %w", s.path, err)
 	}
-	st.Position, st.Peers, err = s.loadPeers()
+	st.Memory, err = s.loadMemory()
 	return st, err
 }
 
-// Save writes all but the peers.
+// Save writes all but the memory.
 func (s *StateDir) Save(st State) error {
 	err := WriteFile(s.path+".json", 0o600, func(w io.Writer) error {
 		e := json.NewEncoder(w)
@@ -148,62 +145,6 @@ func (s *StateDir) Save(st State) error {
 		return fmt.Errorf("save state: %w", err)
 	}
 	return nil
-}
-
-// SavePeers writes the position, and behind it the peers, one record a line. What would make the file larger than one
-// that is read is left out, and the error says so.
-func (s *StateDir) SavePeers(at Position, peers []Record) error {
-	size, kept := 0, 0
-	err := WriteFile(s.path+".peers", 0o600, func(w io.Writer) error {
-		b := bufio.NewWriter(w)
-		add := func(v any) error {
-			line, err := json.Marshal(v)
-			if size += len(line) + 1; err != nil || size > maxStateSize {
-				return err
-			}
-			kept++
-			_, _ = b.Write(line) // Flush tells
-			return b.WriteByte('\n')
-		}
-		err := add(at)
-		for i := 0; i < len(peers) && err == nil && size <= maxStateSize; i++ {
-			err = add(peers[i])
-		}
-		return errors.Join(err, b.Flush())
-	})
-	if left := len(peers) + 1 - kept; err == nil && left > 0 {
-		err = fmt.Errorf("%d of %d peers not saved: the file would have more than %d bytes", left, len(peers), maxStateSize)
-	}
-	if err != nil {
-		return fmt.Errorf("save peers: %w", err)
-	}
-	return nil
-}
-
-// loadPeers returns what can be read, also with an error.
-func (s *StateDir) loadPeers() (at Position, peers []Record, err error) {
-	text, err := ReadFile(s.path+".peers", maxStateSize)
-	if errors.Is(err, fs.ErrNotExist) {
-		return Position{}, nil, nil
-	}
-	if err != nil {
-		return Position{}, nil, fmt.Errorf("read peers: %w", err)
-	}
-	d := json.NewDecoder(bytes.NewReader(text))
-	err = d.Decode(&at)
-	for err == nil {
-		var r Record
-		if err = d.Decode(&r); err == nil {
-			err = checkPrefixes(r.Prefixes())
-		}
-		if err == nil {
-			peers = append(peers, r)
-		}
-	}
-	if !errors.Is(err, io.EOF) {
-		return at, peers, fmt.Errorf("read peers %s.peers: only the first %d were read: %w", s.path, len(peers), err)
-	}
-	return at, peers, nil
 }
 
 // Current says why the state is not that of the network now, or nil: it is of another network, or its lease has ended.

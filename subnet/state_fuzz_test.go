@@ -13,6 +13,8 @@ import (
 func FuzzState(f *testing.F) {
 	f.Add([]byte(`{"Identity":"me","Network":"/net","Config":"{\"Network\":\"10.5.0.0/16\"}","Own":{"Leases":[{"Subnet":"10.5.3.0/24","PublicIP":"192.0.2.1"}]}}`),
 		[]byte(`{"Cluster":1,"Revision":7}`+"\n"+`{"Leases":[{"Subnet":"10.5.4.0/24","PublicIP":"192.0.2.2"}]}`))
+	f.Add([]byte(`{"Identity":"me"}`), []byte(`{"Cluster":1,"Revision":7,"Records":1,"Claims":null,"Bad":[{"Key":"subnets/x"}],"Trail":[{"Revision":5,"Put":{"Leases":[{"Subnet":"10.5.4.0/24","PublicIP":"192.0.2.2"}],"Key":"subnets/10.5.4.0-24","Revision":5,"Created":5,"LeaseID":7}}]}`+
+		"\n"+`{"Leases":[{"Subnet":"10.5.4.0/24","PublicIP":"192.0.2.2"}],"Key":"subnets/10.5.4.0-24","Revision":5,"Created":5,"LeaseID":7}`))
 	f.Add([]byte(`{"Identity":"me","MACs":{"a":"b"},"Networks":["x"]}`), []byte(`{}{"Leases":null}`))
 	f.Fuzz(func(t *testing.T, state, peers []byte) {
 		dir := t.TempDir()
@@ -31,13 +33,13 @@ func FuzzState(f *testing.F) {
 			t.Error("no identity")
 		}
 		_ = st.Usable("/net", time.Now())
-		for _, r := range append(st.Peers, st.Own) {
+		for _, r := range append(st.Memory.Peers(""), st.Own) {
 			_ = r.Key() + r.String()
 		}
 		if err := s.Save(st); err != nil {
 			t.Errorf("what was read cannot be written: %v", err)
 		}
-		if err := s.SavePeers(st.Position, st.Peers); err != nil {
+		if err := s.SaveMemory(st.Memory); err != nil {
 			t.Errorf("the peers that were read cannot be written: %v", err)
 		}
 	})

@@ -32,21 +32,85 @@ func openState(t *testing.T, dir string) *subnet.StateDir {
 	return s
 }
 
+// memory is one of each kind of what a store can tell.
+func memory() subnet.Memory {
+	entry := func(r subnet.Record, revision int64, id subnet.LeaseID) *subnet.Entry {
+		return &subnet.Entry{Record: r, Key: r.Key(), Revision: revision, Created: 2, LeaseID: id}
+	}
+	b := entry(record("b", "b", "10.5.4.0/24", "192.0.2.2"), 5, 77)
+	reserved := entry(record("r", "r", "10.5.6.0/24", "192.0.2.4"), 3, 0)
+	reserved.Value = `{"PublicIP":"192.0.2.4"}`
+	claim := record("c", "c", "10.5.4.0/24", "192.0.2.2")
+	claim.Claim = true
+	bad := subnet.BadRecord{Key: "subnets/10.5.7.0-24", Revision: 6, LeaseID: 9, Err: errors.New("no address")}
+	return subnet.Memory{
+		Position: subnet.Position{Cluster: 1 << 63, Revision: 9},
+		Records:  append(subnet.Stale(record("", "", "10.5.5.0/24", "192.0.2.3")), b, reserved),
+		Claims:   []subnet.Entry{*entry(claim, 8, 78)}, Bad: []subnet.BadRecord{bad},
+		Trail: []subnet.Event{{Revision: 5, Put: b}, {Revision: 6, Bad: &bad}, {Revision: 7, Deleted: "subnets/10.5.8.0-24"},
+			{Revision: 8, Put: entry(claim, 8, 78)}, {Revision: 9, ConfigSet: true, Config: []byte("{\xff}")}},
+	}
+}
+
+// TestPeersOfAnEarlierVersionAreKnown: its file has records alone, and ours may be read by it.
+func TestPeersOfAnEarlierVersionAreKnown(t *testing.T) {
+	dir := t.TempDir()
+	s := openState(t, dir)
+	const line = `{"Leases":[{"Subnet":"10.5.4.0/24","PublicIP":"192.0.2.2","Underlay":"","BackendType":"vxlan",` +
+		`"BackendData":""}],"Identity":"b","Host":"b","Claim":false}`
+	text := `{"Cluster":1,"Revision":7}` + "\n" + line + "\n"
+	if err := errors.Join(s.Save(subnet.State{Identity: "me"}),
+		os.WriteFile(filepath.Join(dir, "run-flannel-subnet.env.peers"), []byte(text), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	st, err := s.Load()
+	m := st.Memory
+	if err != nil || m.Revision != 7 || len(m.Records) != 1 || m.Records[0].Revision != 0 || m.Trail != nil {
+		t.Errorf("%v: %+v", err, m)
+	}
+}
+
+// TestAMemoryThatIsNotWholeIsNoTrail: a host that goes on from it would not know what it lacks.
+func TestAMemoryThatIsNotWholeIsNoTrail(t *testing.T) {
+	for name, change := range map[string]func(m *subnet.Memory){
+		"a record under another's key": func(m *subnet.Memory) { m.Records[1].Key = "subnets/10.5.9.0-24" },
+		"a claim among the records":    func(m *subnet.Memory) { m.Records[1] = &m.Claims[0] },
+		"a record among the claims":    func(m *subnet.Memory) { m.Claims[0] = *m.Records[1] },
+		"a trail that proves nothing":  func(m *subnet.Memory) { m.Trail[0].Put.LeaseID = 0 },
+		"a trail with a confirmation":  func(m *subnet.Memory) { m.Trail[1] = subnet.Event{Revision: 6} },
+		"a trail with no subnet": func(m *subnet.Memory) {
+			m.Trail[0].Put = &subnet.Entry{Key: "subnets/", LeaseID: 1, Revision: 5}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, m := openState(t, t.TempDir()), memory()
+			change(&m)
+			if err := errors.Join(s.SaveMemory(m), s.Save(subnet.State{Identity: "me"})); err != nil {
+				t.Fatal(err)
+			}
+			st, err := s.Load()
+			if err != nil || len(st.Memory.Records) != 3 || st.Memory.Trail != nil {
+				t.Errorf("%v: %d records, trail %v, want 3 and none", err, len(st.Memory.Records), st.Memory.Trail)
+			}
+		})
+	}
+}
+
 func TestStateSurvivesARestart(t *testing.T) {
 	dir := t.TempDir()
 	want := subnet.State{
 		Identity: "me", Network: "/net", Config: `{"Network":"10.5.0.0/16"}`,
 		Own:   record("me", "a", "10.5.3.0/24", "192.0.2.1"),
-		Until: time.Now().Add(time.Hour).UTC().Truncate(0), Position: subnet.Position{Cluster: 1 << 63, Revision: 7},
-		MACs: map[string]string{"flannel.1": "02:00:00:00:00:01"}, Links: []string{"flannel.1"},
+		Until: time.Now().Add(time.Hour).UTC().Truncate(0),
+		MACs:  map[string]string{"flannel.1": "02:00:00:00:00:01"}, Links: []string{"flannel.1"},
 		Networks: prefixes("10.5.0.0/16"),
-		Peers:    []subnet.Record{record("b", "b", "10.5.4.0/24", "192.0.2.2"), record("", "", "10.5.5.0/24", "192.0.2.3")},
+		Memory:   memory(),
 	}
 	s := openState(t, dir)
 	if err := s.Save(want); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.SavePeers(want.Position, want.Peers); err != nil {
+	if err := s.SaveMemory(want.Memory); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {
@@ -132,13 +196,13 @@ func TestUsableStateIsOfThisNetworkAndNotTooOld(t *testing.T) {
 
 func TestPeersOfAnySizeAreKnownAfterARestart(t *testing.T) {
 	s := openState(t, t.TempDir())
-	var peers []subnet.Record
+	m := subnet.Memory{Position: subnet.Position{Cluster: 1, Revision: 7}, Trail: memory().Trail}
 	for i := range 1500 {
 		r := record(strings.Repeat("x", 62_000), "b", fmt.Sprintf("10.%d.%d.0/24", i/256, i%256), "192.0.2.2")
-		peers = append(peers, r)
+		m.Records = append(m.Records, subnet.Stale(r)...)
 	}
-	peers[0].Identity = "b"
-	err := s.SavePeers(subnet.Position{Cluster: 1, Revision: 7}, peers)
+	m.Records[0].Identity = "b"
+	err := s.SaveMemory(m)
 	if err == nil || !strings.Contains(err.Error(), "of 1500 peers not saved") {
 		t.Errorf("saving: %v, want how many were left out", err)
 	}
@@ -146,8 +210,9 @@ func TestPeersOfAnySizeAreKnownAfterARestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	st, err := s.Load()
-	if err != nil || len(st.Peers) < 1000 || st.Peers[0].Identity != "b" || st.Position.Revision != 7 {
-		t.Errorf("got %d peers, %v, want those that the file has room for", len(st.Peers), err)
+	got := st.Memory
+	if err != nil || len(got.Records) < 1000 || got.Records[0].Identity != "b" || got.Revision != 7 || got.Trail != nil {
+		t.Errorf("got %d peers, %v, want those that the file has room for, and no trail", len(got.Records), err)
 	}
 }
 
@@ -162,8 +227,9 @@ func TestADamagedPeersFileCostsOnlyWhatIsBehindTheDamage(t *testing.T) {
 			dir := t.TempDir()
 			s := openState(t, dir)
 			want := []subnet.Record{record("b", "b", "10.5.4.0/24", "192.0.2.2"), record("c", "c", "10.5.5.0/24", "192.0.2.3")}
-			if err := errors.Join(s.SavePeers(subnet.Position{Revision: 7}, want),
-				s.Save(subnet.State{Identity: "me"})); err != nil {
+			m := memory()
+			m.Records = subnet.Stale(want...)
+			if err := errors.Join(s.SaveMemory(m), s.Save(subnet.State{Identity: "me"})); err != nil {
 				t.Fatal(err)
 			}
 			path := filepath.Join(dir, "run-flannel-subnet.env.peers")
@@ -178,7 +244,8 @@ func TestADamagedPeersFileCostsOnlyWhatIsBehindTheDamage(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), path+": only the first 2 were read") {
 				t.Errorf("error %v, want one that names %s", err, path)
 			}
-			if diff := cmp.Diff(st.Peers, want, equate); diff != "" || st.Identity != "me" {
+			if diff := cmp.Diff(st.Memory.Peers("me"), want, equate); diff != "" || st.Identity != "me" ||
+				st.Memory.Trail != nil {
 				t.Errorf("peers (-got +want):\n%s", diff)
 			}
 		})

@@ -32,7 +32,7 @@ func ReadOtherStates(dir, subnetFile string) []State {
 	return out
 }
 
-// StateFiles returns the files that OpenState, Save and SavePeers write.
+// StateFiles returns the files that OpenState, Save and SaveMemory write.
 func StateFiles(dir, subnetFile string) []string {
 	path := statePath(dir, subnetFile)
 	return []string{path + ".json", path + ".peers", path + ".lock"}

@@ -71,6 +71,9 @@ type Store interface {
 	// List reads the configuration, all records and all claims, at one revision.
 	List(ctx context.Context) (Snapshot, error)
 
+	// Config reads the configuration alone: the text, nil if there is none, and where the store is.
+	Config(ctx context.Context) (Position, []byte, error)
+
 	// Watch calls f with the changes of configuration, records and claims after a position, in order and without gaps, in
 	// batches that are never split within a revision. If from is not 0, the changes from that revision on come first,
 	// though the caller has seen them: so it learns whether this is the history that it knows. As soon as the store has

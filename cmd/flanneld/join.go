@@ -38,7 +38,7 @@ func (d *daemon) join(ctx context.Context) error {
 	b, err = registry.Open(ctx, registry.Network{
 		Env: registry.Env{
 			Config: config, Host: d.host(), Files: d.files, Keys: wgoptions.FindKeyFiles(d.o.StateDir, d.o.SubnetFile),
-			Former: d.state.Peers,
+			Former: d.state.Memory.Peers(d.state.Identity),
 		},
 		Holder: fmt.Sprintf("pid %d, network %s, subnet file %s", os.Getpid(), source.Network(d.o), d.o.SubnetFile),
 		Links:  d.state.Links, Waiting: d.waiting, Drop: d.files.Drop,
@@ -47,7 +47,7 @@ func (d *daemon) join(ctx context.Context) error {
 		return err
 	}
 	defer b.Close()
-	d.state.Peers = nil // leases has them, as long as they are of use
+	d.state.Memory = subnet.Memory{} // leases has it, as long as it is of use
 	defer d.rotate.Store(nil)
 	loop := backend.NewLoop(leases, b.Applier)
 	settings := forwarding.New(d.o.IPForward, config.Networks(), d.log)

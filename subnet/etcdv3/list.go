@@ -72,6 +72,22 @@ func (s *Store) list(ctx context.Context) (snap subnet.Snapshot, err error) {
 	}
 }
 
+// Config implements subnet.Store.
+func (s *Store) Config(ctx context.Context) (at subnet.Position, text []byte, err error) {
+	err = s.call(ctx, "read network configuration", func(ctx context.Context, c *clientv3.Client) error {
+		resp, err := c.Get(ctx, s.prefix+configName)
+		if err != nil {
+			return err
+		}
+		at = subnet.Position{Cluster: resp.Header.ClusterId, Revision: resp.Header.Revision}
+		if len(resp.Kvs) > 0 {
+			text = resp.Kvs[0].Value
+		}
+		return nil
+	})
+	return at, text, err
+}
+
 // maxJunk is how many keys that cannot be a record's are told of: nobody needs to know each of a million.
 const maxJunk = 1000
 

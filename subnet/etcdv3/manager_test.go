@@ -41,21 +41,30 @@ type host struct {
 	t      *testing.T
 	keeper *keeper.Keeper
 	log    *lines
+	quit   func() // may be called twice
 }
 
 func startHost(t *testing.T, n int, store subnet.Store) *host {
 	t.Helper()
+	return restartHost(t, n, store, subnet.State{})
+}
+
+// restartHost starts a host with what its last run has left.
+func restartHost(t *testing.T, n int, store subnet.Store, last subnet.State) *host {
+	t.Helper()
 	h := &host{t: t, log: &lines{}}
 	log, check := slog.New(slog.NewTextHandler(h.log, nil)), func(subnet.Config) error { return nil }
 	ctx, stop := context.WithCancel(t.Context())
-	network, err := keeper.WaitConfig(ctx, store, keeper.ConfigOptions{Prefix: prefix, Check: check, Log: log})
+	network, err := keeper.WaitConfig(ctx, store, keeper.ConfigOptions{
+		Prefix: prefix, Check: check, State: last, Log: log,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	h.keeper = keeper.New(store, network, keeper.Options{
 		Identity: fmt.Sprint("id", n), Host: fmt.Sprint("host", n), Prefix: prefix, TTL: time.Hour, RenewMargin: time.Minute,
 		PeerGrace: 10 * time.Minute, OnLost: subnet.LostMove, Log: log,
-		Valid: func(subnet.Lease) error { return nil }, Check: check,
+		Valid: func(subnet.Lease) error { return nil }, Check: check, State: last,
 		Attrs: func(netip.Prefix) subnet.Attrs {
 			return subnet.Attrs{PublicIP: netip.AddrFrom4([4]byte{192, 0, byte(n >> 8), byte(n)}), BackendType: "vxlan",
 				BackendData: `{"VNI":1}`}
@@ -68,11 +77,19 @@ func startHost(t *testing.T, n int, store subnet.Store) *host {
 			t.Error(err)
 		}
 	}()
-	t.Cleanup(func() {
+	h.quit = func() {
 		stop()
 		<-ended
-	})
+	}
+	t.Cleanup(h.quit)
 	return h
+}
+
+// state is what the daemon writes to its state folder.
+func (h *host) state() subnet.State {
+	v := h.keeper.View()
+	return subnet.State{Identity: v.Own.Identity, Network: prefix, Config: v.Text, Own: v.Own, Until: v.Until,
+		Memory: h.keeper.Memory()}
 }
 
 func (h *host) held() bool { return h.keeper.Status().Held && h.keeper.Status().StoreSince.IsZero() }
@@ -128,6 +145,51 @@ func TestAStartCostsFiveRequestsAndOneForEachThousandLeases(t *testing.T) {
 		} else {
 			t.Logf("a start among %d leases cost %d requests", leases, cost)
 		}
+	}
+}
+
+// TestARestartReadsNoRecordThatItKnows counts what etcd is asked: the configuration, a watch, and a renewal. It knows
+// what has changed meanwhile, also after the loss of a peer, and notices another store.
+func TestARestartReadsNoRecordThatItKnows(t *testing.T) {
+	e := startEtcd(t, nil)
+	e.put("config", netConfig)
+	const leases = 2500
+	e.fill(leases)
+	h := startHost(t, 1, e.store())
+	other := startHost(t, 2, e.store())
+	need.Until(t, "the hosts see all peers", noticed,
+		func() bool { return h.held() && other.held() && h.peers() == leases+1 })
+	last, was := h.state(), h.subnet()
+	h.quit()
+	e.put("subnets/10.200.0.0-24", `{"PublicIP":"198.19.0.1","BackendType":"vxlan","BackendData":{"VNI":1}}`)
+	e.remove("subnets/10.100.7.0-24")
+	_, before := e.requests()
+	h = restartHost(t, 1, e.store(), last)
+	need.Until(t, "the host sees what it has missed", noticed, func() bool {
+		_, gone := h.keeper.View().Peers.Find(netip.MustParsePrefix("10.100.7.0/24"))
+		_, there := h.keeper.View().Peers.Find(netip.MustParsePrefix("10.200.0.0/24"))
+		return h.held() && !gone && there
+	})
+	_, by := e.requests()
+	for request, most := range map[string]int{"Range": 1, "Watch": 1, "Txn": 0, "LeaseGrant": 0} {
+		if got := by[request] - before[request]; got > most {
+			t.Errorf("%d requests %s, want at most %d", got, request, most)
+		}
+	}
+	if h.subnet() != was || h.peers() != leases+1 {
+		t.Errorf("subnet %s, want %s; %d peers", h.subnet(), was, h.peers())
+	}
+	last = h.state()
+	h.quit()
+	e.wipe()
+	e.put("config", netConfig)
+	e.fill(leases + 100) // beyond the revision that the host has seen
+	_, before = e.requests()
+	h = restartHost(t, 1, e.store(), last)
+	need.Until(t, "the host has listed the other store", noticed,
+		func() bool { return h.held() && e.inStore(h) && h.peers() >= leases+100 })
+	if _, by = e.requests(); by["Range"]-before["Range"] < leases/1000 {
+		t.Errorf("requests before %v, after %v, want a list", before, by)
 	}
 }
 

@@ -20,9 +20,16 @@ type Network struct {
 	Text   []byte
 
 	fixed  bool
-	first  *subnet.Snapshot // the list that the configuration is from, for the first session
+	first  *subnet.Snapshot // the list that the configuration is from, for the first session; nil: there was none
 	listed time.Time        // when that was
-	status subnet.Status    // of the store
+	read   configRead
+	status subnet.Status // of the store
+}
+
+// configRead is what the store had as its configuration at a revision; the zero value: it was not asked for that alone.
+type configRead struct {
+	text []byte
+	at   int64
 }
 
 // Fixed returns a configuration that stays in force whatever the store has.
@@ -48,18 +55,14 @@ func WaitConfig(ctx context.Context, store subnet.Store, o ConfigOptions) (Netwo
 	w := configWait{store: store, o: o}
 	pause := backoff{}
 	for {
-		snap, err := w.list(ctx)
+		snap, whole, err := w.ask(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return Network{}, ctx.Err()
 		case err == nil:
 			w.report(storeUp(&w.status, o.Log))
-			c, err := parse(snap.Config, o.Check)
-			if err == nil {
-				return Network{Config: c, Text: snap.Config, first: &snap, listed: time.Now()}, nil
-			}
-			if n, at := w.lastRun(), o.State.Position; n != nil && snap.Cluster == at.Cluster && snap.Revision >= at.Revision {
-				n.first, n.listed = &snap, time.Now()
+			n, err := w.network(snap, whole)
+			if n != nil {
 				return *n, nil
 			}
 			w.missing(snap.Config, err)
@@ -104,13 +107,48 @@ func (w *configWait) lastRun() *Network {
 	return &Network{Config: c, Text: text}
 }
 
-func (w *configWait) list(ctx context.Context) (subnet.Snapshot, error) {
-	if w.o.State.Config == "" {
-		return w.store.List(ctx)
+// network returns the configuration of the store, else that of the last run if the store is that run's; nil: there is
+// none, and the error says what is wrong with the store's. A snapshot that is not whole has the configuration only.
+func (w *configWait) network(s subnet.Snapshot, whole bool) (n *Network, err error) {
+	c, err := parse(s.Config, w.o.Check)
+	switch {
+	case err == nil:
+		n = &Network{Config: c, Text: s.Config}
+	case w.continues(s.Position):
+		n = w.lastRun()
 	}
-	ctx, cancel := context.WithTimeout(ctx, resumeWait)
-	defer cancel()
-	return w.store.List(ctx)
+	switch {
+	case n == nil:
+		return nil, err
+	case whole:
+		n.first, n.listed = &s, time.Now()
+	default:
+		n.read = configRead{s.Config, s.Revision}
+	}
+	return n, nil
+}
+
+// continues reports whether the store may be the one of the last run.
+func (w *configWait) continues(at subnet.Position) bool {
+	last := w.o.State.Memory.Position
+	return at.Cluster == last.Cluster && at.Revision >= last.Revision
+}
+
+// ask reads the configuration, and everything else as well (whole) unless the last run has left enough to go on with.
+func (w *configWait) ask(ctx context.Context) (s subnet.Snapshot, whole bool, err error) {
+	if w.o.State.Config != "" {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, resumeWait)
+		defer cancel()
+	}
+	if len(w.o.State.Memory.Trail) > 0 {
+		s.Position, s.Config, err = w.store.Config(ctx)
+		if err != nil || w.continues(s.Position) {
+			return s, false, err
+		}
+	}
+	s, err = w.store.List(ctx)
+	return s, true, err
 }
 
 func parse(text []byte, check func(subnet.Config) error) (subnet.Config, error) {

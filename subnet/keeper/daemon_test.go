@@ -69,9 +69,9 @@ func (d *daemon) Refresh() {
 	}
 }
 
-func (d *daemon) Peers() (subnet.Position, []subnet.Record) {
+func (d *daemon) Memory() subnet.Memory {
 	if k := d.running(); k != nil {
-		return k.Peers()
+		return k.Memory()
 	}
-	return d.o.State.Position, d.o.State.Peers
+	return d.o.State.Memory
 }

@@ -66,6 +66,7 @@ type Keeper struct {
 	refresh trigger.Trigger
 	fixed   bool // the configuration does not come from the store
 	first   *subnet.Snapshot
+	read    configRead
 	listed  time.Time // when first was
 	graced  time.Time // when the time of the peers that a list has lost last began
 
@@ -83,6 +84,7 @@ type Keeper struct {
 	facts    facts
 	text     string // of the configuration
 	position subnet.Position
+	asked    bool      // the store has told what has changed since the last run; until then position is that run's
 	until    time.Time // when the own store lease has surely ended if nobody renews it; zero: never
 	status   subnet.Status
 }
@@ -98,7 +100,7 @@ func New(store subnet.Store, n Network, o Options) *Keeper {
 	}
 	k := &Keeper{
 		store: store, o: o, log: o.Log, changed: trigger.New(), refresh: trigger.New(),
-		fixed: n.fixed, first: n.first, listed: n.listed, text: string(n.Text), status: n.status,
+		fixed: n.fixed, first: n.first, listed: n.listed, text: string(n.Text), read: n.read, status: n.status,
 		until: o.State.Until, named: map[string]bool{},
 	}
 	k.facts = facts{
@@ -106,13 +108,29 @@ func New(store subnet.Store, n Network, o Options) *Keeper {
 		records: subnet.NewPeerTable(o.Identity, o.Valid), inUse: leasesOf(o.State, n.Config), seed: o.Identity,
 		claims: map[string]claim{}, wanted: o.Wanted,
 	}
-	var stale []*subnet.Entry
-	for _, r := range o.State.Peers {
-		stale = append(stale, &subnet.Entry{Record: r, Key: r.Key()})
-	}
-	k.facts.records.Retain(stale, time.Now().Add(o.PeerGrace))
-	k.o.State.Peers = nil // the table has them, as long as they are of use
+	k.remember(o.State.Memory, n.first != nil)
+	k.o.State.Memory = subnet.Memory{Position: o.State.Memory.Position} // the table has the rest, as long as it is of use
 	return k
+}
+
+// remember takes in what the last run knew of the store. The first watch goes on from there, if the store proves to be
+// the same, and if it was not listed already. Else all peers are stale until a list shows them.
+func (k *Keeper) remember(m subnet.Memory, listed bool) {
+	until := time.Now().Add(k.o.PeerGrace)
+	if listed || len(m.Trail) == 0 {
+		var stale []*subnet.Entry
+		for _, e := range m.Records {
+			stale = append(stale, &subnet.Entry{Record: e.Record, Key: e.Record.Key()})
+		}
+		k.facts.records.Retain(stale, until)
+	} else {
+		snap, stale := m.Snapshot()
+		k.facts.records.Replace(snap, time.Time{})
+		k.facts.records.Retain(stale, until)
+		k.facts.hearClaims(time.Now(), snap.Claims...)
+		k.position, k.trail = m.Position, trail{events: m.Trail, proves: true}
+	}
+	k.facts.records.Release(k.facts.inUse)
 }
 
 // leasesOf returns the leases of the last run, if the network can have them.
@@ -160,7 +178,7 @@ func (k *Keeper) View() subnet.View {
 		Own: subnet.Record{Leases: f.inUse, Identity: f.identity, Host: f.name},
 	}
 	v.Peers, v.Status.Skipped, v.Status.Stale = f.records.Peers(f.config, f.inUse)
-	if k.position == (subnet.Position{}) {
+	if !k.asked {
 		v.Status.Stale = 0 // remembered, and the store has not been asked yet
 	}
 	return v
@@ -173,11 +191,13 @@ func (k *Keeper) Status() subnet.Status {
 	return k.status
 }
 
-// Peers returns the records of all others, to be remembered over a restart, and the position that they stand at.
-func (k *Keeper) Peers() (subnet.Position, []subnet.Record) {
+// Memory returns what is to be remembered over a restart.
+func (k *Keeper) Memory() subnet.Memory {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.position, k.facts.records.Records(k.facts.inUse)
+	m := k.facts.records.Memory(k.facts.inUse)
+	m.Position, m.Trail = k.position, k.trail.memory()
+	return m
 }
 
 // Inventory returns all records and the position that they stand at, sorted by key.

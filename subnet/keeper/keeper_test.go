@@ -91,9 +91,8 @@ func (h *host) peers() []string {
 // remembered is the state that the daemon would have saved.
 func (h *host) remembered() subnet.State {
 	v := h.manager.View()
-	at, peers := h.manager.Peers()
-	return subnet.State{Identity: h.id, Network: "/net", Config: v.Text, Own: v.Own, Until: v.Until, Position: at,
-		Peers: peers}
+	return subnet.State{Identity: h.id, Network: "/net", Config: v.Text, Own: v.Own, Until: v.Until,
+		Memory: h.manager.Memory()}
 }
 
 func (h *host) wantLog(text string) {

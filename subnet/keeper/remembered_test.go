@@ -17,7 +17,7 @@ func TestPeersThatAreRememberedCountAsLostOnlyOnceTheStoreWasAsked(t *testing.T)
 	peer := entry("peer", "peer", 1, 1, "10.5.9.0/24", "192.0.2.9").Record
 	k := New(nil, Fixed(c, []byte(testConfig)), Options{
 		Identity: "own", PeerGrace: time.Hour, Log: slog.New(slog.DiscardHandler),
-		State: subnet.State{Peers: []subnet.Record{peer}},
+		State: subnet.State{Memory: subnet.Memory{Records: subnet.Stale(peer)}},
 		Check: func(subnet.Config) error { return nil }, Valid: func(subnet.Lease) error { return nil },
 		Attrs: func(netip.Prefix) subnet.Attrs { return subnet.Attrs{} },
 	})

@@ -18,6 +18,9 @@ import (
 const (
 	// firstBreak is the pause before a new session: after a break all hosts of the cluster list, not all at once.
 	firstBreak = 500 * time.Millisecond
+	// firstResume is the pause before one that needs no list. A record that is deleted while its host hears nothing must
+	// be back while its peers linger.
+	firstResume = 200 * time.Millisecond
 	// steadyAfter is how long a session must last for the next pause to count as a first one.
 	steadyAfter = 10 * time.Second
 	// electing is how long the members of a store need to elect a new leader, at most, by etcd's defaults. Hosts ask on as
@@ -33,6 +36,9 @@ const (
 
 // Run keeps the lease until ctx ends, and then returns nil: the lease stays. Other ends are ErrLost and ErrCloned.
 func (k *Keeper) Run(ctx context.Context) error {
+	if k.read.at != 0 {
+		k.setConfig(k.read.text)
+	}
 	pause := backoff{}
 	for ctx.Err() == nil {
 		start := time.Now()
@@ -42,7 +48,11 @@ func (k *Keeper) Run(ctx context.Context) error {
 		if time.Since(start) > steadyAfter {
 			pause = backoff{}
 		}
-		_ = trigger.Pause(ctx, pause.next(firstBreak, k.longestPause()))
+		first := firstBreak
+		if k.trail.proves {
+			first = firstResume
+		}
+		_ = trigger.Pause(ctx, pause.next(first, k.longestPause()))
 	}
 	return nil
 }
@@ -87,7 +97,7 @@ func (k *Keeper) session(ctx context.Context) error {
 		}
 		history, from := errors.Is(why, subnet.ErrHistory), k.trail.from()
 		if history {
-			k.trail = trail{}
+			k.loseTrail()
 		}
 		switch {
 		case history && resumes:
@@ -101,6 +111,13 @@ func (k *Keeper) session(ctx context.Context) error {
 		}
 		resumes = false
 	}
+}
+
+// loseTrail has the next session begin with a list.
+func (k *Keeper) loseTrail() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.trail = trail{}
 }
 
 // watch follows the store until the watch ends, and returns why. The second error ends Run.
@@ -202,16 +219,18 @@ func (k *Keeper) hear(w *watch, events []subnet.Event) error {
 	for _, ev := range events {
 		w.heard = w.heard || ev.IsChange()
 		if w.resumes && !ev.IsChange() {
-			k.missed = missed{k.position.Revision, ev.Revision}
+			k.missed = missed{k.position.Revision, ev.Revision, !k.asked}
 		}
 	}
+	k.mu.Lock()
 	news, err := k.trail.take(events, k.position.Revision)
-	if err != nil {
-		return err
+	if err == nil {
+		w.seen = w.seen || !w.resumes || k.trail.proven()
+		k.asked = k.asked || w.seen
 	}
-	w.seen = w.seen || !w.resumes || k.trail.proven()
+	k.mu.Unlock()
 	k.follow(news)
-	return nil
+	return err
 }
 
 // list uses the snapshot of WaitConfig once, if it is fresh.
@@ -230,7 +249,7 @@ func (k *Keeper) reset(s subnet.Snapshot) {
 	k.mu.Lock()
 	k.graced = time.Now()
 	until, f := k.graced.Add(k.o.PeerGrace), &k.facts
-	if k.position == (subnet.Position{}) {
+	if !k.asked {
 		if k.sameHistory(s) {
 			until = time.Time{}
 		}
@@ -241,9 +260,9 @@ func (k *Keeper) reset(s subnet.Snapshot) {
 	f.recent = nil
 	f.hearClaims(k.graced, s.Claims...)
 	clear(f.claims) // silence counts only while the watch was unbroken
-	k.position = s.Position
+	k.position, k.asked, k.trail = s.Position, true, trailOf(s)
 	k.mu.Unlock()
-	k.trail, k.missed = trailOf(s), missed{}
+	k.missed = missed{}
 	k.held, k.decideAt = nil, time.Now()
 	k.setConfig(s.Config)
 	k.prune()
@@ -254,7 +273,7 @@ func (k *Keeper) reset(s subnet.Snapshot) {
 // sameHistory reports whether the list continues what the last run saw: the same store, not gone back, and with our
 // record still in it.
 func (k *Keeper) sameHistory(s subnet.Snapshot) bool {
-	last := k.o.State.Position
+	last := k.o.State.Memory.Position
 	if s.Cluster != last.Cluster || s.Revision < last.Revision {
 		return false
 	}
@@ -275,11 +294,7 @@ func (k *Keeper) follow(events []subnet.Event) {
 		if ev.Put != nil && ev.Put.Claim {
 			k.facts.hearClaims(time.Now(), *ev.Put)
 		}
-		if k.missed.lost(ev, k.facts.records) {
-			k.facts.records.ApplyLate(ev, time.Now().Add(k.o.PeerGrace))
-		} else {
-			k.facts.records.Apply(ev, time.Now().Add(linger))
-		}
+		k.apply(ev)
 		k.position.Revision = max(k.position.Revision, ev.Revision)
 	}
 	if k.facts.records.Lost() < lost {
@@ -287,13 +302,28 @@ func (k *Keeper) follow(events []subnet.Event) {
 	}
 	k.mu.Unlock()
 	for _, ev := range events {
-		if ev.ConfigSet {
+		if ev.ConfigSet && ev.Revision > k.read.at {
 			k.setConfig(ev.Config)
 		}
 	}
 	k.prune()
 	k.logSkipped()
 	k.changed.Set()
+}
+
+// apply takes in one change of the records. Peers whose records went while this host was not listening are kept for a
+// while, unless it did not run, and its own record has outlived theirs.
+func (k *Keeper) apply(ev subnet.Event) {
+	lost, now := k.missed.lost(ev, k.facts.records), time.Now()
+	if lost && k.missed.stopped && k.facts.records.At(ev.Deleted).Identity == k.o.Identity {
+		k.missed.stopped = false
+		k.facts.records.RetainAll(now.Add(k.o.PeerGrace))
+	}
+	if lost && !k.missed.stopped {
+		k.facts.records.ApplyLate(ev, now.Add(k.o.PeerGrace))
+	} else {
+		k.facts.records.Apply(ev, now.Add(linger))
+	}
 }
 
 // whenConcerned returns when an event calls for a decision: at once if it is about our record or a claim of or to us;

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,7 +17,7 @@ import (
 type bad struct {
 	*subnettest.Client
 	rule string
-	told *[]subnet.Event // since the last list
+	told *[]subnet.Event // to any run of the host since the last list
 }
 
 func (b bad) Create(ctx context.Context, r subnet.Record, id subnet.LeaseID) (subnet.Entry, error) {
@@ -156,7 +157,11 @@ func TestTheCheckerCatchesEveryBrokenRule(t *testing.T) {
 	}
 	breaches := map[string]breach{"a clone keeps its identity": {keepsIdentity: true}}
 	for _, rule := range rules {
-		breaches[rule] = breach{store: func(c *subnettest.Client) subnet.Store { return bad{c, rule, &[]subnet.Event{}} }}
+		told := sync.Map{} // by client
+		breaches[rule] = breach{store: func(c *subnettest.Client) subnet.Store {
+			list, _ := told.LoadOrStore(c, &[]subnet.Event{})
+			return bad{c, rule, list.(*[]subnet.Event)}
+		}}
 	}
 	for rule, b := range breaches {
 		t.Run(rule, func(t *testing.T) {

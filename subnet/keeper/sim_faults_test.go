@@ -43,6 +43,7 @@ var simPauses = []time.Duration{0, 0, time.Millisecond, 100 * time.Millisecond, 
 // step does one random thing, and lets time pass.
 func (s *sim) step() {
 	h := s.hosts[s.rng.IntN(len(s.hosts))]
+	h.write()
 	if n := s.rng.IntN(30); n < 20 {
 		s.disturbHost(h, n)
 	} else {

@@ -108,6 +108,7 @@ type simHost struct {
 	ids       map[string]bool     // all that it ever had: a write may be on its way for long
 	addresses map[netip.Addr]bool // likewise
 	state     subnet.State
+	early     *subnet.Memory // as it was some time ago; nil: not looked at
 	manager   *daemon
 	faulty    bool
 	cut       bool
@@ -214,6 +215,16 @@ func (h *simHost) newManager() {
 	h.wellLocked()
 }
 
+// write writes the file of the memory, if there is none since the host was started.
+func (h *simHost) write() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.manager != nil && h.early == nil {
+		m := h.manager.Memory()
+		h.early = &m
+	}
+}
+
 // halt is a crash; the state folder stays.
 func (h *simHost) halt() {
 	if h.stop == nil {
@@ -223,11 +234,14 @@ func (h *simHost) halt() {
 	<-h.ended
 	h.stop = nil
 	v := h.manager.View()
-	at, peers := h.manager.Peers()
+	m := h.manager.Memory()
 	h.disturb(func() {
 		h.manager = nil
-		h.state = subnet.State{Identity: h.id, Network: "/net", Config: v.Text, Own: v.Own, Until: v.Until, Position: at,
-			Peers: peers}
+		if h.early != nil && h.random.IntN(2) == 0 { // the file of the memory is written now and then only
+			m = *h.early
+		}
+		h.early = nil
+		h.state = subnet.State{Identity: h.id, Network: "/net", Config: v.Text, Own: v.Own, Until: v.Until, Memory: m}
 	})
 }
 

@@ -70,7 +70,10 @@ func (f *facts) hearClaims(now time.Time, claims ...subnet.Entry) {
 const maxRecent = 4 * maxContested
 
 // missed is what happened in the store after a break of the watch and before the watch went on, by revisions.
-type missed struct{ after, until int64 }
+type missed struct {
+	after, until int64
+	stopped      bool // this host did not run meanwhile, and as far as is known its own record has outlived that
+}
 
 // lost reports whether an event is the end of a record that stood when the watch broke. The store may have been away
 // from all hosts for so long that their store leases ended, so its host may well live.

@@ -151,9 +151,8 @@ func (h *stepHost) start(st subnet.State) {
 // saved is what the host leaves on its disk.
 func (h *stepHost) saved() subnet.State {
 	v := h.k.View()
-	at, peers := h.k.Peers()
 	return subnet.State{Identity: v.Own.Identity, Network: "/net", Config: v.Text, Own: v.Own, Until: v.Until,
-		Position: at, Peers: peers}
+		Memory: h.k.Memory()}
 }
 
 func (h *stepHost) list() {

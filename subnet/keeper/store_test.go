@@ -161,9 +161,9 @@ func TestWithoutTheStoreTheLastStateServesAndIsSaid(t *testing.T) {
 		if again.manager.Status().StoreSince.IsZero() {
 			t.Error("the store counts as reachable")
 		}
-		calls := again.client.Counts()["List"]
+		calls := again.client.Counts()["Watch"]
 		after(time.Minute)
-		if n := again.client.Counts()["List"] - calls; n > 40 || n < 10 {
+		if n := again.client.Counts()["Watch"] - calls; n > 40 || n < 10 {
 			t.Errorf("%d tries in a minute", n)
 		}
 		if n := strings.Count(again.log.String(), "store unreachable"); n != 1 {

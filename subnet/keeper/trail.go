@@ -3,6 +3,7 @@ package keeper
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"flanneld/subnet"
 )
@@ -49,6 +50,14 @@ func (t *trail) from() int64 {
 func (t *trail) rewind() bool {
 	t.told, t.learns = 0, false
 	return t.proves
+}
+
+// memory returns what a later run needs to go on; nil: it must list.
+func (t *trail) memory() []subnet.Event {
+	if !t.proves {
+		return nil
+	}
+	return slices.Clone(t.events)
 }
 
 // proven reports whether the present watch has told everything again.

@@ -113,9 +113,9 @@ func (s *Source) sameHistoryLocked(nodes []*node) bool {
 	if i < 0 || s.o.State.Own.Identity == "" || nodes[i].uid != s.o.State.Own.Identity {
 		return false
 	}
-	return nodes[i].version >= s.o.State.Position.Revision || nodes[i].version == 0 ||
+	return nodes[i].version >= s.o.State.Memory.Revision || nodes[i].version == 0 ||
 		slices.ContainsFunc(nodes, func(n *node) bool {
-			return n.version >= s.o.State.Position.Revision
+			return n.version >= s.o.State.Memory.Revision
 		})
 }
 

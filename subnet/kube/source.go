@@ -76,11 +76,11 @@ func New(c *Client, o Options) *Source {
 	}
 	s.status.Waiting = fmt.Sprintf("waiting for node %s", o.Node)
 	var stale []*subnet.Entry
-	for _, r := range o.State.Peers {
-		stale = append(stale, &subnet.Entry{Record: r, Key: keyOf(r.Host)})
+	for _, e := range o.State.Memory.Records {
+		stale = append(stale, &subnet.Entry{Record: e.Record, Key: keyOf(e.Host)})
 	}
 	s.table.Retain(stale, time.Now().Add(o.PeerGrace))
-	s.o.State.Peers = nil // the table has them, as long as they are of use
+	s.o.State.Memory.Records = nil // the table has them, as long as they are of use
 	return s
 }
 
@@ -199,11 +199,14 @@ func (s *Source) conflictLocked() string {
 	return ""
 }
 
-// Peers returns the records of all other nodes, to be remembered over a restart, and the position that they stand at.
-func (s *Source) Peers() (subnet.Position, []subnet.Record) {
+// Memory returns what is to be remembered over a restart: the records of all other nodes, and the position that they
+// stand at.
+func (s *Source) Memory() subnet.Memory {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return subnet.Position{Revision: s.version}, s.table.Records(nil)
+	m := s.table.Memory(nil)
+	m.Position, m.Claims, m.Bad = subnet.Position{Revision: s.version}, nil, nil
+	return m
 }
 
 // Run follows the nodes and publishes until ctx ends; it returns nil then.

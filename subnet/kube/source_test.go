@@ -303,7 +303,7 @@ func TestAHostStartsFromItsStateWithoutTheServer(t *testing.T) {
 	}
 	h := start(t, s, "a", "192.0.2.1", func(o *kube.Options) {
 		o.State.Own = lease("10.244.1.0/24", "192.0.2.1")
-		o.State.Peers = []subnet.Record{lease("10.244.2.0/24", "192.0.2.2")}
+		o.State.Memory.Records = subnet.Stale(lease("10.244.2.0/24", "192.0.2.2"))
 	})
 	h.awaitPeers("10.244.2.0/24 at 192.0.2.2")
 	if v := h.View(); len(v.Self) != 1 {
@@ -376,10 +376,11 @@ func TestTheInventoryHasTheTimesAndVersionsOfNodes(t *testing.T) {
 	s.peer("b", "10.244.2.0/24", "192.0.2.2")
 	h := start(t, s, "a", "192.0.2.1", func(o *kube.Options) {
 		o.State = subnet.State{Own: subnet.Record{Host: "a", Identity: "uid-a-100"},
-			Peers: []subnet.Record{{Host: "gone", Identity: "uid-gone", Leases: []subnet.Lease{{
-				Subnet: netip.MustParsePrefix("10.244.9.0/24"),
-				Attrs:  subnet.Attrs{PublicIP: netip.MustParseAddr("192.0.2.9"), BackendType: "vxlan"},
-			}}}}, Position: subnet.Position{Revision: 1000}}
+			Memory: subnet.Memory{Position: subnet.Position{Revision: 1000}, Records: subnet.Stale(
+				subnet.Record{Host: "gone", Identity: "uid-gone", Leases: []subnet.Lease{{
+					Subnet: netip.MustParsePrefix("10.244.9.0/24"),
+					Attrs:  subnet.Attrs{PublicIP: netip.MustParseAddr("192.0.2.9"), BackendType: "vxlan"},
+				}}})}}
 	})
 	need.Until(t, "published", time.Minute, func() bool { return h.Status().Held })
 	got := map[string]string{}

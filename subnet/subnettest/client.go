@@ -125,6 +125,16 @@ func (c *Client) List(ctx context.Context) (snap subnet.Snapshot, err error) {
 	return snap, err
 }
 
+// Config implements subnet.Store.
+func (c *Client) Config(ctx context.Context) (at subnet.Position, text []byte, err error) {
+	err = c.call(ctx, "Config", func() error {
+		snap, _ := c.server.snapshot()
+		at, text = snap.Position, snap.Config
+		return nil
+	})
+	return at, text, err
+}
+
 // Watch implements subnet.Store. The first one after a List fails if the connection has broken in between.
 func (c *Client) Watch(ctx context.Context, after subnet.Position, from int64, f func([]subnet.Event)) error {
 	if err := c.call(ctx, "Watch", func() error { return nil }); err != nil {
