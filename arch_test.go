@@ -50,7 +50,7 @@ var rules = map[string]rule{
 	"source": {
 		ours: []string{
 			"api", "backend/alloc", "backend/check", "backend/vxlan", "ip", "options", "subnet", "subnet/etcdv3",
-			"subnet/etcdv3/member", "subnet/keeper",
+			"subnet/etcdv3/authority", "subnet/etcdv3/embedded", "subnet/etcdv3/join", "subnet/etcdv3/member", "subnet/keeper",
 			"subnet/kube", "trigger",
 		},
 		others: []string{"golang.org/x/sync/errgroup"},
@@ -80,6 +80,12 @@ var rules = map[string]rule{
 		others: []string{"go.etcd.io/", "go.uber.org/zap", "google.golang.org/grpc"}},
 	"subnet/etcdv3/member": {ours: []string{"subnet", "trigger"},
 		others: []string{"go.etcd.io/", "go.uber.org/zap", "google.golang.org/grpc"}},
+	"subnet/etcdv3/authority": {ours: []string{"subnet"}},
+	"subnet/etcdv3/join": {ours: []string{"subnet", "subnet/etcdv3/authority"},
+		others: []string{"go.etcd.io/", "go.uber.org/zap", "google.golang.org/grpc", "golang.org/x/time/rate"}},
+	"subnet/etcdv3/embedded": {ours: []string{
+		"serve", "subnet", "subnet/etcdv3/authority", "subnet/etcdv3/join", "subnet/etcdv3/member", "trigger",
+	}},
 	"subnet/annotation": {ours: []string{"subnet"}},
 	"subnet/kube": {ours: []string{"subnet", "subnet/annotation", "trigger"},
 		others: []string{"k8s.io/", "github.com/go-logr/logr", "golang.org/x/time/rate"}},
@@ -263,7 +269,7 @@ func TestFlannelctlLinksNeitherTheDaemonNorTheEtcdServer(t *testing.T) {
 	}
 	for _, p := range deps {
 		for _, never := range []string{"flanneld/lab", "flanneld/cmd/flanneld", "flanneld/subnet/etcdv3/member",
-			"go.etcd.io/etcd/server", "go.etcd.io/bbolt"} {
+			"flanneld/subnet/etcdv3/join", "go.etcd.io/etcd/server", "go.etcd.io/bbolt"} {
 			if p == never || strings.HasPrefix(p, never+"/") {
 				t.Errorf("flannelctl links %s", p)
 			}

@@ -14,6 +14,11 @@ const (
 	PathValidate   = "/v1/validate"   // POST a network configuration: Verdict
 	PathDrain      = "/v1/drain"      // POST: Drained
 	PathRotate     = "/v1/rotate"     // POST: Rotated
+
+	PathTokens      = "/v1/tokens"        // []Token; POST a TokenRequest: Token, with the secret: never to be logged
+	PathTokenRevoke = "/v1/tokens/revoke" // POST a Named, by ID: Named
+	PathHosts       = "/v1/hosts"         // []JoinedHost
+	PathHostRemove  = "/v1/hosts/remove"  // POST a Named, by host or user: JoinedHost
 )
 
 // SocketPath returns where the daemon that writes this subnet file listens: one socket for each network of a host.

@@ -109,10 +109,14 @@ func (d *demo) show(ctx context.Context) error {
 
 func (d *demo) startDaemons(ctx context.Context) error {
 	store := netip.AddrPortFrom(d.hosts[0].Addr, 2379)
+	args := []string{"-etcd-embedded", "-etcd-embedded-listen", store.String(), "-network-config", demoConfig}
 	for i, h := range d.hosts {
-		args := []string{"-etcd-endpoints", "http://" + store.String()}
-		if i == 0 {
-			args = []string{"-etcd-embedded", "-etcd-embedded-listen", store.String(), "-network-config", demoConfig}
+		if i == 1 {
+			token, err := d.token(ctx)
+			if err != nil {
+				return err
+			}
+			args = []string{"-join", token}
 		}
 		daemon, err := h.Flanneld(append(args, "-probe-interval", "1s")...)
 		if err != nil {
@@ -121,6 +125,19 @@ func (d *demo) startDaemons(ctx context.Context) error {
 		d.daemons = append(d.daemons, daemon)
 	}
 	return Ready(ctx, d.daemons...)
+}
+
+// token returns what all hosts but the first give to -join, as soon as the first can make it.
+func (d *demo) token(ctx context.Context) (token string, err error) {
+	err = Await(ctx, func() error {
+		out, err := d.hosts[0].Exec(ctx, d.flannelctl("token", "create")...)
+		if err != nil {
+			return fmt.Errorf("flannelctl token create: %w: %s", err, out)
+		}
+		_, token, _ = strings.Cut(strings.TrimSpace(out), "-join ")
+		return nil
+	})
+	return token, err
 }
 
 // settle waits until every daemon says that it knows all others; they say so once a second at most.

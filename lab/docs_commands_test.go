@@ -32,8 +32,10 @@ func TestCommandsOfTheDocumentsRun(t *testing.T) {
 		atLeast int
 	}{
 		{blocks.First, func(c *cluster) *system { return c.system("first", "192.0.2.1") }, 4},
-		{blocks.Other, func(c *cluster) *system { c.store().configure(); return c.system("other", "192.0.2.2") }, 2},
+		{blocks.Other, func(c *cluster) *system { c.store().configure(); return c.system("other", "192.0.2.2") }, 1},
 		{blocks.TLS, (*cluster).tlsSystem, 1},
+		{blocks.Member, (*cluster).memberSystem, 5},
+		{blocks.Joins, (*cluster).joiningSystem, 2},
 		{blocks.Etcd, func(c *cluster) *system { return c.store() }, 8},
 		{blocks.Host, (*cluster).networkSystem, 25},
 	} {
@@ -217,6 +219,28 @@ func (c *cluster) store() *system {
 const documentedConfig = `'{"Network": "10.5.0.0/16", "SubnetMax": "10.5.199.0", "Backend": {"Type": "vxlan"}}'`
 
 func (s *system) configure() { s.must("etcdctl put /coreos.com/network/config " + documentedConfig) }
+
+// memberSystem is 192.0.2.1 with a secured embedded store.
+func (c *cluster) memberSystem() *system {
+	c.t.Helper()
+	s := c.system("member", "192.0.2.1")
+	s.background("flanneld", "exec flanneld -etcd-embedded -etcd-embedded-listen 192.0.2.1:2379 -network-config "+
+		documentedConfig)
+	c.await(func() error {
+		_, err := s.sh("flannelctl hosts list")
+		return err
+	})
+	return s
+}
+
+// joiningSystem is 192.0.2.2, which has a token of such a store.
+func (c *cluster) joiningSystem() *system {
+	c.t.Helper()
+	token, _, _ := strings.Cut(c.memberSystem().must("flannelctl token create | cut -d ' ' -f 3"), "@")
+	s := c.system("other", "192.0.2.2")
+	s.must("umask 077; echo " + token + " >/root/token")
+	return s
+}
 
 func (c *cluster) tlsSystem() *system {
 	c.t.Helper()

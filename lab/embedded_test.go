@@ -16,7 +16,8 @@ func (c *cluster) embedded(hosts []*lab.Host) (daemons []*lab.Daemon, subnets []
 	for i, h := range hosts {
 		args := []string{"-etcd-endpoints", "http://" + listen}
 		if i == 0 {
-			args = []string{"-etcd-embedded", "-etcd-embedded-listen", listen, "-network-config", vxlanConfig}
+			args = []string{"-etcd-embedded", "-etcd-embedded-insecure", "-etcd-embedded-listen", listen, "-network-config",
+				vxlanConfig}
 		}
 		daemons = append(daemons, must[*lab.Daemon](c.t)(h.Flanneld(args...)))
 	}

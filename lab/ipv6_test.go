@@ -120,9 +120,8 @@ func TestAHostWithoutIPv4RunsTheEmbeddedStore(t *testing.T) {
 	address := first.Addr6.String() + "/64 dev eth0"
 	c.ok(first.Run("ip addr add "+address, "ip -6 route replace default via fd00:18::1"))
 	store := netip.AddrPortFrom(first.Addr6, 2379).String()
-	one := must[*lab.Daemon](t)(first.Flanneld("-etcd-embedded", "-etcd-embedded-listen", store, "-network-config",
-		network{"vxlan", lab.IPv6}.config(),
-		"-iface-can-reach", "fd00:18::ffff"))
+	one := must[*lab.Daemon](t)(first.Flanneld("-etcd-embedded", "-etcd-embedded-insecure", "-etcd-embedded-listen",
+		store, "-network-config", network{"vxlan", lab.IPv6}.config(), "-iface-can-reach", "fd00:18::ffff"))
 	c.await(c.logs(one, "waiting for the address of the embedded etcd"))
 	c.ok(first.Run("ip addr del "+address, "ip addr add "+address+" nodad", "ip -6 route replace default via fd00:18::1"))
 	two := must[*lab.Daemon](t)(hosts[1].Flanneld("-etcd-endpoints", "http://"+store, "-iface", hosts[1].Addr6.String(),

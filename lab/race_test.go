@@ -205,8 +205,8 @@ func (c *cluster) endsWithoutRace(d *lab.Daemon) {
 func drainWithoutStore(t *testing.T, program string) {
 	c := newRaceCluster(t, lab.IPv4, program)
 	h := c.host("host1")
-	d := must[*lab.Daemon](t)(h.Flanneld("-etcd-embedded", "-etcd-embedded-listen", "198.18.99.99:2379", "-network-config",
-		vxlanConfig))
+	d := must[*lab.Daemon](t)(h.Flanneld("-etcd-embedded", "-etcd-embedded-listen", "198.18.99.99:2379",
+		"-network-config", vxlanConfig))
 	c.await(c.logs(d, "waiting for the address of the embedded etcd"))
 	c.await(func() error { // the socket is there soon
 		if out, code := c.ctl(h, "status"); code == noDaemon {

@@ -15,6 +15,8 @@ func Examples() []Example {
 		{"etcd on other hosts", []string{"-etcd-endpoints=http://192.0.2.11:2379", "-ip-masq"}},
 		{"no etcd of your own: the first host",
 			[]string{"-etcd-embedded", "-etcd-embedded-listen=192.0.2.1:2379", "-ip-masq", network}},
+		{"no etcd of your own: all others, with what \"flannelctl token create\" has printed on the first",
+			[]string{"-join=TOKEN@192.0.2.1", "-ip-masq"}},
 		{"another interface, and the health port with the status page", []string{"-iface=eth1", "-healthz-port=10280"}},
 	}
 }

@@ -46,6 +46,13 @@ func storeFlags(fs *flag.FlagSet, o *Options) {
 	fs.Var(toggle(&o.EtcdEmbedded), "etcd-embedded",
 		"run a single etcd member in this daemon, with its data in the state folder")
 	fs.Var(addrPort(&o.EtcdEmbeddedListen), "etcd-embedded-listen", "`address:port` that the embedded etcd listens on")
+	fs.Var(toggle(&o.EtcdEmbeddedSecure), "etcd-embedded-secure",
+		"give the embedded etcd TLS and users, also one that had none before; others join it with a token")
+	fs.Var(toggle(&o.EtcdEmbeddedInsecure), "etcd-embedded-insecure",
+		"run the embedded etcd without TLS and users")
+	fs.Var(joining(&o.Join), "join",
+		"join a secured embedded etcd, as `TOKEN@HOST`[,HOST]...; @FILE reads this from a file")
+	fs.Var(port(&o.JoinPort), "join-port", "TCP `port` on which a secured embedded etcd lets hosts join")
 }
 
 func networkFlags(fs *flag.FlagSet, o *Options) {

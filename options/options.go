@@ -27,6 +27,11 @@ type Options struct {
 	EtcdEmbedded       bool
 	EtcdEmbeddedListen netip.AddrPort
 
+	EtcdEmbeddedSecure   bool   // TLS and rights, also for a store that had none
+	EtcdEmbeddedInsecure bool   // neither
+	Join                 Secret // TOKEN@HOST[:PORT],...: see Joins; empty: no secured store of others
+	JoinPort             uint16
+
 	NetworkConfig string // JSON, to be written to a store that has no configuration; empty: none
 	NetConfigPath string // file that replaces the store's configuration; empty unless given explicitly
 
@@ -93,6 +98,7 @@ func Defaults() Options {
 		EtcdEndpoints:             []string{"http://127.0.0.1:4001", "http://127.0.0.1:2379"},
 		EtcdPrefix:                "/coreos.com/network",
 		EtcdEmbeddedListen:        netip.MustParseAddrPort("127.0.0.1:2379"),
+		JoinPort:                  8474,
 		SubnetFile:                "/run/flannel/subnet.env",
 		StateDir:                  "/var/lib/flannel",
 		SubnetLeaseTTL:            24 * time.Hour,
@@ -135,6 +141,10 @@ func Parse(args, environ []string, output io.Writer, check ...func(Options) erro
 	set := given(fs)
 	o.settle(onLine, set)
 	errs = append(errs, o.Validate())
+	if onLine["etcd-endpoints"] && o.Join != "" {
+		errs = append(errs, fmt.Errorf("%s and -etcd-endpoints are both given: the members of a store that is joined are "+
+			"known from it, want one of the two", Named("join")))
+	}
 	for _, f := range check {
 		errs = append(errs, f(o))
 	}
@@ -191,6 +201,9 @@ func given(fs *flag.FlagSet) map[string]bool {
 func (o *Options) settle(onLine, given map[string]bool) {
 	if o.EtcdEmbedded && !onLine["etcd-endpoints"] {
 		o.EtcdEndpoints = []string{"http://" + reachable(o.EtcdEmbeddedListen).String()}
+	}
+	if _, hosts := o.Joins(); len(hosts) > 0 && !onLine["etcd-endpoints"] {
+		o.EtcdEndpoints = joinEndpoints(hosts)
 	}
 	if o.KubeSubnetMgr && o.NetConfigPath == "" {
 		o.NetConfigPath = kubeNetConfig

@@ -33,6 +33,7 @@ func builtin() options.Options {
 		EtcdEndpoints:             []string{"http://127.0.0.1:4001", "http://127.0.0.1:2379"},
 		EtcdPrefix:                "/coreos.com/network",
 		EtcdEmbeddedListen:        netip.MustParseAddrPort("127.0.0.1:2379"),
+		JoinPort:                  8474,
 		SubnetFile:                "/run/flannel/subnet.env",
 		StateDir:                  "/var/lib/flannel",
 		SubnetLeaseTTL:            24 * time.Hour,
@@ -81,6 +82,13 @@ var everyFlag = []struct {
 	}},
 	{"etcd-embedded-listen", "[::]:2400",
 		func(o *options.Options) { o.EtcdEmbeddedListen = netip.MustParseAddrPort("[::]:2400") }},
+	{"etcd-embedded-secure", "true", func(o *options.Options) { o.EtcdEmbeddedSecure = true }},
+	{"etcd-embedded-insecure", "true", func(o *options.Options) { o.EtcdEmbeddedInsecure = true }},
+	{"join", "token@192.0.2.1,[2001:db8::1]:8475", func(o *options.Options) {
+		o.Join = "token@192.0.2.1,[2001:db8::1]:8475"
+		o.EtcdEndpoints = []string{"https://192.0.2.1:2379", "https://[2001:db8::1]:2379"}
+	}},
+	{"join-port", "8475", func(o *options.Options) { o.JoinPort = 8475 }},
 	{"network-config", `{"Network": "10.5.0.0/16"}`,
 		func(o *options.Options) { o.NetworkConfig = `{"Network": "10.5.0.0/16"}` }},
 	{"net-config-path", "/etc/kube-flannel/net-conf.json",
@@ -204,6 +212,11 @@ func TestParse(t *testing.T) {
 				o.EtcdEmbedded, o.EtcdEmbeddedListen = true, netip.MustParseAddrPort("192.0.2.1:2379")
 				o.EtcdEndpoints = []string{"http://192.0.2.1:2379"}
 			}},
+		{"the endpoint of the unit is not meant for a host that joins", []string{"-join=t@192.0.2.1:8475"},
+			[]string{"FLANNELD_ETCD_ENDPOINTS=http://127.0.0.1:2379"},
+			func(o *options.Options) {
+				o.Join, o.EtcdEndpoints = "t@192.0.2.1:8475", []string{"https://192.0.2.1:2379"}
+			}},
 		{"a network configuration comes from a file", []string{"-network-config=@" + file}, nil,
 			func(o *options.Options) { o.NetworkConfig = `{"Network": "10.6.0.0/16"}` }},
 		{"user and password are read", nil, []string{"FLANNELD_ETCD_USERNAME=u", "FLANNELD_ETCD_PASSWORD=p=w"},
@@ -315,6 +328,15 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		{"the file of a network configuration exists", []string{"-network-config=@/does/not/exist"}, "no such file"},
 		{"there is one network configuration", []string{`-network-config={"Network": "10.5.0.0/16"}`, "-net-config-path=/n"},
 			"are both set"},
+		{"a host that joins names a member", []string{"-join=token"}, "-join (FLANNELD_JOIN) is wrong: want TOKEN@HOST"},
+		{"a member is a host", []string{"-join=token@http://192.0.2.1"}, "want an address or a name"},
+		{"the file of a token exists", []string{"-join=@/does/not/exist"}, "no such file"},
+		{"a host joins or has a store", []string{"-join=token@192.0.2.1", "-etcd-embedded"}, "or runs one of its own"},
+		{"a host joins or has endpoints", []string{"-join=token@192.0.2.1", "-etcd-endpoints=http://192.0.2.1:2379"},
+			"want one of the two"},
+		{"a host that joins has no certificates of its own", []string{"-join=token@192.0.2.1", "-etcd-cafile=/ca.pem"},
+			"its own certificates"},
+		{"a store is secured or not", []string{"-etcd-embedded-secure", "-etcd-embedded-insecure"}, "one of them at most"},
 		{"an etcd beside Kubernetes", []string{"-kube-subnet-mgr", "-etcd-embedded"}, "there is no etcd"},
 	}
 	for _, tt := range tests {
@@ -407,6 +429,26 @@ func TestSecretsAreNeverShown(t *testing.T) {
 	}
 	if string(o.EtcdPassword) != password {
 		t.Errorf("password is %q, want %q", string(o.EtcdPassword), password)
+	}
+}
+
+func TestATokenIsNeverShown(t *testing.T) {
+	const token = "flt1.s3same"
+	var out bytes.Buffer
+	o, err := options.Parse([]string{"-join=" + token + "@192.0.2.1"}, nil, &out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slog.New(slog.NewTextHandler(&out, nil)).Info("text", "options", o)
+	for _, wrong := range []string{"-join=" + token, "-join=" + token + "@a/b"} {
+		_, err = options.Parse([]string{wrong, "-etcd-embedded"}, nil, &out)
+		fmt.Fprintln(&out, err)
+	}
+	if strings.Contains(out.String(), token) {
+		t.Errorf("the token is in\n%s", out.String())
+	}
+	if got, hosts := o.Joins(); got != token || !cmp.Equal(hosts, []string{"192.0.2.1"}) {
+		t.Errorf("joins %q with %q", hosts, got)
 	}
 }
 

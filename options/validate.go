@@ -62,6 +62,7 @@ func (o Options) Validate() error {
 			"-network-config",
 			Named("kube-subnet-mgr"))
 	}
+	errs = append(errs, o.validateSecured()...)
 	if (o.EtcdKeyfile == "") != (o.EtcdCertfile == "") {
 		fail("%s is %q and %s is %q: want both or neither", Named("etcd-certfile"), o.EtcdCertfile, Named("etcd-keyfile"),
 			o.EtcdKeyfile)

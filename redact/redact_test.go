@@ -16,6 +16,7 @@ func TestSecretsAreHiddenInTexts(t *testing.T) {
 		"a flag with a blank":        "ExecStart=/usr/bin/flanneld -etcd-username hunter2 -v=1",
 		"a user in a URL":            "http://root:hunter2@192.0.2.1:2379",
 		"a WireGuard key":            `"PrivateKey":"hunter2"`,
+		"a token":                    "flanneld -join flt1.abcdefgh.hunter2.aaaa.bbbb@192.0.2.1",
 		"a value with a quote":       `{"PSK":"a\"hunter2"}`,
 	} {
 		got := string(redact.Text([]byte(in)))

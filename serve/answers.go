@@ -25,6 +25,16 @@ type Answers struct {
 	Validate   func(config []byte) error
 	Drain      func(context.Context) (api.Drained, error)
 	Rotate     func(context.Context) (api.Rotated, error)
+	Joining    Joining // nil: the store is none that hosts join
+}
+
+// Joining lets hosts into a secured store, and out of it.
+type Joining interface {
+	CreateToken(context.Context, api.TokenRequest) (api.Token, error)
+	Tokens(context.Context) ([]api.Token, error)
+	RevokeToken(context.Context, api.Named) (api.Named, error)
+	JoinedHosts(context.Context) ([]api.JoinedHost, error)
+	RemoveHost(context.Context, api.Named) (api.JoinedHost, error)
 }
 
 // Handler returns version 1 of the API.
@@ -62,19 +72,48 @@ func (a Answers) Handler() http.Handler {
 	})
 	order(mux, api.PathDrain, a.Drain)
 	order(mux, api.PathRotate, a.Rotate)
+	if a.Joining != nil {
+		answer(mux, "GET "+api.PathTokens, a.Joining.Tokens)
+		request(mux, api.PathTokens, a.Joining.CreateToken)
+		request(mux, api.PathTokenRevoke, a.Joining.RevokeToken)
+		answer(mux, "GET "+api.PathHosts, a.Joining.JoinedHosts)
+		request(mux, api.PathHostRemove, a.Joining.RemoveHost)
+	}
 	return mux
 }
 
 // order serves what changes something.
 func order[T any](mux *http.ServeMux, path string, f func(context.Context) (T, error)) {
+	answer(mux, "POST "+path, f)
+}
+
+// request serves what changes something, and is told what.
+func request[In, Out any](mux *http.ServeMux, path string, f func(context.Context, In) (Out, error)) {
 	mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
-		done, err := f(r.Context())
-		if err != nil {
-			writeJSON(w, http.StatusConflict, api.Problem{Error: err.Error()})
+		var in In
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxConfig)).Decode(&in); err != nil {
+			writeJSON(w, http.StatusBadRequest, api.Problem{Error: err.Error()})
 			return
 		}
-		writeJSON(w, http.StatusOK, done)
+		out, err := f(r.Context(), in)
+		writeOutcome(w, out, err)
 	})
+}
+
+// answer serves what may fail.
+func answer[T any](mux *http.ServeMux, pattern string, f func(context.Context) (T, error)) {
+	mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		out, err := f(r.Context())
+		writeOutcome(w, out, err)
+	})
+}
+
+func writeOutcome(w http.ResponseWriter, out any, err error) {
+	if err != nil {
+		writeJSON(w, http.StatusConflict, api.Problem{Error: err.Error()})
+		return
+	}
+	writeJSON(w, http.StatusOK, out)
 }
 
 func page[T any](mux *http.ServeMux, path string, f func() T) {

@@ -31,8 +31,8 @@ type access struct {
 	own    kube.OwnOptions
 }
 
-// CheckAnnotations says what is wrong with the names of the annotations.
-func CheckAnnotations(o options.Options) error {
+// checkAnnotations says what is wrong with the names of the annotations.
+func checkAnnotations(o options.Options) error {
 	if _, err := kube.NewNames(o.KubeAnnotationPrefix); err != nil {
 		return fmt.Errorf("%s: %w", options.Named("kube-annotation-prefix"), err)
 	}

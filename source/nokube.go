@@ -14,8 +14,8 @@ import (
 // Kubernetes is the Kubernetes API in a daemon that was built without it.
 type Kubernetes struct{}
 
-// CheckAnnotations refuses the Kubernetes API as the store.
-func CheckAnnotations(o options.Options) error {
+// checkAnnotations refuses the Kubernetes API as the store.
+func checkAnnotations(o options.Options) error {
 	if o.KubeSubnetMgr {
 		return fmt.Errorf("%s: this flanneld was built without the Kubernetes API (build tag nokube): use another build, or "+
 			"etcd as the store", options.Named("kube-subnet-mgr"))
@@ -23,9 +23,9 @@ func CheckAnnotations(o options.Options) error {
 	return nil
 }
 
-// Open is never called: see CheckAnnotations.
+// Open is never called: see checkAnnotations.
 func (k *Kubernetes) Open(context.Context, Host) (Source, subnet.Config, Node, error) {
-	return nil, subnet.Config{}, Node{}, CheckAnnotations(options.Options{KubeSubnetMgr: true})
+	return nil, subnet.Config{}, Node{}, checkAnnotations(options.Options{KubeSubnetMgr: true})
 }
 
 // Inspect returns nothing.

@@ -119,6 +119,7 @@ func Access(o options.Options) api.Store {
 	if o.KubeSubnetMgr {
 		return api.Store{Kubernetes: true}
 	}
+	o = Resolve(o)
 	return api.Store{
 		Endpoints: o.EtcdEndpoints, Prefix: o.EtcdPrefix, CAFile: o.EtcdCAFile, CertFile: o.EtcdCertfile,
 		KeyFile:  o.EtcdKeyfile,

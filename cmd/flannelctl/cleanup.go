@@ -39,14 +39,16 @@ func newCleanup(a *app) *cobra.Command {
 Containers of this host lose the network. --dry-run prints what would be removed.
 
 Not removed: the lease in the store (before you stop the daemon, "flannelctl drain" gives it back), what a
-former flannel has left (--flannel), and the data of an embedded etcd (--store-data).`,
+former flannel has left (--flannel), and the data of an embedded etcd, with the credentials for it
+(--store-data).`,
 		Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.run(cmd.Context()) },
 	}
 	cmd.Flags().BoolVar(&c.dryRun, "dry-run", false, "print what would be removed, and remove nothing")
 	cmd.Flags().BoolVar(&c.flannel, "flannel", false, "also remove devices, routes and rules of a former flannel")
 	cmd.Flags().BoolVar(&c.storeData, "store-data", false,
-		"also remove the data of an embedded etcd: the network configuration and all leases are lost")
+		"also remove the data of an embedded etcd, and the credentials for it: the network configuration and all leases are "+
+			"lost, or this host needs a new token")
 	return cmd
 }
 
@@ -163,23 +165,37 @@ func (c *cleanup) files() error {
 			errs = append(errs, os.Remove(p))
 		}
 	}
-	data := filepath.Join(c.stateDir, "etcd")
-	if _, err := os.Stat(data); err == nil {
-		if c.storeData {
-			c.note("data of the embedded etcd in %s", data)
-			if !c.dryRun {
-				errs = append(errs, os.RemoveAll(data))
-			}
-		} else {
-			c.done = append(c.done, fmt.Sprintf("kept: data of the embedded etcd in %s (--store-data removes them)", data))
-		}
-	}
+	errs = append(errs, c.storeFiles())
 	if c.dryRun {
 		return nil
 	}
 	for _, dir := range []string{filepath.Dir(c.subnetFile), c.stateDir} {
 		if os.Remove(dir) == nil { // fails where something is in it
 			c.note("folder %s", dir)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// storeFiles removes what an embedded etcd and those that have joined it keep, if that is asked for, else it names it.
+func (c *cleanup) storeFiles() error {
+	var errs []error
+	for _, kept := range []struct{ name, what string }{
+		{"etcd", "data of the embedded etcd in %s"}, {"store", "credentials for a secured etcd in %s"},
+		{"etcd-insecure", "mark %s of an embedded etcd without security"},
+	} {
+		path := filepath.Join(c.stateDir, kept.name)
+		what := fmt.Sprintf(kept.what, path)
+		if _, err := os.Stat(path); err != nil {
+			continue
+		}
+		if !c.storeData {
+			c.done = append(c.done, fmt.Sprintf("kept: %s (--store-data removes this)", what))
+			continue
+		}
+		c.note("%s", what)
+		if !c.dryRun {
+			errs = append(errs, os.RemoveAll(path))
 		}
 	}
 	return errors.Join(errs...)

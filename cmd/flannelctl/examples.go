@@ -40,8 +40,14 @@ flannelctl cleanup --flannel   # also what a former flannel has left`,
 	"doctor": `flannelctl doctor
 flannelctl doctor -v      # also the checks that passed or were skipped
 flannelctl doctor --fix   # run the repairs that interrupt no traffic`,
-	"bundle":  `flannelctl bundle --file /tmp/flannel.tar.gz`,
-	"version": `flannelctl version`,
+	"token create": `flannelctl token create
+flannelctl token create --expires 1h`,
+	"token list":   `flannelctl token list`,
+	"token revoke": `flannelctl token revoke k3v7q2ma`,
+	"hosts list":   `flannelctl hosts list`,
+	"hosts remove": `flannelctl hosts remove host7`,
+	"bundle":       `flannelctl bundle --file /tmp/flannel.tar.gz`,
+	"version":      `flannelctl version`,
 }
 
 // showExamples gives all commands below c their examples.

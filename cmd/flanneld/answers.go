@@ -61,7 +61,7 @@ func (d *daemon) socket() serve.Socket {
 		Store:    func() api.Store { return source.Access(d.o) },
 		Validate: check.Text,
 		Drain:    d.drain,
-		Rotate:   d.rotateKey,
+		Rotate:   d.rotateKey, Joining: d.etcd,
 	}
 	if d.o.KubeSubnetMgr {
 		answers.Kubernetes = d.kube.Inspect

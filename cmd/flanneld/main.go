@@ -39,7 +39,7 @@ func main() {
 }
 
 func realMain(args, environ []string) int {
-	o, err := options.Parse(args, environ, os.Stderr, source.CheckAnnotations)
+	o, err := options.Parse(args, environ, os.Stderr, source.Check)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return 0

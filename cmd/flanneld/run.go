@@ -32,6 +32,7 @@ type daemon struct {
 	log       *slog.Logger
 	kernel    ip.Kernel
 	store     atomic.Pointer[etcdv3.Store] // nil until it is open, and with Kubernetes
+	etcd      *source.Etcd
 	kube      source.Kubernetes
 	journal   *status.Journal
 	drains    drain.Requests
@@ -57,7 +58,7 @@ func run(ctx context.Context, o options.Options, log *slog.Logger) error {
 	journal := status.NewJournal(log.Handler())
 	log = slog.New(journal)
 	d := &daemon{
-		o: o, log: log, journal: journal, drains: drain.NewRequests(), stateDir: stateDir,
+		o: source.Resolve(o), log: log, journal: journal, drains: drain.NewRequests(), stateDir: stateDir,
 		metrics: serve.NewMetrics(version), files: systemd.OpenFDStore(log),
 	}
 	if d.state, err = stateDir.Load(); err != nil {
@@ -81,6 +82,7 @@ func run(ctx context.Context, o options.Options, log *slog.Logger) error {
 		},
 		Used: kernel.Used, Log: log,
 	})
+	d.etcd = source.NewEtcd(o, d.state.Identity, d.status, log)
 	d.metrics.Register(serve.NewStatusCollector(d.status.Report, "/proc"))
 	if err := stateDir.Unwritable(); err != nil {
 		log.Warn("state folder cannot be written, continuing without it: after a restart this host may get a new identity",
@@ -105,15 +107,14 @@ func (d *daemon) serve(ctx context.Context) error {
 	if d.o.KubeSubnetMgr {
 		return d.stayJoined(ctx)
 	}
-	etcd := source.Etcd{Options: d.o, Report: d.status, Log: d.log}
-	store, err := etcd.Open()
-	if err != nil {
+	store, err := d.etcd.Open(ctx)
+	if err != nil || store == nil {
 		return err
 	}
 	defer store.Close()
 	d.store.Store(store)
 	g, ctx := errgroup.WithContext(ctx)
-	etcd.Start(ctx, g, store)
+	d.etcd.Start(ctx, g, store)
 	g.Go(func() error { return d.stayJoined(ctx) })
 	return g.Wait()
 }

@@ -63,7 +63,7 @@ func TestBashCompletesFlagsAndValues(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ words, want string }{
-		{"flanneld -etcd-embedded-", "-etcd-embedded-listen"},
+		{"flanneld -etcd-embedded-l", "-etcd-embedded-listen"},
 		{"flanneld -on-lost-subnet h", "hold"},
 		{"flanneld -iface e", ""},
 	} {

@@ -83,7 +83,7 @@ ip link add eth0 type veth peer name eth1
 ip address add 192.0.2.1/24 dev eth0
 ip link set eth0 up
 ip link set eth1 up
-"$QEMU" "$FLANNELD" -iface eth0 -etcd-embedded -iptables-forward-rules=false -subnet-file "$DIR/run/subnet.env" -state-dir "$DIR/state" \
+"$QEMU" "$FLANNELD" -iface eth0 -etcd-embedded -etcd-embedded-insecure -iptables-forward-rules=false -subnet-file "$DIR/run/subnet.env" -state-dir "$DIR/state" \
 	-network-config '{"Network": "10.5.0.0/16", "Backend": {"Type": "alloc"}}' >"$DIR/log" 2>&1 &
 while ! cat "$DIR/run/subnet.env" 2>/dev/null; do kill -0 $! || { cat "$DIR/log"; exit 1; }; sleep 0.1; done
 `

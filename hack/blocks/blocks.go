@@ -20,6 +20,8 @@ const (
 	First      Place = "first"      // 192.0.2.1, on which nothing runs yet (lab)
 	Other      Place = "other"      // 192.0.2.2, while 192.0.2.1 holds the store of a network (lab)
 	TLS        Place = "tls"        // the same with a store that speaks TLS (lab)
+	Member     Place = "member"     // 192.0.2.1 with a secured embedded store that runs (lab)
+	Joins      Place = "joins"      // 192.0.2.2, beside that; TOKEN is one of it (lab)
 	Etcd       Place = "etcd"       // 192.0.2.1 with an empty etcd and its programs (lab)
 	Host       Place = "host"       // 192.0.2.2, a host of a healthy network with pods (lab)
 	Butane     Place = "butane"     // a machine with butane, and folders of this tree (dist/cloud)
@@ -32,7 +34,8 @@ const (
 )
 
 // Places are all of them.
-var Places = []Place{Source, First, Other, TLS, Etcd, Host, Butane, Kubernetes, Cluster, Machine, Flannel, Never}
+var Places = []Place{Source, First, Other, TLS, Member, Joins,
+	Etcd, Host, Butane, Kubernetes, Cluster, Machine, Flannel, Never}
 
 // Command is shell of a document.
 type Command struct {
@@ -92,7 +95,7 @@ func runnable(text string) string {
 	var out strings.Builder
 	for line := range strings.Lines(text) {
 		trimmed := strings.TrimSpace(line)
-		out.WriteString(cmp.Or(instead[trimmed], trimmed) + "\n")
+		out.WriteString(strings.ReplaceAll(cmp.Or(instead[trimmed], trimmed), "TOKEN@", "$(cat /root/token)@") + "\n")
 	}
 	return out.String()
 }

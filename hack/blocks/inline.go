@@ -80,10 +80,22 @@ var inline = map[string]where{
 
 	"kubectl rollout restart": {Kubernetes, "kubectl -n kube-flannel rollout restart daemonset flannel"},
 
+	"flannelctl token list": {Member, ""}, "flannelctl hosts list": {Member, ""},
+	"flannelctl token revoke ID":   {Member, `flannelctl token revoke "$(flannelctl token create | cut -d " " -f 3)"`},
+	"flannelctl hosts remove HOST": {Member, "! flannelctl hosts remove nobody"},
+	"flannelctl hosts remove":      {Member, "! flannelctl hosts remove nobody"},
+	"etcdctl --endpoints https://192.0.2.1:2379 --cacert /var/lib/flannel/store/ca.pem --cert " +
+		"/var/lib/flannel/store/root.pem --key /var/lib/flannel/store/root.key": {Member, memberEtcdctl + "endpoint health"},
+	"etcdctl auth disable": {Member, memberEtcdctl + "auth status"},
+
 	"firewall-cmd --permanent --add-port=8472/udp": {Never, ""},
 	"dnf remove flanneld":                          {Never, ""},
 	"FLANNEL_CLEAN=yes rpm --erase flanneld":       {Never, ""},
 }
+
+// memberEtcdctl is etcd's client as the root of a secured embedded store.
+const memberEtcdctl = "etcdctl --endpoints https://192.0.2.1:2379 --cacert /var/lib/flannel/store/ca.pem --cert " +
+	"/var/lib/flannel/store/root.pem --key /var/lib/flannel/store/root.key "
 
 // forAWhile runs what does not end by itself, and must still run when it is stopped.
 func forAWhile(command string) string { return "timeout 3 " + command + " || [ $? = 124 ]" }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/netip"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -47,8 +46,8 @@ func Main(args []string) int {
 	// Service managers and terminals signal the parent, too, and it is the parent who decides.
 	signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)
 	log := slog.New(slog.NewJSONHandler(os.Stdout, nil))
-	listen, err := netip.ParseAddrPort(args[2])
-	if err != nil {
+	o := Options{Dir: args[1], Log: log}
+	if err := json.Unmarshal([]byte(args[2]), &o); err != nil {
 		log.Error(err.Error())
 		return 1
 	}
@@ -57,7 +56,7 @@ func Main(args []string) int {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		cancel()
 	}()
-	m, err := Start(ctx, Options{Dir: args[1], Listen: listen, Log: log})
+	m, err := Start(ctx, o)
 	if ctx.Err() != nil {
 		return 0
 	}
@@ -115,8 +114,12 @@ func explain(err error, o Options) error {
 
 // once runs the child until it ends, and returns why.
 func once(ctx context.Context, o Options, served func()) error {
+	how, err := json.Marshal(o) // addresses and paths, nothing secret
+	if err != nil {
+		return err
+	}
 	c := exec.Command("/proc/self/exe")
-	c.Args = []string{childName, o.Dir, o.Listen.String()}
+	c.Args = []string{childName, o.Dir, string(how)}
 	stdin, err := c.StdinPipe()
 	if err != nil {
 		return err

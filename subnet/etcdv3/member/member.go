@@ -1,5 +1,5 @@
-// Package member runs one etcd member inside the process, for a single host or a small cluster whose first host holds
-// the store.
+// Package member runs one etcd member in a process of its own, for a single host or a small cluster whose first host
+// holds the store.
 package member
 
 import (
@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"sync/atomic"
 
+	"go.etcd.io/etcd/client/pkg/v3/tlsutil"
+	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -19,9 +21,16 @@ import (
 
 // Options say where the member keeps its data and where it listens.
 type Options struct {
-	Dir    string         // created with mode 0700
+	Dir    string         `json:"-"` // created with mode 0700
 	Listen netip.AddrPort // for clients
-	Log    *slog.Logger
+	TLS    Files          // the zero value: plain HTTP, and no rights
+	Log    *slog.Logger   `json:"-"`
+}
+
+// Files are what a member with TLS needs. Certificates are read again for each connection. Clients must have a
+// certificate of the authority, and are the user that it names.
+type Files struct {
+	CA, Cert, Key string
 }
 
 // Member is a running etcd member.
@@ -47,7 +56,14 @@ func Start(ctx context.Context, o Options) (*Member, error) {
 	logs.Store(int32(zapcore.ErrorLevel))
 	c := embed.NewConfig()
 	c.Name, c.Dir = "flanneld", o.Dir
-	c.ListenClientUrls = []url.URL{{Scheme: "http", Host: o.Listen.String()}}
+	c.ListenClientUrls = []url.URL{{Scheme: o.scheme(), Host: o.Listen.String()}}
+	if o.TLS != (Files{}) {
+		c.ClientTLSInfo = transport.TLSInfo{
+			CertFile: o.TLS.Cert, KeyFile: o.TLS.Key, TrustedCAFile: o.TLS.CA, ClientCertAuth: true,
+		}
+		c.TlsMinVersion = string(tlsutil.TLSVersion13)
+	}
+	c.EnableGRPCGateway = false // nobody asks in HTTP, and it would have the rights of the member's own certificate
 	c.AdvertiseClientUrls = c.ListenClientUrls
 	// Away from the clients' port, which then speaks gRPC without a detour through net/http.
 	c.ListenClientHttpUrls = []url.URL{{Scheme: "unix", Path: filepath.Join(o.Dir, "http")}}
@@ -78,6 +94,13 @@ func Start(ctx context.Context, o Options) (*Member, error) {
 		m.Close()
 		return nil, ctx.Err()
 	}
+}
+
+func (o Options) scheme() string {
+	if o.TLS == (Files{}) {
+		return "http"
+	}
+	return "https"
 }
 
 // Close stops the member and waits for it.

@@ -1,0 +1,36 @@
+package api
+
+import "time"
+
+// TokenRequest asks for a token with which hosts can join a secured store.
+type TokenRequest struct {
+	Valid time.Duration `json:"valid_ns"`
+}
+
+// Token lets hosts join.
+type Token struct {
+	ID      string    `json:"id"`
+	State   string    `json:"state"` // valid, expired or revoked
+	Created time.Time `json:"created"`
+	Expires time.Time `json:"expires"`
+
+	// Text is the token itself, in the answer to its creation only.
+	Text     string   `json:"token,omitempty"`
+	Services []string `json:"services,omitempty"` // HOST:PORT of the members, for -join
+}
+
+// JoinedHost is a host that has joined a secured store.
+type JoinedHost struct {
+	User    string    `json:"user"` // of etcd
+	Host    string    `json:"host"`
+	Address string    `json:"address,omitempty"` // that it has joined from
+	Joined  time.Time `json:"joined"`
+	Token   string    `json:"token,omitempty"` // the ID of the one that it has joined with
+	Member  bool      `json:"member,omitempty"`
+	Own     bool      `json:"own,omitempty"` // the host that answers
+}
+
+// Named names what a request is about.
+type Named struct {
+	Name string `json:"name"`
+}

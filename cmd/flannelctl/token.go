@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"flanneld/api"
+)
+
+func newToken(a *app) *cobra.Command {
+	c := &cobra.Command{
+		Use: "token", Short: "Create, list and revoke the tokens with which hosts join the store",
+		Long: `Hosts join a secured embedded store with a token: flanneld -join TOKEN@HOST. The commands run on a
+member of the store, which is a host with flanneld -etcd-embedded -etcd-embedded-secure.`,
+	}
+	c.AddCommand(newTokenCreate(a), newTokenList(a), newTokenRevoke(a))
+	return c
+}
+
+// send sends a request to the daemon and returns the answer.
+func send[Out any](ctx context.Context, a *app, path string, in any) (out Out, err error) {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return out, err
+	}
+	err = a.daemon().Post(ctx, path, body, &out)
+	return out, err
+}
+
+func newTokenCreate(a *app) *cobra.Command {
+	var expires time.Duration
+	c := &cobra.Command{
+		Use: "create", Short: "Create a token and print the command for the hosts that are to join",
+		Long: `Creates a token and prints the command for the hosts that are to join. Whoever has the token can join until it
+expires: hand it over as you would a password. Hosts that have joined do not need it any more.`,
+		Args: arguments(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			t, err := send[api.Token](cmd.Context(), a, api.PathTokens, api.TokenRequest{Valid: expires})
+			if err != nil {
+				return err
+			}
+			return a.print(t, func(w page) {
+				w.line("flanneld -join %s@%s", t.Text, strings.Join(t.Services, ","))
+			})
+		},
+	}
+	c.Flags().DurationVar(&expires, "expires", 24*time.Hour, "`time` for which hosts can join with the token")
+	return c
+}
+
+func newTokenList(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List the tokens, without their secrets", Args: arguments(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			tokens, err := ask[[]api.Token](cmd.Context(), a, api.PathTokens)
+			if err != nil {
+				return err
+			}
+			return a.print(tokens, func(w page) {
+				w.row("TOKEN", "STATE", "CREATED", "EXPIRES")
+				for _, t := range tokens {
+					w.row(t.ID, t.State, local(t.Created), local(t.Expires))
+				}
+			})
+		},
+	}
+}
+
+func local(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05 MST") }
+
+func newTokenRevoke(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "revoke TOKEN", Short: "Have nobody join with a token any more",
+		Long: `Has nobody join with a token any more. It is named as "flannelctl token list" does. Hosts that have joined with it
+stay: "flannelctl hosts remove" shuts them out.`,
+		Args: arguments(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id := args[0]
+			if parts := strings.Split(id, "."); len(parts) > 1 {
+				id = parts[1] // the whole token
+			}
+			if _, err := send[api.Named](cmd.Context(), a, api.PathTokenRevoke, api.Named{Name: id}); err != nil {
+				return err
+			}
+			return a.say(fmt.Sprintf("token %s is revoked", id))
+		},
+	}
+}
+
+func newHosts(a *app) *cobra.Command {
+	c := &cobra.Command{
+		Use: "hosts", Short: "List and remove the hosts that have joined the store",
+		Long: `Lists and removes the hosts that have joined a secured embedded store. The commands run on a member of the store.`,
+	}
+	c.AddCommand(newHostsList(a), newHostsRemove(a))
+	return c
+}
+
+func newHostsList(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List the hosts that have joined the store", Args: arguments(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			hosts, err := ask[[]api.JoinedHost](cmd.Context(), a, api.PathHosts)
+			if err != nil {
+				return err
+			}
+			return a.print(hosts, func(w page) {
+				w.row("HOST", "USER", "MEMBER", "ADDRESS", "JOINED", "TOKEN")
+				for _, h := range hosts {
+					w.row(h.Host, h.User, yes(h.Member), h.Address, local(h.Joined), h.Token)
+				}
+			})
+		},
+	}
+}
+
+func newHostsRemove(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "remove HOST|USER", Short: "Shut a host out of the store and delete its record",
+		Long: `Shuts a host out of the store: its certificate is worth nothing from then on, and its record is deleted, so that its
+subnet becomes free and no packets are sent to it. It joins again with a new token only: revoke those that it may know.`,
+		Args: arguments(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			h, err := send[api.JoinedHost](cmd.Context(), a, api.PathHostRemove, api.Named{Name: args[0]})
+			if err != nil {
+				return err
+			}
+			return a.say(fmt.Sprintf("%s (%s) is removed", h.Host, h.User))
+		},
+	}
+}

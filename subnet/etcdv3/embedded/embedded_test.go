@@ -1,0 +1,288 @@
+package embedded_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"flanneld/subnet/etcdv3"
+	"flanneld/subnet/etcdv3/authority"
+	"flanneld/subnet/etcdv3/embedded"
+	"flanneld/subnet/etcdv3/join"
+	"flanneld/subnet/etcdv3/member"
+)
+
+const prefix = "/coreos.com/network"
+
+func freeAddr(t *testing.T) netip.AddrPort {
+	t.Helper()
+	for range 100 {
+		addr := fmt.Sprint("127.0.0.1:", 10_000+rand.IntN(20_000))
+		if l, err := net.Listen("tcp", addr); err == nil {
+			_ = l.Close()
+			return netip.MustParseAddrPort(addr)
+		}
+	}
+	t.Fatal("no free port")
+	return netip.AddrPort{}
+}
+
+// first is the first host of a cluster: its secured store runs inside the test.
+type first struct {
+	*embedded.Member
+	t    *testing.T
+	o    embedded.Options
+	etcd *member.Member
+	stop func()
+}
+
+func newFirst(t *testing.T) *first {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "store") // short enough for the path of a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	f := &first{t: t, o: embedded.Options{
+		StateDir: dir, Prefix: prefix, Listen: freeAddr(t), Port: freeAddr(t).Port(), Host: "first", Identity: "id-first",
+		Log: slog.New(slog.DiscardHandler),
+	}}
+	f.start()
+	t.Cleanup(func() { f.stop() })
+	return f
+}
+
+func (f *first) start() {
+	f.t.Helper()
+	m, err := embedded.NewMember(f.o)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.Member = m
+	f.etcd, err = member.Start(f.t.Context(), member.Options{
+		Dir: embedded.DataDir(f.o.StateDir), Listen: f.o.Listen, TLS: m.Files(), Log: f.o.Log,
+	})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	m.Secure(ctx)
+	var running sync.WaitGroup
+	running.Go(func() { m.Run(ctx) })
+	f.stop = sync.OnceFunc(func() {
+		cancel()
+		running.Wait()
+		_ = m.Close()
+		f.etcd.Close()
+	})
+}
+
+// joiner returns a host that joins with a new token.
+func (f *first) joiner(name string) embedded.Joiner {
+	f.t.Helper()
+	c, err := f.CreateToken(f.t.Context(), time.Hour)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return embedded.Joiner{
+		Client: join.Client{
+			Folder: embedded.Folder(f.t.TempDir()), Prefix: prefix, Host: name, Identity: "id-" + name,
+		},
+		Token: c.Token, Services: c.Services, Log: slog.New(slog.DiscardHandler),
+	}
+}
+
+// store returns the store as a daemon with the credentials of a folder has it.
+func (f *first) store(folder authority.Folder) *etcdv3.Store {
+	f.t.Helper()
+	j, ok := join.Load(folder)
+	if !ok {
+		f.t.Fatalf("no credentials in %s", folder)
+	}
+	s, err := etcdv3.New(etcdv3.Options{
+		Endpoints: j.Endpoints, Prefix: prefix, CAFile: folder.CAFile(), CertFile: folder.CertFile(authority.Host),
+		KeyFile: folder.KeyFile(authority.Host), Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+func never(t *testing.T) func(error) {
+	return func(err error) { t.Errorf("waits: %v", err) }
+}
+
+func TestHostsJoinAndStayJoinedWhenTheMemberIsRestartedOrLosesItsData(t *testing.T) {
+	t.Parallel()
+	f := newFirst(t)
+	second := f.joiner("second")
+	second.Join(t.Context(), never(t))
+	own, other := f.store(embedded.Folder(f.o.StateDir)), f.store(second.Client.Folder)
+	if _, err := own.PutConfigIfAbsent(t.Context(), `{"Network": "10.5.0.0/16"}`); err != nil {
+		t.Errorf("the daemon of the member cannot write the network configuration: %v", err)
+	}
+	if err := other.MayWrite(t.Context()); err != nil {
+		t.Errorf("the host that has joined: %v", err)
+	}
+	if _, err := other.PutConfigIfAbsent(t.Context(), "{}"); err == nil {
+		t.Error("the host that has joined may write the network configuration")
+	}
+	for what, lost := range map[string]bool{"a restart": false, "the loss of its data": true} {
+		f.stop()
+		if lost {
+			if err := os.RemoveAll(embedded.DataDir(f.o.StateDir)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.start()
+		second.Join(t.Context(), never(t)) // asks nobody
+		if err := f.store(second.Client.Folder).MayWrite(t.Context()); err != nil {
+			t.Errorf("after %s the host has no rights: %v", what, err)
+		}
+	}
+}
+
+func TestAHostThatWasRemovedJoinsAgainWithANewTokenOnly(t *testing.T) {
+	t.Parallel()
+	f := newFirst(t)
+	second := f.joiner("second")
+	second.Join(t.Context(), never(t))
+	if _, err := f.RemoveHost(t.Context(), "nobody"); err == nil {
+		t.Error("a host that has not joined was removed")
+	}
+	if _, err := f.RemoveHost(t.Context(), "first"); err == nil {
+		t.Error("the member was removed")
+	}
+	if _, err := f.RemoveHost(t.Context(), "second"); err != nil {
+		t.Fatal(err)
+	}
+	f.stop() // whoever was removed is not let in again by a restart
+	f.start()
+	if err := f.store(second.Client.Folder).MayWrite(t.Context()); err == nil {
+		t.Error("a host that was removed may write")
+	}
+	keep := func(j embedded.Joiner) (again bool) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		j.Log = slog.New(onRecord{slog.DiscardHandler, cancel}) // it has failed, or joined
+		j.Keep(ctx, func() { again = true })
+		return again
+	}
+	if keep(second) {
+		t.Error("the token that was used already counts again")
+	}
+	renewed := second
+	renewed.Token = f.joiner("second").Token
+	if !keep(renewed) {
+		t.Fatal("a new token does not count")
+	}
+	if err := f.store(second.Client.Folder).MayWrite(t.Context()); err != nil {
+		t.Errorf("joined again: %v", err)
+	}
+}
+
+// onRecord calls a function whenever something is logged.
+type onRecord struct {
+	slog.Handler
+	call func()
+}
+
+func (onRecord) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h onRecord) Handle(context.Context, slog.Record) error {
+	h.call()
+	return nil
+}
+
+// A host whose token does not count says so as long as it waits, and joins once it has one that does.
+func TestAHostWaitsWithTheReason(t *testing.T) {
+	t.Parallel()
+	f := newFirst(t)
+	j := f.joiner("second")
+	if err := f.RevokeToken(t.Context(), j.Token.ID); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var reason error
+	j.Join(ctx, func(err error) { reason = err; cancel() })
+	if !errors.Is(reason, join.ErrRevoked) {
+		t.Errorf("waits because of %v", reason)
+	}
+}
+
+func TestWhatIsSecretIsForRootOnly(t *testing.T) {
+	t.Parallel()
+	f := newFirst(t)
+	folder := string(embedded.Folder(f.o.StateDir))
+	files, err := filepath.Glob(folder + "/*")
+	if err != nil || len(files) < 9 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	for path, want := range map[string]os.FileMode{folder: 0o700} {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: %v, want mode %o", path, info.Mode(), want)
+		}
+	}
+	for _, file := range files {
+		if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, want mode 600", file, info.Mode())
+		}
+	}
+}
+
+func TestNothingSwitchesSilently(t *testing.T) {
+	secured, joined, old, moved, fresh := t.TempDir(), t.TempDir(), t.TempDir(), t.TempDir(), t.TempDir()
+	if err := embedded.MarkInsecure(moved); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := embedded.NewMember(embedded.Options{StateDir: secured, Prefix: prefix, Listen: freeAddr(t)}); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"ca.pem", "host.pem", "host.key"} {
+		if err := embedded.Folder(joined).Write(name, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := join.Save(embedded.Folder(joined), join.Joined{Endpoints: []string{"https://192.0.2.1:2379"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(embedded.DataDir(old), "member"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name string
+		dir  string
+		wish embedded.Wish
+		want bool
+		err  string
+	}{
+		{"a new store", fresh, embedded.Unsaid, true, ""},
+		{"a new store that is to be secured", fresh, embedded.Secure, true, ""},
+		{"a new store that is to be insecure", fresh, embedded.Insecure, false, ""},
+		{"an insecure store", old, embedded.Unsaid, false, ""},
+		{"an insecure store whose data were moved away", moved, embedded.Unsaid, false, ""},
+		{"an insecure store whose data were moved away, that is to be secured", moved, embedded.Secure, true, ""},
+		{"an insecure store that is to be secured", old, embedded.Secure, true, ""},
+		{"a secured store", secured, embedded.Unsaid, true, ""},
+		{"a secured store that is to be insecure", secured, embedded.Insecure, false, "open it to everybody"},
+		{"a host that has joined another store", joined, embedded.Secure, false, "has joined the store of other hosts"},
+	} {
+		got, err := embedded.Secured(test.dir, test.wish)
+		if got != test.want || (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
+			t.Errorf("%s: secured is %v, %v", test.name, got, err)
+		}
+	}
+}

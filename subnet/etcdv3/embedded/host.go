@@ -1,0 +1,94 @@
+package embedded
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"time"
+
+	"flanneld/subnet/etcdv3/authority"
+	"flanneld/subnet/etcdv3/join"
+	"flanneld/trigger"
+)
+
+// Joiner is a host that joins a secured store, or has joined it.
+type Joiner struct {
+	Client   join.Client
+	Token    join.Token
+	Services []string // HOST:PORT, of the flag
+	Log      *slog.Logger
+}
+
+// Join returns once this host has credentials for the store, or ctx ends. Those of an earlier run are used without
+// asking anybody: the members may be away. waiting is told why it takes long.
+func (j Joiner) Join(ctx context.Context, waiting func(error)) {
+	if join.HasJoined(j.Client.Folder, j.Token.CA) {
+		return
+	}
+	last := ""
+	for pause := retryPause; ctx.Err() == nil; pause = min(2*pause, maxPause) {
+		_, err := j.Client.Join(ctx, j.Token, j.Services)
+		if err == nil {
+			j.Log.Info("joined the store", "token", j.Token.ID)
+			return
+		}
+		if text := err.Error(); text != last && ctx.Err() == nil {
+			last = text
+			j.Log.Warn("cannot join the store, retrying", "reason", text)
+			waiting(err)
+		}
+		_ = trigger.Pause(ctx, pause)
+	}
+}
+
+// Keep renews the credentials in time until ctx ends. A host that was removed joins again with a token that it has not
+// used yet; changed is called then.
+func (j Joiner) Keep(ctx context.Context, changed func()) {
+	last := ""
+	for pause := retryPause; ctx.Err() == nil; {
+		again, err := j.renew(ctx)
+		if again {
+			changed()
+		}
+		wait := renewPause
+		if err != nil {
+			wait, pause = pause, min(2*pause, renewPause/12)
+			j.say(err, &last)
+		} else {
+			pause, last = retryPause, ""
+		}
+		_ = trigger.Pause(ctx, wait)
+	}
+}
+
+// say logs why the certificate was not renewed, once for each reason: loudly when it is due.
+func (j Joiner) say(err error, last *string) {
+	text := err.Error()
+	if text == *last {
+		return
+	}
+	*last = text
+	level := slog.LevelDebug
+	if cert, e := j.Client.Folder.Certificate(authority.Host); e != nil || authority.Due(cert, time.Now()) {
+		level = slog.LevelWarn
+	}
+	j.Log.Log(context.Background(), level, "certificate for the store not renewed, retrying", "reason", text)
+}
+
+// renew asks for a new certificate, and learns the present members. It reports whether this host has joined anew.
+func (j Joiner) renew(ctx context.Context) (again bool, err error) {
+	have, _ := join.Load(j.Client.Folder)
+	for _, s := range j.Services { // those that the members say come first
+		if !slices.Contains(have.Services, s) {
+			have.Services = append(have.Services, s)
+		}
+	}
+	if _, err = j.Client.Renew(ctx, have); err == nil || have.Token == j.Token.ID || ctx.Err() != nil {
+		return false, err
+	}
+	_, err = j.Client.Join(ctx, j.Token, j.Services)
+	if err == nil {
+		j.Log.Info("joined the store again", "token", j.Token.ID)
+	}
+	return err == nil, err
+}
