@@ -119,7 +119,7 @@ var rules = map[string]rule{
 		others: []string{"golang.org/x/sys/", "golang.org/x/time/rate", "github.com/coreos/go-systemd/"},
 	},
 	"backend/wireguard": {
-		ours:   []string{"backend", "backend/skip", "ip", "subnet"},
+		ours:   []string{"backend", "backend/skip", "ip", "subnet", "trigger"},
 		others: []string{"golang.org/x/sys/", "golang.zx2c4.com/wireguard/"},
 	},
 	"ip":         {ours: []string{"sorted"}, others: []string{"github.com/vishvananda/netlink", "golang.org/x/sys/"}},

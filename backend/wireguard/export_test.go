@@ -84,7 +84,9 @@ func (t *TestTunnel) Configure(c wgtypes.Config) error {
 
 func (t *TestTunnel) lasts() bool { return t.all.Lasts }
 
-func (t *TestTunnel) greet(keys []wgtypes.Key) { t.all.Greeted = append(t.all.Greeted, keys...) }
+func (t *TestTunnel) greet(keys []wgtypes.Key, _ time.Duration) {
+	t.all.Greeted = append(t.all.Greeted, keys...)
+}
 
 // NewWith returns a backend with some engine, key and files for keys to come.
 func NewWith(c subnet.Config, h ip.Host, private wgtypes.Key, e *Tunnels, files ...string) (*Backend, error) {
@@ -99,6 +101,9 @@ func NewWith(c subnet.Config, h ip.Host, private wgtypes.Key, e *Tunnels, files 
 
 // Look has the backend look at its devices, as it does all the time while it runs.
 func (b *Backend) Look() { b.look() }
+
+// GreetLate has the backend greet whom it is to greet later.
+func (b *Backend) GreetLate() { b.greetLate() }
 
 // Close ends the devices.
 func (b *Backend) Close() { b.close() }

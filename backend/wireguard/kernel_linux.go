@@ -2,7 +2,6 @@ package wireguard
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"golang.zx2c4.com/wireguard/wgctrl"
@@ -41,26 +40,16 @@ func (t kernelTunnel) Device() (*wgtypes.Device, error) { return t.client.Device
 func (t kernelTunnel) Configure(c wgtypes.Config) error { return t.client.ConfigureDevice(t.name, c) }
 
 // greet turns keepalives on for a moment: the kernel sends the first one at once, and makes a session for it.
-func (t kernelTunnel) greet(peers []wgtypes.Key) {
-	d, err := t.client.Device(t.name)
-	if err != nil {
-		return // a handshake is made with the next packet
+func (t kernelTunnel) greet(peers []wgtypes.Key, keepalive time.Duration) {
+	if len(peers) == 0 {
+		return
 	}
-	var off, on, back wgtypes.Config
-	never, often := time.Duration(0), time.Second
-	for _, p := range d.Peers {
-		if !slices.Contains(peers, p.PublicKey) {
-			continue
+	for _, interval := range []time.Duration{0, time.Second, keepalive} {
+		var c wgtypes.Config
+		for _, key := range peers {
+			c.Peers = append(c.Peers, wgtypes.PeerConfig{PublicKey: key, UpdateOnly: true,
+				PersistentKeepaliveInterval: &interval})
 		}
-		set := func(c *wgtypes.Config, interval *time.Duration) {
-			c.Peers = append(c.Peers, wgtypes.PeerConfig{PublicKey: p.PublicKey, UpdateOnly: true,
-				PersistentKeepaliveInterval: interval})
-		}
-		set(&off, &never)
-		set(&on, &often)
-		set(&back, &p.PersistentKeepaliveInterval)
-	}
-	for _, c := range []wgtypes.Config{off, on, back} {
 		_ = t.client.ConfigureDevice(t.name, c) // what is left of it the next look repairs
 	}
 }

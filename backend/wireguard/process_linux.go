@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/conn"
@@ -121,7 +122,7 @@ func (t *processTunnel) Configure(c wgtypes.Config) error {
 	return nil
 }
 
-func (t *processTunnel) greet(peers []wgtypes.Key) {
+func (t *processTunnel) greet(peers []wgtypes.Key, _ time.Duration) {
 	for _, key := range peers {
 		if p := t.dev.LookupPeer(device.NoisePublicKey(key)); p != nil {
 			_ = p.SendHandshakeInitiation(false) // the device tries again when there are packets

@@ -59,7 +59,8 @@ func (b *Backend) use(private wgtypes.Key) error {
 	b.plan = b.options().desired(host{b.private, b.networks, b.from}, b.peers)
 	err := b.syncLocked(false)
 	for name, w := range b.wires {
-		w.tunnel.greet(sortedKeys(b.plan.devices[name].peers))
+		want := b.plan.devices[name]
+		w.tunnel.greet(sortedKeys(want.peers), want.keepalive())
 	}
 	return err
 }

@@ -163,3 +163,11 @@ func prefixOf(n net.IPNet) netip.Prefix {
 func ipNet(p netip.Prefix) net.IPNet {
 	return net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
+
+// keepalive returns the interval of keepalives, which all peers share; 0: there are none.
+func (s settings) keepalive() time.Duration {
+	for _, p := range s.peers {
+		return p.keepalive
+	}
+	return 0
+}

@@ -1,6 +1,10 @@
 package wireguard
 
-import "golang.zx2c4.com/wireguard/wgctrl/wgtypes"
+import (
+	"time"
+
+	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
+)
 
 // engine has the devices of one kind: those of the kernel, or those of this process. One goroutine at a time calls it,
 // but for rerouted.
@@ -28,8 +32,8 @@ type tunnel interface {
 	// Configure changes what is named. It never replaces all peers.
 	Configure(wgtypes.Config) error
 
-	// greet starts a handshake with peers.
-	greet([]wgtypes.Key)
+	// greet starts a handshake with peers, whose keepalives have an interval; 0: none.
+	greet(peers []wgtypes.Key, keepalive time.Duration)
 
 	// lasts reports whether sessions outlive this process. Where they do not, those with peers have ended with the last
 	// run, and until there are new ones what they send is lost.

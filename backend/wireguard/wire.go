@@ -1,6 +1,7 @@
 package wireguard
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
 	"time"
@@ -18,6 +19,7 @@ type wire struct {
 	roam  roamers
 	calls calls
 	given map[wgtypes.Key]netip.AddrPort // endpoints that were set last
+	late  []wgtypes.Key                  // new peers that are not greeted yet
 }
 
 func newWire(name string, t tunnel) *wire {
@@ -44,7 +46,7 @@ func (w *wire) sync(want settings, look bool, now time.Time) (drift []string, er
 		if err := w.tunnel.Configure(c); err != nil {
 			return drift, fmt.Errorf("configure device %s: %w", w.name, err)
 		}
-		w.note(c, len(have.peers) == 0)
+		w.note(c, have, want)
 	}
 	w.last = &want
 	return drift, nil
@@ -77,22 +79,35 @@ func (w *wire) look(want settings, now time.Time) (settings, error) {
 	return have, nil
 }
 
-// note remembers what was set, and greets the peers that are new or have moved, if their sessions have ended: with the
-// last run, or with the device that stood there before one that is fresh.
-func (w *wire) note(c wgtypes.Config, fresh bool) {
-	var moved []wgtypes.Key
+// note remembers what was set, and greets peers: new ones, and those that have moved if their sessions have ended with
+// the last run. Two hosts that get to know each other at once must not greet each other at once: both handshakes would
+// fail, and the next ones come after 5 s. Of the two keys the lower one greets, and the other one a little later.
+func (w *wire) note(c wgtypes.Config, have, want settings) {
+	own := want.private.PublicKey()
+	var now []wgtypes.Key
 	for _, p := range c.Peers {
+		_, known := have.peers[p.PublicKey]
 		switch {
 		case p.Remove:
 			delete(w.given, p.PublicKey)
 			delete(w.roam, p.PublicKey)
 			delete(w.calls, p.PublicKey)
-		case p.Endpoint != nil:
-			w.given[p.PublicKey] = addrPort(p.Endpoint)
-			moved = append(moved, p.PublicKey)
+			continue
+		case p.Endpoint == nil:
+			continue
+		case known && w.tunnel.lasts():
+		case known || bytes.Compare(own[:], p.PublicKey[:]) < 0:
+			now = append(now, p.PublicKey)
+		default:
+			w.late = append(w.late, p.PublicKey)
 		}
+		w.given[p.PublicKey] = addrPort(p.Endpoint)
 	}
-	if fresh || !w.tunnel.lasts() {
-		w.tunnel.greet(moved)
-	}
+	w.tunnel.greet(now, want.keepalive())
+}
+
+// greetLate greets the peers that were to be greeted later. One that has a session already gets a packet by it.
+func (w *wire) greetLate(want settings) {
+	w.tunnel.greet(w.late, want.keepalive())
+	w.late = nil
 }

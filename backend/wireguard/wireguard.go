@@ -16,6 +16,7 @@ import (
 	"flanneld/backend/wireguard/options"
 	"flanneld/ip"
 	"flanneld/subnet"
+	"flanneld/trigger"
 )
 
 // Type is the name of the backend in the network configuration and in records.
@@ -23,6 +24,9 @@ const Type = options.Type
 
 // lookPeriod is how often the devices are read: the kernel does not tell who changes their peers.
 const lookPeriod = 5 * time.Second
+
+// greetLater is how long a host waits for the greeting of a peer that is to come first: longer than a packet travels.
+const greetLater = 300 * time.Millisecond
 
 // Backend is a backend.Planner whose datapath are WireGuard devices.
 type Backend struct {
@@ -36,6 +40,7 @@ type Backend struct {
 	public   atomic.Pointer[wgtypes.Key] // as it is published
 	rotating sync.Mutex                  // held while the key is replaced
 	suspect  atomic.Bool                 // a device may have been changed or made anew
+	greets   trigger.Trigger             // peers are to be greeted later
 	engine   engine                      // mu guards the calls of it, but for rerouted
 
 	mu      sync.Mutex // guards all below
@@ -73,6 +78,7 @@ func newBackend(c subnet.Config, o config, h ip.Host, private wgtypes.Key, e eng
 	b := &Backend{
 		host: h, owns: own, fold: backend.NewFold(h), networks: c.Networks(), devices: own.Links,
 		private: private, engine: e, wires: map[string]*wire{}, sent: map[netip.Addr]int64{},
+		greets: trigger.New(),
 	}
 	public := private.PublicKey()
 	b.public.Store(&public)
@@ -197,6 +203,9 @@ func (b *Backend) syncLocked(look bool) error {
 			b.host.Log.Warn("drift found", "kind", "wireguard", "object", name, "found", drift[0], "count", len(drift))
 		}
 		errs = append(errs, err)
+		if len(w.late) > 0 {
+			b.greets.Set()
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -222,6 +231,8 @@ func (b *Backend) Observe(ev ip.Event) bool {
 func (b *Backend) Run(ctx context.Context) error {
 	t := time.NewTicker(lookPeriod)
 	defer t.Stop()
+	late := time.NewTimer(greetLater)
+	defer late.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -229,6 +240,21 @@ func (b *Backend) Run(ctx context.Context) error {
 			return nil
 		case <-t.C:
 			b.look()
+		case <-b.greets:
+			late.Reset(greetLater)
+		case <-late.C:
+			b.greetLate()
+		}
+	}
+}
+
+// greetLate greets the peers that others were to greet first.
+func (b *Backend) greetLate() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for name, w := range b.wires {
+		if !b.closed && len(w.late) > 0 {
+			w.greetLate(b.plan.devices[name])
 		}
 	}
 }

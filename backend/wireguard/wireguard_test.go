@@ -328,31 +328,71 @@ func TestAFailedChangeIsTriedAgain(t *testing.T) {
 	r.tunnels.Fail = func() error { return nil }
 	r.set(selfAlone, lease("10.5.2.0/24", "192.0.2.2", 2))
 	r.wantPeers("flannel-wg", map[byte]string{2: "192.0.2.2:4500 [{10.5.2.0 ffffff00}]"})
-	if got := r.tunnels.Greeted; len(got) != 1 || got[0] != public(2) {
+	if got := r.greeted(); len(got) != 1 || got[0] != public(2) {
 		t.Errorf("greeted %v", got)
 	}
 }
 
-// TestPeersOfAFreshDeviceAreGreeted has a device whose sessions outlive the process: those with its peers end when it
-// is made anew only.
-func TestPeersOfAFreshDeviceAreGreeted(t *testing.T) {
+// greeted returns the peers that were greeted since it was called last, at once or later.
+func (r *rig) greeted() []wgtypes.Key {
+	r.b.GreetLate()
+	out := r.tunnels.Greeted
+	r.tunnels.Greeted = nil
+	return out
+}
+
+// TestNewPeersAreGreeted has a device whose sessions outlive the process, until it is made anew.
+func TestNewPeersAreGreeted(t *testing.T) {
 	r := newRig(t, config4)
 	r.tunnels.Lasts = true
 	a, b := lease("10.5.2.0/24", "192.0.2.2", 2), lease("10.5.3.0/24", "192.0.2.3", 3)
 	r.set(selfAlone, a)
-	r.set(selfAlone, a, b)
-	if got := r.tunnels.Greeted; len(got) != 1 || got[0] != public(2) {
-		t.Fatalf("greeted %v, want the first peer of the device alone", got)
+	if got := r.greeted(); len(got) != 1 || got[0] != public(2) {
+		t.Errorf("greeted %v, want the first peer", got)
 	}
-	r.tunnels.Greeted = nil
+	r.set(selfAlone, a, b)
+	if got := r.greeted(); len(got) != 1 || got[0] != public(3) {
+		t.Errorf("greeted %v, want the new peer", got)
+	}
+	a.PublicIP = netip.MustParseAddr("192.0.2.9")
+	r.set(selfAlone, a, b)
+	if got := r.greeted(); len(got) != 0 {
+		t.Errorf("greeted %v, want nobody: the session lives on with another address", got)
+	}
 	none := wgtypes.Config{Peers: []wgtypes.PeerConfig{{PublicKey: public(2), Remove: true},
 		{PublicKey: public(3), Remove: true}}}
 	if err := r.tunnels.Open["flannel-wg"].Configure(none); err != nil {
 		t.Fatal(err)
 	}
 	r.b.Look()
-	if got := r.tunnels.Greeted; len(got) != 2 {
+	if got := r.greeted(); len(got) != 2 {
 		t.Errorf("greeted %v, want both peers of the device that is new", got)
+	}
+}
+
+// TestOfTwoHostsOneGreetsFirst: of two handshakes that cross, both fail.
+func TestOfTwoHostsOneGreetsFirst(t *testing.T) {
+	r := newRig(t, config4)
+	own := r.private.PublicKey()
+	var peers []subnet.Lease
+	first := 0
+	for i := byte(2); i < 12; i++ {
+		peers = append(peers, lease(fmt.Sprintf("10.5.%d.0/24", i), fmt.Sprintf("192.0.2.%d", i), i))
+		if key := public(i); bytes.Compare(own[:], key[:]) < 0 {
+			first++
+		}
+	}
+	r.set(selfAlone, peers...)
+	for _, key := range r.tunnels.Greeted {
+		if bytes.Compare(own[:], key[:]) > 0 {
+			t.Errorf("%s is greeted at once, which greets this host at once", key)
+		}
+	}
+	if n := len(r.tunnels.Greeted); n != first {
+		t.Errorf("%d are greeted at once, want %d", n, first)
+	}
+	if n := len(r.greeted()); n != len(peers) {
+		t.Errorf("%d are greeted in all, want %d", n, len(peers))
 	}
 }
 
