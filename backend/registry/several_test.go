@@ -48,6 +48,7 @@ type mover struct {
 	routes   map[netip.Prefix]ip.Route // as the operations have made them
 	broken   string                    // a peer had no route
 	peers    subnet.Peers
+	faulty   func() bool // the next operation of the kernel fails; nil: none does
 }
 
 const underlayMTU = 1500
@@ -82,6 +83,9 @@ func newMover(t *testing.T, from, to string, number int, nets string) *mover {
 
 // note follows the routes, and looks after each operation whether one leads to each peer.
 func (m *mover) note(op ip.Op) error {
+	if err := m.fails(); err != nil {
+		return err
+	}
 	r, ok := op.Object.(ip.Route)
 	if !ok || r.Metric != 0 {
 		return nil
