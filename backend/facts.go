@@ -3,6 +3,7 @@ package backend
 import (
 	"maps"
 	"net/netip"
+	"slices"
 
 	"flanneld/ip"
 	"flanneld/subnet"
@@ -94,12 +95,29 @@ func (a *Applier) MACs() map[string]ip.MAC {
 	return all
 }
 
-// Ingress returns the UDP port that packets of peers arrive at, and the VXLAN network identifier; 0: there is none.
-func (a *Applier) Ingress() (port uint16, vni uint32) {
-	if i, ok := a.list()[0].Planner.(Ingress); ok {
-		return i.Ingress()
+// Tunnels returns where packets of peers arrive that a firewall can tell from others, each once: those of the next
+// pass, and those that the kernel still has.
+func (a *Applier) Tunnels() (out []Tunnel) {
+	a.mu.Lock()
+	members := slices.Concat(a.next, a.published)
+	a.mu.Unlock()
+	for _, m := range members {
+		i, ok := m.Planner.(Ingress)
+		if !ok {
+			continue
+		}
+		port, vni := i.Ingress()
+		if t := (Tunnel{port, vni}); !slices.Contains(out, t) {
+			out = append(out, t)
+		}
 	}
-	return 0, 0
+	return out
+}
+
+// Tunnel is a UDP port that packets of peers arrive at, and the VXLAN network identifier in them; 0: it is not VXLAN.
+type Tunnel struct {
+	Port uint16
+	VNI  uint32
 }
 
 // offers counts the peers that can be reached in more than one way.

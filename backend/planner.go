@@ -125,6 +125,16 @@ type Adjuster interface {
 	Adjust(subnet.Config) error
 }
 
+// KeyedOf returns the first of some planners whose hosts have keys; nil: there is none.
+func KeyedOf(planners ...Planner) Keyed {
+	for _, p := range planners {
+		if k, ok := p.(Keyed); ok {
+			return k
+		}
+	}
+	return nil
+}
+
 // Keyed is a Planner whose hosts have keys.
 type Keyed interface {
 	// Rotate replaces the key of this host, and has the new one published. It returns the public key.

@@ -46,7 +46,7 @@ const (
 // dropsLocked reads what was dropped, and says so if it has become more.
 func (f *Firewall) dropsLocked() {
 	d := &f.drops
-	if !f.known || f.rules.Ingress.Port == 0 || time.Since(d.readAt) < readEvery {
+	if !f.known || len(f.rules.Ingress.Tunnels) == 0 || time.Since(d.readAt) < readEvery {
 		return
 	}
 	d.readAt = time.Now()

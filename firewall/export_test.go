@@ -142,6 +142,6 @@ func (c dropping) dropped(table) (packets uint64, nonPeers []NonPeer, err error)
 // StatusAfterDrops returns the status of a firewall that admits these peers and has dropped packets of these senders.
 func StatusAfterDrops(log *slog.Logger, peers Addrs, senders []NonPeer) Status {
 	f := newFirewall("", log, dropping{&netfilter{}, senders}, foreign.Programs{})
-	f.known, f.rules = true, Rules{Ingress: Ingress{Port: 8472, Peers: peers}}
+	f.known, f.rules = true, Rules{Ingress: Ingress{[]Tunnel{{Port: 8472}}, peers}}
 	return f.Status()
 }

@@ -175,7 +175,7 @@ func (f *Firewall) standInLocked(lacks error) error {
 		f.poke()
 	}
 	f.lacks = lacks
-	if f.rules.Ingress.Port != 0 {
+	if len(f.rules.Ingress.Tunnels) > 0 {
 		return fmt.Errorf("the tunnel port accepts packets from any host: %w", lacks)
 	}
 	return nil

@@ -55,18 +55,15 @@ func (p *Policy) Remove() error { return p.firewall.Set(Rules{}) }
 type Applier struct {
 	policy   *Policy
 	networks []netip.Prefix
-	tunnel   Ingress // without peers; port 0: nothing to close
+	tunnels  func() []Tunnel
 	underlay func() ip.Underlay
 	sources  Sources
 }
 
-// Join returns what applies the policy to a network. The tunnel is without peers; port 0: there is nothing to close.
-func (p *Policy) Join(networks []netip.Prefix, tunnel Ingress, underlay func() ip.Underlay) *Applier {
-	return &Applier{policy: p, networks: networks, tunnel: tunnel, underlay: underlay}
+// Join returns what applies the policy to a network. tunnels returns what may be closed to others than peers.
+func (p *Policy) Join(networks []netip.Prefix, tunnels func() []Tunnel, underlay func() ip.Underlay) *Applier {
+	return &Applier{policy: p, networks: networks, tunnels: tunnels, underlay: underlay}
 }
-
-// Close replaces the tunnel. The goroutine of Set calls it.
-func (a *Applier) Close(tunnel Ingress) { a.tunnel = tunnel }
 
 // Set applies the policy to these leases. It is to be called before any route leads to a new peer, so that packets of
 // the peer are admitted. A failure is retried and shown in the status; it must not hold up the routes.
@@ -76,19 +73,18 @@ func (a *Applier) Set(self []subnet.Lease, peers subnet.Peers) {
 	for _, l := range self {
 		r.Subnets = append(r.Subnets, l.Subnet)
 	}
-	open := ""
+	open, tunnels := "", a.tunnels()
 	switch {
-	case a.tunnel.Port == 0:
+	case len(tunnels) == 0:
 	case !o.StrictIngress:
 		open = "-strict-ingress=false"
 	default:
 		var admitted Addrs
 		if admitted, open = a.sources.Follow(a.underlay(), peers); open == "" {
-			r.Ingress = a.tunnel
-			r.Ingress.Peers = admitted
+			r.Ingress = Ingress{tunnels, admitted}
 		}
 	}
-	a.policy.note(r.Ingress.Port != 0, open, a.policy.firewall.Set(r))
+	a.policy.note(len(r.Ingress.Tunnels) > 0, open, a.policy.firewall.Set(r))
 }
 
 // note remembers, and logs when it changes, whether the tunnel accepts packets of peers only, and whether the firewall

@@ -21,27 +21,38 @@ type Rules struct {
 	Ingress Ingress
 }
 
-// Ingress closes a tunnel's port to everybody but the peers. The zero value leaves it open.
+// Ingress closes the ports of tunnels to everybody but the peers. The zero value leaves them open.
 type Ingress struct {
-	Port  uint16 // UDP; 0: open to all
-	VXLAN bool   // judge only packets that carry the VNI, so that others may use the port as well
-	VNI   uint32
-	Peers Addrs // underlay addresses that packets may come from
+	Tunnels []Tunnel
+	Peers   Addrs // underlay addresses that packets may come from
 }
 
-// IngressOf returns the ingress of a tunnel without peers. Without a port there is nothing to close, without a network
-// identifier it is not VXLAN.
-func IngressOf(port uint16, vni uint32) Ingress {
-	return Ingress{Port: port, VXLAN: vni != 0, VNI: vni}
+// Tunnel is what arrives at a UDP port. A VXLAN network identifier other than 0 judges only packets that carry it, so
+// that others may use the port as well.
+type Tunnel struct {
+	Port uint16
+	VNI  uint32
+}
+
+// TunnelsOf returns tunnels as another package has them.
+func TunnelsOf[T ~struct {
+	Port uint16
+	VNI  uint32
+}](all ...T) (out []Tunnel) {
+	for _, t := range all {
+		out = append(out, Tunnel(t))
+	}
+	return out
 }
 
 // normal returns the rules in the one form that equal rules share: sorted, without what other members include.
 func (r Rules) normal() Rules {
 	r.Networks, r.Subnets = outermost(r.Networks), outermost(r.Subnets)
 	r.FullyRandom = r.FullyRandom && r.Masquerade
-	if r.Ingress.Port == 0 {
+	if len(r.Ingress.Tunnels) == 0 {
 		r.Ingress = Ingress{}
 	}
+	r.Ingress.Tunnels = slices.SortedFunc(slices.Values(r.Ingress.Tunnels), Tunnel.compare)
 	return r
 }
 
@@ -70,7 +81,11 @@ func (r Rules) equal(o Rules) bool {
 }
 
 func (i Ingress) equal(o Ingress) bool {
-	return i.Port == o.Port && i.VXLAN == o.VXLAN && i.VNI == o.VNI && i.Peers.equal(o.Peers)
+	return slices.Equal(i.Tunnels, o.Tunnels) && i.Peers.equal(o.Peers)
+}
+
+func (t Tunnel) compare(o Tunnel) int {
+	return cmp.Or(cmp.Compare(t.Port, o.Port), cmp.Compare(t.VNI, o.VNI))
 }
 
 // foreign is the part of the rules that the tables of others must allow.

@@ -17,6 +17,10 @@ var (
 	peer6 = []netip.Addr{netip.MustParseAddr("2001:db8::2")}
 )
 
+func ingress(peers firewall.Addrs, tunnels ...firewall.Tunnel) firewall.Ingress {
+	return firewall.Ingress{Tunnels: tunnels, Peers: peers}
+}
+
 // cases are rules that stand for all there are.
 var cases = map[string]firewall.Rules{
 	"nothing": {},
@@ -34,16 +38,23 @@ var cases = map[string]firewall.Rules{
 		Networks: []netip.Prefix{netip.MustParsePrefix("240.0.0.0/4")}, Masquerade: true,
 	},
 	"strict ingress of a tunnel in user space": {
-		Networks: []netip.Prefix{net4}, Ingress: firewall.Ingress{Port: 8285, Peers: firewall.AddrsOf(peer4...)},
+		Networks: []netip.Prefix{net4}, Ingress: ingress(firewall.AddrsOf(peer4...), firewall.Tunnel{Port: 8285}),
 	},
 	"strict ingress with no peer yet": {
-		Networks: []netip.Prefix{net4}, Ingress: firewall.Ingress{Port: 8472, VXLAN: true, VNI: 1},
+		Networks: []netip.Prefix{net4}, Ingress: ingress(firewall.Addrs{}, firewall.Tunnel{Port: 8472, VNI: 1}),
+	},
+	"strict ingress of two tunnels on one port": {
+		Ingress: ingress(firewall.AddrsOf(peer4[0]), firewall.Tunnel{Port: 8472, VNI: 2},
+			firewall.Tunnel{Port: 8472, VNI: 1}),
+	},
+	"strict ingress of two tunnels on two ports": {
+		Ingress: ingress(firewall.AddrsOf(peer4[0]), firewall.Tunnel{Port: 8472, VNI: 2},
+			firewall.Tunnel{Port: 4789, VNI: 1}),
 	},
 	"everything": {
 		Networks: []netip.Prefix{net6, net4}, Subnets: []netip.Prefix{own4, own6}, Masquerade: true, FullyRandom: true,
 		Forward: true,
-		Ingress: firewall.Ingress{Port: 8472, VXLAN: true, VNI: 0xabcdef,
-			Peers: firewall.AddrsOf(append(peer4, peer6...)...)},
+		Ingress: ingress(firewall.AddrsOf(append(peer4, peer6...)...), firewall.Tunnel{Port: 8472, VNI: 0xabcdef}),
 	},
 }
 

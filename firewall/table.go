@@ -85,7 +85,7 @@ func in(is4 bool, name string) string {
 // render returns the table for normal rules. It does not depend on anything else.
 func render(name string, r Rules) table {
 	t := table{name: name}
-	if r.Ingress.Port != 0 {
+	if len(r.Ingress.Tunnels) > 0 {
 		t.closeTunnel(r.Ingress)
 	}
 	if r.Masquerade && len(r.Networks) > 0 {
@@ -127,6 +127,16 @@ func (t *table) masquerade(r Rules) {
 	t.chains = append(t.chains, c)
 }
 
+// ports returns the ports of the tunnels, each once.
+func (i Ingress) ports() (out []uint16) {
+	for _, t := range i.Tunnels {
+		if !slices.Contains(out, t.Port) {
+			out = append(out, t.Port)
+		}
+	}
+	return out
+}
+
 // closeTunnel adds the chains that drop what hosts that are no peers send to the tunnel. Drop is the last rule and
 // everything that passes is accepted before it, so that a packet that cannot be parsed, such as the first fragment of
 // one that was cut right behind the UDP header, does not get past. The hook input comes after the reassembly of IPv4
@@ -134,7 +144,9 @@ func (t *table) masquerade(r Rules) {
 func (t *table) closeTunnel(i Ingress) {
 	base := chain{name: chainInput, kind: nftables.ChainTypeFilter, hook: *nftables.ChainHookInput,
 		priority: *nftables.ChainPriorityFilter}
-	base.add(udpPort(i.Port), verdictJump(chainTunnel))
+	for _, port := range i.ports() {
+		base.add(udpPort(port), verdictJump(chainTunnel))
+	}
 	tunnel := chain{name: chainTunnel}
 	for _, is4 := range foreign.Families {
 		peers := set{name: in(is4, setPeers), is4: is4, elems: i.Peers.of(is4)}
@@ -142,8 +154,20 @@ func (t *table) closeTunnel(i Ingress) {
 		t.sets = append(t.sets, peers, nonPeers)
 		tunnel.add(family(is4), saddrIn(is4, setPeers), verdictAccept())
 	}
-	if i.VXLAN {
-		tunnel.add(otherVNI(i.VNI), verdictAccept())
+	for _, port := range i.ports() {
+		var others []rule // of VXLAN on the port
+		if len(i.ports()) > 1 {
+			others = append(others, udpPort(port))
+		}
+		vxlan := true
+		for _, t := range i.Tunnels {
+			if t.Port == port {
+				others, vxlan = append(others, otherVNI(t.VNI)), vxlan && t.VNI != 0
+			}
+		}
+		if vxlan {
+			tunnel.add(append(others, verdictAccept())...)
+		}
 	}
 	for _, is4 := range foreign.Families {
 		tunnel.add(family(is4), remember(is4, setNonPeers))

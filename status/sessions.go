@@ -7,15 +7,33 @@ import (
 	"flanneld/backend"
 )
 
-// SessionsOf returns what asks a backend for its sessions, by subnet of the peer; nil where there are none.
-func SessionsOf(b backend.Planner) func() map[netip.Prefix]api.Session {
-	e, ok := b.(backend.Encrypted)
-	if !ok {
-		return nil
+// Of returns the sources for backends, the preferred one first.
+func (s Sources) Of(backends ...backend.Planner) Sources {
+	s.Sessions, s.Datapath = nil, nil
+	var encrypted []backend.Encrypted
+	var all datapaths
+	for _, b := range backends {
+		if e, ok := b.(backend.Encrypted); ok {
+			encrypted = append(encrypted, e)
+		}
+		if d, ok := b.(Datapath); ok { // not where the datapath is the kernel's
+			all = append(all, d)
+		}
 	}
-	return func() map[netip.Prefix]api.Session {
-		out := map[netip.Prefix]api.Session{}
-		for p, s := range e.Sessions() {
+	if len(encrypted) > 0 {
+		s.Sessions = func() map[netip.Prefix]api.Session { return sessionsOf(encrypted) }
+	}
+	if len(all) > 0 {
+		s.Datapath = all
+	}
+	return s
+}
+
+// sessionsOf returns the sessions of all peers, by subnet.
+func sessionsOf(backends []backend.Encrypted) map[netip.Prefix]api.Session {
+	out := map[netip.Prefix]api.Session{}
+	for _, b := range backends {
+		for p, s := range b.Sessions() {
 			one := api.Session{Endpoint: s.Endpoint, Received: s.Received, Sent: s.Sent, Silent: s.Silent}
 			if !s.Handshake.IsZero() {
 				at := s.Handshake.UTC()
@@ -23,13 +41,31 @@ func SessionsOf(b backend.Planner) func() map[netip.Prefix]api.Session {
 			}
 			out[p] = one
 		}
-		return out
 	}
+	return out
 }
 
-// Of returns the sources for a backend.
-func (s Sources) Of(b backend.Planner) Sources {
-	s.Sessions = SessionsOf(b)
-	s.Datapath, _ = b.(Datapath) // nil where the datapath is the kernel's
-	return s
+// datapaths are those of several backends.
+type datapaths []Datapath
+
+// Counters implements Datapath.
+func (d datapaths) Counters() map[string]uint64 {
+	out := map[string]uint64{}
+	for _, one := range d {
+		for name, n := range one.Counters() {
+			out[name] += n
+		}
+	}
+	return out
+}
+
+// Used implements Datapath.
+func (d datapaths) Used() map[netip.Addr]bool {
+	out := map[netip.Addr]bool{}
+	for _, one := range d {
+		for a, used := range one.Used() {
+			out[a] = out[a] || used
+		}
+	}
+	return out
 }

@@ -55,12 +55,12 @@ func (d *daemon) join(ctx context.Context) error {
 		Leases: leases, Backend: loop, NoProbes: !loop.Carries(),
 		Owner: devicelock.NewWatch(b.Devices).Owner, Alive: loop.Alive, Forwarding: settings.Problems,
 	}
-	d.know(facts, b.Planners()[0], leases)
+	d.know(facts, b.Planners(), leases)
 	p := d.publisher(leases, loop)
-	rules := d.policy.Join(config.Networks(), firewall.IngressOf(loop.Ingress()), d.underlay.Now)
+	tunnels := func() []firewall.Tunnel { return firewall.TunnelsOf(loop.Tunnels()...) }
+	rules := d.policy.Join(config.Networks(), tunnels, d.underlay.Now)
 	b.Changed = func() {
-		d.know(facts, b.Planners()[0], leases)
-		rules.Close(firewall.IngressOf(loop.Ingress()))
+		d.know(facts, b.Planners(), leases)
 		b.Settle()
 		leases.Refresh()
 	}
@@ -88,11 +88,11 @@ func (d *daemon) join(ctx context.Context) error {
 	return g.Wait()
 }
 
-// know has the status and the socket ask the backend that is the first one now.
-func (d *daemon) know(facts status.Sources, b backend.Planner, leases source.Source) {
-	d.status.Join(facts.Of(b))
+// know has the status and the socket ask the backends that there are now.
+func (d *daemon) know(facts status.Sources, backends []backend.Planner, leases source.Source) {
+	d.status.Join(facts.Of(backends...))
 	d.rotate.Store(nil)
-	if k, ok := b.(backend.Keyed); ok {
+	if k := backend.KeyedOf(backends...); k != nil {
 		rotate := func(ctx context.Context) (string, error) { return k.Rotate(ctx, leases.Refresh) }
 		d.rotate.Store(&rotate)
 	}
