@@ -173,6 +173,14 @@ type Record struct {
 	Lease       string         `json:"store_lease,omitempty"` // of etcd, hexadecimal; empty: it does not expire
 	Expires     *time.Time     `json:"expires,omitempty"`     // unless it is renewed; only flannelctl asks etcd for it
 	Skipped     string         `json:"skipped,omitempty"`     // why it is no peer
+	Ways        []Way          `json:"ways,omitempty"`
+}
+
+// Way is a backend that a host receives by.
+type Way struct {
+	Subnet netip.Prefix    `json:"subnet"`
+	Type   string          `json:"type"` // that of the record comes first
+	Data   json.RawMessage `json:"data,omitempty"`
 }
 
 // Event is one line that the daemon has logged.

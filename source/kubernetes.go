@@ -12,6 +12,7 @@ import (
 
 	"flanneld/api"
 	"flanneld/backend/alloc"
+	"flanneld/backend/check"
 	"flanneld/backend/vxlan"
 	"flanneld/ip"
 	"flanneld/options"
@@ -75,11 +76,18 @@ func (k *Kubernetes) Open(ctx context.Context, h Host) (Source, subnet.Config, N
 		Node: own.Name, Names: names, Config: config, Text: string(text), PeerGrace: h.Options.PeerGrace,
 		Peers: config.BackendType != alloc.Type, Condition: h.Options.SetNodeNetworkUnavailable,
 		Attrs: live.attrs, Valid: live.valid, Log: h.Log,
+		Following: subnet.Following{Read: assigned, Adjusts: check.Adjusts, Follow: h.Follow},
 	}
 	if usable == nil && h.State.Own.Host == own.Name {
 		source.State = h.State
 	}
 	return kube.New(client, source), config, takeOver(h, config, own), nil
+}
+
+// assigned reads a network configuration for the subnets of Node objects.
+func assigned(text []byte) (subnet.Config, error) {
+	c, err := check.Network(text)
+	return c.Assigned(), err
 }
 
 func ownOptions(h Host, names kube.Names) kube.OwnOptions {

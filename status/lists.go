@@ -2,6 +2,7 @@ package status
 
 import (
 	"cmp"
+	"encoding/json"
 	"strconv"
 
 	"flanneld/api"
@@ -40,6 +41,9 @@ func wireRecord(l subnet.Listed) api.Record {
 	for _, lease := range l.Leases {
 		r.PublicIPs = append(r.PublicIPs, lease.PublicIP)
 		r.Backend = cmp.Or(r.Backend, lease.BackendType)
+		for _, w := range lease.Ways() {
+			r.Ways = append(r.Ways, api.Way{Subnet: lease.Subnet, Type: w.Type, Data: json.RawMessage(w.Data)})
+		}
 	}
 	return r
 }

@@ -26,6 +26,7 @@ var (
 	ReadCNI      = readCNI
 	NodeCommands = nodeCommands
 	SinceOf      = sinceOf
+	EntryOf      = entryOf
 	ExpiryOf     = expiryOf
 	SortRecords  = sortRecords
 	ParseConf    = parseConf

@@ -14,20 +14,21 @@ import (
 	"flanneld/backend/check"
 	"flanneld/redact"
 	"flanneld/subnet"
-	"flanneld/subnet/etcdv3"
 )
 
 const (
-	// migrateLook is how often the records are read while hosts are waited for.
+	// migrateLook is how often the records are looked at while hosts are waited for.
 	migrateLook = time.Second
 	// migrateHint is how long hosts may need before what may be wrong is said.
 	migrateHint = 15 * time.Second
+
+	migrateStopped = "stopped, traffic is not affected: run the command again to continue, or with --abort to go back"
 )
 
 // migration is one run of the command.
 type migration struct {
 	app     *app
-	store   *etcdv3.Store
+	store   moved
 	to      subnet.Setting
 	abort   bool
 	skip    []string
@@ -51,7 +52,8 @@ are lost. The command goes through three steps, each of which waits until all ho
 Other options of the backend that it has, such as MTU, are one step where each host can change them by itself.
 
 It can be stopped at any time; traffic is not affected. Run it again, on any host, to continue, or with
---abort to go back. A host that is down holds up the steps until it is back, or until --skip names it; it follows
+--abort to go back. Where the configuration is a file of each host, as with the Kubernetes API, it prints what to
+write, and goes on when that is there. A host that is down holds up the steps until it is back, or until --skip names it; it follows
 when it starts again.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if (to == "") == !m.abort {
@@ -66,7 +68,7 @@ when it starts again.`,
 					return usageError{fmt.Errorf("--to: %w", err)}
 				}
 			}
-			return a.withStore(cmd.Context(), func(s *etcdv3.Store) error {
+			return a.moved(cmd.Context(), func(s moved) error {
 				m.store = s
 				return m.run(cmd.Context())
 			})
@@ -249,12 +251,12 @@ func (m *migration) await(ctx context.Context, s step) error {
 
 // missing names the hosts that have not done what a step needs.
 func (m *migration) missing(ctx context.Context, s step) (out []string, err error) {
-	snap, err := m.store.List(ctx)
+	entries, err := m.store.Records(ctx)
 	if err != nil {
 		return nil, err
 	}
 	lacks := func(l subnet.Lease) bool { return !s.has(l) }
-	for _, e := range snap.Entries {
+	for _, e := range entries {
 		if m.counts(e) && slices.ContainsFunc(e.Leases, lacks) {
 			out = append(out, e.Record.String())
 		}
@@ -268,7 +270,7 @@ func (m *migration) rest(ctx context.Context, d time.Duration) error {
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
-		return errors.New("stopped, traffic is not affected: run the command again to continue, or with --abort to go back")
+		return errors.New(migrateStopped)
 	case <-t.C:
 		return nil
 	}

@@ -76,6 +76,7 @@ func (d *daemon) join(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return leases.Run(ctx) })
 	g.Go(func() error { return loop.Run(ctx) })
+	g.Go(func() error { return source.FollowFile(ctx, leases, d.o.NetConfigPath, d.log) })
 	g.Go(func() error { return p.KeepPeers(ctx) })
 	g.Go(func() error { return d.drains.Wait(ctx, loop.Scope) })
 	g.Go(func() error {

@@ -192,14 +192,30 @@ func (w *configWait) changes(ctx context.Context, after subnet.Position) bool {
 	return changed
 }
 
-// setConfig follows a change at run time.
+// SetConfig has a keeper with a fixed configuration follow to another one, as soon as the store is there. One goroutine
+// calls it.
+func (k *Keeper) SetConfig(text []byte) {
+	select {
+	case <-k.texts: // it was not taken in yet
+	default:
+	}
+	k.texts <- text
+}
+
+// setConfig follows a change in the store.
 func (k *Keeper) setConfig(text []byte) {
 	switch {
-	case k.fixed || string(text) == k.text:
-		k.setPending("")
-		return
+	case k.fixed:
 	case text == nil:
 		k.setPending("the network configuration was deleted from the store: the previous one stays in use")
+	default:
+		k.followText(text)
+	}
+}
+
+func (k *Keeper) followText(text []byte) {
+	if string(text) == k.text {
+		k.setPending("")
 		return
 	}
 	now := k.facts.config

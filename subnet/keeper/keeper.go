@@ -64,7 +64,8 @@ type Keeper struct {
 	log     *slog.Logger
 	changed trigger.Trigger
 	refresh trigger.Trigger
-	fixed   bool // the configuration does not come from the store
+	fixed   bool        // the configuration does not come from the store
+	texts   chan []byte // that of a file, when it has changed
 	first   *subnet.Snapshot
 	read    configRead
 	listed  time.Time // when first was
@@ -99,7 +100,7 @@ func New(store subnet.Store, n Network, o Options) *Keeper {
 		o.Reserved = func() []netip.Prefix { return nil }
 	}
 	k := &Keeper{
-		store: store, o: o, log: o.Log, changed: trigger.New(), refresh: trigger.New(),
+		store: store, o: o, log: o.Log, changed: trigger.New(), refresh: trigger.New(), texts: make(chan []byte, 1),
 		fixed: n.fixed, first: n.first, listed: n.listed, text: string(n.Text), read: n.read, status: n.status,
 		until: o.State.Until, named: map[string]bool{},
 	}

@@ -147,6 +147,9 @@ func (k *Keeper) watch(ctx context.Context, resumes bool) (w *watch, why, err er
 			why = k.hear(w, events)
 		case <-k.refresh:
 			k.decideAt = time.Now()
+		case text := <-k.texts:
+			k.followText(text)
+			k.changed.Set()
 		case <-timer.C:
 		}
 		timer.Stop()

@@ -22,10 +22,12 @@ import (
 
 // Options are what a Source needs to know of its host.
 type Options struct {
-	Node      string // name of the own Node object
-	Names     Names
-	Config    subnet.Config
-	Text      string // of the configuration
+	Node   string // name of the own Node object
+	Names  Names
+	Config subnet.Config
+	Text   string // of the configuration
+	// Following says how the host follows another configuration.
+	Following subnet.Following
 	PeerGrace time.Duration
 	// Peers says whether other nodes are of interest; else only the own one is watched.
 	Peers bool
@@ -101,6 +103,31 @@ func (s *Source) SetReady() {
 		s.ready = true
 		s.publish.Set()
 	}
+}
+
+// SetConfig takes in the text of the network configuration, which may have changed. One goroutine calls it.
+func (s *Source) SetConfig(text []byte) {
+	s.mu.Lock()
+	now, same := s.o.Config, string(text) == s.o.Text
+	s.mu.Unlock()
+	c, pending := now, error(nil)
+	if !same {
+		c, pending = s.o.Following.To(text, now) // it makes backends, which takes time
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case pending != nil:
+		if why := pending.Error(); why != s.status.Pending {
+			s.log.Warn("network configuration changed, not applied yet", "reason", why)
+			s.status.Pending = why
+		}
+		return
+	case !same: // options of backends may hold secrets
+		s.log.Info("network configuration changed", "backends", c.Kinds())
+	}
+	s.o.Config, s.o.Text, s.status.Pending = c, string(text), ""
+	s.changed.Set()
 }
 
 // View returns the present leases. Nodes that make no sense are named in the log, once each.
