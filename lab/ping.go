@@ -26,6 +26,8 @@ type PingOptions struct {
 type PingStats struct {
 	Sent, Received int
 	RTT            []time.Duration // of the answered, in the order of their sending
+	// LostAt is when those were sent that were not answered.
+	LostAt []time.Time
 	// LongestGap is the longest time between two pings of which none in between was answered.
 	LongestGap time.Duration
 }
@@ -199,6 +201,7 @@ func (p *Pings) Stats() PingStats {
 			last = pr.at
 		}
 		if pr.rtt == 0 {
+			s.LostAt = append(s.LostAt, pr.at)
 			s.LongestGap = max(s.LongestGap, pr.at.Sub(last))
 			continue
 		}
