@@ -69,7 +69,7 @@ func (e *Etcd) Start(ctx context.Context, g *errgroup.Group, store *etcdv3.Store
 	g.Go(func() error {
 		e.offer(ctx, store)
 		if e.joiner != nil {
-			e.joiner.Keep(ctx, store.Redial)
+			e.joiner.Keep(ctx, store)
 		}
 		return nil
 	})

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,11 +48,22 @@ expires: hand it over as you would a password. Hosts that have joined do not nee
 			}
 			return a.print(t, func(w page) {
 				w.line("flanneld -join %s@%s", t.Text, strings.Join(t.Services, ","))
+				if onLoopback(t.Services) {
+					w.line("# No other host reaches the store before this daemon has -etcd-embedded-listen ADDRESS:2379.")
+				}
 			})
 		},
 	}
 	c.Flags().DurationVar(&expires, "expires", 24*time.Hour, "`time` for which hosts can join with the token")
 	return c
+}
+
+// onLoopback reports whether all services are those of this host alone.
+func onLoopback(services []string) bool {
+	return !slices.ContainsFunc(services, func(s string) bool {
+		a, err := netip.ParseAddrPort(s)
+		return err != nil || !a.Addr().IsLoopback()
+	})
 }
 
 func newTokenList(a *app) *cobra.Command {

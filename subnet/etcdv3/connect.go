@@ -80,6 +80,7 @@ func (s *Store) connect(ctx context.Context, l *login) {
 // dial returns a client of the endpoints to use now.
 func (s *Store) dial(ctx context.Context) (*clientv3.Client, error) {
 	config := s.config
+	config.Endpoints = *s.where.Load()
 	config.Context = ctx
 	if s.legacy != "" {
 		var err error
@@ -145,7 +146,7 @@ const probeTime = time.Second
 // preferred returns the endpoints without the legacy one if one of them accepts a connection, else the legacy one if
 // that does.
 func (s *Store) preferred(ctx context.Context) ([]string, error) {
-	others := slices.DeleteFunc(slices.Clone(s.config.Endpoints), isLegacy)
+	others := slices.DeleteFunc(slices.Clone(*s.where.Load()), isLegacy)
 	ctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
 	answers := make(chan error, len(others))

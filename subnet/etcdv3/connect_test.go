@@ -49,6 +49,22 @@ func logged(t *testing.T, o etcdv3.Options) (*etcdv3.Store, *lines) {
 	return s, log
 }
 
+func TestAStoreMovesToOtherEndpoints(t *testing.T) {
+	t.Parallel()
+	l, accepted := silence(t, "127.0.0.1:0")
+	s := newStore(t, etcdv3.Options{Endpoints: []string{"http://" + l.Addr().String()}})
+	ended := make(chan error, 1)
+	go func() { ended <- second(s.List(t.Context())) }()
+	need.Until(t, "a call is under way", noticed, func() bool { return accepted.Load() > 0 })
+	s.Move([]string{"http://" + startEtcd(t, nil).addr})
+	if err := <-ended; err == nil {
+		t.Error("the call to the old endpoint was answered")
+	}
+	if _, err := s.List(t.Context()); err != nil {
+		t.Errorf("after the move: %v", err)
+	}
+}
+
 func TestNobodyWhoDropsTheConnectionWaitsForALoginThatHangs(t *testing.T) {
 	t.Parallel()
 	l, accepted := silence(t, "127.0.0.1:0")

@@ -54,7 +54,7 @@ func (s *Store) list(ctx context.Context) (snap subnet.Snapshot, err error) {
 		case snap.Revision == 0:
 			snap.Position = at
 		case at.Cluster != snap.Cluster || at.Revision < snap.Revision:
-			return subnet.Snapshot{}, fmt.Errorf("list records: etcd %s: another store answers: %w", s.servers,
+			return subnet.Snapshot{}, fmt.Errorf("list records: etcd %s: another store answers: %w", s.servers(),
 				subnet.ErrHistory)
 		}
 		s.add(&snap, page.Kvs, &junk)

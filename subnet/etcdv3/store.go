@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -61,14 +63,14 @@ const (
 
 // Store is a subnet.Store. It is made without asking etcd for anything.
 type Store struct {
-	config  clientv3.Config
-	prefix  string        // with a slash at the end
-	wait    time.Duration // for one call
-	servers string        // for messages
-	legacy  string        // endpoint that is used only while the others accept no connection; empty: none
-	log     *slog.Logger
-	warned  sync.Once     // of an answer of the legacy endpoint
-	checks  time.Duration // between two checks of a watch, on average
+	config clientv3.Config
+	prefix string                   // with a slash at the end
+	wait   time.Duration            // for one call
+	where  atomic.Pointer[[]string] // the endpoints
+	legacy string                   // endpoint that is used only while the others accept no connection; empty: none
+	log    *slog.Logger
+	warned sync.Once     // of an answer of the legacy endpoint
+	checks time.Duration // between two checks of a watch, on average
 
 	mu       sync.Mutex // guards all below
 	client   *clientv3.Client
@@ -93,7 +95,7 @@ func New(o Options) (*Store, error) {
 	}
 	times := o.Times.orUsual()
 	config := clientv3.Config{
-		Endpoints: o.Endpoints, Username: o.Username, Password: o.Password,
+		Username: o.Username, Password: o.Password,
 		DialKeepAliveTime: times.Quiet, DialKeepAliveTimeout: times.Answer,
 		// etcd ends a connection that is pinged while nothing is asked on it, as to those members that do not serve the
 		// watch, and gRPC then pings all members more seldom. The first call on an idle connection pings at once.
@@ -115,10 +117,24 @@ func New(o Options) (*Store, error) {
 	if tls != nil {
 		config.DialOptions = append(config.DialOptions, grpc.WithTransportCredentials(tls))
 	}
-	return &Store{
-		config: config, prefix: base(o.Prefix), wait: times.Call, servers: strings.Join(o.Endpoints, ", "),
-		legacy: legacyEndpoint(o.Endpoints), log: o.Log, checks: times.Checks,
-	}, nil
+	s := &Store{
+		config: config, prefix: base(o.Prefix), wait: times.Call, legacy: legacyEndpoint(o.Endpoints), log: o.Log,
+		checks: times.Checks,
+	}
+	s.where.Store(&o.Endpoints)
+	return s, nil
+}
+
+// servers names the endpoints in messages.
+func (s *Store) servers() string { return strings.Join(*s.where.Load(), ", ") }
+
+// Move has all that follows go to other endpoints of the same store. They speak TLS if those before did.
+func (s *Store) Move(endpoints []string) {
+	if slices.Equal(endpoints, *s.where.Load()) {
+		return
+	}
+	s.where.Store(&endpoints)
+	s.Redial()
 }
 
 // call bounds a call and names the servers in its error.
@@ -137,13 +153,13 @@ func (s *Store) call(ctx context.Context, what string, f func(ctx context.Contex
 		return subnet.ErrLeaseGone
 	case errors.Is(err, rpctypes.ErrNoSpace):
 		return fmt.Errorf("%s: etcd %s has no space left: compact and defragment it, then disarm the alarm: %w", what,
-			s.servers, err)
+			s.servers(), err)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return fmt.Errorf("%s: %w from etcd %s within %s", what, errNoAnswer, s.servers, s.wait)
+		return fmt.Errorf("%s: %w from etcd %s within %s", what, errNoAnswer, s.servers(), s.wait)
 	case s.legacy != "" && status.Code(err) == codes.Unavailable:
 		s.Redial() // to choose between the endpoints again
 	}
-	return fmt.Errorf("%s: etcd %s: %w", what, s.servers, err)
+	return fmt.Errorf("%s: etcd %s: %w", what, s.servers(), err)
 }
 
 // errNoAnswer is the error of a call that took too long.

@@ -177,8 +177,9 @@ func TestAHostThatWasRemovedJoinsAgainWithANewTokenOnly(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		j.Log = slog.New(onRecord{slog.DiscardHandler, cancel}) // it has failed, or joined
-		j.Keep(ctx, func() { again = true })
-		return again
+		var told told
+		j.Keep(ctx, &told)
+		return told.redials > 0
 	}
 	if keep(second) {
 		t.Error("the token that was used already counts again")
@@ -190,6 +191,44 @@ func TestAHostThatWasRemovedJoinsAgainWithANewTokenOnly(t *testing.T) {
 	}
 	if err := f.store(second.Client.Folder).MayWrite(t.Context()); err != nil {
 		t.Errorf("joined again: %v", err)
+	}
+}
+
+// told is a store that remembers what it was told.
+type told struct {
+	endpoints []string
+	redials   int
+	moved     func()
+}
+
+func (s *told) Redial() { s.redials++ }
+
+func (s *told) Move(endpoints []string) {
+	s.endpoints = endpoints
+	if s.moved != nil {
+		s.moved()
+	}
+}
+
+// A host learns where the members are now from any of them that it still reaches, or that its flag names.
+func TestAHostFollowsTheMemberToAnotherAddress(t *testing.T) {
+	t.Parallel()
+	f := newFirst(t)
+	second := f.joiner("second")
+	second.Join(t.Context(), never(t))
+	f.stop()
+	f.o.Listen, f.o.Port = freeAddr(t), freeAddr(t).Port()
+	f.start()
+	second.Services = []string{netip.AddrPortFrom(f.o.Listen.Addr(), f.o.Port).String()}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	s := told{moved: cancel}
+	second.Keep(ctx, &s)
+	if want := "https://" + f.o.Listen.String(); len(s.endpoints) != 1 || s.endpoints[0] != want {
+		t.Errorf("the members are at %q, want %s", s.endpoints, want)
+	}
+	if err := f.store(second.Client.Folder).MayWrite(t.Context()); err != nil {
+		t.Errorf("at the new address: %v", err)
 	}
 }
 

@@ -41,14 +41,23 @@ func (j Joiner) Join(ctx context.Context, waiting func(error)) {
 	}
 }
 
-// Keep renews the credentials in time until ctx ends. A host that was removed joins again with a token that it has not
-// used yet; changed is called then.
-func (j Joiner) Keep(ctx context.Context, changed func()) {
+// Store is what a Joiner tells of changes.
+type Store interface {
+	Move(endpoints []string) // the members have other addresses
+	Redial()                 // there are other credentials
+}
+
+// Keep renews the credentials in time, and follows the members to other addresses, until ctx ends. A host that was
+// removed joins again with a token that it has not used yet.
+func (j Joiner) Keep(ctx context.Context, s Store) {
 	last := ""
 	for pause := retryPause; ctx.Err() == nil; {
-		again, err := j.renew(ctx)
+		now, again, err := j.renew(ctx)
+		if err == nil {
+			s.Move(now.Endpoints)
+		}
 		if again {
-			changed()
+			s.Redial()
 		}
 		wait := renewPause
 		if err != nil {
@@ -76,19 +85,19 @@ func (j Joiner) say(err error, last *string) {
 }
 
 // renew asks for a new certificate, and learns the present members. It reports whether this host has joined anew.
-func (j Joiner) renew(ctx context.Context) (again bool, err error) {
+func (j Joiner) renew(ctx context.Context) (now join.Joined, again bool, err error) {
 	have, _ := join.Load(j.Client.Folder)
-	for _, s := range j.Services { // those that the members say come first
-		if !slices.Contains(have.Services, s) {
-			have.Services = append(have.Services, s)
+	for _, service := range j.Services { // those that the members say come first
+		if !slices.Contains(have.Services, service) {
+			have.Services = append(have.Services, service)
 		}
 	}
-	if _, err = j.Client.Renew(ctx, have); err == nil || have.Token == j.Token.ID || ctx.Err() != nil {
-		return false, err
+	if now, err = j.Client.Renew(ctx, have); err == nil || have.Token == j.Token.ID || ctx.Err() != nil {
+		return now, false, err
 	}
-	_, err = j.Client.Join(ctx, j.Token, j.Services)
+	now, err = j.Client.Join(ctx, j.Token, j.Services)
 	if err == nil {
 		j.Log.Info("joined the store again", "token", j.Token.ID)
 	}
-	return err == nil, err
+	return now, err == nil, err
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"time"
 
 	"flanneld/subnet/etcdv3/authority"
@@ -24,7 +26,20 @@ func (m *Member) CreateToken(ctx context.Context, valid time.Duration) (Created,
 		return Created{}, err
 	}
 	t, g, err := m.admin.CreateToken(ctx, authority.Hash(ca), valid)
-	return Created{t, g.Expires, m.joined.Services}, err
+	_, services := m.members(m.address())
+	return Created{t, g.Expires, services}, err
+}
+
+// address returns the first address of this host that others may reach, for a member that listens on all of them.
+func (m *Member) address() netip.Addr {
+	have, _ := net.InterfaceAddrs() // none says as much
+	for _, a := range have {
+		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() {
+			addr, _ := netip.AddrFromSlice(n.IP) // net.IP has a length that fits
+			return addr.Unmap()
+		}
+	}
+	return m.o.Listen.Addr()
 }
 
 // Tokens returns those that the store knows.
