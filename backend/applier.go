@@ -165,6 +165,9 @@ func (a *Applier) views(members []*member, peers, routed subnet.Peers) []seen {
 			m.short = fmt.Sprintf("backend %s does not reach %s", m.kind, peer)
 		}
 	}
+	if peer := r.awaited(routed); peer != "" {
+		members[0].short = fmt.Sprintf("no keys are exchanged yet with %s", peer)
+	}
 	if a.ranks = r; most < routed.Len() {
 		a.pathless = r.pathless(routed)
 	}

@@ -61,6 +61,7 @@ type seen struct {
 type ranks struct {
 	members []*member
 	reaches []func(netip.Addr) bool
+	ready   []func(subnet.Lease) bool
 	depends string // what the answers depend on
 }
 
@@ -72,8 +73,12 @@ func rank(members []*member) ranks {
 		if one, ok := m.Planner.(Reacher); ok {
 			reaches, during = one.Reach()
 		}
-		r.reaches = append(r.reaches, reaches)
-		r.depends += fmt.Sprintf("%p %v ", m, during)
+		ready, until := func(subnet.Lease) bool { return true }, any(nil)
+		if one, ok := m.Planner.(Establisher); ok {
+			ready, until = one.Established()
+		}
+		r.reaches, r.ready = append(r.reaches, reaches), append(r.ready, ready)
+		r.depends += fmt.Sprintf("%p %v %v ", m, during, until)
 	}
 	return r
 }
@@ -84,14 +89,47 @@ func (r ranks) has(i int, l subnet.Lease) (subnet.Lease, bool) {
 	return by, ok && r.reaches[i](l.PublicIP)
 }
 
+// uses returns a lease as member i sees it, if packets may be sent to its host that way: nobody waits for keys where
+// another member carries packets already.
+func (r ranks) uses(i int, l subnet.Lease) (subnet.Lease, bool) {
+	by, ok := r.has(i, l)
+	return by, ok && !r.waits(i, by, l)
+}
+
+// waits reports whether a peer, by is its lease as member i sees it, is reached by another member until there are keys.
+func (r ranks) waits(i int, by, l subnet.Lease) bool {
+	if r.ready[i](by) {
+		return false
+	}
+	for j := range r.members {
+		if other, ok := r.has(j, l); ok && j != i && r.ready[j](other) {
+			return true
+		}
+	}
+	return false
+}
+
 // carrier returns the member that a peer is sent to by; -1: there is none.
 func (r ranks) carrier(l subnet.Lease) int {
 	for i := range r.members {
-		if _, ok := r.has(i, l); ok {
+		if _, ok := r.uses(i, l); ok {
 			return i
 		}
 	}
 	return -1
+}
+
+// awaited names a peer that the first member does not carry packets to yet; empty: there is none.
+func (r ranks) awaited(peers subnet.Peers) string {
+	if _, ok := r.members[0].Planner.(Establisher); !ok || len(r.members) == 1 {
+		return ""
+	}
+	for l := range peers.All() {
+		if by, ok := r.has(0, l); ok && r.waits(0, by, l) {
+			return l.String()
+		}
+	}
+	return ""
 }
 
 // see returns the peers as member i is to be given them.
@@ -101,7 +139,7 @@ func (r ranks) see(i int, peers, routed subnet.Peers) seen {
 		m.lens = &lens{
 			depends: r.depends,
 			all:     subnet.NewSelected(m.as),
-			routed:  subnet.NewSelected(func(l subnet.Lease) (subnet.Lease, bool) { return r.has(i, l) }),
+			routed:  subnet.NewSelected(func(l subnet.Lease) (subnet.Lease, bool) { return r.uses(i, l) }),
 		}
 	}
 	return seen{m.lens.all.Follow(peers), m.lens.routed.Follow(routed)}

@@ -58,6 +58,15 @@ type Reacher interface {
 	Reach() (reaches func(netip.Addr) bool, during any)
 }
 
+// Establisher is a Planner that carries packets to a peer only once both hosts have exchanged keys. It is asked while
+// there is another planner that may.
+type Establisher interface {
+	// Established begins a pass. ready says whether packets to a peer would be carried at once, or there is no hope that
+	// waiting helps; for a peer that is not, an exchange is begun. Its answers stay the same for as long as during, which
+	// is comparable, does. The goroutine of Plan calls both.
+	Established() (ready func(subnet.Lease) bool, during any)
+}
+
 // Observer is a Planner whose plan depends on more of the kernel than the underlay.
 type Observer interface {
 	// Observe takes in a change in the kernel and reports whether the plan may be another one now. An empty event says

@@ -52,6 +52,8 @@ type Backend struct {
 	plan    plan
 	healed  uint64 // settings of devices and peers that others had changed
 	sent    map[netip.Addr]int64
+
+	established established
 }
 
 // New reads the options and the private key, which it makes if there is none. It opens no device before Open.
@@ -153,7 +155,9 @@ func (b *Backend) Carry([]subnet.Lease, subnet.Peers) error {
 	if b.closed {
 		return nil
 	}
-	return b.syncLocked(b.suspect.Swap(false))
+	err := b.syncLocked(b.suspect.Swap(false))
+	b.meetLocked(time.Now())
+	return err
 }
 
 // Skipped implements backend.Skipper.
