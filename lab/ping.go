@@ -190,6 +190,9 @@ func (p *Pings) answered(seq int) {
 	}
 }
 
+// String says from where to where.
+func (p *Pings) String() string { return p.conn.LocalAddr().String() + " to " + p.dst.String() }
+
 // Stats returns the outcome so far.
 func (p *Pings) Stats() PingStats {
 	p.mu.Lock()
