@@ -24,10 +24,11 @@ func (k *LinuxKernel) applyLink(want Link, del bool) error {
 		return err
 	}
 	if del {
+		detached := DetachPrograms(want.Name)
 		if err := k.handle.LinkDel(have.device()); !errors.Is(err, unix.ENODEV) {
-			return err
+			return errors.Join(detached, err)
 		}
-		return nil
+		return detached
 	}
 	return k.changeLink(have, want)
 }
