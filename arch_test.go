@@ -115,9 +115,10 @@ var rules = map[string]rule{
 	"backend/hostgw":    {ours: []string{"backend", "backend/reach", "ip", "subnet"}},
 	"backend/alloc":     {ours: []string{"backend", "ip", "subnet"}},
 	"backend/udp": {
-		ours:   []string{"backend", "backend/skip", "ip", "sorted", "subnet"},
+		ours:   []string{"backend", "backend/skip", "backend/udp/offload", "ip", "sorted", "subnet"},
 		others: []string{"golang.org/x/sys/", "golang.org/x/time/rate", "github.com/coreos/go-systemd/"},
 	},
+	"backend/udp/offload": {ours: []string{"ip"}, others: []string{"github.com/cilium/ebpf"}},
 	"backend/wireguard": {
 		ours:   []string{"backend", "backend/skip", "ip", "subnet", "trigger"},
 		others: []string{"golang.org/x/sys/", "golang.zx2c4.com/wireguard/"},

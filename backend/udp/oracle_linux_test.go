@@ -177,8 +177,6 @@ func hopLess(p []byte) []byte {
 		return p
 	}
 	p[8]--
-	p[10], p[11] = 0, 0
-	c := ^udp.Sum(p[:20], 0)
-	p[10], p[11] = byte(c>>8), byte(c)
+	mend(p)
 	return p
 }
