@@ -120,6 +120,8 @@ func buildTags(text string) []string {
 		}
 		tags = append(tags, strings.FieldsFunc(expr, func(r rune) bool { return strings.ContainsRune("!&|() \n", r) })...)
 	}
-	machines := []string{"linux", "amd64", "arm64"}
+	// All that a byte order has, in files that bpf2go makes.
+	machines := strings.Fields("linux 386 amd64 arm arm64 loong64 mips mips64 mips64le mips64p32 mips64p32le " +
+		"mipsle mipsp32 ppc ppc64 ppc64le riscv riscv64 s390 s390x sparc sparc64 armbe arm64be wasm")
 	return slices.DeleteFunc(tags, func(tag string) bool { return slices.Contains(machines, tag) })
 }

@@ -54,6 +54,7 @@ type Status struct {
 	Pending     string            `json:"pending,omitempty"`       // waits for a restart
 	Drift       map[string]uint64 `json:"drift"`                   // objects changed by others and repaired, by kind
 	Datapath    map[string]uint64 `json:"datapath,omitempty"`      // counters of a datapath in user space
+	Path        string            `json:"datapath_path,omitempty"` // "kernel", or "user space: " and why
 	Silent      []netip.Prefix    `json:"silent_peers,omitempty"`  // they do not answer handshakes of an encrypted tunnel
 	Passes      Passes            `json:"passes"`
 	Errors      []Event           `json:"errors"` // the last ones, oldest first

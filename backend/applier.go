@@ -335,6 +335,9 @@ func (a *Applier) settle(members []*member, err error) {
 	if changed {
 		a.published = published
 	}
+	if data := members[0].Attrs(anyIPv4).BackendData; err == nil && data != members[0].data {
+		members[0].data, changed = data, true
+	}
 	a.mu.Unlock()
 	if changed {
 		a.Changed()

@@ -13,6 +13,7 @@ import (
 type member struct {
 	Planner
 	kind   string // of backend, as records name it
+	data   string // published with an IPv4 lease
 	routes Routes
 
 	// Only where there is more than one way to a peer:
@@ -24,7 +25,8 @@ type member struct {
 }
 
 func newMember(p Planner) *member {
-	m := &member{Planner: p, kind: p.Attrs(anyIPv4).BackendType}
+	a := p.Attrs(anyIPv4)
+	m := &member{Planner: p, kind: a.BackendType, data: a.BackendData}
 	if r, ok := p.(Router); ok {
 		m.routes = r.Routes()
 	}

@@ -18,6 +18,12 @@ type Host struct {
 	Devices []string
 	// Connected returns what this host reaches otherwise of the network's ranges; nil: nothing. Any goroutine may call it.
 	Connected func() []Connected
+	// Filtered says why packets that this host sends and receives must not bypass its packet filter; empty: they may.
+	// nil: there is no packet filter. Any goroutine may call it.
+	Filtered func() string
+	// Poke asks for a pass, because what the backend publishes has changed; nil: there is nobody to ask. It is called
+	// while the backend runs, by any goroutine.
+	Poke func()
 	// Identity is the random name of the host, that hardware addresses are derived from.
 	Identity string
 	// MACs are the hardware addresses of earlier runs, by device.

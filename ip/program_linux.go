@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Hook is where a BPF program of the type sched_cls sees the packets of a link: a filter of the qdisc clsact. The filter
-// keeps the program alive, whoever has loaded it.
+// Hook is where a BPF program of the type sched_cls sees the packets of a link: a filter of the qdisc clsact. The
+// filter keeps the program alive, whoever has loaded it.
 type Hook struct {
 	Link   int // number
 	Egress bool

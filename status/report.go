@@ -29,7 +29,7 @@ func (s *Status) Report() api.Status {
 	r.Probes = summary(findings, r.MTU)
 	r.Silent = silent(from.sessions())
 	if from.Datapath != nil {
-		r.Datapath = from.Datapath.Counters()
+		r.Datapath, r.Path = from.Datapath.Counters(), from.Datapath.Path()
 	}
 	return r
 }

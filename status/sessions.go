@@ -2,6 +2,7 @@ package status
 
 import (
 	"net/netip"
+	"strings"
 
 	"flanneld/api"
 	"flanneld/backend"
@@ -57,6 +58,17 @@ func (d datapaths) Counters() map[string]uint64 {
 		}
 	}
 	return out
+}
+
+// Path implements Datapath.
+func (d datapaths) Path() string {
+	var out []string
+	for _, one := range d {
+		if path := one.Path(); path != "" {
+			out = append(out, path)
+		}
+	}
+	return strings.Join(out, "; ")
 }
 
 // Used implements Datapath.

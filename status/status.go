@@ -57,6 +57,7 @@ type Backend interface {
 type Datapath interface {
 	Counters() map[string]uint64 // since the start, by name
 	Used() map[netip.Addr]bool   // hosts that packets were sent to since the last call
+	Path() string                // where packets are carried, and why there
 }
 
 // Options are what New needs; all of it.

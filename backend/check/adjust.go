@@ -24,7 +24,7 @@ func Adjusts(now, then subnet.Config) bool {
 	case wireguard.Type:
 		return equal(now, then, wireguard.Parse, func(o *wireguard.Options) { o.MTU, o.Keepalive = 0, 0 })
 	case udp.Type:
-		return equal(now, then, udp.Parse, func(o *udp.Options) { o.MTU = 0 })
+		return equal(now, then, udp.Parse, func(o *udp.Options) { o.MTU, o.Kernel = 0, false })
 	}
 	return false
 }

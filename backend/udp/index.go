@@ -52,9 +52,20 @@ func (x *index) find(k key) *path {
 // all returns the paths in no order, those of several keys more than once.
 func (x *index) all() iter.Seq[*path] {
 	return func(yield func(*path) bool) {
+		for _, to := range x.entries() {
+			if !yield(to) {
+				return
+			}
+		}
+	}
+}
+
+// entries returns the paths by key, in no order.
+func (x *index) entries() iter.Seq2[key, *path] {
+	return func(yield func(key, *path) bool) {
 		for _, p := range x.pages {
 			for _, e := range p.slots {
-				if e.to != nil && !yield(e.to) {
+				if e.to != nil && !yield(e.key, e.to) {
 					return
 				}
 			}

@@ -46,6 +46,13 @@ func keyOf(a netip.Addr) key {
 	return key{}
 }
 
+// addr4 returns the IPv4 address of its key.
+func (k key) addr4() netip.Addr {
+	var b [4]byte
+	binary.BigEndian.PutUint32(b[:], uint32(k.low))
+	return netip.AddrFrom4(b)
+}
+
 // maskOf returns the bits of a key that belong to a prefix of this length.
 func maskOf(p netip.Prefix) key {
 	length := p.Bits() + 128 - p.Addr().BitLen()

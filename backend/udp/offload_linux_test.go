@@ -100,7 +100,8 @@ func loadPrograms(t *testing.T, name string) *offload.Programs {
 		t.Fatal(isEthernet, err)
 	}
 	p, err := offload.Load(offload.Spec{
-		Name: name, Slot: uint16(name[0]), Device: device, Underlay: link, Local: testSelf[0].PublicIP, Own: testSelf[0].PublicIP, Port: 8285,
+		Name: name, Slot: uint16(name[0]), Device: device, Underlay: link, Port: 8285,
+		Local: testSelf[0].PublicIP, Own: testSelf[0].PublicIP,
 		Self: testSelf[0].Subnet, Network: testNetworks[0],
 	})
 	if err != nil {
@@ -243,7 +244,8 @@ func (s *site) sameDatagram(frame []byte, want udp.Datagram) {
 	h := frame[14:34]
 	to, _ := netip.AddrFromSlice(h[16:20])
 	if udp.Sum(h, 0) != 0xffff || h[0] != 0x45 || h[1] != want.Class || h[9] != 17 || to != want.To ||
-		!bytes.Equal(h[12:16], []byte{192, 0, 2, 1}) || h[6] != 0x40 || int(binary.BigEndian.Uint16(h[2:])) != len(frame)-14 {
+		!bytes.Equal(h[12:16], []byte{192, 0, 2, 1}) || h[6] != 0x40 ||
+		int(binary.BigEndian.Uint16(h[2:])) != len(frame)-14 {
 		s.t.Errorf("outer header %x, want class %x, to %s", h, want.Class, want.To)
 	}
 	u := frame[34:42]

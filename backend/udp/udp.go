@@ -5,10 +5,12 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"flanneld/backend"
 	"flanneld/backend/skip"
+	"flanneld/backend/udp/offload"
 	"flanneld/backend/udp/options"
 	"flanneld/ip"
 	"flanneld/subnet"
@@ -26,6 +28,7 @@ type Backend struct {
 	networks []netip.Prefix
 	device   string // name
 	datapath *datapath
+	kernel   *kernelPath
 	tables   *tables
 	last     carried // of the last plan
 }
@@ -50,6 +53,7 @@ func New(c subnet.Config, h ip.Host, k Keeper) (*Backend, error) {
 	b := &Backend{
 		host: h, owns: ip.Scope{Links: []string{device}, Networks: c.Networks()}, fold: backend.NewFold(h),
 		networks: c.Networks(), device: device, datapath: newDatapath(device, h.Log, k), tables: newTables(c.Networks()),
+		kernel: newKernelPath(device, h),
 	}
 	b.config.Store(&o)
 	return b, nil
@@ -67,7 +71,11 @@ func (b *Backend) Adjust(c subnet.Config) error {
 
 // Attrs implements backend.Planner.
 func (b *Backend) Attrs(prefix netip.Prefix) subnet.Attrs {
-	return subnet.Attrs{PublicIP: b.host.Underlay().PublicAddr(prefix), BackendType: Type}
+	a := subnet.Attrs{PublicIP: b.host.Underlay().PublicAddr(prefix), BackendType: Type}
+	if b.config.Load().Kernel && prefix.Addr().Is4() && b.kernel.receives() {
+		a.BackendData = inKernel
+	}
+	return a
 }
 
 // MTU implements backend.Planner.
@@ -117,8 +125,45 @@ func (b *Backend) Open(self []subnet.Lease, peers subnet.Peers) error {
 	return b.datapath.ensure(s)
 }
 
-// Carry implements backend.Datapath: the table is in force since Open.
-func (b *Backend) Carry([]subnet.Lease, subnet.Peers) error { return nil }
+// Carry implements backend.Datapath. The table is in force since Open; what the kernel can carry it gets now that the
+// device has its addresses.
+func (b *Backend) Carry(self []subnet.Lease, peers subnet.Peers) error {
+	u, t := b.host.Underlay(), b.datapath.table.Load()
+	if !b.config.Load().Kernel {
+		return b.kernel.carry(kernelWant{against: notAsked})
+	}
+	w := kernelWant{link: u.Link, spec: offload.Spec{Port: b.config.Load().Port}, peers: kernelPeers(t, peers)}
+	for _, l := range self {
+		if l.Subnet.Addr().Is4() {
+			w.spec.Self, w.spec.Local, w.spec.Own = l.Subnet, u.Receiving(l.Subnet), u.Addr(l.Subnet)
+		}
+	}
+	for _, n := range b.networks {
+		if n.Addr().Is4() {
+			w.spec.Network = n
+		}
+	}
+	if !w.spec.Self.IsValid() || !w.spec.Local.Is4() || !w.spec.Own.Is4() || !w.spec.Network.IsValid() {
+		w.against = "packets to the peers are IPv6, and need a checksum of all that is in them"
+	}
+	return b.kernel.carry(w)
+}
+
+// kernelPeers returns what the kernel is told of the peers.
+func kernelPeers(t *table, peers subnet.Peers) offload.Peers {
+	out := offload.Peers{Routes: map[netip.Prefix]offload.Route{}, Hosts: map[netip.Addr]netip.Addr{}}
+	for l := range peers.All() {
+		if l.Subnet.Addr().Is4() && l.PublicIP.Is4() {
+			out.Routes[l.Subnet] = offload.Route{Host: l.PublicIP, Kernel: takesFromKernels(&l)}
+		}
+	}
+	for k, p := range t.hosts[ipv4].entries() {
+		if p.family == ipv4 {
+			out.Hosts[k.addr4()] = p.addr
+		}
+	}
+	return out
+}
 
 // Skipped implements backend.Skipper.
 func (b *Backend) Skipped() (peers map[netip.Prefix]string, problems []string) {
@@ -144,12 +189,22 @@ func leftOut(small string, peers subnet.Peers) map[netip.Prefix]string {
 
 // Run implements backend.Datapath.
 func (b *Backend) Run(ctx context.Context) error {
+	var kernel sync.WaitGroup
+	kernel.Go(func() { b.kernel.run(ctx) })
 	b.datapath.run(ctx)
+	kernel.Wait()
 	return nil
 }
 
 // Counters returns what the datapath has counted since the start, by name.
-func (b *Backend) Counters() map[string]uint64 { return b.datapath.totals() }
+func (b *Backend) Counters() map[string]uint64 {
+	out := b.datapath.totals()
+	b.kernel.counters(out)
+	return out
+}
+
+// Path says where packets are carried: in the kernel, or in user space and why.
+func (b *Backend) Path() string { return b.kernel.path() }
 
 // Used returns the hosts that packets were sent to since it was called last.
 func (b *Backend) Used() map[netip.Addr]bool {
@@ -159,5 +214,6 @@ func (b *Backend) Used() map[netip.Addr]bool {
 			out[p.addr] = p.used.Swap(false) || out[p.addr]
 		}
 	}
+	b.kernel.used(out)
 	return out
 }

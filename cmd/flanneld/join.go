@@ -35,10 +35,11 @@ func (d *daemon) join(ctx context.Context) error {
 		return err
 	}
 	d.connected = underlay.NewConnected(d.kernel, config.Networks(), d.o.EtcdEndpoints, d.log)
+	var loop *backend.Loop
 	b, err = registry.Open(ctx, registry.Network{
 		Env: registry.Env{
-			Config: config, Host: d.host(), Files: d.files, Keys: wgoptions.FindKeyFiles(d.o.StateDir, d.o.SubnetFile),
-			Former: d.state.Memory.Peers(d.state.Identity),
+			Config: config, Host: d.host(func() { loop.Poke() }), Files: d.files,
+			Former: d.state.Memory.Peers(d.state.Identity), Keys: wgoptions.FindKeyFiles(d.o.StateDir, d.o.SubnetFile),
 		},
 		Holder: fmt.Sprintf("pid %d, network %s, subnet file %s", os.Getpid(), source.Network(d.o), d.o.SubnetFile),
 		Links:  d.state.Links, Waiting: d.waiting, Drop: d.files.Drop,
@@ -49,7 +50,7 @@ func (d *daemon) join(ctx context.Context) error {
 	defer b.Close()
 	d.state.Memory = subnet.Memory{} // leases has it, as long as it is of use
 	defer d.rotate.Store(nil)
-	loop := backend.NewLoop(leases, b.Applier)
+	loop = backend.NewLoop(leases, b.Applier)
 	settings := forwarding.New(d.o.IPForward, config.Networks(), d.log)
 	facts := status.Sources{
 		Leases: leases, Backend: loop, NoProbes: !loop.Carries(),
@@ -159,16 +160,15 @@ func (d *daemon) before(leases source.Source, loop *backend.Loop, settings *forw
 }
 
 // host returns what the backend is given of this host.
-func (d *daemon) host() ip.Host {
+func (d *daemon) host(poke func()) ip.Host {
 	macs, err := ip.ParseMACs(d.state.MACs)
 	if err != nil {
 		d.log.Warn("saved hardware address not used", "reason", err)
 	}
 	return ip.Host{
-		Kernel: d.kernel, Log: d.log, Underlay: d.underlay.Now, Connected: d.connected.Now,
-		Identity: d.state.Identity, MACs: macs,
+		Kernel: d.kernel, Log: d.log, Underlay: d.underlay.Now, Connected: d.connected.Now, Poke: poke,
+		Identity: d.state.Identity, MACs: macs, Blackhole: d.o.IPBlackholeRoute, Filtered: firewall.NewBypass().Why,
 		Leftovers: ip.Scope{Links: slices.Clone(d.state.Links), Networks: slices.Clone(d.state.Networks)},
-		Blackhole: d.o.IPBlackholeRoute,
 	}
 }
 

@@ -18,6 +18,7 @@ type Options struct {
 	Port    uint16 // UDP port of all hosts
 	MTU     int    // of the underlay, in bytes; 0: that of the interface
 	Offload bool   // use what the kernel offers to carry many packets in one call
+	Kernel  bool   // carry packets inside the kernel, by BPF programs, where that is possible
 }
 
 // Parse reads the object "Backend" of the network configuration. The error joins all that is wrong.
@@ -26,6 +27,7 @@ func Parse(raw []byte) (Options, error) {
 		Port    int
 		MTU     int
 		Offload *bool
+		Kernel  bool
 	}{}
 	if len(raw) > 0 {
 		if err := json.Unmarshal(raw, &in); err != nil {
@@ -45,5 +47,7 @@ func Parse(raw []byte) (Options, error) {
 	if err := errors.Join(errs...); err != nil {
 		return Options{}, err
 	}
-	return Options{Port: uint16(in.Port), MTU: in.MTU, Offload: in.Offload == nil || *in.Offload}, nil
+	o := Options{Port: uint16(in.Port), MTU: in.MTU, Offload: in.Offload == nil || *in.Offload}
+	o.Kernel = in.Kernel && o.Offload
+	return o, nil
 }

@@ -1,0 +1,323 @@
+package udp
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"flanneld/backend/udp/offload"
+	"flanneld/ip"
+	"flanneld/subnet"
+)
+
+// inKernel is what a host publishes whose kernel takes packets from the kernels of its peers. It is not only about
+// speed: between network namespaces a packet of the kernel may arrive with a checksum that is yet to be filled in,
+// which a socket does not see.
+const inKernel = `{"InKernel":true}`
+
+// takesFromKernels reports whether the host of a lease publishes that.
+func takesFromKernels(l *subnet.Lease) bool {
+	var data struct{ InKernel bool }
+	return l.BackendData != "" && json.Unmarshal([]byte(l.BackendData), &data) == nil && data.InKernel
+}
+
+// kernelPath keeps the BPF programs attached that carry packets inside the kernel, or away where something speaks
+// against them.
+//
+//	Carry, netlink notification, tick ─▶ check: decide ─┬─ nothing against it ─▶ programs made, told of peers, attached
+//	                                                    └─ a reason ───────────▶ programs detached; user space has all
+type kernelPath struct {
+	device   string
+	log      *slog.Logger
+	filtered func() string // see ip.Host
+	poke     func()        // asks for a pass
+	able     func() error
+
+	mu       sync.Mutex // guards all below
+	want     kernelWant
+	decided  bool
+	reason   string // why packets are left to user space; empty: they are not
+	programs *offload.Programs
+	before   map[string]uint64 // counters of earlier programs
+	repaired uint64
+	look     time.Time // when to read again which peers packets were sent to
+}
+
+// kernelWant is what the programs are to do.
+type kernelWant struct {
+	against string // a reason that the configuration gives
+	link    string // of the underlay
+	spec    offload.Spec
+	peers   offload.Peers
+}
+
+// notAsked is the usual reason, which is not worth a line in the log.
+const notAsked = "the option Kernel is not set"
+
+const (
+	// checkEvery is how often the programs are looked after, beside notifications.
+	checkEvery = 5 * time.Second
+	// usedPause is how long the marks of used routes are not read again, for each route.
+	usedPause = 5 * time.Millisecond
+)
+
+func newKernelPath(device string, h ip.Host) *kernelPath {
+	k := &kernelPath{
+		device: device, log: h.Log, filtered: h.Filtered, poke: h.Poke, able: sync.OnceValue(offload.Supported),
+		before: map[string]uint64{},
+	}
+	if k.filtered == nil {
+		k.filtered = func() string { return "" }
+	}
+	if k.poke == nil {
+		k.poke = func() {}
+	}
+	return k
+}
+
+// receives reports whether the kernel takes packets from kernels, and before the first decision whether it may.
+func (k *kernelPath) receives() bool {
+	k.mu.Lock()
+	decided, reason := k.decided, k.reason
+	k.mu.Unlock()
+	if decided {
+		return reason == ""
+	}
+	return k.able() == nil
+}
+
+// path says where packets are carried.
+func (k *kernelPath) path() string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case !k.decided:
+		return ""
+	case k.reason != "":
+		return "user space: " + k.reason
+	}
+	return "kernel"
+}
+
+// carry takes in what is wanted now.
+func (k *kernelPath) carry(w kernelWant) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	w.spec.Name = k.device
+	n, _ := strconv.ParseUint(strings.TrimLeft(k.device, "flanel"), 10, 16) // Devices has names with numbers only
+	w.spec.Slot = uint16(n)
+	k.want = w
+	return k.checkLocked()
+}
+
+// checkLocked makes the kernel be as wanted. The error says that programs are there that must not be.
+func (k *kernelPath) checkLocked() error {
+	against := k.decideLocked()
+	if against == "" {
+		err := k.useLocked()
+		if err == nil {
+			k.reportLocked("")
+			return nil
+		}
+		against = err.Error()
+	}
+	if k.decided && k.reason != "" && k.programs == nil {
+		k.reportLocked(against)
+		return nil // they are away already
+	}
+	k.dropLocked(nil)
+	switch err := ip.DetachPrograms(k.device); {
+	case err != nil && against == notAsked:
+		k.log.Debug("BPF programs of an earlier run not looked for", "reason", err)
+	case err != nil:
+		return err
+	}
+	k.reportLocked(against)
+	return nil
+}
+
+// decideLocked says what speaks against the programs; empty: nothing.
+func (k *kernelPath) decideLocked() string {
+	if k.want.against != "" {
+		return k.want.against
+	}
+	device, _, err := ip.Ethernet(k.device)
+	if err != nil {
+		return err.Error()
+	}
+	underlay, isEthernet, err := ip.Ethernet(k.want.link)
+	if err != nil {
+		return err.Error()
+	}
+	if !isEthernet {
+		return fmt.Sprintf("the interface %s is no Ethernet", k.want.link)
+	}
+	k.want.spec.Device, k.want.spec.Underlay = device, underlay
+	policy, err := ip.IPsec()
+	if err != nil {
+		return err.Error()
+	}
+	if policy != "" {
+		return fmt.Sprintf("there are IPsec policies, which the kernel would not apply: %s", policy)
+	}
+	return k.filtered()
+}
+
+// useLocked has the programs carry packets.
+func (k *kernelPath) useLocked() error {
+	if p := k.programs; p != nil && p.Spec == k.want.spec {
+		if err := p.Set(k.want.peers); err != nil {
+			k.log.Warn("some peers left to user space", "reason", err)
+		}
+		n, err := p.Attach()
+		if n > 0 {
+			k.repaired += uint64(n)
+			k.log.Warn("another program detached BPF programs, attached again", "device", k.device, "programs", n)
+		}
+		return err
+	}
+	p, err := offload.Load(k.want.spec)
+	if err != nil {
+		return err
+	}
+	if err := p.Set(k.want.peers); err != nil {
+		k.log.Warn("some peers left to user space", "reason", err)
+	}
+	if _, err := p.Attach(); err != nil {
+		p.Close()
+		return err
+	}
+	k.dropLocked(p)
+	return p.Keep()
+}
+
+// dropLocked replaces the programs, and keeps what the ones before have counted.
+func (k *kernelPath) dropLocked(next *offload.Programs) {
+	if k.programs != nil {
+		for name, n := range k.programs.Counters() {
+			k.before[name] += n
+		}
+		k.programs.Close()
+	}
+	k.programs = next
+}
+
+func (k *kernelPath) reportLocked(reason string) {
+	if k.decided && k.reason == reason {
+		return
+	}
+	k.decided, k.reason = true, reason
+	switch reason {
+	case notAsked:
+	case "":
+		k.log.Info("packets are carried inside the kernel", "device", k.device)
+	default:
+		k.log.Info("packets are carried in user space", "device", k.device, "reason", reason)
+	}
+}
+
+// counters adds what the kernel has carried.
+func (k *kernelPath) counters(to map[string]uint64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for name, n := range k.before {
+		to[name] += n
+	}
+	if k.programs != nil {
+		for name, n := range k.programs.Counters() {
+			to[name] += n
+		}
+	}
+	to["BPF programs attached again"] += k.repaired
+}
+
+// used adds the hosts that the kernel has sent packets to.
+func (k *kernelPath) used(to map[netip.Addr]bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.programs == nil || time.Now().Before(k.look) {
+		return
+	}
+	k.programs.Used(to)
+	k.look = time.Now().Add(time.Duration(len(k.want.peers.Routes)) * usedPause)
+}
+
+// run looks after the programs until ctx ends. It leaves them in place then.
+func (k *kernelPath) run(ctx context.Context) {
+	changed := make(chan struct{}, 1)
+	var done sync.WaitGroup
+	defer done.Wait()
+	for _, g := range []struct{ protocol, group int }{
+		{unix.NETLINK_ROUTE, unix.RTNLGRP_TC}, {unix.NETLINK_XFRM, groupPolicies},
+	} {
+		done.Go(func() { listen(ctx, g.protocol, g.group, changed) })
+	}
+	tick := time.NewTicker(checkEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-changed:
+		}
+		k.check()
+	}
+}
+
+func (k *kernelPath) check() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.decided || k.reason == notAsked {
+		return
+	}
+	used := k.reason == ""
+	if err := k.checkLocked(); err != nil {
+		k.log.Error("BPF programs not detached, retrying", "error", err)
+	}
+	if used != (k.reason == "") {
+		k.poke()
+	}
+}
+
+// groupPolicies is XFRMNLGRP_POLICY (include/uapi/linux/xfrm.h).
+const groupPolicies = 4
+
+// listen signals notifications of a netlink group until ctx ends; without them the tick remains.
+func listen(ctx context.Context, protocol, group int, changed chan<- struct{}) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, protocol)
+	if err != nil {
+		return
+	}
+	file := os.NewFile(uintptr(fd), "netlink")
+	stop := context.AfterFunc(ctx, func() { _ = file.Close() })
+	defer func() {
+		if stop() {
+			_ = file.Close()
+		}
+	}()
+	if unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}) != nil ||
+		unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, group) != nil {
+		return
+	}
+	buf := make([]byte, 16<<10)
+	for {
+		if _, err := file.Read(buf); err != nil && (ctx.Err() != nil || !errors.Is(err, unix.ENOBUFS)) {
+			return
+		}
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	}
+}

@@ -1,0 +1,113 @@
+package lab_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"flanneld/api"
+	"flanneld/lab"
+)
+
+const kernelConfig = `{"Network":"10.5.0.0/16","Backend":{"Type":"udp","Kernel":true}}`
+
+// path waits until a daemon carries packets where it should.
+func (c *cluster) path(d *lab.Daemon, want string) {
+	c.t.Helper()
+	c.await(func() error {
+		_, text, err := d.Get(c.ctx, "/status")
+		if err != nil {
+			return err
+		}
+		var s api.Status
+		if err := json.Unmarshal([]byte(text), &s); err != nil {
+			return err
+		}
+		if !strings.HasPrefix(s.Path, want) {
+			return fmt.Errorf("packets are carried in %q, want %q", s.Path, want)
+		}
+		return nil
+	})
+}
+
+// crosses waits until packets of one host are carried by its kernel, not the process.
+func (c *cluster) crosses(from, to *lab.Pod, program func() uint64) {
+	c.t.Helper()
+	c.await(func() error {
+		before := program()
+		if _, err := from.Ping(c.ctx, to.Addr(), lab.PingOptions{}); err != nil {
+			return err
+		}
+		if program() == before {
+			return fmt.Errorf("the ping was not carried by the kernel")
+		}
+		return nil
+	})
+}
+
+// TestUDPInsideTheKernel has the kernels of two hosts carry packets, while one daemon is killed and stays away, after
+// the programs were detached, beside IPsec and a packet filter, and cleans up.
+func TestUDPInsideTheKernel(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	e := c.etcd(kernelConfig)
+	hosts := c.hosts(2)
+	daemons := c.startAll(hosts, e)
+	pods := c.pods(hosts...)
+	sent := func() uint64 {
+		var n uint64
+		for name, v := range c.datapath(daemons[1]) {
+			if name == "sent packets" {
+				n = v
+			}
+		}
+		return n
+	}
+	for _, d := range daemons {
+		c.path(d, "kernel")
+	}
+	c.crosses(pods[1], pods[0], sent)
+	for i := range pods {
+		c.transfer(pods[i].Namespace, pods[1-i].Namespace, pods[1-i].Addr(), 10<<20)
+	}
+
+	daemons[0].Kill()
+	hosts[0].ForgetFiles()
+	for i := range pods {
+		_, err := pods[i].Ping(c.ctx, pods[1-i].Addr(), lab.PingOptions{Size: 1472, DontFragment: true})
+		c.ok(err)
+		c.transfer(pods[i].Namespace, pods[1-i].Namespace, pods[1-i].Addr(), 2<<20)
+	}
+	daemons[0] = c.flanneld(hosts[0], e)
+	c.path(daemons[0], "kernel")
+
+	c.ok(hosts[1].Run("tc filter del dev flannel0 egress", "tc filter del dev eth0 ingress"))
+	c.await(func() error {
+		if n := c.datapath(daemons[1])["BPF programs attached again"]; n != 2 {
+			return fmt.Errorf("%d programs attached again", n)
+		}
+		return nil
+	})
+	c.crosses(pods[1], pods[0], sent)
+
+	c.ok(hosts[1].Run("ip xfrm policy add src 203.0.113.1/32 dst 203.0.113.2/32 dir out tmpl proto esp mode transport"))
+	c.path(daemons[1], "user space: there are IPsec policies")
+	if left := must[string](t)(hosts[1].Output("tc qdisc show dev eth0")); strings.Contains(left, "clsact") {
+		t.Errorf("the programs are still there: %s", left)
+	}
+	c.ok(hosts[1].Run("ip xfrm policy flush", "nft add table ip guard",
+		"nft add chain ip guard in { type filter hook input priority 0 ; }",
+		"nft add rule ip guard in udp dport 8285 accept"))
+	c.path(daemons[1], "user space: the packet filter has rules")
+	c.transfer(pods[0].Namespace, pods[1].Namespace, pods[1].Addr(), 2<<20)
+	c.ok(hosts[1].Run("nft delete table ip guard"))
+	c.path(daemons[1], "kernel")
+
+	c.ok(daemons[1].Stop(c.ctx))
+	for _, dev := range []string{"flannel0 egress", "eth0 ingress"} {
+		if have := must[string](t)(hosts[1].Output("tc filter show dev " + dev)); !strings.Contains(have, "flannel0") {
+			t.Errorf("nothing is left at %s: %s", dev, have)
+		}
+	}
+}
