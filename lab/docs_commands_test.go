@@ -227,7 +227,7 @@ func (c *cluster) memberSystem() *system {
 	s.background("flanneld", "exec flanneld -etcd-embedded -etcd-embedded-listen 192.0.2.1:2379 -network-config "+
 		documentedConfig)
 	c.await(func() error {
-		_, err := s.sh("flannelctl hosts list")
+		_, err := s.sh("flannelctl hosts list && ls /var/lib/flannel/snapshots/*.db")
 		return err
 	})
 	return s

@@ -182,6 +182,7 @@ func (c *cleanup) storeFiles() error {
 	var errs []error
 	for _, kept := range []struct{ name, what string }{
 		{"etcd", "data of the embedded etcd in %s"}, {"store", "credentials for a secured etcd in %s"},
+		{"snapshots", "snapshots of the embedded etcd in %s"},
 		{"etcd-insecure", "mark %s of an embedded etcd without security"},
 	} {
 		path := filepath.Join(c.stateDir, kept.name)

@@ -15,6 +15,10 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/etcdutl/v3/snapshot"
+	"go.uber.org/zap"
+
+	"flanneld/need"
 	"flanneld/subnet/etcdv3"
 	"flanneld/subnet/etcdv3/authority"
 	"flanneld/subnet/etcdv3/embedded"
@@ -259,6 +263,75 @@ func TestAHostWaitsWithTheReason(t *testing.T) {
 	j.Join(ctx, func(err error) { reason = err; cancel() })
 	if !errors.Is(reason, join.ErrRevoked) {
 		t.Errorf("waits because of %v", reason)
+	}
+}
+
+// snapshots returns the files, and waits for the first.
+func (f *first) snapshots() (files []string) {
+	f.t.Helper()
+	need.Until(f.t, "a snapshot", time.Minute, func() bool {
+		files, _ = filepath.Glob(embedded.SnapshotDir(f.o.StateDir) + "/*.db")
+		return len(files) > 0
+	})
+	return files
+}
+
+func TestTheStoreIsSavedAndRestored(t *testing.T) {
+	t.Parallel()
+	f := newFirst(t)
+	second := f.joiner("second")
+	second.Join(t.Context(), never(t))
+	const config = `{"Network": "10.5.0.0/16"}`
+	if _, err := f.store(embedded.Folder(f.o.StateDir)).PutConfigIfAbsent(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	f.snapshots() // the first one is taken by itself
+	if err := f.Snapshot(t.Context(), time.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	f.stop()
+	if err := os.RemoveAll(embedded.DataDir(f.o.StateDir)); err != nil {
+		t.Fatal(err)
+	}
+	files := f.snapshots()
+	// As the command in docs/embedded-etcd.md does.
+	err := snapshot.NewV3(zap.NewNop()).Restore(snapshot.RestoreConfig{
+		SnapshotPath: files[len(files)-1], OutputDataDir: embedded.DataDir(f.o.StateDir), Name: "default",
+		PeerURLs: []string{"http://localhost:2380"}, InitialCluster: "default=http://localhost:2380",
+		InitialClusterToken: "etcd-cluster", RevisionBump: 1_000_000, MarkCompacted: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.start()
+	s := f.store(second.Client.Folder)
+	if err := s.MayWrite(t.Context()); err != nil {
+		t.Errorf("the host that had joined: %v", err)
+	}
+	if got, err := s.List(t.Context()); err != nil || string(got.Config) != config {
+		t.Errorf("the configuration is %q, %v", got.Config, err)
+	}
+}
+
+func TestTheLastSnapshotsAreKept(t *testing.T) {
+	t.Parallel()
+	f := newFirst(t)
+	f.snapshots()
+	at := time.Now()
+	for i := range 10 {
+		if err := f.Snapshot(t.Context(), at.Add(time.Duration(i+1)*time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files := f.snapshots()
+	newest := at.Add(10 * time.Minute).UTC().Format("20060102T150405Z")
+	if len(files) != 8 || !strings.Contains(files[7], newest) {
+		t.Errorf("kept are %q, want the last eight", files)
+	}
+	for _, file := range files {
+		if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 || info.Size() == 0 {
+			t.Errorf("%s: %v, %v", file, info, err)
+		}
 	}
 }
 

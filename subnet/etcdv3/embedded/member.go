@@ -198,23 +198,23 @@ func (m *Member) remember(ctx context.Context) {
 	}
 }
 
-// Run renews the certificates, and lets hosts in once Secure has returned, until ctx ends.
+// Run renews the certificates, and once Secure has returned lets hosts in and saves snapshots, until ctx ends.
 func (m *Member) Run(ctx context.Context) {
-	renewed := make(chan struct{})
-	go func() {
-		defer close(renewed)
+	var others sync.WaitGroup
+	defer others.Wait()
+	others.Go(func() {
 		for trigger.Pause(ctx, renewPause) == nil {
 			if err := m.certify(time.Now()); err != nil {
 				m.o.Log.Error("certificates of the store not renewed, retrying", "error", err)
 			}
 		}
-	}()
-	defer func() { <-renewed }()
+	})
 	select {
 	case <-ctx.Done():
 		return
 	case <-m.secured:
 	}
+	others.Go(func() { m.keepSnapshots(ctx) })
 	last := ""
 	for pause := retryPause; ctx.Err() == nil; pause = min(2*pause, maxPause) {
 		err := m.serve(ctx)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -57,6 +58,10 @@ func NewAdmin(endpoints []string, f authority.Folder, prefix string) (*Admin, er
 	}
 	return &Admin{c, prefix}, nil
 }
+
+// Snapshot returns the whole store as it is now, in the form of etcd's own snapshots. The caller reads it to its end
+// before ctx ends, and closes it.
+func (a *Admin) Snapshot(ctx context.Context) (io.ReadCloser, error) { return a.client.Snapshot(ctx) }
 
 // Close ends all calls.
 func (a *Admin) Close() error { return a.client.Close() }
