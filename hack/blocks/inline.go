@@ -88,6 +88,8 @@ var inline = map[string]where{
 		"/var/lib/flannel/store/root.pem --key /var/lib/flannel/store/root.key": {Member, memberEtcdctl + "endpoint health"},
 	"etcdctl auth disable": {Member, memberEtcdctl + "auth status"},
 
+	"kubectl -n kube-flannel edit configmap kube-flannel-cfg": {Never, ""},
+
 	"firewall-cmd --permanent --add-port=8472/udp": {Never, ""},
 	"dnf remove flanneld":                          {Never, ""},
 	"FLANNEL_CLEAN=yes rpm --erase flanneld":       {Never, ""},
@@ -119,6 +121,9 @@ var exceptions = map[string]string{
 	`flannelctl network migrate --to '{"Type": "wireguard"}'`: "moves the network that other blocks need; lab moves one " +
 		"through all backends",
 	"flannelctl network migrate --abort": "as above",
+	"kubectl -n kube-flannel exec POD -c kube-flannel -- flannelctl network migrate --to '{\"Type\": \"wireguard\"}'": "" +
+		"as above; a test of lab follows a file with the network configuration",
+	"kubectl -n kube-flannel edit configmap kube-flannel-cfg": "opens an editor",
 	"dnf install ./flanneld-[0-9]*.rpm": "no system that has dnf is to be had; dist/machines installs the " +
 		"same package with rpm",
 	"dnf remove flanneld": "no system that has dnf is to be had; dist/machines removes the " +
