@@ -25,6 +25,7 @@ var inline = map[string]where{
 	"ip route":                              {Host, ""},
 	"ip route get":                          {Host, "ip route get 192.0.2.1"},
 	"ip route get ADDRESS-OF-THE-CONTAINER": {Host, `ip route get "$POD" | grep -q "dev cni0"`},
+	"ip xfrm policy":                        {Host, ""},
 	"mk-docker-opts.sh -6":                  {Host, ""},
 	"mk-docker-opts.sh -i":                  {Host, ""},
 	"mk-docker-opts.sh -k DOCKER_NETWORK_OPTIONS -d /run/flannel/docker": {Host, ""},
@@ -48,6 +49,7 @@ var inline = map[string]where{
 
 	"make demo HOLD=1": {Source, "make -n demo HOLD=1"}, // waits for a key
 	"make build":       {Source, ""},
+	"go generate":      {Source, "go generate -n ./backend/udp/offload"},
 	"make bench-scale SCALE=10000 SIMULATED=10000 SIMULATED_BACKEND=host-gw": {Source,
 		"make -n bench-scale SCALE=10000 SIMULATED=10000 SIMULATED_BACKEND=host-gw"},
 	"make release":               {Source, "make -n release"},
