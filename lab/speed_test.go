@@ -25,6 +25,7 @@ var ways = []way{
 	{name: "host-gw", backend: `{"Type":"host-gw"}`},
 	{name: "vxlan", backend: `{"Type":"vxlan"}`},
 	{name: "udp", backend: `{"Type":"udp"}`},
+	{name: "udp, Kernel", backend: `{"Type":"udp","Kernel":true}`},
 	{name: "udp without offloads", backend: `{"Type":"udp","Offload":false}`},
 	{name: "wireguard", backend: `{"Type":"wireguard"}`},
 	{name: "wireguard-go", connect: wireguardGo},
@@ -41,7 +42,8 @@ var measures = []struct {
 		sum := p.iperf("-t", "1", "-u", "-l", "64", "-b", "0").End.Sum
 		return float64(sum.Packets-sum.Lost) / sum.Seconds / 1e3
 	}},
-	{"round trip", "ms", (*pair).ping},
+	{"round trip", "ms", func(p *pair) float64 { return p.ping("0.002", "500") }},
+	{"round trip, 4 streams beside it", "ms", (*pair).pingUnderLoad},
 }
 
 // pair is two hosts, and the address by which the first reaches the second.
@@ -81,9 +83,19 @@ func (p *pair) iperf(args ...string) report {
 	return report{}
 }
 
-func (p *pair) ping() float64 {
+// pingUnderLoad measures the round trip while four streams run.
+func (p *pair) pingUnderLoad() float64 {
 	p.t.Helper()
-	out := must[string](p.t)(p.from.Exec(p.ctx, "ping", "-q", "-i", "0.01", "-c", "100", p.to.String()))
+	load := must[*lab.Process](p.t)(p.from.Start("load", "iperf3", "-c", p.to.String(), "-t", "30", "-P", "4"))
+	defer load.Kill()
+	return p.ping("0.01", "100")
+}
+
+// ping returns the round trip. At longer intervals than a few milliseconds the processor sleeps in between, and its
+// waking hides all else.
+func (p *pair) ping(interval, count string) float64 {
+	p.t.Helper()
+	out := must[string](p.t)(p.from.Exec(p.ctx, "ping", "-q", "-i", interval, "-c", count, p.to.String()))
 	_, rest, _ := strings.Cut(out, "min/avg/max/mdev = ")
 	fields := strings.Split(rest, "/")
 	if len(fields) < 2 {

@@ -114,7 +114,7 @@ func (k *kernelPath) carry(w kernelWant) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	w.spec.Name = k.device
-	n, _ := strconv.ParseUint(strings.TrimLeft(k.device, "flanel"), 10, 16) // Devices has names with numbers only
+	n, _ := strconv.ParseUint(strings.TrimPrefix(k.device, "flannel"), 10, 16) // Devices has names with numbers only
 	w.spec.Slot = uint16(n)
 	k.want = w
 	return k.checkLocked()

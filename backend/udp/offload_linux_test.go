@@ -29,7 +29,6 @@ type site struct {
 	pods, device, wire   int
 	socket               *net.UDPConn
 	programs             *offload.Programs
-	sentinel             uint16
 	carried, left, total int
 }
 

@@ -30,7 +30,7 @@
 #define DONT_FRAGMENT 0x4000
 #define TTL 64
 #define ECN 3
-#define NOT_ECT 0
+#define UNMARKED 0
 #define ECT1 1
 #define ECT0 2
 #define CE 3
@@ -305,7 +305,7 @@ inline int carry_over(__u8 outer, struct ipv4 *inner)
 	__u8 mark = inner->tos & ECN;
 
 	outer &= ECN;
-	if (outer == CE && mark == NOT_ECT)
+	if (outer == CE && mark == UNMARKED)
 		return 0;
 	if ((outer == CE && mark != CE) || (outer == ECT1 && mark == ECT0)) {
 		inner->tos = (inner->tos & ~ECN) | outer;
