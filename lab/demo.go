@@ -127,8 +127,12 @@ func (d *demo) startDaemons(ctx context.Context) error {
 	return Ready(ctx, d.daemons...)
 }
 
-// token returns what all hosts but the first give to -join, as soon as the first can make it.
+// token returns what all hosts but the first give to -join, as soon as the first can make it. The error says why the
+// first one does not run, if it does not.
 func (d *demo) token(ctx context.Context) (token string, err error) {
+	if err := Ready(ctx, d.daemons[0]); err != nil {
+		return "", err
+	}
 	err = Await(ctx, func() error {
 		out, err := d.hosts[0].Exec(ctx, d.flannelctl("token", "create")...)
 		if err != nil {
