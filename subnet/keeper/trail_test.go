@@ -10,50 +10,58 @@ import (
 	"flanneld/subnet/subnettest"
 )
 
+// away is what happens to the store while a host does not listen, or does not run.
+type away struct {
+	name   string
+	change func(s *subnettest.Server, b subnettest.Backup)
+	lists  int // that the host needs
+	peers  []string
+}
+
+// known is the subnet of a peer from before, and added that of one that comes.
+const known, added = "10.5.200.0/24", "10.5.201.0/24"
+
+// aways are the cases; a backup was saved when the peer was there and the host was not.
+var aways = []away{
+	{"nothing happens", func(*subnettest.Server, subnettest.Backup) {}, 0, []string{known}},
+	{"a record comes", func(s *subnettest.Server, _ subnettest.Backup) {
+		s.Put(record("y", "y", added, "192.0.2.98"))
+	}, 0, []string{known, added}},
+	{"a record changes its subnet", func(s *subnettest.Server, _ subnettest.Backup) {
+		s.Replace(keyOf(known), record("x", "x", added, "192.0.2.99"))
+	}, 0, []string{added}},
+	{"a record comes late", func(s *subnettest.Server, _ subnettest.Backup) {
+		after(time.Hour)
+		s.Put(record("y", "y", added, "192.0.2.98"))
+	}, 0, []string{known, added}},
+	{"the changes are compacted", func(s *subnettest.Server, _ subnettest.Backup) {
+		s.Put(record("y", "y", added, "192.0.2.98"))
+		s.Compact()
+	}, 1, []string{known, added}},
+	{"a backup is restored", func(s *subnettest.Server, b subnettest.Backup) { s.Restore(b) }, 1, []string{known}},
+	{"a backup is restored and overtakes the host", func(s *subnettest.Server, b subnettest.Backup) {
+		s.Restore(b)
+		for range 20 {
+			s.Put(record("y", "y", added, "192.0.2.98"))
+		}
+	}, 1, []string{known, added}},
+}
+
 // TestAfterABreakTheWatchGoesOnWithoutAListIfTheStoreIsTheSame breaks the watch of a host, changes the store while
 // nobody listens, and looks whether the host has listed again and knows all peers.
 func TestAfterABreakTheWatchGoesOnWithoutAListIfTheStoreIsTheSame(t *testing.T) {
-	const prefix, other = "10.5.200.0/24", "10.5.201.0/24"
-	for _, tt := range []struct {
-		name  string
-		away  func(s *subnettest.Server, b subnettest.Backup)
-		lists int
-		peers []string
-	}{
-		{"nothing happens", func(*subnettest.Server, subnettest.Backup) {}, 0, []string{prefix}},
-		{"a record comes", func(s *subnettest.Server, _ subnettest.Backup) {
-			s.Put(record("y", "y", other, "192.0.2.98"))
-		}, 0, []string{prefix, other}},
-		{"a record changes its subnet", func(s *subnettest.Server, _ subnettest.Backup) {
-			s.Replace(keyOf(prefix), record("x", "x", other, "192.0.2.99"))
-		}, 0, []string{other}},
-		{"a record comes late", func(s *subnettest.Server, _ subnettest.Backup) {
-			after(time.Hour)
-			s.Put(record("y", "y", other, "192.0.2.98"))
-		}, 0, []string{prefix, other}},
-		{"the changes are compacted", func(s *subnettest.Server, _ subnettest.Backup) {
-			s.Put(record("y", "y", other, "192.0.2.98"))
-			s.Compact()
-		}, 1, []string{prefix, other}},
-		{"a backup is restored", func(s *subnettest.Server, b subnettest.Backup) { s.Restore(b) }, 1, []string{prefix}},
-		{"a backup is restored and overtakes the host", func(s *subnettest.Server, b subnettest.Backup) {
-			s.Restore(b)
-			for range 20 {
-				s.Put(record("y", "y", other, "192.0.2.98"))
-			}
-		}, 1, []string{prefix, other}},
-	} {
+	for _, tt := range aways {
 		t.Run(tt.name, func(t *testing.T) {
 			network(t, func(t *testing.T, s *subnettest.Server) {
 				h := newHost(t, s, 1)
 				h.options.PeerGrace = time.Second
-				s.Put(record("x", "x", prefix, "192.0.2.99"))
+				s.Put(record("x", "x", known, "192.0.2.99"))
 				b := s.Backup()
 				h.start()
 				after(time.Minute)
 				lists := h.client.Counts()["List"]
 				h.client.Cut(true)
-				tt.away(s, b)
+				tt.change(s, b)
 				h.client.Cut(false)
 				after(time.Minute)
 				if got := h.client.Counts()["List"] - lists; got != tt.lists {
