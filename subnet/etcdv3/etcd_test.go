@@ -190,7 +190,8 @@ func newStore(t *testing.T, o etcdv3.Options) *etcdv3.Store {
 	return s
 }
 
-// requests returns how many requests the member has seen so far, by its own count. The operator's are among them.
+// requests returns how many requests the members of this process have seen so far, by etcd's own count. The operator's
+// are among them, and those of tests that run beside this one: a test that counts is not parallel.
 func (e *etcd) requests() (sum int, by map[string]int) {
 	e.t.Helper()
 	h := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

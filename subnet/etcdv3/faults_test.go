@@ -139,7 +139,6 @@ func TestAfterABreakNobodyListsAgain(t *testing.T) {
 // TestAStartBehindACompactionCostsOneList starts a host on a store in which everything before the present revision is
 // compacted, and that is later than the newest record: the store cannot tell again what happened since.
 func TestAStartBehindACompactionCostsOneList(t *testing.T) {
-	t.Parallel()
 	e := startEtcd(t, nil)
 	a, _, _ := pair(t, e)
 	e.put("config", netConfig)
