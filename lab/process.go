@@ -36,7 +36,9 @@ func (n *Namespace) startWith(logFile string, env []string, files []*os.File, ar
 	}
 	defer log.Close()
 	p := &Process{cmd: exec.Command(args[0], args[1:]...), logFile: logFile, done: make(chan struct{})}
-	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Env, p.cmd.ExtraFiles = log, log, append(os.Environ(), env...), files
+	p.cmd.Stdout, p.cmd.Stderr, p.cmd.ExtraFiles = log, log, files
+	// What it leaves, such as the stacks of a containerd that docker is tired of waiting for, goes with the lab.
+	p.cmd.Env = append(append(os.Environ(), "TMPDIR="+filepath.Dir(logFile)), env...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for the lab alone
 	p.Started = time.Now()
 	if err := n.Do(p.cmd.Start); err != nil {
