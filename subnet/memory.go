@@ -43,11 +43,11 @@ func (m Memory) Peers(identity string) []Record {
 	return out
 }
 
-// Snapshot returns what the store had, and the records that are stale.
+// Snapshot returns what the store had, and the records that are stale: without a trail all are.
 func (m Memory) Snapshot() (s Snapshot, stale []*Entry) {
 	s = Snapshot{Position: m.Position, Claims: m.Claims, Bad: m.Bad}
 	for _, e := range m.Records {
-		if e.Revision != 0 {
+		if e.Revision != 0 && len(m.Trail) > 0 {
 			s.Entries = append(s.Entries, e)
 			continue
 		}

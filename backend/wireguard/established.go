@@ -1,7 +1,6 @@
 package wireguard
 
 import (
-	"bytes"
 	"maps"
 	"net/netip"
 	"time"
@@ -10,10 +9,6 @@ import (
 
 	"flanneld/subnet"
 )
-
-// greetLate is how long the host with the higher public key leaves a handshake that somebody waits for to the other
-// one: see wire.note. New peers were greeted already; the session with one that is known for longer may have ended.
-const greetLate = time.Second
 
 // established are the peers that packets are sent to at once, and those whose handshake somebody waits for. The zero
 // value knows none.
@@ -84,26 +79,29 @@ func (b *Backend) sessionsLocked(now time.Time) map[netip.Prefix]bool {
 	return out
 }
 
-// meetLocked begins the handshakes that are waited for.
-func (b *Backend) meetLocked(now time.Time) {
-	own := *b.public.Load()
+// meetLocked has the handshakes begun that are waited for. New peers are greeted anyway; the session with one that is
+// known for longer may have ended.
+func (b *Backend) meetLocked() {
+	if len(b.established.waits) == 0 {
+		return
+	}
+	own := b.private.PublicKey()
 	for name, w := range b.wires {
-		var keys []wgtypes.Key
-		for key, p := range b.plan.devices[name].peers {
-			if b.due(p.allowed, now, bytes.Compare(own[:], key[:]) < 0) {
-				keys = append(keys, key)
+		want := b.plan.devices[name]
+		var now []wgtypes.Key
+		for key, p := range want.peers {
+			if b.due(p.allowed) && w.turn(own, key) {
+				now = append(now, key)
 			}
 		}
-		if len(keys) > 0 {
-			w.tunnel.greet(keys, b.plan.devices[name].keepalive())
-		}
+		w.tunnel.greet(now, want.keepalive())
 	}
 }
 
-// due reports whether the handshake with a peer is to be begun now.
-func (b *Backend) due(subnets []netip.Prefix, now time.Time, first bool) bool {
+// due reports whether a peer is waited for that was not greeted yet, and notes that it is.
+func (b *Backend) due(subnets []netip.Prefix) bool {
 	for _, s := range subnets {
-		if w := b.established.waits[s]; w != nil && !w.greeted && (first || now.Sub(w.since) >= greetLate) {
+		if w := b.established.waits[s]; w != nil && !w.greeted {
 			w.greeted = true
 			return true
 		}

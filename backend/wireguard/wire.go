@@ -80,8 +80,7 @@ func (w *wire) look(want settings, now time.Time) (settings, error) {
 }
 
 // note remembers what was set, and greets peers: new ones, and those that have moved if their sessions have ended with
-// the last run. Two hosts that get to know each other at once must not greet each other at once: both handshakes would
-// fail, and the next ones come after 5 s. Of the two keys the lower one greets, and the other one a little later.
+// the last run.
 func (w *wire) note(c wgtypes.Config, have, want settings) {
 	own := want.private.PublicKey()
 	var now []wgtypes.Key
@@ -96,14 +95,23 @@ func (w *wire) note(c wgtypes.Config, have, want settings) {
 		case p.Endpoint == nil:
 			continue
 		case known && w.tunnel.lasts():
-		case known || bytes.Compare(own[:], p.PublicKey[:]) < 0:
+		case known || w.turn(own, p.PublicKey):
 			now = append(now, p.PublicKey)
-		default:
-			w.late = append(w.late, p.PublicKey)
 		}
 		w.given[p.PublicKey] = addrPort(p.Endpoint)
 	}
 	w.tunnel.greet(now, want.keepalive())
+}
+
+// turn reports whether this host greets a peer now; else greetLate does. Two hosts must not greet each other at once:
+// both handshakes would fail, and the next ones come after 5 s (REKEY_TIMEOUT). So the lower one of the two keys greets
+// first.
+func (w *wire) turn(own, peer wgtypes.Key) bool {
+	first := bytes.Compare(own[:], peer[:]) < 0
+	if !first {
+		w.late = append(w.late, peer)
+	}
+	return first
 }
 
 // greetLate greets the peers that were to be greeted later. One that has a session already gets a packet by it.

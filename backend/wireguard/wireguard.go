@@ -155,9 +155,8 @@ func (b *Backend) Carry([]subnet.Lease, subnet.Peers) error {
 	if b.closed {
 		return nil
 	}
-	err := b.syncLocked(b.suspect.Swap(false))
-	b.meetLocked(time.Now())
-	return err
+	b.meetLocked()
+	return b.syncLocked(b.suspect.Swap(false))
 }
 
 // Skipped implements backend.Skipper.

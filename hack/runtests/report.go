@@ -85,8 +85,12 @@ func (r *report) print(format string, args ...any) {
 func (r *report) fail(format string, args ...any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.failLocked(fmt.Sprintf(format, args...))
+}
+
+func (r *report) failLocked(what string) {
 	r.failed = true
-	r.said = append(r.said, fmt.Sprintf(format, args...))
+	r.said = append(r.said, what)
 }
 
 // failures prints in short what failed. It comes last, for those who see only the end of the output.
@@ -113,8 +117,7 @@ func (r *report) note(e event) {
 		return
 	}
 	if e.Action == "build-fail" {
-		r.failed = true
-		r.said = append(r.said, fmt.Sprintf("%s does not build\n", e.ImportPath))
+		r.failLocked(fmt.Sprintf("%s does not build\n", e.ImportPath))
 		return
 	}
 	t := r.testLocked(e.Package, e.Test)
@@ -161,8 +164,7 @@ func (r *report) endLocked(t *test, e event) {
 		r.skipped++
 	}
 	if e.Action == "fail" {
-		r.failed = true
-		r.said = append(r.said, t.summary())
+		r.failLocked(t.summary())
 	}
 	switch {
 	case t.name == "":

@@ -117,20 +117,16 @@ func New(store subnet.Store, n Network, o Options) *Keeper {
 // remember takes in what the last run knew of the store. The first watch goes on from there, if the store proves to be
 // the same, and if it was not listed already. Else all peers are stale until a list shows them.
 func (k *Keeper) remember(m subnet.Memory, listed bool) {
-	until := time.Now().Add(k.o.PeerGrace)
-	if listed || len(m.Trail) == 0 {
-		var stale []*subnet.Entry
-		for _, e := range m.Records {
-			stale = append(stale, &subnet.Entry{Record: e.Record, Key: e.Record.Key()})
-		}
-		k.facts.records.Retain(stale, until)
-	} else {
-		snap, stale := m.Snapshot()
+	if listed {
+		m.Trail = nil
+	}
+	snap, stale := m.Snapshot()
+	if len(m.Trail) > 0 {
 		k.facts.records.Replace(snap, time.Time{})
-		k.facts.records.Retain(stale, until)
 		k.facts.hearClaims(time.Now(), snap.Claims...)
 		k.position, k.trail = m.Position, trail{events: m.Trail, proves: true}
 	}
+	k.facts.records.Retain(stale, time.Now().Add(k.o.PeerGrace))
 	k.facts.records.Release(k.facts.inUse)
 }
 

@@ -124,19 +124,26 @@ func (m *Member) addresses() ([]netip.Addr, error) {
 	if !m.o.Listen.Addr().IsUnspecified() {
 		out = append(out, m.o.Listen.Addr().Unmap().WithZone(""))
 	} else {
-		have, err := net.InterfaceAddrs()
+		own, err := hostAddresses()
 		if err != nil {
 			return nil, err
 		}
-		for _, a := range have {
-			if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() {
-				addr, _ := netip.AddrFromSlice(n.IP) // net.IP has a length that fits
-				out = append(out, addr.Unmap())
-			}
-		}
+		out = append(out, own...)
 	}
 	slices.SortFunc(out, netip.Addr.Compare)
 	return slices.Compact(out), nil
+}
+
+// hostAddresses returns those of this host that others may reach, in the order of its interfaces.
+func hostAddresses() (out []netip.Addr, err error) {
+	have, err := net.InterfaceAddrs()
+	for _, a := range have {
+		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() {
+			addr, _ := netip.AddrFromSlice(n.IP) // net.IP has a length that fits
+			out = append(out, addr.Unmap())
+		}
+	}
+	return out, err
 }
 
 // Files returns what etcd needs for TLS.

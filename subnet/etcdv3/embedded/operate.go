@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"time"
 
@@ -32,12 +31,8 @@ func (m *Member) CreateToken(ctx context.Context, valid time.Duration) (Created,
 
 // address returns the first address of this host that others may reach, for a member that listens on all of them.
 func (m *Member) address() netip.Addr {
-	have, _ := net.InterfaceAddrs() // none says as much
-	for _, a := range have {
-		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() {
-			addr, _ := netip.AddrFromSlice(n.IP) // net.IP has a length that fits
-			return addr.Unmap()
-		}
+	if own, _ := hostAddresses(); len(own) > 0 { // none says as much
+		return own[0]
 	}
 	return m.o.Listen.Addr()
 }
