@@ -84,7 +84,7 @@ var rules = map[string]rule{
 	"subnet/etcdv3/join": {ours: []string{"subnet", "subnet/etcdv3/authority"},
 		others: []string{"go.etcd.io/", "go.uber.org/zap", "google.golang.org/grpc", "golang.org/x/time/rate"}},
 	"subnet/etcdv3/embedded": {ours: []string{
-		"serve", "subnet", "subnet/etcdv3/authority", "subnet/etcdv3/join", "subnet/etcdv3/member", "trigger",
+		"retry", "serve", "subnet", "subnet/etcdv3/authority", "subnet/etcdv3/join", "subnet/etcdv3/member", "trigger",
 	}},
 	"subnet/annotation": {ours: []string{"subnet"}},
 	"subnet/kube": {ours: []string{"subnet", "subnet/annotation", "trigger"},

@@ -25,19 +25,15 @@ func (j Joiner) Join(ctx context.Context, waiting func(error)) {
 	if join.HasJoined(j.Client.Folder, j.Token.CA) {
 		return
 	}
-	last := ""
-	for pause := retryPause; ctx.Err() == nil; pause = min(2*pause, maxPause) {
+	err := repeat(ctx, func() error {
 		_, err := j.Client.Join(ctx, j.Token, j.Services)
-		if err == nil {
-			j.Log.Info("joined the store", "token", j.Token.ID)
-			return
-		}
-		if text := err.Error(); text != last && ctx.Err() == nil {
-			last = text
-			j.Log.Warn("cannot join the store, retrying", "reason", text)
-			waiting(err)
-		}
-		_ = trigger.Pause(ctx, pause)
+		return err
+	}, func(err error) {
+		j.Log.Warn("cannot join the store, retrying", "reason", err)
+		waiting(err)
+	})
+	if err == nil {
+		j.Log.Info("joined the store", "token", j.Token.ID)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"flanneld/retry"
 	"flanneld/serve"
 	"flanneld/subnet/etcdv3/authority"
 	"flanneld/subnet/etcdv3/join"
@@ -156,19 +157,18 @@ func (m *Member) Files() member.Files {
 // Secure turns the rights in etcd on, as often as it takes, and returns when they are on or ctx ends. It is to be
 // called whenever the member begins to serve, for its data may have been moved away.
 func (m *Member) Secure(ctx context.Context) {
-	last := ""
-	for pause := retryPause; ctx.Err() == nil; pause = min(2*pause, maxPause) {
-		err := m.secure(ctx)
-		if err == nil {
-			m.once.Do(func() { close(m.secured) })
-			return
-		}
-		if text := err.Error(); text != last && ctx.Err() == nil {
-			last = text
-			m.o.Log.Warn("rights of the embedded etcd not set up, retrying", "reason", text)
-		}
-		_ = trigger.Pause(ctx, pause)
+	err := repeat(ctx, func() error { return m.secure(ctx) }, func(err error) {
+		m.o.Log.Warn("rights of the embedded etcd not set up, retrying", "reason", err)
+	})
+	if err == nil {
+		m.once.Do(func() { close(m.secured) })
 	}
+}
+
+// repeat calls f until it succeeds or ctx ends. failed is told each new reason.
+func repeat(ctx context.Context, f func() error, failed func(error)) error {
+	fails := func(err error) bool { return err != nil }
+	return retry.Loop{First: retryPause, Last: maxPause, Again: fails, Waiting: failed}.Run(ctx, f)
 }
 
 func (m *Member) secure(ctx context.Context) error {
@@ -222,15 +222,9 @@ func (m *Member) Run(ctx context.Context) {
 	case <-m.secured:
 	}
 	others.Go(func() { m.keepSnapshots(ctx) })
-	last := ""
-	for pause := retryPause; ctx.Err() == nil; pause = min(2*pause, maxPause) {
-		err := m.serve(ctx)
-		if ctx.Err() == nil && err != nil && err.Error() != last {
-			last = err.Error()
-			m.o.Log.Error("no host can join the store, retrying", "error", err)
-		}
-		_ = trigger.Pause(ctx, pause)
-	}
+	_ = repeat(ctx, func() error { return m.serve(ctx) }, func(err error) {
+		m.o.Log.Error("no host can join the store, retrying", "error", err)
+	})
 }
 
 // serve lets hosts in until ctx ends or it fails.
