@@ -17,7 +17,7 @@ E2E  = "./lab -timeout 45m -parallel 6"
 # twice as long as alone.
 SLOW ?= 60s
 
-.PHONY: all help build deps runtests check test unit e2e test-all test-flannel test-docker test-kernels race race-daemon bench bench-scale lint cross fuzz soak soak-lab demo clean
+.PHONY: all help build deps runtests check test unit e2e test-all test-flannel test-docker test-kernels test-moves race race-daemon bench bench-scale lint cross fuzz soak soak-lab demo clean
 all: build
 
 ## help: this list
@@ -66,6 +66,11 @@ test-all:
 test-flannel: runtests
 	hack/install-packages gcc libc6-dev
 	$(RUNTESTS) -most 0 -v "./lab -tags flannel -run RealFlannel -timeout 20m"
+
+## test-moves: MOVEHOSTS hosts move from backend to backend under traffic, one of them with a daemon of a former version (root; some ten minutes)
+MOVEHOSTS ?= 10
+test-moves: runtests
+	$(RUNTESTS) -most 0 -v "./lab -tags moves -run TestANetworkMovesFromBackend|TestADaemonOfTheFormerVersion -timeout 60m -parallel 1 -move.hosts $(MOVEHOSTS)"
 
 ## test-kernels: what depends on the kernel, on Debian's 6.1 and 6.12 in qemu, which needs no KVM; SUITES and TESTS choose; goes on where it stopped, unless AGAIN=1 (root; hours)
 KERNELS ?= 6.1 6.12

@@ -18,8 +18,9 @@ import (
 // migrates moves a network to a backend from a host.
 func (c *cluster) migrates(h *lab.Host, to string) {
 	c.t.Helper()
-	out := c.ctlOK(h, "network", "migrate", "--to", to, "--pause", "2s", "--timeout", "1m")
-	c.t.Logf("%s\n%s", to, out)
+	start := time.Now()
+	out := c.ctlOK(h, "network", "migrate", "--to", to, "--pause", "2s", "--timeout", moveTime().String())
+	c.t.Logf("to %s in %s\n%s", to, time.Since(start).Round(time.Second), out)
 }
 
 // meshed has a pod of each host ping those of all others, with packets as large as pods may send.
@@ -42,6 +43,9 @@ func (c *cluster) meshed(pods []*lab.Pod) (all []*lab.Pings) {
 // second in each family. On two processors, 10 hosts take some minutes.
 var moveHosts = flag.Int("move.hosts", 3, "number of hosts that move from backend to backend")
 
+// moveTime bounds each wait of a move, and each move.
+func moveTime() time.Duration { return patience * time.Duration(1+*moveHosts/4) }
+
 // TestANetworkMovesFromBackendToBackendWithoutLosingAPacket pings with full packets all the time, and keeps TCP
 // connections: the MTU grows and shrinks under them.
 //
@@ -49,9 +53,6 @@ var moveHosts = flag.Int("move.hosts", 3, "number of hosts that move from backen
 func TestANetworkMovesFromBackendToBackendWithoutLosingAPacket(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	ctx, cancel := context.WithTimeout(t.Context(), patience*time.Duration(1+*moveHosts/4))
-	defer cancel()
-	c.ctx = ctx
 	e := c.etcd(dualConfig)
 	hosts := c.hosts(*moveHosts)
 	daemons := c.startAll(hosts, e)
@@ -64,6 +65,9 @@ func TestANetworkMovesFromBackendToBackendWithoutLosingAPacket(t *testing.T) {
 		`{"Type":"host-gw"}`, `{"Type":"udp"}`, `{"Type":"wireguard"}`, `{"Type":"vxlan"}`, `{"Type":"vxlan","VNI":2}`,
 		narrowVXLAN,
 	} {
+		ctx, cancel := context.WithTimeout(t.Context(), moveTime())
+		defer cancel()
+		c.ctx = ctx
 		if strings.Contains(to, "wireguard") {
 			c.losesHandshakes(hosts[1])
 		}

@@ -68,6 +68,7 @@ var inline = map[string]where{
 	"make test-flannel":          {Source, "make -n test-flannel"},
 	"make test-docker":           {Source, "make -n test-docker"},
 	"make test-kubernetes":       {Source, "make -n test-kubernetes"},
+	"make test-moves":            {Source, "make -n test-moves"},
 	"make test-machines":         {Source, "make -n test-machines"},
 	"make test-kernels":          {Source, "make -n test-kernels"},
 	"make test-examples":         {Source, "make -n test-examples"},
