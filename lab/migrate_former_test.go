@@ -73,7 +73,8 @@ func TestADaemonOfTheFormerVersionBlocksAMoveWithItsName(t *testing.T) {
 		if code != 1 || !strings.Contains(out, want) {
 			t.Errorf("exit code %d, want 1 and %q\n%s", code, want, out)
 		}
-		if config := c.ctlOK(from, "network", "get"); !strings.Contains(config, "Next") || strings.Contains(config, "Previous") {
+		config := c.ctlOK(from, "network", "get")
+		if !strings.Contains(config, "Next") || strings.Contains(config, "Previous") {
 			t.Errorf("the move is not in its first step:\n%s", config)
 		}
 	}

@@ -136,8 +136,8 @@ func (b *backends) migrate(i int, args ...string) *lab.Process {
 	p, h := b.plane, b.hosts[i]
 	p.t.Helper()
 	b.commands++
-	c, err := h.Start(fmt.Sprintf("migrate%d", b.commands), append([]string{b.bin.Flannelctl, "--subnet-file", h.SubnetFile(),
-		"--state-dir", h.StateDir(), "network", "migrate", "--pause", "1s", "--timeout", "2m"}, args...)...)
+	c, err := h.Start(fmt.Sprintf("migrate%d", b.commands), append([]string{b.bin.Flannelctl,
+		"--subnet-file", h.SubnetFile(), "--state-dir", h.StateDir(), "network", "migrate", "--pause", "1s", "--timeout", "2m"}, args...)...)
 	p.ok(err)
 	return c
 }
