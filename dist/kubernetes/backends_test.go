@@ -88,8 +88,8 @@ func (b *backends) file(i int) string {
 	return filepath.Join(b.hosts[i].Dir(), "kube-flannel", "net-conf.json")
 }
 
-// configure changes the ConfigMap, and brings it to one node after the other as kubelet does: the file is a link through
-// another one, which is exchanged.
+// configure changes the ConfigMap, and brings it to one node after the other as kubelet does: the file is a link to
+// another link, which is exchanged.
 func (b *backends) configure(text string) {
 	p := b.plane
 	p.t.Helper()
@@ -136,8 +136,9 @@ func (b *backends) migrate(i int, args ...string) *lab.Process {
 	p, h := b.plane, b.hosts[i]
 	p.t.Helper()
 	b.commands++
-	c, err := h.Start(fmt.Sprintf("migrate%d", b.commands), append([]string{b.bin.Flannelctl,
-		"--subnet-file", h.SubnetFile(), "--state-dir", h.StateDir(), "network", "migrate", "--pause", "1s", "--timeout", "2m"}, args...)...)
+	command := []string{b.bin.Flannelctl, "--subnet-file", h.SubnetFile(), "--state-dir", h.StateDir(), "network",
+		"migrate", "--pause", "1s", "--timeout", "2m"}
+	c, err := h.Start(fmt.Sprintf("migrate%d", b.commands), append(command, args...)...)
 	p.ok(err)
 	return c
 }
