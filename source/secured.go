@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"flanneld/api"
@@ -48,6 +50,11 @@ func Resolve(o options.Options) options.Options {
 	f := embedded.Folder(o.StateDir)
 	if j, ok := join.Load(f); ok {
 		o.EtcdEndpoints = j.Endpoints
+	} else {
+		o.EtcdEndpoints = slices.Clone(o.EtcdEndpoints)
+		for i, e := range o.EtcdEndpoints { // of a store that is about to be made
+			o.EtcdEndpoints[i] = strings.Replace(e, "http://", "https://", 1)
+		}
 	}
 	o.EtcdCAFile, o.EtcdCertfile, o.EtcdKeyfile = f.CAFile(), f.CertFile(authority.Host), f.KeyFile(authority.Host)
 	return o
