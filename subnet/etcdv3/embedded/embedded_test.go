@@ -48,9 +48,11 @@ type first struct {
 	o    embedded.Options
 	etcd *member.Member
 	stop func()
+
+	quota int64 // of etcd
 }
 
-func newFirst(t *testing.T) *first {
+func newFirst(t *testing.T, how ...member.Options) *first {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "store") // short enough for the path of a socket
 	if err != nil {
@@ -61,6 +63,9 @@ func newFirst(t *testing.T) *first {
 		StateDir: dir, Prefix: prefix, Listen: freeAddr(t), Port: freeAddr(t).Port(), Host: "first", Identity: "id-first",
 		Log: slog.New(slog.DiscardHandler),
 	}}
+	for _, o := range how {
+		f.quota = o.Quota
+	}
 	f.start()
 	t.Cleanup(func() { f.stop() })
 	return f
@@ -74,7 +79,7 @@ func (f *first) start() {
 	}
 	f.Member = m
 	f.etcd, err = member.Start(f.t.Context(), member.Options{
-		Dir: embedded.DataDir(f.o.StateDir), Listen: f.o.Listen, TLS: m.Files(), Log: f.o.Log,
+		Dir: embedded.DataDir(f.o.StateDir), Listen: f.o.Listen, TLS: m.Files(), Quota: f.quota, Log: f.o.Log,
 	})
 	if err != nil {
 		f.t.Fatal(err)

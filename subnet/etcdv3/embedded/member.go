@@ -205,7 +205,8 @@ func (m *Member) remember(ctx context.Context) {
 	}
 }
 
-// Run renews the certificates, and once Secure has returned lets hosts in and saves snapshots, until ctx ends.
+// Run renews the certificates, and once Secure has returned lets hosts in, saves snapshots and frees space, until ctx
+// ends.
 func (m *Member) Run(ctx context.Context) {
 	var others sync.WaitGroup
 	defer others.Wait()
@@ -222,6 +223,7 @@ func (m *Member) Run(ctx context.Context) {
 	case <-m.secured:
 	}
 	others.Go(func() { m.keepSnapshots(ctx) })
+	others.Go(func() { m.keepSpace(ctx) })
 	_ = repeat(ctx, func() error { return m.serve(ctx) }, func(err error) {
 		m.o.Log.Error("no host can join the store, retrying", "error", err)
 	})

@@ -3,6 +3,7 @@
 package member
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -24,6 +25,7 @@ type Options struct {
 	Dir    string         `json:"-"` // created with mode 0700
 	Listen netip.AddrPort // for clients
 	TLS    Files          // the zero value: plain HTTP, and no rights
+	Quota  int64          // of the file with the data, in bytes; zero: as much as any network needs
 	Log    *slog.Logger   `json:"-"`
 }
 
@@ -71,7 +73,7 @@ func Start(ctx context.Context, o Options) (*Member, error) {
 	peer := url.URL{Scheme: "unix", Path: filepath.Join(o.Dir, "peer")}
 	c.ListenPeerUrls, c.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
 	c.InitialCluster = c.InitialClusterFromName(c.Name)
-	c.QuotaBackendBytes, c.SnapshotCount = quotaBytes, snapshotCount
+	c.QuotaBackendBytes, c.SnapshotCount = cmp.Or(o.Quota, quotaBytes), snapshotCount
 	c.AutoCompactionMode, c.AutoCompactionRetention = embed.CompactorModePeriodic, retainedPeriod
 	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(&logCore{log: o.Log.With("component", "etcd"), level: logs}))
 	if err := c.Validate(); err != nil {

@@ -1,0 +1,4 @@
+package embedded
+
+// WorthDefragment is tested as a table.
+var WorthDefragment = worthDefragment
