@@ -3,6 +3,7 @@ package dist_test
 import (
 	"bufio"
 	"bytes"
+	"fmt"
 	"maps"
 	"os"
 	"os/exec"
@@ -67,16 +68,18 @@ func TestEveryUnitIsCleanForSystemd(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	text, err := os.ReadFile("systemd/sysconfig.conf")
-	if err == nil {
-		err = os.Mkdir(filepath.Join(dir, "flanneld.service.d"), 0o755)
-	}
-	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, "flanneld.service.d/sysconfig.conf"),
-			program.ReplaceAll(text, []byte("${1}/bin/true")), 0o644)
-	}
-	if err != nil {
+	if err := os.Mkdir(filepath.Join(dir, "flanneld.service.d"), 0o755); err != nil {
 		t.Fatal(err)
+	}
+	for _, name := range []string{"sysconfig.conf", "udp-kernel.conf"} {
+		text, err := os.ReadFile("systemd/" + name)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, "flanneld.service.d", name), program.ReplaceAll(text, []byte("${1}/bin/true")),
+				0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 	out, err := exec.Command(analyze, append([]string{"verify", "--man=no", docker}, copies...)...).CombinedOutput()
 	for line := range strings.Lines(string(out)) {
@@ -91,20 +94,54 @@ func TestEveryUnitIsCleanForSystemd(t *testing.T) {
 
 func TestEveryServiceIsLittleExposed(t *testing.T) {
 	const most = 2.5 // of 10
-	level := regexp.MustCompile(`Overall exposure level for \S+: ([0-9.]+)`)
 	for _, file := range units(t) {
 		if filepath.Ext(file) != ".service" {
 			continue
 		}
-		out, err := exec.Command(need.Program(t, "systemd-analyze"), "security", "--offline=yes", "--no-pager",
-			file).CombinedOutput()
-		m := level.FindSubmatch(out)
-		if err != nil || m == nil {
-			t.Fatalf("%s: %v\n%s", file, err, out)
+		if got, report := exposure(t, file); got > most {
+			t.Errorf("%s: exposure %.1f, want at most %.1f\n%s", file, got, most, report)
 		}
-		if got, _ := strconv.ParseFloat(string(m[1]), 64); got > most {
-			t.Errorf("%s: exposure %.1f, want at most %.1f\n%s", file, got, most, out)
-		}
+	}
+}
+
+var level = regexp.MustCompile(`Overall exposure level for \S+: ([0-9.]+)`)
+
+// exposure returns what systemd says about a file of a service, and why.
+func exposure(t *testing.T, file string) (rating float64, report []byte) {
+	t.Helper()
+	out, err := exec.Command(need.Program(t, "systemd-analyze"), "security", "--offline=yes", "--no-pager",
+		file).CombinedOutput()
+	m := level.FindSubmatch(out)
+	if err != nil || m == nil {
+		t.Fatalf("%s: %v\n%s", file, err, out)
+	}
+	rating, err = strconv.ParseFloat(string(m[1]), 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rating, out
+}
+
+// A drop-in adds to the unit what its name says, and docs/systemd.md tells what that costs.
+func TestADropInAddsLittleToTheExposure(t *testing.T) {
+	page, err := os.ReadFile("../docs/systemd.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const name = "udp-kernel.conf"
+	unit := filepath.Join(t.TempDir(), "flanneld.service")
+	text := strings.Join(append(append(settings(t, "systemd/flanneld.service"), "[Service]"),
+		settings(t, "systemd/"+name)...), "\n")
+	if err := os.WriteFile(unit, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	before, _ := exposure(t, "systemd/flanneld.service")
+	after, report := exposure(t, unit)
+	if want := fmt.Sprintf("exposure %.1f", after); !strings.Contains(string(page), want) {
+		t.Errorf("docs/systemd.md does not say %q of %s", want, name)
+	}
+	if after <= before || after > before+0.5 {
+		t.Errorf("with %s the exposure is %.1f, and %.1f without\n%s", name, after, before, report)
 	}
 }
 

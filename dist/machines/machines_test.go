@@ -99,9 +99,6 @@ func (s *story) furnish(t *testing.T) {
 func build(t *testing.T) (files map[string]string) {
 	t.Helper()
 	dir := t.TempDir()
-	etcd := filepath.Join(dir, "etcd")
-	must(t, "../..", "go", "build", "-o", filepath.Join(etcd, "etcd"), "./lab/etcd")
-	must(t, dir, "tar", "-czf", "etcd.tar.gz", "etcd")
 	box, err := lab.PodArchive()
 	if err == nil {
 		err = os.WriteFile(filepath.Join(dir, "box.tar"), box, 0o644)
@@ -109,15 +106,11 @@ func build(t *testing.T) (files map[string]string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files = map[string]string{
+	files = withEtcd(t, map[string]string{
 		"/srv/box.tar":         filepath.Join(dir, "box.tar"),
 		"/srv/image.tar":       filepath.Join(dir, "v0.2.0", "flanneld-0.2.0-image.tar"),
-		"/opt/etcd.tar.gz":     filepath.Join(dir, "etcd.tar.gz"),
 		"/opt/flanneld.tar.gz": filepath.Join(dir, "v0.1.0", "flanneld-0.1.0-linux-"+runtime.GOARCH+".tar.gz"),
-	}
-	for _, unit := range []string{"etcd.service", "flannel-install.service"} {
-		files["/etc/systemd/system/"+unit] = "../cloud/files/" + unit
-	}
+	})
 	program := filepath.Join(dir, "release")
 	must(t, "../release", "go", "build", "-o", program, ".")
 	for v, kinds := range map[string]string{"v0.1.0": "deb,rpm,archive", "v0.2.0": "deb,rpm,archive,image"} {
@@ -129,6 +122,19 @@ func build(t *testing.T) (files map[string]string) {
 				files["/srv/"+v+"/"+filepath.Base(p)] = p
 			}
 		}
+	}
+	return files
+}
+
+// withEtcd adds etcd, and the units by which a host of dist/cloud runs it.
+func withEtcd(t *testing.T, files map[string]string) map[string]string {
+	t.Helper()
+	dir := t.TempDir()
+	must(t, "../..", "go", "build", "-o", filepath.Join(dir, "etcd", "etcd"), "./lab/etcd")
+	must(t, dir, "tar", "-czf", "etcd.tar.gz", "etcd")
+	files["/opt/etcd.tar.gz"] = filepath.Join(dir, "etcd.tar.gz")
+	for _, unit := range []string{"etcd.service", "flannel-install.service"} {
+		files["/etc/systemd/system/"+unit] = "../cloud/files/" + unit
 	}
 	return files
 }

@@ -66,6 +66,7 @@ func daemonItems(s stage) []item {
 		plain(dist+"systemd/flanneld.service", units+"flanneld.service"),
 		plain(dist+"systemd/flanneld@.service", units+"flanneld@.service"),
 		plain(dist+"systemd/sysconfig.conf", "/usr/share/flannel/systemd/sysconfig.conf"),
+		plain(dist+"systemd/udp-kernel.conf", "/usr/share/flannel/systemd/udp-kernel.conf"),
 		plain(dist+"systemd/tmpfiles.conf", "/usr/lib/tmpfiles.d/flannel.conf"),
 		plain(dist+"network/sysctl.conf", "/usr/lib/sysctl.d/50-flannel.conf"),
 		plain(dist+"network/80-flannel.link", "/usr/lib/systemd/network/80-flannel.link"),
