@@ -67,9 +67,10 @@ test-flannel: runtests
 	hack/install-packages gcc libc6-dev
 	$(RUNTESTS) -most 0 -v "./lab -tags flannel -run RealFlannel -timeout 20m"
 
-## test-moves: MOVEHOSTS hosts move from backend to backend under traffic, one of them with a daemon of a former version (root; some ten minutes)
+## test-moves: MOVEHOSTS hosts move from backend to backend under traffic, others beside a daemon of a former version, SIMULATED ones in memory (root; half an hour)
 MOVEHOSTS ?= 10
 test-moves: runtests
+	$(RUNTESTS) -most 0 -v "./backend/registry -run TestEveryPathIsReceived -timeout 0 -cluster.hosts $(SIMULATED) -cluster.moves 2"
 	$(RUNTESTS) -most 0 -v "./lab -tags moves -run TestANetworkMovesFromBackend|TestADaemonOfTheFormerVersion -timeout 60m -parallel 1 -move.hosts $(MOVEHOSTS)"
 
 ## test-kernels: what depends on the kernel, on Debian's 6.1 and 6.12 in qemu, which needs no KVM; SUITES and TESTS choose; goes on where it stopped, unless AGAIN=1 (root; hours)

@@ -96,7 +96,7 @@ func severalOf(t *testing.T, c subnet.Config) *Several {
 		t.Fatal(err)
 	}
 	return &Several{
-		Applier: backend.NewApplier(main, e.Host, c.Networks()), config: c,
+		Applier: backend.NewApplier(main, e.Host, c.Networks()), config: c, create: New, folder: dir,
 		network: Network{Env: e, Holder: "me", Drop: func(...string) {}},
 		made:    []made{{c.Main(), main, devicelock.New(dir, "me"), nil}},
 	}

@@ -29,6 +29,8 @@ type Several struct {
 	Devices []string // of the backend that the daemon has begun with
 
 	network Network
+	create  func(context.Context, Env) (backend.Planner, error) // New
+	folder  string                                              // of the locks of devices
 
 	mu     sync.Mutex // guards all below
 	config subnet.Config
@@ -62,6 +64,7 @@ func Open(ctx context.Context, n Network) (*Several, error) {
 	}
 	s := &Several{
 		Applier: backend.NewApplier(main, n.Host, c.Networks()), Devices: devices, network: n,
+		create: New, folder: devicelock.Folder,
 		config: c.Of(c.Main()), made: []made{{c.Main(), main, locks, devices}},
 	}
 	s.network.Former, s.network.Host.Leftovers = nil, ip.Scope{}
@@ -162,14 +165,14 @@ func (s *Several) makeLocked(ctx context.Context, c subnet.Config, o subnet.Sett
 			return s.adjustLocked(ctx, &s.made[i], c, o)
 		}
 	}
-	e, locks := s.network.Env, devicelock.New(devicelock.Folder, s.network.Holder)
+	e, locks := s.network.Env, devicelock.New(s.folder, s.network.Holder)
 	e.Config = c.Of(o)
 	names, err := locks.All(Devices(e.Config), nil)
 	if err != nil && len(names) == 0 { // where locks cannot be made, it does without
 		return nil, err
 	}
 	e.Host.Devices = names
-	p, err := New(ctx, e)
+	p, err := s.create(ctx, e)
 	if err != nil {
 		locks.Release()
 		return nil, err
@@ -187,7 +190,7 @@ func (s *Several) adjustLocked(ctx context.Context, m *made, c subnet.Config, o 
 	} else {
 		e := s.network.Env
 		e.Config, e.Host.Devices = c.Of(o), m.names
-		p, err = New(ctx, e)
+		p, err = s.create(ctx, e)
 	}
 	if err != nil {
 		return nil, err

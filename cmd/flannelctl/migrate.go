@@ -210,23 +210,29 @@ func (m *migration) counts(e *subnet.Entry) bool {
 	return e.LeaseID != 0 && !slices.Contains(m.skip, cmp.Or(e.Host, "-")) && !slices.ContainsFunc(e.Leases, named)
 }
 
-// await waits until all hosts have done what a step needs, shows who has not, and then lets them take it in.
+// await waits until all hosts have done what a step needs, shows who has not, and then lets them take it in. A host
+// that restarts meanwhile may offer less for a moment: it is waited for again.
 func (m *migration) await(ctx context.Context, s step) error {
 	if s.has == nil {
 		return nil
 	}
-	start := time.Now()
+	start, rested := time.Now(), false
 	for {
 		missing, err := m.missing(ctx, s)
 		waited := time.Since(start)
 		switch {
 		case err != nil:
 			missing = []string{"the store: " + err.Error()}
-		case len(missing) == 0 && s.last:
+		case len(missing) == 0 && (s.last || rested):
 			return nil
 		case len(missing) == 0:
-			return m.rest(ctx, m.pause)
+			rested = true
+			if err := m.rest(ctx, m.pause); err != nil {
+				return err
+			}
+			continue
 		}
+		rested = false
 		const most = 10
 		names := fmt.Sprintf("%d: %s", len(missing), strings.Join(missing[:min(len(missing), most)], ", "))
 		if m.timeout > 0 && waited > m.timeout {
