@@ -85,7 +85,7 @@ func (p *Publisher) After(v subnet.View, err error) error {
 		p.written = v.Own.Prefixes()
 	}
 	p.file("the subnet file", envErr)
-	stateErr := p.save(v)
+	stateErr := errors.Join(p.saveFirstPeers(), p.save(v))
 	p.file(StateFile, stateErr)
 	// Containers may start as long as the file names the subnets of this host.
 	ready := slices.Equal(p.written, v.Own.Prefixes()) && !v.Status.Lost

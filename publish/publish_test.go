@@ -212,6 +212,20 @@ func TestPeersAreSavedSoonAfterAChangeAndAtTheEnd(t *testing.T) {
 	})
 }
 
+// TestAHostThatIsKilledAfterItsFirstPassKnowsItsPeers does not run KeepPeers, which writes them a second later.
+func TestAHostThatIsKilledAfterItsFirstPassKnowsItsPeers(t *testing.T) {
+	d, v := newDesk(t), view(t)
+	l := subnet.Lease{Subnet: netip.MustParsePrefix("10.5.1.0/24")}
+	d.peers, v.Peers = []subnet.Record{{Leases: []subnet.Lease{l}}}, subnet.PeersOf(l)
+	if err := d.After(v, nil); err != nil {
+		t.Fatal(err)
+	}
+	st, err := d.dir.Load()
+	if err != nil || len(st.Own.Leases) == 0 || len(st.Memory.Records) != 1 {
+		t.Errorf("the state has %d own leases and %d peers, %v, want 2 and 1", len(st.Own.Leases), len(st.Memory.Records), err)
+	}
+}
+
 func TestPeersThatGoOnChangingAreSavedEverMoreRarely(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, v := newDesk(t), view(t)

@@ -37,6 +37,15 @@ func (p *Publisher) save(v subnet.View) error {
 	return nil
 }
 
+// saveFirstPeers writes the peers before the first state of a host that had none. A next run that had its lease and no
+// peers, and did not reach the store, would take those in the kernel for leftovers and remove them.
+func (p *Publisher) saveFirstPeers() error {
+	if len(p.o.State.Own.Leases) > 0 || len(p.saved.Own.Leases) > 0 {
+		return nil
+	}
+	return p.savePeers()
+}
+
 func (p *Publisher) same(st subnet.State) bool {
 	return p.saved.Own.Equal(st.Own) && p.saved.Until.Equal(st.Until) && p.saved.Config == st.Config &&
 		slices.Equal(p.saved.Links, st.Links)
