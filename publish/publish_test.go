@@ -222,7 +222,7 @@ func TestAHostThatIsKilledAfterItsFirstPassKnowsItsPeers(t *testing.T) {
 	}
 	st, err := d.dir.Load()
 	if err != nil || len(st.Own.Leases) == 0 || len(st.Memory.Records) != 1 {
-		t.Errorf("the state has %d own leases and %d peers, %v, want 2 and 1", len(st.Own.Leases), len(st.Memory.Records), err)
+		t.Errorf("the state has %d own leases, %d peers, %v, want 2 and 1", len(st.Own.Leases), len(st.Memory.Records), err)
 	}
 }
 
