@@ -26,9 +26,14 @@ func archiveItems(s stage) (all []item) {
 }
 
 // writeArchive makes the archive, to be unpacked in the root of a host.
-func (r release) writeArchive(s stage) (err error) {
+func (r release) writeArchive(s stage) error {
 	name := fmt.Sprintf("flanneld-%s-linux-%s.tar.gz", r.version.upgrade, s.arch)
-	f, err := os.Create(filepath.Join(r.out, name))
+	return r.writeCompressed(filepath.Join(r.out, name), archiveItems(s))
+}
+
+// writeCompressed makes a compressed archive.
+func (r release) writeCompressed(file string, items []item) (err error) {
+	f, err := os.Create(file)
 	if err != nil {
 		return err
 	}
@@ -37,7 +42,7 @@ func (r release) writeArchive(s stage) (err error) {
 	if err != nil {
 		return err
 	}
-	return errors.Join(writeTar(z, archiveItems(s), r.time), z.Close())
+	return errors.Join(writeTar(z, items, r.time), z.Close())
 }
 
 // writeTar writes files and the folders above them, in order, all of root's and of one time.
@@ -96,7 +101,8 @@ func compress(file string) error {
 	return errors.Join(err, z.Close(), os.WriteFile(file+".gz", b.Bytes(), 0o644), os.Remove(file))
 }
 
-// writeSums writes the checksums of everything that is published, in the form of sha256sum.
+// writeSums writes the checksums of everything that is published, in the form of sha256sum,
+// and signs them if there is a key.
 func (r release) writeSums() error {
 	entries, err := os.ReadDir(r.out)
 	if err != nil {
@@ -113,5 +119,9 @@ func (r release) writeSums() error {
 		}
 		fmt.Fprintf(&sums, "%x  %s\n", sha256.Sum256(text), e.Name())
 	}
-	return os.WriteFile(filepath.Join(r.out, "SHA256SUMS"), []byte(sums.String()), 0o644)
+	file := filepath.Join(r.out, "SHA256SUMS")
+	if err := os.WriteFile(file, []byte(sums.String()), 0o644); err != nil || r.key == nil {
+		return err
+	}
+	return r.sign(file)
 }

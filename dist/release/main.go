@@ -1,5 +1,5 @@
 // Command release builds everything that a version of flanneld is published as: packages for Debian and for the Red Hat
-// family, archives, a container image, bills of materials and checksums. Two runs on one commit make the same bytes.
+// family, archives, a container image, the Helm chart, bills of materials, release notes and signed checksums. Two runs on one commit make the same bytes.
 //
 // It is a module of its own so that the daemon's does not depend on its libraries.
 package main
@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/ProtonMail/go-crypto/openpgp"
 )
 
 // release is one run.
@@ -23,7 +25,8 @@ type release struct {
 	version version
 	time    time.Time // of everything that has a time
 	arches  []string
-	kinds   []string // of what is built
+	kinds   []string        // of what is built
+	key     *openpgp.Entity // signs the checksums; nil: they are not signed
 }
 
 func main() {
@@ -41,7 +44,8 @@ func run(ctx context.Context, args []string) error {
 	out := fs.String("o", "", "`folder` to build in, emptied first (default build/release in the repository)")
 	arches := fs.String("arch", "amd64,arm64", "comma-separated `architectures`")
 	describe := fs.String("version", "", "`version`, in the form of git describe (default: what that says)")
-	kinds := fs.String("kinds", "deb,rpm,archive,bill,image", "comma-separated `kinds` of what to build")
+	kinds := fs.String("kinds", "deb,rpm,archive,bill,image,docker,chart,notes", "comma-separated `kinds` of what to build")
+	key := fs.String("sign-key", "", "`file` with the OpenPGP key that signs the checksums, armored, without passphrase")
 	printVersion := fs.Bool("print-version", false, "print the version of the packages, build nothing")
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -63,6 +67,11 @@ func run(ctx context.Context, args []string) error {
 	if *printVersion {
 		fmt.Println(r.version.upgrade)
 		return nil
+	}
+	if *key != "" {
+		if r.key, err = readKey(*key); err != nil {
+			return err
+		}
 	}
 	return r.build(ctx)
 }
@@ -87,9 +96,13 @@ func (r release) build(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", arch, err)
 		}
 	}
-	if r.builds("image") {
-		if err := r.writeImage(stages); err != nil {
-			return fmt.Errorf("image: %w", err)
+	image := func() error { return r.writeImage(stages) }
+	for kind, write := range map[string]func() error{"image": image, "chart": r.writeChart, "notes": r.writeNotes} {
+		if !r.builds(kind) {
+			continue
+		}
+		if err := write(); err != nil {
+			return fmt.Errorf("%s: %w", kind, err)
 		}
 	}
 	return r.writeSums()
@@ -109,7 +122,9 @@ func (r release) publish(s stage) error {
 			}
 		}
 	}
-	for kind, write := range map[string]func(stage) error{"archive": r.writeArchive, "bill": r.writeBill} {
+	for kind, write := range map[string]func(stage) error{
+		"archive": r.writeArchive, "bill": r.writeBill, "docker": r.writeDocker,
+	} {
 		if !r.builds(kind) {
 			continue
 		}

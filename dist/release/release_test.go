@@ -36,10 +36,10 @@ func output(t *testing.T, name string, args ...string) string {
 }
 
 // release builds a release of the repository at root for this architecture and returns its folder.
-func release(t *testing.T, program, root string) string {
+func release(t *testing.T, program, root, key string) string {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "out")
-	c := exec.Command(program, "-root", root, "-o", out, "-arch", "amd64", "-version", describe)
+	c := exec.Command(program, "-root", root, "-o", out, "-arch", "amd64", "-version", describe, "-sign-key", key)
 	c.Env = append(os.Environ(), "SOURCE_DATE_EPOCH=1700000000")
 	if text, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("release: %v\n%s", err, text)
@@ -105,9 +105,10 @@ func TestARelease(t *testing.T) {
 	if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	dir := release(t, program, "../..")
+	private, public := newKey(t)
+	dir := release(t, program, "../..", private)
 	t.Run("has the same bytes wherever it is built", func(t *testing.T) {
-		again := published(t, release(t, program, checkout(t, "../..")))
+		again := published(t, release(t, program, checkout(t, "../.."), private))
 		for name, sum := range published(t, dir) {
 			if again[name] != sum {
 				t.Errorf("%s differs between two builds", name)
@@ -115,6 +116,10 @@ func TestARelease(t *testing.T) {
 		}
 	})
 	t.Run("has checksums of all it publishes", func(t *testing.T) { checksums(t, dir) })
+	t.Run("has a signature of the checksums", func(t *testing.T) { signed(t, dir, public) })
+	t.Run("has an image that docker loads", func(t *testing.T) { dockerImage(t, dir) })
+	t.Run("has a chart of its version", func(t *testing.T) { chart(t, dir) })
+	t.Run("has notes from the changelog", func(t *testing.T) { notes(t, dir) })
 	t.Run("has programs that know their version", func(t *testing.T) { versions(t, dir) })
 	t.Run("has the same files in deb, rpm and archive", func(t *testing.T) { sameFiles(t, dir) })
 	t.Run("names every module in the bill of materials", func(t *testing.T) { bill(t, dir) })
@@ -131,7 +136,7 @@ func checksums(t *testing.T, dir string) {
 		t.Errorf("%v\n%s", err, out)
 	}
 	for _, want := range []string{"_amd64.deb: OK", ".x86_64.rpm: OK", "-linux-amd64.tar.gz: OK", ".cdx.json: OK",
-		"-image.tar: OK"} {
+		"-image.tar: OK", "-docker-amd64.tar: OK", ".tgz: OK", "-notes.md: OK"} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("no line %q in\n%s", want, out)
 		}
