@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"github.com/google/nftables"
+
+	"flanneld/ip"
 )
 
 // Bypass tells whether packets between hosts may go past the host's packet filter, as those do that BPF programs send
@@ -18,6 +20,7 @@ type Bypass struct {
 	nf         netfilter
 	generation uint32
 	known      bool
+	flow       ip.Flow // of the answer
 	why        string
 }
 
@@ -30,9 +33,10 @@ const tablePrefix = "flannel"
 // legacyTables lists the tables of iptables-legacy in this network namespace that have been used.
 const legacyTables = "/proc/thread-self/net/ip_tables_names"
 
-// Why names a chain that packets of the host's own must not go past: one that may drop or change packets that the host
-// sends or receives, other than by translation of addresses. Empty: there is none. What cannot be read counts as one.
-func (b *Bypass) Why() string {
+// Why names a chain that packets between hosts must not go past: one whose rules may drop or change them, other than by
+// translation of addresses, or may be about them in a way that is not understood. Empty: there is none. What cannot be
+// read counts as one.
+func (b *Bypass) Why(f ip.Flow) string {
 	legacy, err := os.ReadFile(legacyTables)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err.Error()
@@ -49,23 +53,23 @@ func (b *Bypass) Why() string {
 	if err != nil {
 		return fmt.Sprintf("the packet filter cannot be read: %v", err)
 	}
-	if b.known && generation == b.generation {
+	if b.known && generation == b.generation && f == b.flow {
 		return b.why
 	}
 	b.known = false
 	err = b.nf.consistent(func(c *nftables.Conn) (err error) {
-		b.why, err = filters(c)
+		b.why, err = filters(c, f)
 		return err
 	})
 	if err != nil {
 		return fmt.Sprintf("the packet filter cannot be read: %v", err)
 	}
-	b.generation, b.known = generation, true
+	b.generation, b.flow, b.known = generation, f, true
 	return b.why
 }
 
-// filters names the first chain that is no empty one.
-func filters(c *nftables.Conn) (string, error) {
+// filters names the first chain that may do something to the packets.
+func filters(c *nftables.Conn, f ip.Flow) (string, error) {
 	chains, err := c.ListChainsOfTableFamily(nftables.TableFamilyUnspecified)
 	if err != nil {
 		return "", err
@@ -74,16 +78,29 @@ func filters(c *nftables.Conn) (string, error) {
 		if !sees(k) {
 			continue
 		}
-		rules, err := c.GetRules(k.Table, k)
+		p := path{flow: newFlow(f, inbound(k)), rules: func(chain string) ([]*nftables.Rule, error) {
+			return c.GetRules(k.Table, &nftables.Chain{Name: chain, Table: k.Table})
+		}, chains: map[string][]*nftables.Rule{}}
+		what, err := p.through(k.Name)
 		if err != nil {
 			return "", err
 		}
-		if drops := k.Policy != nil && *k.Policy == nftables.ChainPolicyDrop; drops || len(rules) > 0 {
-			return fmt.Sprintf("the packet filter has rules for packets of the host, in chain %s of table %s %s", k.Name,
+		drops := k.Policy != nil && *k.Policy == nftables.ChainPolicyDrop && what != accepted
+		if what == touched || drops {
+			return fmt.Sprintf("the packet filter may have rules for packets between hosts, in chain %s of table %s %s", k.Name,
 				familyWords[k.Table.Family], k.Table.Name), nil
 		}
 	}
 	return "", nil
+}
+
+// inbound reports whether a chain sees packets that come in.
+func inbound(k *nftables.Chain) bool {
+	if k.Table.Family == nftables.TableFamilyNetdev {
+		return *k.Hooknum == *nftables.ChainHookIngress
+	}
+	outbound := *k.Hooknum == *nftables.ChainHookOutput || *k.Hooknum == *nftables.ChainHookPostrouting
+	return !outbound // there is an ingress of the family inet as well
 }
 
 // sees reports whether packets that the host sends or receives pass a chain of others.

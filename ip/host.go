@@ -18,9 +18,9 @@ type Host struct {
 	Devices []string
 	// Connected returns what this host reaches otherwise of the network's ranges; nil: nothing. Any goroutine may call it.
 	Connected func() []Connected
-	// Filtered says why packets that this host sends and receives must not bypass its packet filter; empty: they may.
-	// nil: there is no packet filter. Any goroutine may call it.
-	Filtered func() string
+	// Filtered says why packets between hosts must not bypass the packet filter; empty: they may. nil: there is no packet
+	// filter. Any goroutine may call it.
+	Filtered func(Flow) string
 	// Poke asks for a pass, because what the backend publishes has changed; nil: there is nobody to ask. It is called
 	// while the backend runs, by any goroutine.
 	Poke func()
@@ -30,6 +30,13 @@ type Host struct {
 	MACs map[string]MAC
 	// Blackhole says that packets into the host's own subnets shall be dropped where no pod's route takes them.
 	Blackhole bool
+}
+
+// Flow are the packets between this host and its peers: UDP over IPv4, from a port to the same port.
+type Flow struct {
+	Link  string
+	Local netip.Addr
+	Port  uint16
 }
 
 // OwnRoutes returns the routes that a host has for its own subnets, whatever the backend.

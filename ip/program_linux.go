@@ -3,6 +3,7 @@ package ip
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -185,4 +186,15 @@ func IPsec() (policy string, err error) {
 		return strings.TrimSpace(fmt.Sprintf("%v to %v, %v", p.Src, p.Dst, p.Dir)), nil
 	}
 	return "", nil
+}
+
+// RouteMTU returns the MTU that is set at the route to an address, in bytes; 0: none is, or there is no route. What the
+// kernel has learned of the path is not part of it.
+func RouteMTU(dst, src netip.Addr) int {
+	o := netlink.RouteGetOptions{SrcAddr: src.AsSlice(), FIBMatch: true}
+	routes, err := netlink.RouteGetWithOptions(dst.AsSlice(), &o)
+	if err != nil || len(routes) == 0 {
+		return 0
+	}
+	return routes[0].MTU
 }

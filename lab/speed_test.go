@@ -25,7 +25,7 @@ var ways = []way{
 	{name: "host-gw", backend: `{"Type":"host-gw"}`},
 	{name: "vxlan", backend: `{"Type":"vxlan"}`},
 	{name: "udp", backend: `{"Type":"udp"}`},
-	{name: "udp, Kernel", backend: `{"Type":"udp","Kernel":true}`},
+	{name: "udp in user space", backend: `{"Type":"udp","Kernel":false}`},
 	{name: "udp without offloads", backend: `{"Type":"udp","Offload":false}`},
 	{name: "wireguard", backend: `{"Type":"wireguard"}`},
 	{name: "wireguard-go", connect: wireguardGo},

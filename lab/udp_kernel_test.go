@@ -10,7 +10,11 @@ import (
 	"flanneld/lab"
 )
 
-const kernelConfig = `{"Network":"10.5.0.0/16","Backend":{"Type":"udp","Kernel":true}}`
+// The networks whose packets are carried inside the kernel, as without a backend, and by the daemon.
+const (
+	kernelConfig = `{"Network":"10.5.0.0/16"}`
+	userConfig   = `{"Network":"10.5.0.0/16","Backend":{"Type":"udp","Kernel":false}}`
+)
 
 // path waits until a daemon carries packets where it should.
 func (c *cluster) path(d *lab.Daemon, want string) {
@@ -98,10 +102,10 @@ func TestUDPInsideTheKernel(t *testing.T) {
 	}
 	c.ok(hosts[1].Run("ip xfrm policy flush", "nft add table ip guard",
 		"nft add chain ip guard in { type filter hook input priority 0 ; }",
-		"nft add rule ip guard in udp dport 8285 accept"))
-	c.path(daemons[1], "user space: the packet filter has rules")
+		"nft add rule ip guard in ip saddr 198.51.100.1 drop"))
+	c.path(daemons[1], "user space: the packet filter may have rules")
 	c.transfer(pods[0].Namespace, pods[1].Namespace, pods[1].Addr(), 2<<20)
-	c.ok(hosts[1].Run("nft delete table ip guard"))
+	c.ok(hosts[1].Run("nft flush chain ip guard in", "nft add rule ip guard in udp dport 53 drop"))
 	c.path(daemons[1], "kernel")
 
 	c.ok(daemons[1].Stop(c.ctx))
@@ -109,5 +113,33 @@ func TestUDPInsideTheKernel(t *testing.T) {
 		if have := must[string](t)(hosts[1].Output("tc filter show dev " + dev)); !strings.Contains(have, "flannel0") {
 			t.Errorf("nothing is left at %s: %s", dev, have)
 		}
+	}
+}
+
+// TestPacketsOfAKernelThatArriveByAnotherInterfaceAreTaken has the packets of one host come in by an interface of the
+// other where no program is, which is a link without a network card that would finish them.
+func TestPacketsOfAKernelThatArriveByAnotherInterfaceAreTaken(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	e := c.etcd(kernelConfig)
+	hosts := c.hosts(2)
+	daemons := c.startAll(hosts, e)
+	pods := c.pods(hosts...)
+	for _, d := range daemons {
+		c.path(d, "kernel")
+	}
+	_, err := pods[0].Ping(c.ctx, pods[1].Addr(), lab.PingOptions{})
+	c.ok(err)
+	plug(c, hosts[1], "eth1", "second1")
+	c.ok(hosts[1].Run("ip link set eth1 up"))
+	_, mac, _ := strings.Cut(must[string](t)(hosts[1].Output("ip -o link show eth1")), "link/ether ")
+	mac, _, _ = strings.Cut(mac, " ")
+	c.ok(hosts[0].Run(fmt.Sprintf("ip neigh replace %s lladdr %s dev eth0 nud permanent", hosts[1].Addr, mac)))
+	before := c.datapath(daemons[1])
+	for i := range pods {
+		c.transfer(pods[i].Namespace, pods[1-i].Namespace, pods[1-i].Addr(), 5<<20)
+	}
+	if got := c.datapath(daemons[1])["received packets"]; got == before["received packets"] {
+		t.Errorf("nothing was received: %v", c.datapath(daemons[1]))
 	}
 }

@@ -162,16 +162,19 @@ func TestUDPFitsIntoASmallerPath(t *testing.T) {
 		s.ok(h.Run(fmt.Sprintf("ip route add %s/32 dev eth0 mtu 1400", other.Addr),
 			fmt.Sprintf("ip -6 route add %s/128 dev eth0 mtu 1400", other.Addr6)))
 	}
+	// Until the daemons have heard of the routes, kernels go on to send by the wider path.
+	s.await(func() error {
+		out, err := s.pods[0].Exec(s.ctx, "ping", "-c", "1", "-W", "1", "-M", "do", "-s", "1400", s.pods[1].Addr().String())
+		if told := fmt.Sprint(out, err); !strings.Contains(told, "mtu = 1372") && !strings.Contains(told, "mtu=1372") {
+			return fmt.Errorf("a packet that may not be fragmented: %s", told)
+		}
+		return nil
+	})
 	for i, a := range s.pods[1].Addrs {
 		s.transfer(s.pods[0].Namespace, s.pods[1].Namespace, a, 5<<20)
 		s.transfer(s.pods[1].Namespace, s.pods[0].Namespace, s.pods[0].Addrs[i], 5<<20)
 	}
-	out, err := s.pods[0].Exec(s.ctx, "ping", "-c", "3", "-i", "0.2", "-W", "1", "-M", "do", "-s", "1400",
-		s.pods[1].Addr().String())
-	if told := fmt.Sprint(out, err); !strings.Contains(told, "mtu = 1372") && !strings.Contains(told, "mtu=1372") {
-		t.Errorf("a packet that may not be fragmented: %s", told)
-	}
-	out, err = s.pods[0].Exec(s.ctx, "ping", "-c", "3", "-i", "0.2", "-W", "2", "-M", "dont", "-s", "1400",
+	out, err := s.pods[0].Exec(s.ctx, "ping", "-c", "3", "-i", "0.2", "-W", "2", "-M", "dont", "-s", "1400",
 		s.pods[1].Addr().String())
 	if err != nil {
 		t.Errorf("a packet that may be fragmented: %s", out)

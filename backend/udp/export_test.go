@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"flanneld/ip"
 	"flanneld/subnet"
 )
@@ -204,4 +206,20 @@ func OpenDevice(name string, offload bool) (int, error) {
 		return 0, err
 	}
 	return d.queues[0], nil
+}
+
+// CutsUDP reports whether devices cut UDP packets of any size, which kernels before 6.2 do not.
+func CutsUDP(fd int) bool {
+	return unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, offloadTCP|offloadUDP) == nil
+}
+
+// Unfinished reports whether a kernel has left the checksum of a packet to its network card.
+func Unfinished(p []byte) bool {
+	h, ok := parse(p)
+	r := newRun()
+	r.tcp = true
+	if ok {
+		r.start(p[:h.total], &h)
+	}
+	return ok && r.complete().flags != 0
 }

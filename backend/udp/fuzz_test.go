@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"flanneld/backend/udp"
@@ -64,7 +65,7 @@ func FuzzRuns(f *testing.F) {
 	f.Add(uint64(2), []byte{0, 3, 1}, true)
 	f.Fuzz(func(t *testing.T, seed uint64, changes []byte, mend bool) {
 		r := rand.New(rand.NewPCG(seed, 0))
-		packets := randomSequence(r)
+		packets := randomSequence(r, func(r *rand.Rand) flow { return randomFlow(r, 1, 2) })
 		for len(changes) >= 3 {
 			p := packets[int(changes[0])%len(packets)]
 			p[int(changes[1])%min(len(p), 80)] ^= changes[2]
@@ -73,6 +74,9 @@ func FuzzRuns(f *testing.F) {
 				binary.BigEndian.PutUint16(p[10:], ^udp.Sum(p[:20], 0))
 			}
 			changes = changes[3:]
+		}
+		if slices.ContainsFunc(packets, udp.Unfinished) {
+			t.Skip("such packets are cut otherwise")
 		}
 		var alone [][]byte // what a worker delivers that merges nothing
 		for _, merge := range []bool{false, true} {

@@ -39,8 +39,8 @@ func takesFromKernels(l *subnet.Lease) bool {
 type kernelPath struct {
 	device   string
 	log      *slog.Logger
-	filtered func() string // see ip.Host
-	poke     func()        // asks for a pass
+	filtered func(ip.Flow) string // see ip.Host
+	poke     func()               // asks for a pass
 	able     func() error
 
 	mu       sync.Mutex // guards all below
@@ -51,6 +51,7 @@ type kernelPath struct {
 	before   map[string]uint64 // counters of earlier programs
 	repaired uint64
 	look     time.Time // when to read again which peers packets were sent to
+	narrow   narrow
 }
 
 // kernelWant is what the programs are to do.
@@ -61,8 +62,8 @@ type kernelWant struct {
 	peers   offload.Peers
 }
 
-// notAsked is the usual reason, which is not worth a line in the log.
-const notAsked = "the option Kernel is not set"
+// notAsked is a reason that is not worth a line in the log.
+const notAsked = "the network configuration says so (Kernel or Offload is false)"
 
 const (
 	// checkEvery is how often the programs are looked after, beside notifications.
@@ -77,7 +78,7 @@ func newKernelPath(device string, h ip.Host) *kernelPath {
 		before: map[string]uint64{},
 	}
 	if k.filtered == nil {
-		k.filtered = func() string { return "" }
+		k.filtered = func(ip.Flow) string { return "" }
 	}
 	if k.poke == nil {
 		k.poke = func() {}
@@ -170,19 +171,18 @@ func (k *kernelPath) decideLocked() string {
 	if policy != "" {
 		return fmt.Sprintf("there are IPsec policies, which the kernel would not apply: %s", policy)
 	}
-	return k.filtered()
+	return k.filtered(ip.Flow{Link: k.want.link, Local: k.want.spec.Local, Port: k.want.spec.Port})
 }
 
 // useLocked has the programs carry packets.
 func (k *kernelPath) useLocked() error {
+	peers := k.narrow.without(k.want.peers, k.want.spec.Local)
 	if p := k.programs; p != nil && p.Spec == k.want.spec {
-		if err := p.Set(k.want.peers); err != nil {
-			k.log.Warn("some peers left to user space", "reason", err)
-		}
+		k.set(p, peers)
 		n, err := p.Attach()
 		if n > 0 {
 			k.repaired += uint64(n)
-			k.log.Warn("another program detached BPF programs, attached again", "device", k.device, "programs", n)
+			k.log.Warn("BPF programs attached again after another program had detached them", "device", k.device, "programs", n)
 		}
 		return err
 	}
@@ -190,15 +190,19 @@ func (k *kernelPath) useLocked() error {
 	if err != nil {
 		return err
 	}
-	if err := p.Set(k.want.peers); err != nil {
-		k.log.Warn("some peers left to user space", "reason", err)
-	}
+	k.set(p, peers)
 	if _, err := p.Attach(); err != nil {
 		p.Close()
 		return err
 	}
 	k.dropLocked(p)
 	return p.Keep()
+}
+
+func (k *kernelPath) set(p *offload.Programs, peers offload.Peers) {
+	if err := p.Set(peers); err != nil {
+		k.log.Warn("packets to some peers carried in user space", "reason", err)
+	}
 }
 
 // dropLocked replaces the programs, and keeps what the ones before have counted.
@@ -254,32 +258,45 @@ func (k *kernelPath) used(to map[netip.Addr]bool) {
 
 // run looks after the programs until ctx ends. It leaves them in place then.
 func (k *kernelPath) run(ctx context.Context) {
-	changed := make(chan struct{}, 1)
+	changed, routes := make(chan struct{}, 1), make(chan struct{}, 1)
 	var done sync.WaitGroup
 	defer done.Wait()
-	for _, g := range []struct{ protocol, group int }{
-		{unix.NETLINK_ROUTE, unix.RTNLGRP_TC}, {unix.NETLINK_XFRM, groupPolicies},
+	for _, g := range []struct {
+		protocol, group int
+		changed         chan struct{}
+	}{
+		{unix.NETLINK_ROUTE, unix.RTNLGRP_TC, changed}, {unix.NETLINK_XFRM, groupPolicies, changed},
+		{unix.NETLINK_ROUTE, unix.RTNLGRP_IPV4_ROUTE, routes},
 	} {
-		done.Go(func() { listen(ctx, g.protocol, g.group, changed) })
+		done.Go(func() { listen(ctx, g.protocol, g.group, g.changed) })
 	}
 	tick := time.NewTicker(checkEvery)
 	defer tick.Stop()
+	ready := routes // nil until the next tick: a host whose routes never rest looks no oftener
 	for {
+		again := false // look up the routes
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			ready = routes
+		case <-ready:
+			ready, again = nil, true
 		case <-changed:
 		}
-		k.check()
+		k.check(again)
 	}
 }
 
-func (k *kernelPath) check() {
+// check looks after the programs; again says that routes to peers may have changed.
+func (k *kernelPath) check(again bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if !k.decided || k.reason == notAsked {
 		return
+	}
+	if again {
+		k.narrow.forget()
 	}
 	used := k.reason == ""
 	if err := k.checkLocked(); err != nil {
@@ -293,7 +310,8 @@ func (k *kernelPath) check() {
 // groupPolicies is XFRMNLGRP_POLICY (include/uapi/linux/xfrm.h).
 const groupPolicies = 4
 
-// listen signals notifications of a netlink group until ctx ends; without them the tick remains.
+// listen signals notifications of a netlink group until ctx ends, and once when it begins: what changed before is told
+// to nobody. Without a socket the tick remains.
 func listen(ctx context.Context, protocol, group int, changed chan<- struct{}) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, protocol)
 	if err != nil {
@@ -312,12 +330,12 @@ func listen(ctx context.Context, protocol, group int, changed chan<- struct{}) {
 	}
 	buf := make([]byte, 16<<10)
 	for {
-		if _, err := file.Read(buf); err != nil && (ctx.Err() != nil || !errors.Is(err, unix.ENOBUFS)) {
-			return
-		}
 		select {
 		case changed <- struct{}{}:
 		default:
+		}
+		if _, err := file.Read(buf); err != nil && (ctx.Err() != nil || !errors.Is(err, unix.ENOBUFS)) {
+			return
 		}
 	}
 }

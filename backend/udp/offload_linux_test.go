@@ -154,13 +154,15 @@ func (s *site) write(fd int, b []byte) {
 	}
 }
 
-// outgoing returns a random packet of a pod as the device sees it after one hop, and as the pods' device gives it.
-func outgoing(r *rand.Rand) (given []byte) {
+// outgoing returns a random packet of a pod as the pods' device gives it; cutsUDP says whether that takes UDP of any
+// size.
+func outgoing(r *rand.Rand, cutsUDP bool) (given []byte) {
 	f := randomFlow(r, 1, []byte{2, 2, 2, 2, 3, 9}[r.IntN(6)])
 	f.six, f.src, f.dst = false, pod(false, 1), pod(false, []byte{2, 2, 2, 2, 3, 9}[r.IntN(6)])
 	f.hops = []byte{2, 3, 64, 64, 255}[r.IntN(5)]
 	f.class |= byte(r.IntN(4))
 	if r.IntN(2) == 0 {
+		f.tcp = f.tcp || !cutsUDP
 		size := 100 + r.IntN(1300)
 		if f.tcp {
 			f.flags = []byte{ack, ack | psh, ack | fin, ack | ece}[r.IntN(4)]
@@ -200,7 +202,7 @@ func TestThePathsSendTheSame(t *testing.T) {
 	s := newSite(t)
 	r, seed := random()
 	for i := range 300 {
-		b := outgoing(r)
+		b := outgoing(r, udp.CutsUDP(s.pods))
 		seen := append(bytes.Clone(b[:10]), hopLess(b[10:])...)
 		w := udp.NewWorker(testNetworks, testSelf, testPeers, true)
 		w.Packets = [][]byte{bytes.Clone(seen)}

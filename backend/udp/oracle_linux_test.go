@@ -45,6 +45,13 @@ func newOracle(t *testing.T) *oracle {
 	return o
 }
 
+// flow returns one that the devices of this kernel take in any size.
+func (o *oracle) flow(r *rand.Rand) flow {
+	f := randomFlow(r, 1, 2)
+	f.tcp = f.tcp || !udp.CutsUDP(o.in)
+	return f
+}
+
 // route has the kernel forward a packet, behind its virtio-net header, and returns the n packets that come out.
 func (o *oracle) route(b []byte, n int) [][]byte {
 	o.t.Helper()
@@ -80,7 +87,7 @@ func TestSegmentsAreThoseOfTheKernel(t *testing.T) {
 	o := newOracle(t)
 	r, seed := random()
 	for i := range 400 {
-		f := randomFlow(r, 1, 2)
+		f := o.flow(r)
 		size := 1 + r.IntN(1400)
 		payload := randomBytes(r, min(size+1+r.IntN(60*size), 64000))
 		if f.tcp {
@@ -113,7 +120,7 @@ func TestRunsAreCutAgainByTheKernel(t *testing.T) {
 	r, seed := random()
 	merged := 0
 	for i := range 150 {
-		packets := randomSequence(r)
+		packets := randomSequence(r, o.flow)
 		w := udp.NewWorker(testNetworks, testPeers[:2], testSelf, true)
 		deliver(w, 1, packets...)
 		merged += len(packets) - len(w.Written)
@@ -136,11 +143,66 @@ func TestRunsAreCutAgainByTheKernel(t *testing.T) {
 	}
 }
 
+// TestPacketsThatAKernelHasNotFinishedAreFinished delivers packets, most of them larger than the device takes, whose
+// checksums a kernel has left undone.
+func TestPacketsThatAKernelHasNotFinishedAreFinished(t *testing.T) {
+	o := newOracle(t)
+	r, seed := random()
+	for i := range 300 {
+		f := o.flow(r)
+		if f.flags = ack; f.tcp {
+			f.flags = []byte{ack, ack | psh, ack | ece, ack | cwr}[r.IntN(4)]
+		}
+		payload := randomBytes(r, 1+r.IntN(1400))
+		if f.tcp && r.IntN(2) == 0 {
+			payload = randomBytes(r, 1400+r.IntN(60000))
+		}
+		whole := f.super(payload, 1)
+		undone := whole[len(udp.Super(f.six, f.tcp, 1, f.start())):]
+		for _, offload := range []bool{true, false} {
+			if !offload && len(payload) > 1400 {
+				continue // then no kernel is asked to send such packets
+			}
+			w := udp.NewWorker(testNetworks, testPeers[:2], testSelf, offload)
+			deliver(w, 1, bytes.Clone(undone))
+			if len(w.Written) != 1 {
+				t.Fatalf("seed %d, packet %d: %d packets written, want 1", seed, i, len(w.Written))
+			}
+			var got []byte
+			n := len(udp.Split(w.Written[0]))
+			for _, p := range o.route(w.Written[0], n) {
+				data, right := contents(p)
+				if !right {
+					t.Fatalf("seed %d, packet %d of %+v: a wrong checksum: %x", seed, i, f, head(p))
+				}
+				got = append(got, data...)
+			}
+			if !bytes.Equal(got, payload) {
+				t.Fatalf("seed %d, packet %d of %+v: %d bytes in %d packets, want %d", seed, i, f, len(got), n, len(payload))
+			}
+		}
+	}
+}
+
+// contents returns what a packet of TCP or UDP carries, and whether its checksum is right.
+func contents(p []byte) (data []byte, right bool) {
+	start, protocol, addrs := 20, p[9], p[12:20]
+	if p[0]>>4 == 6 {
+		start, protocol, addrs = 40, p[6], p[8:40]
+	}
+	pseudo := append(bytes.Clone(addrs), 0, protocol, byte((len(p)-start)>>8), byte(len(p)-start))
+	headers := start + 8
+	if protocol == 6 {
+		headers = start + int(p[start+12]>>4)*4
+	}
+	return p[headers:], udp.Sum(p[start:], udp.Sum(pseudo, 0)) == 0xffff
+}
+
 // randomSequence returns packets of some flows, mostly in order, with all that ends a run thrown in.
-func randomSequence(r *rand.Rand) [][]byte {
+func randomSequence(r *rand.Rand, flowOf func(*rand.Rand) flow) [][]byte {
 	var packets [][]byte
 	for range 1 + r.IntN(4) {
-		f := randomFlow(r, 1, 2)
+		f := flowOf(r)
 		size := 1 + r.IntN(1400)
 		for range 1 + r.IntN(40) {
 			n := size

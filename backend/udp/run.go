@@ -147,11 +147,11 @@ func intact(p []byte, h *header) bool {
 
 // finish ends the run and returns the packet in pieces for the device.
 func (r *run) finish() [][]byte {
-	v := vnet{}
+	v := r.complete
 	if r.count > 1 {
-		v = r.merge()
+		v = r.merge
 	}
-	v.put(r.vnet[:])
+	v().put(r.vnet[:])
 	r.pieces[0], r.pieces[1] = r.vnet[:], r.first
 	r.count = 0
 	return r.pieces

@@ -35,13 +35,13 @@ func TestOptions(t *testing.T) {
 		want       udp.Options
 		wantErr    string
 	}{
-		{"no backend at all means port 8285 and offloads", ``, udp.Options{Port: 8285, Offload: true}, ""},
-		{"the type alone", `{"Type":"udp"}`, udp.Options{Port: 8285, Offload: true}, ""},
+		{"no backend at all", ``, udp.Options{Port: 8285, Offload: true, Kernel: true}, ""},
+		{"the type alone", `{"Type":"udp"}`, udp.Options{Port: 8285, Offload: true, Kernel: true}, ""},
 		{"names are matched without regard to case", `{"type":"udp","PORT":7000,"offload":false,"mtu":1400}`,
 			udp.Options{Port: 7000, MTU: 1400}, ""},
-		{"inside the kernel", `{"Kernel":true}`, udp.Options{Port: 8285, Offload: true, Kernel: true}, ""},
+		{"in user space", `{"Kernel":false}`, udp.Options{Port: 8285, Offload: true}, ""},
 		{"not inside the kernel without offloads", `{"Kernel":true,"Offload":false}`, udp.Options{Port: 8285}, ""},
-		{"port zero means the usual one", `{"Port":0}`, udp.Options{Port: 8285, Offload: true}, ""},
+		{"port zero means the usual one", `{"Port":0}`, udp.Options{Port: 8285, Offload: true, Kernel: true}, ""},
 		{"a port out of range", `{"Port":65536}`, udp.Options{}, "Port is 65536, want 1 to 65535"},
 		{"an MTU that no packet fits into", `{"MTU":100}`, udp.Options{}, "MTU is 100, want 576 to 65535"},
 		{"a wrong type", `{"Port":"x"}`, udp.Options{}, "backend udp"},

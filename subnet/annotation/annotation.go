@@ -51,6 +51,7 @@ type Names struct {
 	NodePublic  [2]string // written by the operator: like -public-ip at start
 	Underlay    [2]string // ours: the host's own address where PublicIP is translated on the way; absent: the same
 	Offers      [2]string // ours: a JSON list of further backends by which the node can be reached; absent: none
+	UDPData     string    // ours: JSON of udp for IPv4, whose BackendData is "null"; absent: none
 }
 
 // NewNames returns the names for the value of -kube-annotation-prefix: at most one slash; without one, "/" is
@@ -72,12 +73,13 @@ func NewNames(prefix string) Names {
 		NodePublic:  both("node-public-ip", "node-public-ipv6"),
 		Underlay:    both("underlay-ip", "underlay-ipv6"),
 		Offers:      both("offers", "offers-v6"),
+		UDPData:     prefix + "udp-data",
 	}
 }
 
 // All returns every name.
 func (n Names) All() []string {
-	out := []string{n.Managed, n.BackendType}
+	out := []string{n.Managed, n.BackendType, n.UDPData}
 	for _, pair := range [][2]string{n.BackendData, n.PublicIP, n.Overwrite, n.NodePublic, n.Underlay, n.Offers} {
 		out = append(out, pair[:]...)
 	}
@@ -92,6 +94,9 @@ func Family(is4 bool) int {
 	return 1
 }
 
+// UDP is the backend whose data stand in UDPData.
+const UDP = "udp"
+
 // Of returns the annotations that a node with these leases has.
 func (n Names) Of(leases []subnet.Lease) map[string]string {
 	out := map[string]string{n.Managed: "true"}
@@ -99,6 +104,9 @@ func (n Names) Of(leases []subnet.Lease) map[string]string {
 		family := Family(l.Subnet.Addr().Is4())
 		out[n.BackendType] = l.BackendType
 		out[n.BackendData[family]] = cmp.Or(l.BackendData, "null")
+		if l.BackendType == UDP && family == 0 && l.BackendData != "" {
+			out[n.BackendData[0]], out[n.UDPData] = "null", l.BackendData
+		}
 		out[n.PublicIP[family]] = l.PublicIP.String()
 		if l.Underlay.IsValid() {
 			out[n.Underlay[family]] = l.Underlay.String()
@@ -113,7 +121,7 @@ func (n Names) Of(leases []subnet.Lease) map[string]string {
 // Published returns the names of what a daemon writes beside Managed and BackendType. Those that Of does not return
 // must not stand at a node.
 func (n Names) Published() []string {
-	var out []string
+	out := []string{n.UDPData}
 	for family := range 2 {
 		out = append(out, n.BackendData[family], n.PublicIP[family], n.Underlay[family], n.Offers[family])
 	}

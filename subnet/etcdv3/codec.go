@@ -32,6 +32,7 @@ type value struct {
 	UnderlayV6    string          `json:"UnderlayV6,omitempty"`
 	Offers        json.RawMessage `json:"Offers,omitempty"`
 	OffersV6      json.RawMessage `json:"OffersV6,omitempty"`
+	UDPData       json.RawMessage `json:"UDPData,omitempty"` // BackendData of udp, which has none in flannel's records
 }
 
 // udp is the backend of the records that name none.
@@ -48,6 +49,9 @@ func Encode(r subnet.Record) ([]byte, error) {
 		if l.Subnet.Addr().Is4() {
 			v.PublicIP, v.BackendData, v.Underlay = l.PublicIP.String(), json.RawMessage(l.BackendData), textOf(l.Underlay)
 			v.Offers = json.RawMessage(l.Offers)
+			if l.BackendType == udp {
+				v.BackendData, v.UDPData = nil, v.BackendData
+			}
 			continue
 		}
 		v.UnderlayV6, v.OffersV6 = textOf(l.Underlay), json.RawMessage(l.Offers)
@@ -74,7 +78,7 @@ func (v value) check() error {
 	}{
 		{"identity", len(v.Identity), maxText},
 		{"backend type", len(v.BackendType), maxText},
-		{"backend data", max(len(v.BackendData), len(v.BackendV6Data)), maxData},
+		{"backend data", max(len(v.BackendData), len(v.BackendV6Data), len(v.UDPData)), maxData},
 	} {
 		if part.have > part.most {
 			return fmt.Errorf("%s of %d bytes, more than %d", part.name, part.have, part.most)
@@ -123,6 +127,9 @@ func (v value) lease(p netip.Prefix) (subnet.Lease, error) {
 		l.BackendType = udp
 	}
 	name, text, data := "PublicIP", v.PublicIP, v.BackendData
+	if l.BackendType == udp {
+		data = v.UDPData
+	}
 	if !p.Addr().Is4() {
 		name, text, data = "PublicIPv6", "", v.BackendV6Data
 		if v.PublicIPv6 != nil {

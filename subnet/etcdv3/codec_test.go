@@ -66,6 +66,12 @@ func TestRecordsAreWrittenByteForByteInTheFormOfFlannel(t *testing.T) {
 			`{"PublicIP":"192.0.2.1","PublicIPv6":null}`,
 		},
 		{
+			"udp has no data of flannel's",
+			subnet.Record{Leases: []subnet.Lease{lease("10.5.34.0/24", "192.0.2.1", "udp", `{"InKernel":true}`)}},
+			"subnets/10.5.34.0-24",
+			`{"PublicIP":"192.0.2.1","PublicIPv6":null,"UDPData":{"InKernel":true}}`,
+		},
+		{
 			"fields of ours stand behind those of flannel",
 			subnet.Record{Identity: "X", Host: "h", Leases: []subnet.Lease{lease("10.5.34.0/24", "192.0.2.1", "host-gw", "")}},
 			"subnets/10.5.34.0-24",

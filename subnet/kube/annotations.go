@@ -73,8 +73,12 @@ func (n Names) lease(o *node, p netip.Prefix) (subnet.Lease, error) {
 		l.Underlay = u
 	}
 	l.Offers = subnet.ReadOffers([]byte(o.annotations[n.Offers[family]]))
-	if l.BackendData, err = compact(o.annotations[n.BackendData[family]]); err != nil {
-		return subnet.Lease{}, fmt.Errorf("annotation %s: %w", n.BackendData[family], err)
+	data := n.BackendData[family]
+	if family == 0 && l.BackendType == annotation.UDP {
+		data = n.UDPData
+	}
+	if l.BackendData, err = compact(o.annotations[data]); err != nil {
+		return subnet.Lease{}, fmt.Errorf("annotation %s: %w", data, err)
 	}
 	return l, nil
 }

@@ -89,6 +89,14 @@ func TestRecordsOfNodes(t *testing.T) {
 	if of := n.Of(got.Leases[:1]); of[n.Offers[0]] != offers {
 		t.Errorf("published as %v", of)
 	}
+	udp := map[string]string{n.BackendType: "udp", n.BackendData[0]: "null", n.UDPData: `{"InKernel": true}`}
+	got, err = n.record(good(udp))
+	if err != nil || got.Leases[0].BackendData != `{"InKernel":true}` || got.Leases[1].BackendData != "" {
+		t.Errorf("udp: %+v, %v", got, err)
+	}
+	if of := n.Of(got.Leases); of[n.BackendData[0]] != "null" || of[n.UDPData] != `{"InKernel":true}` {
+		t.Errorf("udp is published as %v", of)
+	}
 	if _, is := n.Of(want.Leases)[n.Offers[0]]; is {
 		t.Error("a node without offers has the annotation")
 	}

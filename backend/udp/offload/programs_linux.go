@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 
 	"github.com/cilium/ebpf"
@@ -80,8 +81,11 @@ func Load(s Spec) (*Programs, error) {
 	return p, nil
 }
 
-// explain leaves away the listing of a program that the kernel refuses.
+// explain leaves away the listing of a program that the kernel refuses, and says which right is missing.
 func explain(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("the daemon has no right to (it needs CAP_BPF): %w", fs.ErrPermission)
+	}
 	if v := (*ebpf.VerifierError)(nil); errors.As(err, &v) && len(v.Log) > 0 {
 		return fmt.Errorf("%w: %s", v.Cause, v.Log[len(v.Log)-1])
 	}

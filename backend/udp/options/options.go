@@ -27,7 +27,7 @@ func Parse(raw []byte) (Options, error) {
 		Port    int
 		MTU     int
 		Offload *bool
-		Kernel  bool
+		Kernel  *bool
 	}{}
 	if len(raw) > 0 {
 		if err := json.Unmarshal(raw, &in); err != nil {
@@ -48,6 +48,6 @@ func Parse(raw []byte) (Options, error) {
 		return Options{}, err
 	}
 	o := Options{Port: uint16(in.Port), MTU: in.MTU, Offload: in.Offload == nil || *in.Offload}
-	o.Kernel = in.Kernel && o.Offload
+	o.Kernel = (in.Kernel == nil || *in.Kernel) && o.Offload
 	return o, nil
 }
