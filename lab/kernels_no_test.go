@@ -2,5 +2,8 @@
 
 package lab_test
 
-// hasIPIP reports whether the kernel has devices of the type ipip.
-const hasIPIP = false
+// kernelHasAll reports whether the kernel has all modules, such as ipip and wireguard.
+const kernelHasAll = false
+
+// withoutWireGuard takes WireGuard from the kernel, which has none.
+func (c *cluster) withoutWireGuard() (back func()) { return func() {} }

@@ -25,8 +25,8 @@ import (
 	"flanneld/lab"
 )
 
-// hasIPIP reports whether the kernel has devices of the type ipip.
-const hasIPIP = true
+// kernelHasAll reports whether the kernel has all modules, such as ipip and wireguard.
+const kernelHasAll = true
 
 // modprobe is what the kernel runs to load a module that it needs.
 const modprobe = "/proc/sys/kernel/modprobe"
@@ -213,7 +213,7 @@ var underlays = []struct {
 func TestKernelUnderlays(t *testing.T) {
 	for _, u := range underlays {
 		t.Run(u.name, func(t *testing.T) {
-			for _, backend := range []string{"vxlan", "wireguard", "host-gw"} {
+			for _, backend := range []string{"vxlan", "wireguard", "host-gw", "udp"} {
 				if u.name == "VRF" && backend != "vxlan" {
 					continue // routes and sockets of the other backends are not those of a VRF
 				}
@@ -238,6 +238,11 @@ func onUnderlay(t *testing.T, backend, name string, commands []string) {
 	}
 	daemons := c.startAll(hosts, e, "-iface", "under0")
 	pods := c.pods(hosts...)
+	if backend == "udp" {
+		for _, d := range daemons {
+			c.path(d, "kernel")
+		}
+	}
 	mtu := n.mtu()
 	full := lab.PingOptions{Size: mtu, DontFragment: true}
 	c.reaches(pods[0].Namespace, pods[1], full)

@@ -86,7 +86,7 @@ func (n network) survives() bool {
 // networks are those that the kernel can carry. Where it has no WireGuard, the daemon has.
 func networks() []network {
 	out := []network{{"wireguard", lab.IPv4}, {"wireguard", lab.Dual}, {"extension", lab.IPv4}}
-	if hasIPIP {
+	if kernelHasAll {
 		out = append(out, network{"ipip", lab.IPv4})
 	}
 	for _, backend := range []string{"vxlan", "host-gw", "udp", "alloc"} {

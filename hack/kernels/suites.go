@@ -38,6 +38,7 @@ var suites = []suite{
 	{name: "lab-vxlan", pkg: "./lab", tests: table("vxlan over both"), timeout: 90 * time.Minute},
 	{name: "lab-host-gw", pkg: "./lab", tests: table("host-gw over both"), timeout: 90 * time.Minute},
 	{name: "lab-udp", pkg: "./lab", tests: table("udp over both"), timeout: 90 * time.Minute},
+	{name: "lab-udp-kernel", pkg: "./lab", tests: "TestUDP|TestPacketsOfAKernel", timeout: 60 * time.Minute},
 	{name: "lab-wireguard-cases", pkg: "./lab", tests: table("wireguard over both"), timeout: 90 * time.Minute},
 	{name: "lab-ipip", pkg: "./lab", tests: table("ipip"), timeout: 90 * time.Minute},
 	{name: "lab-extension", pkg: "./lab", tests: table("extension"), timeout: 90 * time.Minute},
