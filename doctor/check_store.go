@@ -180,7 +180,7 @@ func unique(e subnet.Entry) (out []string) {
 	}
 	for _, l := range e.Leases {
 		out = append(out, "address "+l.PublicIP.String())
-		if l.BackendData != "" {
+		if l.BackendType == "vxlan" || l.BackendType == "wireguard" { // a hardware address, a key
 			out = append(out, fmt.Sprintf("backend data %s (%s)", l.BackendData, familyOf(l.Subnet)))
 		}
 	}

@@ -34,16 +34,16 @@ const tablePrefix = "flannel"
 const legacyTables = "/proc/thread-self/net/ip_tables_names"
 
 // Why names a chain that packets between hosts must not go past: one whose rules may drop or change them, other than by
-// translation of addresses, or may be about them in a way that is not understood. Empty: there is none. What cannot be
-// read counts as one.
-func (b *Bypass) Why(f ip.Flow) string {
+// translation of addresses, or may be about them in a way that is not understood. Empty: there is none. The error
+// says that the packet filter cannot be read.
+func (b *Bypass) Why(f ip.Flow) (why string, err error) {
 	legacy, err := os.ReadFile(legacyTables)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err.Error()
+		return "", err
 	}
 	for table := range bytes.FieldsSeq(legacy) {
 		if string(table) != "nat" {
-			return fmt.Sprintf("the packet filter has a table %s of iptables-legacy", table)
+			return fmt.Sprintf("the packet filter has a table %s of iptables-legacy", table), nil
 		}
 	}
 	b.mu.Lock()
@@ -51,10 +51,10 @@ func (b *Bypass) Why(f ip.Flow) string {
 	defer b.nf.close()
 	generation, err := b.nf.generation()
 	if err != nil {
-		return fmt.Sprintf("the packet filter cannot be read: %v", err)
+		return "", fmt.Errorf("the packet filter cannot be read: %w", err)
 	}
 	if b.known && generation == b.generation && f == b.flow {
-		return b.why
+		return b.why, nil
 	}
 	b.known = false
 	err = b.nf.consistent(func(c *nftables.Conn) (err error) {
@@ -62,10 +62,10 @@ func (b *Bypass) Why(f ip.Flow) string {
 		return err
 	})
 	if err != nil {
-		return fmt.Sprintf("the packet filter cannot be read: %v", err)
+		return "", fmt.Errorf("the packet filter cannot be read: %w", err)
 	}
 	b.generation, b.flow, b.known = generation, f, true
-	return b.why
+	return b.why, nil
 }
 
 // filters names the first chain that may do something to the packets.

@@ -75,7 +75,10 @@ func TestRulesThatAreNotAboutPacketsBetweenHostsAreTold(t *testing.T) {
 			iptest.Namespace(t)
 			shell(t, "ip link add eth0 type veth peer name eth1")
 			shell(t, test.rules)
-			got := firewall.NewBypass().Why(flow)
+			got, err := firewall.NewBypass().Why(flow)
+			if err != nil {
+				t.Fatal(err)
+			}
 			_, chain, _ := strings.Cut(got, "in chain ")
 			if chain, _, _ = strings.Cut(chain, " "); chain != test.chain {
 				t.Errorf("%q, want chain %q; rules:\n%s", got, test.chain, shell(t, "nft list ruleset"))

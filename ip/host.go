@@ -18,9 +18,9 @@ type Host struct {
 	Devices []string
 	// Connected returns what this host reaches otherwise of the network's ranges; nil: nothing. Any goroutine may call it.
 	Connected func() []Connected
-	// Filtered says why packets between hosts must not bypass the packet filter; empty: they may. nil: there is no packet
-	// filter. Any goroutine may call it.
-	Filtered func(Flow) string
+	// Filtered says why packets between hosts must not bypass the packet filter; empty: they may. The error says that it
+	// cannot be read. nil: there is no packet filter. Any goroutine may call it.
+	Filtered func(Flow) (why string, err error)
 	// Poke asks for a pass, because what the backend publishes has changed; nil: there is nobody to ask. It is called
 	// while the backend runs, by any goroutine.
 	Poke func()

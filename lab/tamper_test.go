@@ -85,7 +85,10 @@ func (s *site) placeholders(h, peer *lab.Host, subnet netip.Prefix) func(string)
 	case "ipip":
 		route = fmt.Sprintf("via %s dev %s onlink", peer.Addr, dev)
 	default:
-		mac = strings.Fields(must[string](s.t)(peer.Output("ip -br link show " + dev)))[2]
+		// Not from the peer itself, whose device may be tampered with at the same time.
+		entry := must[string](s.t)(h.Output(fmt.Sprintf("%s neigh show %s dev %s", ip, via, dev)))
+		_, rest, _ := strings.Cut(entry, "lladdr ")
+		mac, _, _ = strings.Cut(rest, " ")
 	}
 	return strings.NewReplacer("DEV", dev, "IP", ip, "NET", net, "ROUTE", route, "VIA", via.String(), "MAC", mac, "OTHER",
 		other, "ADDR", foreign,

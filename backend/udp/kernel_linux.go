@@ -39,8 +39,8 @@ func takesFromKernels(l *subnet.Lease) bool {
 type kernelPath struct {
 	device   string
 	log      *slog.Logger
-	filtered func(ip.Flow) string // see ip.Host
-	poke     func()               // asks for a pass
+	filtered func(ip.Flow) (string, error) // see ip.Host
+	poke     func()                        // asks for a pass
 	able     func() error
 
 	mu       sync.Mutex // guards all below
@@ -52,6 +52,7 @@ type kernelPath struct {
 	repaired uint64
 	look     time.Time // when to read again which peers packets were sent to
 	narrow   narrow
+	blind    bool // the host lacked what it takes to look
 }
 
 // kernelWant is what the programs are to do.
@@ -78,7 +79,7 @@ func newKernelPath(device string, h ip.Host) *kernelPath {
 		before: map[string]uint64{},
 	}
 	if k.filtered == nil {
-		k.filtered = func(ip.Flow) string { return "" }
+		k.filtered = func(ip.Flow) (string, error) { return "", nil }
 	}
 	if k.poke == nil {
 		k.poke = func() {}
@@ -123,15 +124,26 @@ func (k *kernelPath) carry(w kernelWant) error {
 
 // checkLocked makes the kernel be as wanted. The error says that programs are there that must not be.
 func (k *kernelPath) checkLocked() error {
-	against := k.decideLocked()
-	if against == "" {
-		err := k.useLocked()
-		if err == nil {
-			k.reportLocked("")
-			return nil
-		}
-		against = err.Error()
+	against, err := k.decideLocked()
+	if err == nil && against == "" {
+		err = k.useLocked()
 	}
+	switch {
+	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOMEM), errors.Is(err, unix.ENOBUFS):
+		// The host lacks what it takes to look, or to change anything: all stays as it is until the next look.
+		if !k.blind {
+			k.log.Warn("BPF programs not looked after, retrying", "reason", err)
+		}
+		k.blind = true
+		return nil
+	case err != nil:
+		against = err.Error()
+	case against == "":
+		k.blind = false
+		k.reportLocked("")
+		return nil
+	}
+	k.blind = false
 	if k.decided && k.reason != "" && k.programs == nil {
 		k.reportLocked(against)
 		return nil // they are away already
@@ -147,29 +159,29 @@ func (k *kernelPath) checkLocked() error {
 	return nil
 }
 
-// decideLocked says what speaks against the programs; empty: nothing.
-func (k *kernelPath) decideLocked() string {
+// decideLocked says what speaks against the programs; empty: nothing. The error says why that is not known.
+func (k *kernelPath) decideLocked() (against string, err error) {
 	if k.want.against != "" {
-		return k.want.against
+		return k.want.against, nil
 	}
 	device, _, err := ip.Ethernet(k.device)
 	if err != nil {
-		return err.Error()
+		return "", err
 	}
 	underlay, isEthernet, err := ip.Ethernet(k.want.link)
 	if err != nil {
-		return err.Error()
+		return "", err
 	}
 	if !isEthernet {
-		return fmt.Sprintf("the interface %s is no Ethernet", k.want.link)
+		return fmt.Sprintf("the interface %s is no Ethernet", k.want.link), nil
 	}
 	k.want.spec.Device, k.want.spec.Underlay = device, underlay
 	policy, err := ip.IPsec()
 	if err != nil {
-		return err.Error()
+		return "", err
 	}
 	if policy != "" {
-		return fmt.Sprintf("there are IPsec policies, which the kernel would not apply: %s", policy)
+		return fmt.Sprintf("there are IPsec policies, which the kernel would not apply: %s", policy), nil
 	}
 	return k.filtered(ip.Flow{Link: k.want.link, Local: k.want.spec.Local, Port: k.want.spec.Port})
 }
