@@ -24,11 +24,11 @@ func (k *LinuxKernel) applyLink(want Link, del bool) error {
 		return err
 	}
 	if del {
-		detached := DetachPrograms(want.Name)
-		if err := k.handle.LinkDel(have.device()); !errors.Is(err, unix.ENODEV) {
-			return errors.Join(detached, err)
+		// In this order: who looks after the programs sees that the device is gone, and does not attach them again.
+		if err = k.handle.LinkDel(have.device()); errors.Is(err, unix.ENODEV) {
+			err = nil
 		}
-		return detached
+		return errors.Join(err, DetachPrograms(want.Name))
 	}
 	return k.changeLink(have, want)
 }

@@ -10,8 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Hook is where a BPF program of the type sched_cls sees the packets of a link: a filter of the qdisc clsact. The
-// filter keeps the program alive, whoever has loaded it.
+// Hook is where a BPF program of the type sched_cls sees the packets of a link: attached to the link itself, or on kernels
+// before 6.6 a filter of the qdisc clsact. It lives as long as that, whoever has loaded it. The program's name must be
+// ProgramName.
 type Hook struct {
 	Link   int // number
 	Egress bool
@@ -40,6 +41,9 @@ func (h Hook) parent() uint32 {
 
 // Attach has a program see the packets, in place of what was attached before. No packet meets neither.
 func (h Hook) Attach(program int) error {
+	if supported, err := h.attachTCX(program); err != nil || supported {
+		return err
+	}
 	err := netlink.QdiscAdd(clsact(h.Link))
 	if err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("add qdisc clsact to link %d: %w", h.Link, err)
@@ -57,6 +61,12 @@ func (h Hook) Attach(program int) error {
 
 // Attached returns the number of the program that is attached; 0: none.
 func (h Hook) Attached() (program int, err error) {
+	if found, supported, err := h.tcx(); err != nil || supported {
+		if found == nil {
+			return 0, err
+		}
+		return found.id, unix.Close(found.fd)
+	}
 	filters, err := programs(h.Link, h.parent())
 	for _, f := range filters {
 		if f.Name == h.name() {
@@ -106,49 +116,37 @@ func filters(link int, parent uint32) ([]netlink.Filter, error) {
 	return all, nil
 }
 
-// DetachPrograms deletes the filters of a device on all links but those in keep, and the qdiscs that are empty then.
+// DetachPrograms detaches the programs of a device from all links but those in keep. The qdisc stays: to delete it would
+// cost packets of others.
 func DetachPrograms(device string, keep ...Hook) error {
-	qdiscs, err := netlink.QdiscList(nil)
-	if errors.Is(err, unix.EOPNOTSUPP) {
-		return nil // a kernel without qdiscs
-	}
+	links, err := netlink.LinkList()
 	if err != nil {
-		return fmt.Errorf("list qdiscs: %w", err)
+		return fmt.Errorf("list links: %w", err)
 	}
 	var errs []error
-	for _, q := range qdiscs {
-		if q.Type() == "clsact" || q.Type() == "ingress" {
-			errs = append(errs, detach(device, q, keep))
+	for _, l := range links {
+		for _, egress := range []bool{false, true} {
+			h := Hook{Link: l.Attrs().Index, Egress: egress, Device: device}
+			if !kept(h, keep) {
+				errs = append(errs, h.detachTCX(), h.detachFilters())
+			}
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func detach(device string, q netlink.Qdisc, keep []Hook) error {
-	link, deleted, rest := q.Attrs().LinkIndex, 0, 0
-	for _, egress := range []bool{false, true} {
-		h := Hook{Link: link, Egress: egress, Device: device}
-		all, err := filters(link, h.parent())
-		if err != nil {
-			return err
-		}
-		for _, f := range all {
-			b, ok := f.(*netlink.BpfFilter)
-			if !ok || b.Priority != programPriority || b.Name != h.name() || kept(h, keep) {
-				rest++
-				continue
-			}
-			if err := netlink.FilterDel(f); err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENODEV) {
-				return fmt.Errorf("detach program %q from link %d: %w", b.Name, link, err)
-			}
-			deleted++
-		}
+func (h Hook) detachFilters() error {
+	all, err := filters(h.Link, h.parent())
+	if err != nil {
+		return err
 	}
-	if deleted > 0 && rest == 0 {
-		// Whoever needs the qdisc adds it with a filter. What is added now keeps it no more than it would have before.
-		if err := netlink.QdiscDel(q); err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENODEV) &&
-			!errors.Is(err, unix.EINVAL) {
-			return fmt.Errorf("delete qdisc %s of link %d: %w", q.Type(), link, err)
+	for _, f := range all {
+		b, ok := f.(*netlink.BpfFilter)
+		if !ok || b.Priority != programPriority || b.Name != h.name() {
+			continue
+		}
+		if err := netlink.FilterDel(f); err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENODEV) {
+			return fmt.Errorf("detach program %q from link %d: %w", b.Name, h.Link, err)
 		}
 	}
 	return nil
@@ -166,6 +164,9 @@ func kept(h Hook, keep []Hook) bool {
 // Ethernet returns the number of a link, and whether its packets have Ethernet headers.
 func Ethernet(link string) (index int, is bool, err error) {
 	l, err := netlink.LinkByName(link)
+	if errors.As(err, new(netlink.LinkNotFoundError)) {
+		err = unix.ENODEV
+	}
 	if err != nil {
 		return 0, false, fmt.Errorf("find device %s: %w", link, err)
 	}

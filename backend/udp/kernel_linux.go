@@ -63,6 +63,9 @@ type kernelWant struct {
 	peers   offload.Peers
 }
 
+// deviceGone is the reason while the device is deleted.
+const deviceGone = "the device is not there"
+
 // notAsked is a reason that is not worth a line in the log.
 const notAsked = "the network configuration says so (Kernel or Offload is false)"
 
@@ -165,6 +168,9 @@ func (k *kernelPath) decideLocked() (against string, err error) {
 		return k.want.against, nil
 	}
 	device, _, err := ip.Ethernet(k.device)
+	if errors.Is(err, unix.ENODEV) {
+		return deviceGone, nil
+	}
 	if err != nil {
 		return "", err
 	}
@@ -234,7 +240,7 @@ func (k *kernelPath) reportLocked(reason string) {
 	}
 	k.decided, k.reason = true, reason
 	switch reason {
-	case notAsked:
+	case notAsked, deviceGone:
 	case "":
 		k.log.Info("packets are carried inside the kernel", "device", k.device)
 	default:

@@ -74,6 +74,11 @@ func Load(s Spec) (*Programs, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set constants of BPF programs: %w", err)
 	}
+	for hook, program := range map[ip.Hook]string{
+		{Device: s.Name, Egress: true}: programsProgSend, {Device: s.Name}: programsProgReceive,
+	} {
+		spec.Programs[program].Name = hook.ProgramName()
+	}
 	p := &Programs{Spec: s, peers: Peers{map[netip.Prefix]Route{}, map[netip.Addr]netip.Addr{}}}
 	if err := spec.LoadAndAssign(&p.objects, nil); err != nil {
 		return nil, fmt.Errorf("load BPF programs: %w", explain(err))
