@@ -75,6 +75,25 @@ func view(t *testing.T) subnet.View {
 	return subnet.View{Config: c, Self: self, Own: subnet.Record{Identity: "me", Leases: self}}
 }
 
+// TestTheStateNamesTheStoreThatTheHostIsIn at once, also where peers are the same as before.
+func TestTheStateNamesTheStoreThatTheHostIsIn(t *testing.T) {
+	d, v := newDesk(t), view(t)
+	for _, step := range []struct {
+		store uint64
+		held  bool
+		want  uint64
+	}{{7, true, 7}, {8, false, 7}, {8, true, 8}} {
+		v.Position.Cluster, v.Status.Held = step.store, step.held
+		if err := d.After(v, nil); err != nil {
+			t.Fatal(err)
+		}
+		st, err := d.dir.Load()
+		if err != nil || st.Store != step.want {
+			t.Errorf("store %d, held %t: the state says %d, %v, want %d", step.store, step.held, st.Store, err, step.want)
+		}
+	}
+}
+
 func read(t *testing.T, file string) string {
 	t.Helper()
 	text, err := os.ReadFile(file)

@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -21,6 +22,10 @@ const (
 func (p *Publisher) save(v subnet.View) error {
 	st := p.o.State
 	st.Network, st.Config, st.Own, st.Until = p.o.Network, v.Text, v.Own, v.Until.UTC()
+	st.Store = cmp.Or(p.saved.Store, p.o.State.Store)
+	if v.Status.Held {
+		st.Store = v.Position.Cluster
+	}
 	st.MACs = map[string]string{}
 	for name, mac := range p.o.Backend.MACs() {
 		st.MACs[name] = mac.String()
@@ -47,7 +52,7 @@ func (p *Publisher) saveFirstPeers() error {
 }
 
 func (p *Publisher) same(st subnet.State) bool {
-	return p.saved.Own.Equal(st.Own) && p.saved.Until.Equal(st.Until) && p.saved.Config == st.Config &&
+	return p.saved.Own.Equal(st.Own) && p.saved.Store == st.Store && p.saved.Until.Equal(st.Until) && p.saved.Config == st.Config &&
 		slices.Equal(p.saved.Links, st.Links)
 }
 

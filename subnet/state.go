@@ -21,6 +21,9 @@ type State struct {
 	Network  string // the store's prefix: a state of another network is not used, but its identity is
 	Config   string // network configuration as last used
 	Own      Record // what this host published; without leases if it holds none
+	// Store is the identity of the store that Own stands in; 0: not known. Memory, which is written rarely, may be of the
+	// store before.
+	Store uint64 `json:",omitempty"`
 	// Until is when the own lease has surely ended, after which its subnet may be another's. Zero: never (a
 	// reservation).
 	Until time.Time

@@ -131,7 +131,10 @@ func (w *configWait) network(s subnet.Snapshot, whole bool) (n *Network, err err
 // continues reports whether the store may be the one of the last run.
 func (w *configWait) continues(at subnet.Position) bool {
 	last := w.o.State.Memory.Position
-	return at.Cluster == last.Cluster && at.Revision >= last.Revision
+	if at.Cluster != last.Cluster {
+		return at.Cluster == w.o.State.Store && at.Cluster != 0
+	}
+	return at.Revision >= last.Revision
 }
 
 // ask reads the configuration, and everything else as well (whole) unless the last run has left enough to go on with.

@@ -30,12 +30,15 @@ func TestAHostStartsWithTheConfigurationOfItsLastRun(t *testing.T) {
 		name   string
 		config string // empty: none
 		wiped  bool
+		again  bool // the host has registered in it, and what it knows of its peers is still of the store before
 		starts bool
 		says   string
 	}{
 		{name: "invalid", config: `{"Network":`, starts: true, says: "the network configuration is invalid"},
 		{name: "deleted", starts: true, says: "the network configuration was deleted"},
 		{name: "of a store that was wiped", wiped: true, says: "network configuration /net/config is missing"},
+		{name: "of a store that was wiped while the host ran", wiped: true, again: true, starts: true,
+			says: "the network configuration was deleted"},
 		{name: "invalid in a store that was wiped", config: "{", wiped: true, says: "/net/config is invalid"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -47,6 +50,16 @@ func TestAHostStartsWithTheConfigurationOfItsLastRun(t *testing.T) {
 				_ = h.quit()
 				if tt.wiped {
 					s.Wipe()
+				}
+				if tt.again {
+					s.SetConfig([]byte(netConfig))
+					h = newHost(t, s, 1)
+					h.options.State = state
+					h.start()
+					after(time.Second)
+					state.Store = h.manager.View().Position.Cluster
+					first = h.subnet()
+					_ = h.quit()
 				}
 				var text []byte
 				if tt.config != "" {
