@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Hook is where a BPF program of the type sched_cls sees the packets of a link: attached to the link itself, or on kernels
-// before 6.6 a filter of the qdisc clsact. It lives as long as that, whoever has loaded it. The program's name must be
-// ProgramName.
+// Hook is where a BPF program of the type sched_cls sees the packets of a link: attached to the link itself, or on
+// kernels before 6.6 a filter of the qdisc clsact. It lives as long as that, whoever has loaded it. The program's name
+// must be ProgramName.
 type Hook struct {
 	Link   int // number
 	Egress bool
@@ -116,8 +116,8 @@ func filters(link int, parent uint32) ([]netlink.Filter, error) {
 	return all, nil
 }
 
-// DetachPrograms detaches the programs of a device from all links but those in keep. The qdisc stays: to delete it would
-// cost packets of others.
+// DetachPrograms detaches the programs of a device from all links but those in keep. The qdisc stays: to delete it
+// would cost packets of others.
 func DetachPrograms(device string, keep ...Hook) error {
 	links, err := netlink.LinkList()
 	if err != nil {

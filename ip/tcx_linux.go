@@ -10,8 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Linux 6.6 attaches programs to a link without a qdisc (tcx). To add or delete the qdisc clsact, which older kernels need,
-// stops the link for a moment, and packets of that moment are lost (dev_deactivate in qdisc_graft, net/sched/sch_api.c).
+// Linux 6.6 attaches programs to a link without a qdisc (tcx). To add or delete the qdisc clsact, which older kernels
+// need, stops the link for a moment, and packets of that moment are lost (dev_deactivate in qdisc_graft,
+// net/sched/sch_api.c).
 //
 // Numbers and structures are those of include/uapi/linux/bpf.h.
 const (

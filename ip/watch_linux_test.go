@@ -53,7 +53,7 @@ func TestEveryTamperingIsHeardOf(t *testing.T) {
 		"ip link set flannel.1 mtu 1300",
 		"ip link set flannel.1 address 02:00:00:00:00:99",
 		"ip link set flannel.1 type vxlan learning",
-		"ip link set flannel.1 down name other",
+		"ip link set flannel.1 down\nip link set flannel.1 name other",
 		"ip link del flannel.1",
 		"ip addr flush dev flannel.1",
 		"ip addr add 169.254.7.7/16 dev flannel.1",
@@ -78,7 +78,7 @@ func TestEveryTamperingIsHeardOf(t *testing.T) {
 		log.Reset()
 		iptest.Run(t, command)
 		awake(command)
-		if command == "ip link set flannel.1 down name other" {
+		if command == "ip link set flannel.1 down\nip link set flannel.1 name other" {
 			iptest.Run(t, "ip link del other") // the daemon cannot: it is nobody's it knows
 		}
 		settle(t, r, woken)

@@ -52,8 +52,8 @@ func (p *Publisher) saveFirstPeers() error {
 }
 
 func (p *Publisher) same(st subnet.State) bool {
-	return p.saved.Own.Equal(st.Own) && p.saved.Store == st.Store && p.saved.Until.Equal(st.Until) && p.saved.Config == st.Config &&
-		slices.Equal(p.saved.Links, st.Links)
+	return p.saved.Own.Equal(st.Own) && p.saved.Store == st.Store && p.saved.Until.Equal(st.Until) &&
+		p.saved.Config == st.Config && slices.Equal(p.saved.Links, st.Links)
 }
 
 // KeepPeers writes the peers soon after a change, ever more rarely while they go on changing, and once more when ctx

@@ -132,7 +132,8 @@ func (k *kernelPath) checkLocked() error {
 		err = k.useLocked()
 	}
 	switch {
-	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOMEM), errors.Is(err, unix.ENOBUFS):
+	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOMEM),
+		errors.Is(err, unix.ENOBUFS):
 		// The host lacks what it takes to look, or to change anything: all stays as it is until the next look.
 		if !k.blind {
 			k.log.Warn("BPF programs not looked after, retrying", "reason", err)
