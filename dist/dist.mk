@@ -5,7 +5,7 @@ DIST = "dist/release: ./... -timeout 30m" "dist/cloud: ./... -timeout 30m" "hack
 
 .PHONY: release test-dist test-examples test-machines test-kubernetes
 
-## release: packages, archives, image, chart, bills of materials, release notes and checksums, in build/release; VERSION names it, SIGN_KEY is the file of the key that signs the checksums
+## release: packages, archives, image, chart, bills of materials, release notes and checksums, in build/release; VERSION names it, SIGN_KEY is the file of the key that signs the checksums and a repository for apt
 release:
 	cd dist/release && $(GO) run . -root ../.. $(if $(filter-out undefined file,$(origin VERSION)),-version '$(VERSION)') $(if $(SIGN_KEY),-sign-key '$(abspath $(SIGN_KEY))')
 

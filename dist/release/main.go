@@ -39,12 +39,13 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
+	const usual = "deb,rpm,archive,bill,image,docker,chart,notes"
 	fs := flag.NewFlagSet("release", flag.ExitOnError)
 	root := fs.String("root", "../..", "the repository's `folder`")
 	out := fs.String("o", "", "`folder` to build in, emptied first (default build/release in the repository)")
 	arches := fs.String("arch", "amd64,arm64", "comma-separated `architectures`")
 	describe := fs.String("version", "", "`version`, in the form of git describe (default: what that says)")
-	kinds := fs.String("kinds", "deb,rpm,archive,bill,image,docker,chart,notes", "comma-separated `kinds` of what to build")
+	kinds := fs.String("kinds", usual, "comma-separated `kinds` of what to build; apt is one more, the default with a key")
 	key := fs.String("sign-key", "", "`file` with the OpenPGP key that signs the checksums, armored, without passphrase")
 	printVersion := fs.Bool("print-version", false, "print the version of the packages, build nothing")
 	if err := fs.Parse(args); err != nil {
@@ -72,6 +73,9 @@ func run(ctx context.Context, args []string) error {
 		if r.key, err = readKey(*key); err != nil {
 			return err
 		}
+		if *kinds == usual {
+			r.kinds = append(r.kinds, "apt")
+		}
 	}
 	return r.build(ctx)
 }
@@ -97,7 +101,8 @@ func (r release) build(ctx context.Context) error {
 		}
 	}
 	image := func() error { return r.writeImage(stages) }
-	for kind, write := range map[string]func() error{"image": image, "chart": r.writeChart, "notes": r.writeNotes} {
+	for kind, write := range map[string]func() error{"image": image, "chart": r.writeChart, "notes": r.writeNotes,
+		"apt": r.writeApt} {
 		if !r.builds(kind) {
 			continue
 		}

@@ -143,6 +143,10 @@ var exceptions = map[string]string{
 	"make release VERSION=v1.2.3 SIGN_KEY=release.asc\n" +
 		"gpg --verify build/release/SHA256SUMS.asc build/release/SHA256SUMS": "needs a key; " +
 		"dist/release builds with one of a test, and verifies by gpgv",
+	"curl -fsSo /usr/share/keyrings/flanneld.gpg https://packages.example.com/apt/flanneld.gpg\n" +
+		"echo 'deb [signed-by=/usr/share/keyrings/flanneld.gpg] https://packages.example.com/apt ./' " +
+		">/etc/apt/sources.list.d/flanneld.list\napt-get update\napt-get install flanneld": "needs a web server; " +
+		"dist/release installs from the folder with the same line",
 	"docker load --input flanneld-*-docker-amd64.tar": "dist/machines loads it with docker 20",
 	"skopeo copy oci-archive:flanneld-*-image.tar docker://registry.example.com/flanneld:latest": "needs a registry; " +
 		"dist/release reads the image back",
