@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,6 +43,7 @@ var measures = []struct {
 		sum := p.iperf("-t", "1", "-u", "-l", "64", "-b", "0").End.Sum
 		return float64(sum.Packets-sum.Lost) / sum.Seconds / 1e3
 	}},
+	{"processor time", "s/GB", (*pair).processorTime},
 	{"round trip", "ms", func(p *pair) float64 { return p.ping("0.002", "500") }},
 	{"round trip, 4 streams beside it", "ms", (*pair).pingUnderLoad},
 }
@@ -51,6 +53,7 @@ type pair struct {
 	*cluster
 	from *lab.Host
 	to   netip.Addr
+	both []*lab.Host
 }
 
 // report is the part of iperf3's report that is used.
@@ -83,6 +86,28 @@ func (p *pair) iperf(args ...string) report {
 	return report{}
 }
 
+// processorTime returns how long the processors of the machine are busy for each gigabyte of one stream.
+func (p *pair) processorTime() float64 {
+	const gigabytes = 0.25
+	before := busy(p.t)
+	p.iperf("-n", "250M", "-O", "0")
+	return (busy(p.t) - before) / gigabytes
+}
+
+// busy returns for how long the processors have been busy since the machine was booted, in seconds (proc_stat(5)).
+func busy(t testing.TB) float64 {
+	t.Helper()
+	text := must[[]byte](t)(os.ReadFile("/proc/stat"))
+	line, _, _ := strings.Cut(string(text), "\n")
+	sum := 0.0
+	for i, field := range strings.Fields(line)[1:] {
+		if n := must[float64](t)(strconv.ParseFloat(field, 64)); i < 8 && i != 3 && i != 4 { // idle, waiting for a disk
+			sum += n
+		}
+	}
+	return sum / 100
+}
+
 // pingUnderLoad measures the round trip while four streams run.
 func (p *pair) pingUnderLoad() float64 {
 	p.t.Helper()
@@ -110,7 +135,7 @@ func newPair(b *testing.B, families lab.Families, w way) *pair {
 	c := newClusterWith(b, lab.Options{Families: families})
 	c.ctx = b.Context() // the rounds take longer than any wait
 	hosts := c.hosts(2)
-	p := &pair{c, hosts[0], hosts[1].Addr}
+	p := &pair{c, hosts[0], hosts[1].Addr, hosts}
 	if families == lab.IPv6 {
 		p.to = hosts[1].Addr6
 	}
@@ -139,15 +164,24 @@ const rounds = 3
 
 // BenchmarkSpeed compares the backends with the bare link between two hosts of the lab, and prints a table. All that is
 // compared is measured in turn, so that what else the machine does concerns all of it.
-func BenchmarkSpeed(b *testing.B) { speed(b, lab.IPv4) }
+func BenchmarkSpeed(b *testing.B) { speed(b, lab.IPv4, false) }
 
 // BenchmarkSpeedIPv6 is the same over IPv6, the bare link included.
-func BenchmarkSpeedIPv6(b *testing.B) { speed(b, lab.IPv6) }
+func BenchmarkSpeedIPv6(b *testing.B) { speed(b, lab.IPv6, false) }
 
-func speed(b *testing.B, families lab.Families) {
+// BenchmarkSpeedOfCutPackets has packets of the MTU's size cross the link, as between network cards: the kernel of the
+// sender cuts larger ones.
+func BenchmarkSpeedOfCutPackets(b *testing.B) { speed(b, lab.IPv4, true) }
+
+func speed(b *testing.B, families lab.Families, cut bool) {
 	pairs := make([]*pair, len(ways))
 	for i, w := range ways {
 		pairs[i] = newPair(b, families, w)
+		for _, h := range pairs[i].both {
+			if cut {
+				pairs[i].ok(h.Run("ip link set eth0 gso_max_segs 1 gso_max_size 1500"))
+			}
+		}
 	}
 	values := map[[2]int][]float64{}
 	for range rounds {
