@@ -35,15 +35,15 @@ const maxPrograms = 64
 const nameSize = 16
 
 type bpfAttachment struct {
-	link, program, kind, flags, replaced, relative uint32
-	revision                                       uint64
+	link, program, kind, flags, replaced, _ uint32
+	_                                       uint64 // revision
 }
 
 type bpfQueried struct {
-	link, kind, flags, attachFlags        uint32
-	ids                                   uint64 // *[maxPrograms]uint32
-	count, _                              uint32
-	programFlags, links, linkFlags, state uint64
+	link, kind, _, _ uint32
+	ids              uint64 // *[maxPrograms]uint32
+	count, _         uint32
+	_, _, _, _       uint64 // flags, links, revision
 }
 
 // bpfProgram is the beginning of struct bpf_prog_info.
