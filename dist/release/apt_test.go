@@ -13,6 +13,8 @@ import (
 )
 
 // TestAptInstallsFromTheRepository asks the real apt-get, with a root of its own.
+//
+// Slow: it is the first here that builds all programs, with the flags of a release; those behind it find them built.
 func TestAptInstallsFromTheRepository(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root")
