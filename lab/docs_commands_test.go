@@ -236,7 +236,7 @@ func (c *cluster) memberSystem() *system {
 // joiningSystem is 192.0.2.2, which has a token of such a store.
 func (c *cluster) joiningSystem() *system {
 	c.t.Helper()
-	token, _, _ := strings.Cut(c.memberSystem().must("flannelctl token create | cut -d ' ' -f 3"), "@")
+	token, _, _ := strings.Cut(c.memberSystem().must("flannelctl token create --member | cut -d ' ' -f 6"), "@")
 	s := c.system("other", "192.0.2.2")
 	s.must("umask 077; echo " + token + " >/root/token")
 	return s

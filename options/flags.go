@@ -44,7 +44,7 @@ func storeFlags(fs *flag.FlagSet, o *Options) {
 	fs.Var(secret(&o.EtcdUsername), "etcd-username", "`user` of etcd")
 	fs.Var(secret(&o.EtcdPassword), "etcd-password", "`password` of the user; better given in the environment")
 	fs.Var(toggle(&o.EtcdEmbedded), "etcd-embedded",
-		"run a single etcd member in this daemon, with its data in the state folder")
+		"run an etcd member in this daemon, with its data in the state folder; with -join, one more of a store")
 	fs.Var(addrPort(&o.EtcdEmbeddedListen), "etcd-embedded-listen", "`address:port` that the embedded etcd listens on")
 	fs.Var(toggle(&o.EtcdEmbeddedSecure), "etcd-embedded-secure",
 		"give the embedded etcd TLS and users, also one that had none before; others join it with a token")

@@ -95,9 +95,13 @@ func (o Options) validateSecured() []error {
 	if o.Join == "" {
 		return errs
 	}
-	if o.EtcdEmbedded {
-		fail("%s and %s are both given: a host joins the store of others, or runs one of its own", Named("join"),
-			Named("etcd-embedded"))
+	if o.EtcdEmbedded && o.EtcdEmbeddedInsecure {
+		fail("%s and %s are both given: the store that this host joins is secured", Named("join"),
+			Named("etcd-embedded-insecure"))
+	}
+	if o.EtcdEmbedded && o.EtcdEmbeddedListen.Addr().IsLoopback() {
+		fail("%s and %s are both given: other members must reach this one, give -etcd-embedded-listen ADDRESS:2379",
+			Named("join"), Named("etcd-embedded"))
 	}
 	if o.KubeSubnetMgr {
 		fail("%s is given with the Kubernetes API as the store: there is no etcd to join", Named("join"))

@@ -35,6 +35,8 @@ type Joining interface {
 	RevokeToken(context.Context, api.Named) (api.Named, error)
 	JoinedHosts(context.Context) ([]api.JoinedHost, error)
 	RemoveHost(context.Context, api.Named) (api.JoinedHost, error)
+	Members(context.Context) ([]api.Member, error)
+	RemoveMember(context.Context, api.Named) (api.Member, error)
 }
 
 // Handler returns version 1 of the API.
@@ -78,6 +80,8 @@ func (a Answers) Handler() http.Handler {
 		request(mux, api.PathTokenRevoke, a.Joining.RevokeToken)
 		answer(mux, "GET "+api.PathHosts, a.Joining.JoinedHosts)
 		request(mux, api.PathHostRemove, a.Joining.RemoveHost)
+		answer(mux, "GET "+api.PathMembers, a.Joining.Members)
+		request(mux, api.PathMemberRemove, a.Joining.RemoveMember)
 	}
 	return mux
 }

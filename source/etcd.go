@@ -84,9 +84,9 @@ func (e *Etcd) runMember(ctx context.Context, g *errgroup.Group, store *etcdv3.S
 	secured := e.member.Load()
 	o := member.Options{Dir: embedded.DataDir(e.options.StateDir), Listen: e.options.EtcdEmbeddedListen, Log: e.log}
 	if secured != nil {
-		o.TLS = secured.Files()
+		o = secured.Etcd()
 		g.Go(func() error {
-			secured.Run(ctx)
+			secured.Run(ctx, store)
 			return secured.Close()
 		})
 	}

@@ -65,7 +65,9 @@ func (e *Etcd) prepare(ctx context.Context) error {
 	host, _ := os.Hostname() // an empty name says as much
 	switch {
 	case e.options.Join != "":
-		return e.join(ctx, host)
+		if err := e.join(ctx, host); err != nil || !e.options.EtcdEmbedded || ctx.Err() != nil {
+			return err
+		}
 	case !e.options.EtcdEmbedded:
 		return nil
 	}
@@ -102,8 +104,14 @@ func (e *Etcd) join(ctx context.Context, host string) error {
 	e.joiner = &embedded.Joiner{
 		Client: join.Client{
 			Folder: embedded.Folder(e.options.StateDir), Prefix: e.options.EtcdPrefix, Host: host, Identity: e.identity,
+			Member: e.options.EtcdEmbedded,
 		},
 		Token: token, Services: e.options.JoinServices(), Log: e.log,
+	}
+	if e.options.EtcdEmbedded {
+		if err := embedded.MayJoin(e.options.StateDir, token.CA); err != nil {
+			return err
+		}
 	}
 	e.report.Waiting("joining the store")
 	e.joiner.Join(ctx, func(reason error) { e.report.Waiting("waiting to join the store: %v", reason) })
@@ -120,13 +128,13 @@ func (e *Etcd) CreateToken(ctx context.Context, r api.TokenRequest) (api.Token, 
 	if m == nil {
 		return api.Token{}, errNoMember
 	}
-	c, err := m.CreateToken(ctx, r.Valid)
+	c, err := m.CreateToken(ctx, join.Terms{Valid: r.Valid, Member: r.Member})
 	if err != nil {
 		return api.Token{}, err
 	}
 	return api.Token{
 		ID: c.ID, State: "valid", Created: time.Now().UTC(), Expires: c.Expires,
-		Text: c.Reveal(), Services: c.Services,
+		Text: c.Reveal(), Services: c.Services, Member: r.Member,
 	}, nil
 }
 
@@ -139,7 +147,8 @@ func (e *Etcd) Tokens(ctx context.Context) ([]api.Token, error) {
 	grants, err := m.Tokens(ctx)
 	out := make([]api.Token, 0, len(grants))
 	for _, g := range grants {
-		out = append(out, api.Token{ID: g.ID, State: g.State(time.Now()), Created: g.Created, Expires: g.Expires})
+		out = append(out, api.Token{ID: g.ID, State: g.State(time.Now()), Created: g.Created, Expires: g.Expires,
+			Member: g.Member})
 	}
 	return out, err
 }
@@ -175,6 +184,37 @@ func (e *Etcd) RemoveHost(ctx context.Context, r api.Named) (api.JoinedHost, err
 	}
 	h, err := m.RemoveHost(ctx, r.Name)
 	return joinedHost(h, ""), err
+}
+
+// Members returns the members of the store.
+func (e *Etcd) Members(ctx context.Context) ([]api.Member, error) {
+	m := e.member.Load()
+	if m == nil {
+		return nil, errNoMember
+	}
+	peers, own, err := m.Members(ctx)
+	out := make([]api.Member, 0, len(peers))
+	for _, p := range peers {
+		out = append(out, memberOf(p, own))
+	}
+	return out, err
+}
+
+// RemoveMember removes a member of the store, and shuts its host out.
+func (e *Etcd) RemoveMember(ctx context.Context, r api.Named) (api.Member, error) {
+	m := e.member.Load()
+	if m == nil {
+		return api.Member{}, errNoMember
+	}
+	p, err := m.RemoveMember(ctx, r.Name)
+	return memberOf(p, ""), err
+}
+
+func memberOf(p join.Peer, own string) api.Member {
+	return api.Member{
+		ID: fmt.Sprintf("%x", p.ID), User: p.User, Host: p.Host, Address: p.URL, Peer: p.PeerURL, Learner: p.Learner,
+		Leader: p.Leader, Healthy: p.Healthy, Own: own != "" && p.User == own,
+	}
 }
 
 func joinedHost(h join.Host, own string) api.JoinedHost {

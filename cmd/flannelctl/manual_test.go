@@ -50,7 +50,7 @@ func TestEveryCommandHasAManualPageWithItsFlags(t *testing.T) {
 			}
 		}
 		if !strings.Contains(pages["flannelctl"]+pages["flannelctl-leases"]+pages["flannelctl-network"]+
-			pages["flannelctl-completion"]+pages["flannelctl-token"]+pages["flannelctl-hosts"],
+			pages["flannelctl-completion"]+pages["flannelctl-token"]+pages["flannelctl-hosts"]+pages["flannelctl-members"],
 			".BR "+roff.Replace(name)+" (1)") {
 			t.Errorf("no list of commands names the page %s", name)
 		}

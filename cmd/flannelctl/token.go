@@ -36,24 +36,30 @@ func send[Out any](ctx context.Context, a *app, path string, in any) (out Out, e
 
 func newTokenCreate(a *app) *cobra.Command {
 	var expires time.Duration
+	var member bool
 	c := &cobra.Command{
 		Use: "create", Short: "Create a token and print the command for the hosts that are to join",
 		Long: `Creates a token and prints the command for the hosts that are to join. Whoever has the token can join until it
 expires: hand it over as you would a password. Hosts that have joined do not need it any more.`,
 		Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			t, err := send[api.Token](cmd.Context(), a, api.PathTokens, api.TokenRequest{Valid: expires})
+			t, err := send[api.Token](cmd.Context(), a, api.PathTokens, api.TokenRequest{Valid: expires, Member: member})
 			if err != nil {
 				return err
 			}
 			return a.print(t, func(w page) {
-				w.line("flanneld -join %s@%s", t.Text, strings.Join(t.Services, ","))
+				command := "flanneld"
+				if t.Member {
+					command += " -etcd-embedded -etcd-embedded-listen ADDRESS:2379"
+				}
+				w.line("%s -join %s@%s", command, t.Text, strings.Join(t.Services, ","))
 				if onLoopback(t.Services) {
 					w.line("# No other host reaches the store before this daemon has -etcd-embedded-listen ADDRESS:2379.")
 				}
 			})
 		},
 	}
+	c.Flags().BoolVar(&member, "member", false, "also let in members of the store, which get the key of its authority")
 	c.Flags().DurationVar(&expires, "expires", 24*time.Hour, "`time` for which hosts can join with the token")
 	return c
 }
@@ -75,9 +81,9 @@ func newTokenList(a *app) *cobra.Command {
 				return err
 			}
 			return a.print(tokens, func(w page) {
-				w.row("TOKEN", "STATE", "CREATED", "EXPIRES")
+				w.row("TOKEN", "STATE", "MEMBERS", "CREATED", "EXPIRES")
 				for _, t := range tokens {
-					w.row(t.ID, t.State, local(t.Created), local(t.Expires))
+					w.row(t.ID, t.State, yes(t.Member), local(t.Created), local(t.Expires))
 				}
 			})
 		},

@@ -219,3 +219,21 @@ func (s *Store) KeepAlive(ctx context.Context, id subnet.LeaseID) (ttl time.Dura
 	})
 	return ttl, err
 }
+
+// Members returns the endpoints of the members that vote, sorted, as the store has them.
+func (s *Store) Members(ctx context.Context) (endpoints []string, err error) {
+	err = s.call(ctx, "list members", func(ctx context.Context, c *clientv3.Client) error {
+		resp, err := c.MemberList(ctx)
+		if err != nil {
+			return err
+		}
+		for _, m := range resp.Members {
+			if !m.IsLearner {
+				endpoints = append(endpoints, m.ClientURLs...)
+			}
+		}
+		return nil
+	})
+	slices.Sort(endpoints)
+	return endpoints, err
+}

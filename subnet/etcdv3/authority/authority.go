@@ -174,3 +174,19 @@ func SaveHost(f Folder, ca, cert []byte) error {
 	}
 	return f.Write(Host+certEnd, cert)
 }
+
+// SaveAuthority writes the key of the authority that this host was given as a member.
+func SaveAuthority(f Folder, ca, key []byte) error {
+	cert, err := ParseCertificate(ca)
+	if err != nil {
+		return err
+	}
+	k, err := parseKey(key)
+	if err != nil {
+		return fmt.Errorf("key of the authority: %w", err)
+	}
+	if !k.PublicKey.Equal(cert.PublicKey) {
+		return errors.New("the key is not that of the authority")
+	}
+	return f.Write(caName+keyEnd, key)
+}

@@ -50,6 +50,9 @@ func (f Folder) KeyFile(name string) string { return filepath.Join(string(f), na
 // HasAuthority reports whether the key of the authority is here, as on members of the store.
 func (f Folder) HasAuthority() bool { return exists(f.CAFile()) && exists(f.KeyFile(caName)) }
 
+// AuthorityKey returns the key of the authority, in PEM form.
+func (f Folder) AuthorityKey() ([]byte, error) { return f.Read(caName + keyEnd) }
+
 // Has reports whether the certificate of a name is here, and that of the authority.
 func (f Folder) Has(name string) bool {
 	return exists(f.CAFile()) && exists(f.CertFile(name)) && exists(f.KeyFile(name))

@@ -78,16 +78,20 @@ func (f *first) start() {
 		f.t.Fatal(err)
 	}
 	f.Member = m
-	f.etcd, err = member.Start(f.t.Context(), member.Options{
-		Dir: embedded.DataDir(f.o.StateDir), Listen: f.o.Listen, TLS: m.Files(), Quota: f.quota, Log: f.o.Log,
+	o := m.Etcd()
+	o.Quota = f.quota
+	need.Until(f.t, "a place among the members", time.Minute, func() bool {
+		o.Cluster, err = o.Prepare(f.t.Context())
+		return err == nil
 	})
+	f.etcd, err = member.Start(f.t.Context(), o)
 	if err != nil {
 		f.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	m.Secure(ctx)
 	var running sync.WaitGroup
-	running.Go(func() { m.Run(ctx) })
+	running.Go(func() { m.Run(ctx, nobody{}) })
 	f.stop = sync.OnceFunc(func() {
 		cancel()
 		running.Wait()
@@ -99,16 +103,7 @@ func (f *first) start() {
 // joiner returns a host that joins with a new token.
 func (f *first) joiner(name string) embedded.Joiner {
 	f.t.Helper()
-	c, err := f.CreateToken(f.t.Context(), time.Hour)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	return embedded.Joiner{
-		Client: join.Client{
-			Folder: embedded.Folder(f.t.TempDir()), Prefix: prefix, Host: name, Identity: "id-" + name,
-		},
-		Token: c.Token, Services: c.Services, Log: slog.New(slog.DiscardHandler),
-	}
+	return f.joinerWith(name, join.Terms{Valid: time.Hour})
 }
 
 // store returns the store as a daemon with the credentials of a folder has it.
@@ -211,6 +206,8 @@ type told struct {
 }
 
 func (s *told) Redial() { s.redials++ }
+
+func (s *told) Members(context.Context) ([]string, error) { return s.endpoints, nil }
 
 func (s *told) Move(endpoints []string) {
 	s.endpoints = endpoints

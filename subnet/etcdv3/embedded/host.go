@@ -22,7 +22,7 @@ type Joiner struct {
 // Join returns once this host has credentials for the store, or ctx ends. Those of an earlier run are used without
 // asking anybody: the members may be away. waiting is told why it takes long.
 func (j Joiner) Join(ctx context.Context, waiting func(error)) {
-	if join.HasJoined(j.Client.Folder, j.Token.CA) {
+	if join.HasJoined(j.Client.Folder, j.Token.CA) && (!j.Client.Member || j.Client.Folder.HasAuthority()) {
 		return
 	}
 	err := repeat(ctx, func() error {
@@ -41,12 +41,18 @@ func (j Joiner) Join(ctx context.Context, waiting func(error)) {
 type Store interface {
 	Move(endpoints []string) // the members have other addresses
 	Redial()                 // there are other credentials
+	// Members returns the endpoints of the members as the store has them.
+	Members(context.Context) ([]string, error)
 }
+
+// followPause is how long a change of the members goes unnoticed by a host.
+const followPause = time.Minute
 
 // Keep renews the credentials in time, and follows the members to other addresses, until ctx ends. A host that was
 // removed joins again with a token that it has not used yet.
 func (j Joiner) Keep(ctx context.Context, s Store) {
 	last := ""
+	var seen []string
 	for pause := retryPause; ctx.Err() == nil; {
 		now, again, err := j.renew(ctx)
 		if err == nil {
@@ -62,8 +68,23 @@ func (j Joiner) Keep(ctx context.Context, s Store) {
 		} else {
 			pause, last = retryPause, ""
 		}
-		_ = trigger.Pause(ctx, wait)
+		seen = await(ctx, s, wait, seen)
 	}
+}
+
+// await returns after a while, or when the members are others than those seen. It returns what it has seen last.
+func await(ctx context.Context, s Store, wait time.Duration, seen []string) []string {
+	for until := time.Now().Add(wait); ctx.Err() == nil && time.Now().Before(until); {
+		now, err := s.Members(ctx)
+		if err == nil && seen != nil && !slices.Equal(now, seen) {
+			return now
+		}
+		if err == nil {
+			seen = now
+		}
+		_ = trigger.Pause(ctx, min(time.Until(until), followPause))
+	}
+	return seen
 }
 
 // say logs why the certificate was not renewed, once for each reason: loudly when it is due.

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"flanneld/retry"
@@ -39,6 +40,7 @@ type Member struct {
 	o       Options
 	folder  authority.Folder
 	joined  join.Joined
+	known   atomic.Pointer[known]
 	admin   *join.Admin
 	secured chan struct{} // closed when the rights are on
 	once    sync.Once     // closes it
@@ -46,7 +48,7 @@ type Member struct {
 
 // The names in certificates.
 const (
-	memberName = "flannel-member" // no user of etcd
+	memberName = member.CommonName // no user of etcd
 	rootName   = "root"
 	hostsFile  = "hosts.json"
 
@@ -66,7 +68,10 @@ func NewMember(o Options) (*Member, error) {
 		m.joined.User = join.NewUser()
 	}
 	m.joined.Prefix = o.Prefix
-	m.joined.Endpoints, m.joined.Services = m.members(o.Listen.Addr())
+	if !m.joined.Several {
+		m.joined.Endpoints, m.joined.Services = m.members(o.Listen.Addr())
+	}
+	m.known.Store(&known{view{m.joined.Endpoints, m.joined.Services}, m.joined.Several})
 	if err := m.certify(time.Now()); err != nil {
 		return nil, fmt.Errorf("certificates of the store: %w", err)
 	}
@@ -84,7 +89,7 @@ func NewMember(o Options) (*Member, error) {
 // Close ends all calls to the store.
 func (m *Member) Close() error { return m.admin.Close() }
 
-// members returns how this member is reached by those who have reached an address of it.
+// members returns how this member alone is reached by those who have reached an address of it.
 func (m *Member) members(reached netip.Addr) (endpoints, services []string) {
 	addr := m.o.Listen.Addr()
 	if addr.IsUnspecified() {
@@ -173,7 +178,7 @@ func repeat(ctx context.Context, f func() error, failed func(error)) error {
 
 func (m *Member) secure(ctx context.Context) error {
 	own := join.Host{
-		User: m.joined.User, Name: m.o.Host, Identity: m.o.Identity, Member: true,
+		User: m.joined.User, Name: m.o.Host, Identity: m.o.Identity, Member: true, Service: m.service(),
 		Joined: time.Now().UTC().Truncate(time.Second),
 	}
 	var known []join.Host
@@ -205,9 +210,9 @@ func (m *Member) remember(ctx context.Context) {
 	}
 }
 
-// Run renews the certificates, and once Secure has returned lets hosts in, saves snapshots and frees space, until ctx
-// ends.
-func (m *Member) Run(ctx context.Context) {
+// Run renews the certificates, and once Secure has returned lets hosts in, saves snapshots, frees space, and has the
+// store follow the members, until ctx ends.
+func (m *Member) Run(ctx context.Context, s Store) {
 	var others sync.WaitGroup
 	defer others.Wait()
 	others.Go(func() {
@@ -224,6 +229,7 @@ func (m *Member) Run(ctx context.Context) {
 	}
 	others.Go(func() { m.keepSnapshots(ctx) })
 	others.Go(func() { m.keepSpace(ctx) })
+	others.Go(func() { m.follow(ctx, s) })
 	_ = repeat(ctx, func() error { return m.serve(ctx) }, func(err error) {
 		m.o.Log.Error("no host can join the store, retrying", "error", err)
 	})
@@ -239,7 +245,7 @@ func (m *Member) serve(ctx context.Context) error {
 	m.o.Log.Info("hosts can join the store", "address", listen, "hint",
 		"flannelctl token create prints the command for them")
 	s := join.Service{
-		Admin: m.admin, Folder: m.folder, Prefix: m.o.Prefix, Members: m.members, Changed: m.remember, Log: m.o.Log,
+		Admin: m.admin, Folder: m.folder, Prefix: m.o.Prefix, Members: m.reached, Changed: m.remember, Log: m.o.Log,
 	}
 	return s.Run(ctx, serve.Bounded(l, mostConns, mostConnsEach))
 }

@@ -19,13 +19,16 @@ type Created struct {
 }
 
 // CreateToken makes a token.
-func (m *Member) CreateToken(ctx context.Context, valid time.Duration) (Created, error) {
+func (m *Member) CreateToken(ctx context.Context, terms join.Terms) (Created, error) {
 	ca, err := m.folder.CACertificate()
 	if err != nil {
 		return Created{}, err
 	}
-	t, g, err := m.admin.CreateToken(ctx, authority.Hash(ca), valid)
-	_, services := m.members(m.address())
+	t, g, err := m.admin.CreateToken(ctx, authority.Hash(ca), terms)
+	if err != nil {
+		return Created{}, err
+	}
+	_, services, err := m.reached(ctx, m.address())
 	return Created{t, g.Expires, services}, err
 }
 
@@ -69,7 +72,7 @@ func (m *Member) RemoveHost(ctx context.Context, name string) (join.Host, error)
 	case len(found) > 1:
 		return join.Host{}, fmt.Errorf("%d hosts are named %q: give the user of the one to remove", len(found), name)
 	case found[0].Member:
-		return join.Host{}, errors.New("this host is a member of the store and has its authority: it cannot be removed")
+		return join.Host{}, errors.New("this host is a member of the store: \"flannelctl members remove\" removes it")
 	}
 	if err := m.admin.RemoveHost(ctx, found[0]); err != nil {
 		return join.Host{}, err

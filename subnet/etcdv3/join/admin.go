@@ -93,9 +93,13 @@ func (a *Admin) Secure(ctx context.Context, own Host, known []Host) error {
 		known = nil
 	}
 	for _, h := range append(slices.Clone(known), own) {
-		_, found, err := a.Host(ctx, h.User)
-		if err == nil && !found {
+		have, found, err := a.Host(ctx, h.User)
+		switch {
+		case err == nil && !found:
 			err = a.AddHost(ctx, h)
+		case err == nil && h.User == own.User && have.Service != own.Service:
+			have.Service = own.Service
+			err = a.AddHost(ctx, have)
 		}
 		if err != nil {
 			return err

@@ -23,6 +23,7 @@ type Client struct {
 	Prefix   string
 	Host     string // its name
 	Identity string
+	Member   bool // the host is to be a member, and keeps the key of the authority
 
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
@@ -35,6 +36,8 @@ type Joined struct {
 	Endpoints []string `json:"endpoints"` // of the members
 	Services  []string `json:"services"`  // HOST:PORT, where members take requests to join and renew
 	Token     string   `json:"token"`     // the ID of the one that this host has joined with
+	// Several says, on a member, that there are others: without data it is added to them, and makes no store of its own.
+	Several bool `json:"several,omitempty"`
 }
 
 // joinedFile holds what the host knows of the store.
@@ -79,10 +82,12 @@ func (c Client) now() time.Time {
 // Join has this host let in with a token by the first of the services that answers, and keeps what it is given in the
 // folder. It asks each once; the error joins what they said.
 func (c Client) Join(ctx context.Context, t Token, services []string) (Joined, error) {
-	in := request{ID: t.ID, Secret: t.secret[:], Prefix: c.Prefix, Host: c.Host, Identity: c.Identity}
+	in := request{
+		ID: t.ID, Secret: t.secret[:], Prefix: c.Prefix, Host: c.Host, Identity: c.Identity, Member: c.Member,
+	}
 	return c.first(ctx, services, func(ctx context.Context, service string) (Joined, error) {
 		j, err := c.ask(ctx, asked{service, pathJoin, pinned(t, c.now), t.CA}, in)
-		j.Token = t.ID
+		j.Token, j.Several = t.ID, c.Member
 		return j, err
 	})
 }
@@ -102,6 +107,32 @@ func (c Client) Renew(ctx context.Context, have Joined) (Joined, error) {
 		j.Token = have.Token
 		return j, err
 	})
+}
+
+// AddMember has the member of this host, which other members reach at the URL, added to them, and returns what etcd
+// calls the initial cluster. It asks each service once.
+func (c Client) AddMember(ctx context.Context, services []string, peer string) (cluster string, err error) {
+	ca, err := c.Folder.CACertificate()
+	if err != nil {
+		return "", err
+	}
+	config, err := clientTLS(c.Folder, authority.Host)
+	if err != nil {
+		return "", err
+	}
+	err = errors.New("no other member of the store is known")
+	for _, service := range services {
+		var out answer
+		out, err = asked{service, pathMember, config, authority.Hash(ca)}.post(ctx, request{Prefix: c.Prefix, Peer: peer})
+		if err == nil && out.Cluster != "" {
+			return out.Cluster, nil
+		}
+		err = fmt.Errorf("%s: %w", service, err)
+		if problemOf(err) != "" {
+			break
+		}
+	}
+	return "", err
 }
 
 // first tries the services one after the other. What one of them refuses for good the others refuse as well.
@@ -147,6 +178,9 @@ func (c Client) ask(ctx context.Context, to asked, in request) (Joined, error) {
 	}
 	if err == nil {
 		err = to.issuer(out.CA, cert)
+	}
+	if err == nil && in.Member {
+		err = authority.SaveAuthority(c.Folder, out.CA, out.Key)
 	}
 	if err == nil {
 		err = authority.SaveHost(c.Folder, out.CA, out.Certificate)

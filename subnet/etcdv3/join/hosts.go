@@ -21,7 +21,8 @@ type Host struct {
 	Address  string    `json:"address,omitempty"`  // that it has joined from
 	Token    string    `json:"token,omitempty"`    // the ID of what it has joined with
 	Joined   time.Time `json:"joined"`
-	Member   bool      `json:"member,omitempty"` // may also write the network configuration
+	Member   bool      `json:"member,omitempty"`  // may also write the network configuration
+	Service  string    `json:"service,omitempty"` // HOST:PORT where a member lets hosts in
 }
 
 // userForm is what the users of hosts begin with. The rest is random: a host that joins again is another user.

@@ -102,8 +102,8 @@ func (s *store) serve() {
 	service := &join.Service{
 		Admin: s.admin, Folder: s.folder, Prefix: prefix, Changed: func(context.Context) {},
 		Log: slog.New(slog.NewTextHandler(&s.log, nil)),
-		Members: func(netip.Addr) (endpoints, services []string) {
-			return []string{s.etcd}, []string{s.service}
+		Members: func(context.Context, netip.Addr) (endpoints, services []string, err error) {
+			return []string{s.etcd}, []string{s.service}, nil
 		},
 		Now: func() time.Time { return time.Now().Add(time.Duration(s.skew.Load())) },
 	}
@@ -120,7 +120,7 @@ func (s *store) serve() {
 
 func (s *store) token() join.Token {
 	s.t.Helper()
-	t, _, err := s.admin.CreateToken(s.t.Context(), authority.Hash(s.ca.Certificate()), time.Hour)
+	t, _, err := s.admin.CreateToken(s.t.Context(), authority.Hash(s.ca.Certificate()), join.Terms{Valid: time.Hour})
 	return must(t, err)(s.t)
 }
 

@@ -11,7 +11,9 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -31,13 +33,15 @@ type Service struct {
 	Folder authority.Folder
 	Prefix string
 	// Members returns how a host that has reached this address of the service reaches the members of the store.
-	Members func(reached netip.Addr) (endpoints, services []string)
+	Members func(ctx context.Context, reached netip.Addr) (endpoints, services []string, err error)
 	// Changed is called after the set of hosts has changed.
 	Changed func(context.Context)
 	Log     *slog.Logger
 
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
+
+	adding sync.Mutex // one member after the other
 }
 
 // Whoever reaches the port must exhaust neither the daemon nor the store.
@@ -107,6 +111,7 @@ func (s *Service) handler() http.Handler {
 	}
 	serve(pathJoin, s.join)
 	serve(pathRenew, s.renew)
+	serve(pathMember, s.member)
 	return mux
 }
 
@@ -126,42 +131,78 @@ func (s *Service) join(r *http.Request, in request) (answer, error) {
 		return answer{}, ErrUnknown
 	}
 	copy(t.secret[:], in.Secret)
-	if err := s.Admin.Admits(r.Context(), t, s.now()); err != nil {
+	grant, err := s.Admin.Admits(r.Context(), t, s.now())
+	if err == nil && in.Member && !grant.Member {
+		err = ErrNotMember
+	}
+	if err != nil {
 		return answer{}, err
 	}
 	h := Host{
 		User: NewUser(), Name: subnet.HostName(in.Host), Identity: identity(in.Identity), Token: t.ID,
-		Address: addrOf(r.RemoteAddr).String(), Joined: s.now().UTC().Truncate(time.Second),
+		Address: addrOf(r.RemoteAddr).String(), Joined: s.now().UTC().Truncate(time.Second), Member: in.Member,
 	}
 	out, err := s.issue(r, in, h.User)
+	if err == nil && in.Member {
+		out.Key, err = s.Folder.AuthorityKey()
+	}
 	if err != nil {
 		return answer{}, err
 	}
 	if err := s.Admin.AddHost(r.Context(), h); err != nil {
 		return answer{}, err
 	}
-	s.Log.Info("host joined the store", "host", h.Name, "address", h.Address, "user", h.User, "token", h.Token)
+	s.Log.Info("host joined the store", "host", h.Name, "address", h.Address, "user", h.User, "token", h.Token,
+		"member", h.Member)
 	s.Changed(r.Context())
 	return out, nil
 }
 
 // renew issues a new certificate to a host that shows the one that it has, unless it was shut out.
 func (s *Service) renew(r *http.Request, in request) (answer, error) {
-	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
-		return answer{}, errors.New("no certificate of this store was shown")
-	}
-	user := r.TLS.PeerCertificates[0].Subject.CommonName
-	if !strings.HasPrefix(user, userForm) {
-		return answer{}, errors.New("the certificate is not that of a host")
-	}
-	_, found, err := s.Admin.Host(r.Context(), user)
+	h, err := s.shown(r)
 	if err != nil {
 		return answer{}, err
 	}
-	if !found {
-		return answer{}, ErrRemoved
+	return s.issue(r, in, h.User)
+}
+
+// member adds the member of a host, which has joined as one, to the others.
+func (s *Service) member(r *http.Request, in request) (answer, error) {
+	h, err := s.shown(r)
+	switch u, e := url.Parse(in.Peer); {
+	case err != nil:
+		return answer{}, err
+	case !h.Member:
+		return answer{}, ErrNotMember
+	case e != nil || u.Scheme != "https" || u.Host == "" || strings.ContainsAny(in.Peer, ",= "):
+		return answer{}, errors.New("no URL of a member")
+	case in.Prefix != s.Prefix:
+		return answer{}, ErrPrefix
 	}
-	return s.issue(r, in, user)
+	s.adding.Lock()
+	defer s.adding.Unlock()
+	cluster, err := s.Admin.AddPeer(r.Context(), h.User, in.Peer)
+	if err == nil {
+		s.Log.Info("member added to the store", "host", h.Name, "user", h.User, "address", in.Peer)
+	}
+	return answer{User: h.User, Cluster: cluster}, err
+}
+
+// shown returns the host whose certificate was shown, unless it was shut out.
+func (s *Service) shown(r *http.Request) (Host, error) {
+	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
+		return Host{}, errors.New("no certificate of this store was shown")
+	}
+	user := r.TLS.PeerCertificates[0].Subject.CommonName
+	if !strings.HasPrefix(user, userForm) {
+		return Host{}, errors.New("the certificate is not that of a host")
+	}
+	h, found, err := s.Admin.Host(r.Context(), user)
+	if err == nil && !found {
+		err = ErrRemoved
+	}
+	return h, err
 }
 
 // issue makes the answer for a user.
@@ -183,8 +224,8 @@ func (s *Service) issue(r *http.Request, in request, user string) (answer, error
 	}
 	out := answer{User: user, CA: authority.PEM(ca.Certificate()), Certificate: authority.PEM(cert)}
 	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	out.Endpoints, out.Services = s.Members(addrOf(local.String()))
-	return out, nil
+	out.Endpoints, out.Services, err = s.Members(r.Context(), addrOf(local.String()))
+	return out, err
 }
 
 func addrOf(hostPort string) netip.Addr {

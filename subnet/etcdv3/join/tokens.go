@@ -18,6 +18,7 @@ type Grant struct {
 	Created time.Time `json:"created"`
 	Expires time.Time `json:"expires"`
 	Revoked bool      `json:"revoked,omitempty"`
+	Member  bool      `json:"member,omitempty"` // also lets in members, which get the key of the authority
 }
 
 // State says in one word what the token is worth.
@@ -51,15 +52,22 @@ const (
 	mostExpiry  = 365 * 24 * time.Hour
 )
 
+// Terms are what a token is made for.
+type Terms struct {
+	Valid  time.Duration
+	Member bool // it also lets in members
+}
+
 // CreateToken makes a token for a store with the authority.
-func (a *Admin) CreateToken(ctx context.Context, ca [sha256.Size]byte, valid time.Duration) (Token, Grant, error) {
+func (a *Admin) CreateToken(ctx context.Context, ca [sha256.Size]byte, terms Terms) (Token, Grant, error) {
+	valid := terms.Valid
 	if valid < leastExpiry || valid > mostExpiry {
 		return Token{}, Grant{}, fmt.Errorf("a token is valid for %s to %s, not for %s", leastExpiry, mostExpiry, valid)
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
 	t, now := NewToken(ca), time.Now().UTC()
-	g := Grant{ID: t.ID, Proof: t.proof(), Created: now, Expires: now.Add(valid)}
+	g := Grant{ID: t.ID, Proof: t.proof(), Created: now, Expires: now.Add(valid), Member: terms.Member}
 	text, err := json.Marshal(g)
 	if err != nil {
 		return Token{}, Grant{}, err
@@ -134,22 +142,22 @@ func (a *Admin) RevokeToken(ctx context.Context, id string) error {
 	return nil
 }
 
-// Admits says why a token is refused; nil: whoever has it may join. Only who has the secret learns more than that the
-// token is not known.
-func (a *Admin) Admits(ctx context.Context, t Token, now time.Time) error {
+// Admits says why a token is refused; nil: whoever has it may join, also as a member if the grant says so. Only who has
+// the secret learns more than that the token is not known.
+func (a *Admin) Admits(ctx context.Context, t Token, now time.Time) (Grant, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
 	g, _, err := a.grant(ctx, t.ID)
 	if err != nil && !errors.Is(err, ErrNoToken) {
-		return err
+		return g, err
 	}
 	switch {
 	case !t.proves(g.Proof): // also without a grant
-		return ErrUnknown
+		return g, ErrUnknown
 	case g.Revoked:
-		return ErrRevoked
+		return g, ErrRevoked
 	case now.After(g.Expires):
-		return ErrExpired
+		return g, ErrExpired
 	}
-	return nil
+	return g, nil
 }

@@ -14,6 +14,8 @@ import (
 const (
 	pathJoin  = "/v1/join"  // POST request: a host with a token
 	pathRenew = "/v1/renew" // POST request: a host with a certificate
+	// POST request: a member with a certificate and without data, which is added as a learner
+	pathMember = "/v1/member"
 )
 
 const (
@@ -31,6 +33,10 @@ type request struct {
 	Host    string `json:"host,omitempty"`
 	// Identity is the one in the host's record.
 	Identity string `json:"identity,omitempty"`
+	// Member says that the host is to be a member, and gets the key of the authority.
+	Member bool `json:"member,omitempty"`
+	// Peer is the URL at which the other members reach a member.
+	Peer string `json:"peer,omitempty"`
 }
 
 // answer is what it gets.
@@ -40,6 +46,8 @@ type answer struct {
 	Certificate []byte   `json:"certificate,omitempty"`
 	Endpoints   []string `json:"endpoints,omitempty"` // URLs of the members
 	Services    []string `json:"services,omitempty"`  // HOST:PORT of the members' services of this kind
+	Key         []byte   `json:"key,omitempty"`       // of the authority, in PEM form; for members
+	Cluster     string   `json:"cluster,omitempty"`   // what etcd calls the initial cluster; for members
 	Problem     string   `json:"problem,omitempty"`   // one of the words below, or empty: it may pass by itself
 	Error       string   `json:"error,omitempty"`
 }
@@ -51,12 +59,15 @@ const (
 	problemRevoked = "revoked token"
 	problemPrefix  = "other network"
 	problemRemoved = "host removed"
+	problemMember  = "not for members"
+	problemFull    = "too many members"
+	problemAddress = "other member"
 )
 
 // problems are the errors of what does not pass by itself.
 var problems = map[string]error{
 	problemUnknown: ErrUnknown, problemExpired: ErrExpired, problemRevoked: ErrRevoked, problemRemoved: ErrRemoved,
-	problemPrefix: ErrPrefix,
+	problemPrefix: ErrPrefix, problemMember: ErrNotMember, problemFull: ErrFull, problemAddress: ErrAddress,
 }
 
 var (

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -36,6 +37,9 @@ const (
 	serves     = "embedded etcd serves"
 	maxReason  = 500
 )
+
+// ErrPrepare is the error of Prepare while the member waits for others.
+var ErrPrepare = errors.New("this host is not added to the members of the store, retrying")
 
 // IsChild reports whether a command line is that of the member. Then Main is all that the process does.
 func IsChild(args []string) bool { return len(args) == 3 && args[0] == childName }
@@ -99,6 +103,11 @@ func Run(ctx context.Context, o Options, report func(error)) {
 // explain adds what to do.
 func explain(err error, o Options) error {
 	switch text := err.Error(); {
+	case errors.Is(err, ErrPrepare):
+		return err
+	case o.Prepare != nil && strings.Contains(text, "removed from the cluster"):
+		return fmt.Errorf("this host is no member of the store any more, it was removed: %w: to have the host join again, "+
+			"stop the daemon, remove %s and the folder of its credentials, and start it with a new token", err, o.Dir)
 	case strings.Contains(text, syscall.EADDRNOTAVAIL.Error()):
 		return fmt.Errorf("waiting for the address of the embedded etcd, %s: %w", o.Listen, err)
 	case strings.Contains(text, syscall.EADDRINUSE.Error()):
@@ -114,6 +123,12 @@ func explain(err error, o Options) error {
 
 // once runs the child until it ends, and returns why.
 func once(ctx context.Context, o Options, served func()) error {
+	if o.Prepare != nil {
+		var err error
+		if o.Cluster, err = o.Prepare(ctx); err != nil {
+			return err
+		}
+	}
 	how, err := json.Marshal(o) // addresses and paths, nothing secret
 	if err != nil {
 		return err
@@ -192,7 +207,7 @@ func (o Options) follow(out io.Reader, served func()) (reason string) {
 			}
 			reason = subnet.Brief(reason, maxReason)
 			o.Log.Error("embedded etcd failed", "reason", reason)
-		case serving && entry["level"] == slog.LevelWarn.String():
+		case serving && entry["level"] == slog.LevelWarn.String() && !slices.Contains(repeated, text):
 			delete(entry, "time")
 			delete(entry, "level")
 			detail, _ := json.Marshal(entry)
@@ -200,6 +215,9 @@ func (o Options) follow(out io.Reader, served func()) (reason string) {
 		}
 	}
 }
+
+// repeated is what etcd says every few seconds as long as another member is down; it says so in other words once.
+var repeated = []string{"failed to reach the peer URL", "failed to get version"}
 
 // panicOf returns what a line of the Go runtime says of the end of the process.
 func panicOf(line string) (text string, ok bool) {

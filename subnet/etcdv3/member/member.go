@@ -27,6 +27,19 @@ type Options struct {
 	TLS    Files          // the zero value: plain HTTP, and no rights
 	Quota  int64          // of the file with the data, in bytes; zero: as much as any network needs
 	Log    *slog.Logger   `json:"-"`
+
+	Name      string     // of the member; empty: it is the only one
+	Advertise netip.Addr // at which others reach it; the zero address: there are no others
+	// Cluster is what etcd calls the initial cluster, for a member that has no data yet and is added to others; empty:
+	// its data say what there is, or it is the first one.
+	Cluster string
+	// Prepare is asked for Cluster before each start; nil: there are no others.
+	Prepare func(context.Context) (cluster string, err error) `json:"-"`
+}
+
+// PeerURL returns where other members reach a member with this address for clients: the next port is that for peers.
+func PeerURL(advertise netip.Addr, listen netip.AddrPort) string {
+	return (&url.URL{Scheme: "https", Host: netip.AddrPortFrom(advertise, listen.Port()+1).String()}).String()
 }
 
 // Files are what a member with TLS needs. Certificates are read again for each connection. Clients must have a
@@ -46,7 +59,11 @@ const (
 	quotaBytes     = 512 << 20
 	snapshotCount  = 5000
 	retainedPeriod = "1h" // how far back a watch can resume
+	maxLearners    = 4    // the first member may have all others of five added at once
 )
+
+// CommonName is that in the certificates of members, which those of other hosts do not have.
+const CommonName = "flannel-member"
 
 // Start returns when the member serves, or when ctx ends.
 func Start(ctx context.Context, o Options) (*Member, error) {
@@ -57,7 +74,7 @@ func Start(ctx context.Context, o Options) (*Member, error) {
 	logs := &logLevel{}
 	logs.Store(int32(zapcore.ErrorLevel))
 	c := embed.NewConfig()
-	c.Name, c.Dir = "flanneld", o.Dir
+	c.Name, c.Dir = cmp.Or(o.Name, "flanneld"), o.Dir
 	c.ListenClientUrls = []url.URL{{Scheme: o.scheme(), Host: o.Listen.String()}}
 	if o.TLS != (Files{}) {
 		c.ClientTLSInfo = transport.TLSInfo{
@@ -66,14 +83,12 @@ func Start(ctx context.Context, o Options) (*Member, error) {
 		c.TlsMinVersion = string(tlsutil.TLSVersion13)
 	}
 	c.EnableGRPCGateway = false // nobody asks in HTTP, and it would have the rights of the member's own certificate
-	c.AdvertiseClientUrls = c.ListenClientUrls
 	// Away from the clients' port, which then speaks gRPC without a detour through net/http.
 	c.ListenClientHttpUrls = []url.URL{{Scheme: "unix", Path: filepath.Join(o.Dir, "http")}}
-	// There are no peers. A socket in the data folder needs no port and cannot collide.
-	peer := url.URL{Scheme: "unix", Path: filepath.Join(o.Dir, "peer")}
-	c.ListenPeerUrls, c.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
-	c.InitialCluster = c.InitialClusterFromName(c.Name)
-	c.QuotaBackendBytes, c.SnapshotCount = cmp.Or(o.Quota, quotaBytes), snapshotCount
+	if err := o.peers(c); err != nil {
+		return nil, err
+	}
+	c.QuotaBackendBytes, c.SnapshotCount, c.MaxLearners = cmp.Or(o.Quota, quotaBytes), snapshotCount, maxLearners
 	c.AutoCompactionMode, c.AutoCompactionRetention = embed.CompactorModePeriodic, retainedPeriod
 	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(&logCore{log: o.Log.With("component", "etcd"), level: logs}))
 	if err := c.Validate(); err != nil {
@@ -96,6 +111,35 @@ func Start(ctx context.Context, o Options) (*Member, error) {
 		m.Close()
 		return nil, ctx.Err()
 	}
+}
+
+// peers says how other members are reached and reach this one.
+func (o Options) peers(c *embed.Config) error {
+	c.AdvertiseClientUrls = c.ListenClientUrls
+	if !o.Advertise.IsValid() {
+		// There are no peers. A socket in the data folder needs no port and cannot collide.
+		peer := url.URL{Scheme: "unix", Path: filepath.Join(o.Dir, "peer")}
+		c.ListenPeerUrls, c.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
+		c.InitialCluster = c.InitialClusterFromName(c.Name)
+		return nil
+	}
+	peer, err := url.Parse(PeerURL(o.Advertise, o.Listen))
+	if err != nil {
+		return err
+	}
+	c.PeerTLSInfo = transport.TLSInfo{
+		CertFile: o.TLS.Cert, KeyFile: o.TLS.Key, TrustedCAFile: o.TLS.CA, ClientCertAuth: true,
+		AllowedCNs: []string{CommonName}, SkipClientSANVerify: true, // a peer may connect from any of its addresses
+	}
+	listen := netip.AddrPortFrom(o.Listen.Addr(), o.Listen.Port()+1)
+	c.ListenPeerUrls, c.AdvertisePeerUrls = []url.URL{{Scheme: "https", Host: listen.String()}}, []url.URL{*peer}
+	c.AdvertiseClientUrls = []url.URL{{
+		Scheme: "https", Host: netip.AddrPortFrom(o.Advertise, o.Listen.Port()).String(),
+	}}
+	if c.InitialCluster = c.InitialClusterFromName(c.Name); o.Cluster != "" {
+		c.InitialCluster, c.ClusterState = o.Cluster, embed.ClusterStateFlagExisting
+	}
+	return nil
 }
 
 func (o Options) scheme() string {

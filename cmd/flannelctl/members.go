@@ -1,0 +1,68 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"flanneld/api"
+)
+
+func newMembers(a *app) *cobra.Command {
+	c := &cobra.Command{
+		Use: "members", Short: "List and remove the members of the store",
+		Long: `Lists and removes the members of a secured embedded store. The commands run on a member of it.`,
+	}
+	c.AddCommand(newMembersList(a), newMembersRemove(a))
+	return c
+}
+
+func newMembersList(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List the members of the store and their health", Args: arguments(0),
+		Long: `Lists the members of the store. Of the voters a majority must be healthy; a learner gets all changes and has no
+vote. Learners are promoted in pairs, from one voter to three to five, by themselves.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			members, err := ask[[]api.Member](cmd.Context(), a, api.PathMembers)
+			if err != nil {
+				return err
+			}
+			return a.print(members, func(w page) {
+				w.row("HOST", "USER", "ROLE", "HEALTHY", "ADDRESS", "ID")
+				for _, m := range members {
+					w.row(cmp.Or(m.Host, "-"), cmp.Or(m.User, "-"), role(m), yes(m.Healthy), cmp.Or(m.Address, m.Peer), m.ID)
+				}
+			})
+		},
+	}
+}
+
+func role(m api.Member) string {
+	switch {
+	case m.Address == "":
+		return "not started"
+	case m.Learner:
+		return "learner"
+	case m.Leader:
+		return "leader"
+	}
+	return "voter"
+}
+
+func newMembersRemove(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "remove HOST|USER|ID", Short: "Remove a member of the store and shut its host out",
+		Long: `Removes a member, deletes the user and the record of its host, and frees its subnet. It is refused
+if the others would have no majority of healthy members. The host has the key of the authority: if somebody
+else may have it, make a new store.`,
+		Args: arguments(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			m, err := send[api.Member](cmd.Context(), a, api.PathMemberRemove, api.Named{Name: args[0]})
+			if err != nil {
+				return err
+			}
+			return a.say(fmt.Sprintf("member %s (%s) is removed", cmp.Or(m.Host, m.Peer), m.ID))
+		},
+	}
+}

@@ -1,0 +1,111 @@
+package lab_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"flanneld/api"
+	"flanneld/lab"
+)
+
+// TestThreeMembersOutliveTheFirstUnderTraffic is the promise of a store with three members: the loss of the host that
+// the cluster began with costs nothing but that host.
+func TestThreeMembersOutliveTheFirstUnderTraffic(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	hosts := c.hosts(5)
+	listen := func(h *lab.Host) string { return netip.AddrPortFrom(h.Addr, 2379).String() }
+	daemons := []*lab.Daemon{must[*lab.Daemon](t)(hosts[0].Flanneld("-etcd-embedded", "-etcd-embedded-listen",
+		listen(hosts[0]), "-network-config", vxlanConfig))}
+	c.ok(daemons[0].Ready(c.ctx))
+	_, token, _ := strings.Cut(strings.TrimSpace(c.ctlOK(hosts[0], "token", "create", "--member")), " -join ")
+	for _, h := range hosts[1:3] {
+		daemons = append(daemons, must[*lab.Daemon](t)(h.Flanneld("-etcd-embedded", "-etcd-embedded-listen", listen(h),
+			"-join", token)))
+	}
+	c.ok(lab.Ready(c.ctx, daemons...))
+	c.voters(hosts[0], 3)
+	plain := must[*lab.Daemon](t)(hosts[3].Flanneld("-join", c.tokenOf(hosts[0])))
+	c.ok(plain.Ready(c.ctx))
+	c.refused(hosts[0], 1, "this is the member of this host", "members", "remove", userOf(c, hosts[0], hosts[0]))
+
+	pods := c.pods(hosts[1], hosts[2], hosts[3])
+	c.reaches(pods[0].Namespace, pods[1], lab.PingOptions{})
+	pings := slices.Concat(c.pinged(pods[0], pods[1]), c.pinged(pods[2], pods[0]))
+	daemons[0].Kill()
+	c.voters(hosts[1], 2)
+	c.refused(hosts[1], 1, "no majority", "members", "remove", userOf(c, hosts[1], hosts[2]))
+	fifth := must[*lab.Daemon](t)(hosts[4].Flanneld("-join", c.tokenOf(hosts[1])))
+	c.ok(fifth.Ready(c.ctx))
+	for _, d := range []*lab.Daemon{daemons[1], daemons[2], plain, fifth} {
+		c.wantState(d, api.StateReady, "")
+	}
+	pod := c.pods(hosts[4])[0]
+	c.reaches(pods[2].Namespace, pod, lab.PingOptions{})
+	c.nothingLost("the loss of the first of three members", pings)
+
+	// It is back from its own data.
+	daemons[0] = must[*lab.Daemon](t)(hosts[0].Flanneld("-etcd-embedded", "-etcd-embedded-listen", listen(hosts[0])))
+	c.ok(daemons[0].Ready(c.ctx))
+	c.voters(hosts[2], 3)
+	first := userOf(c, hosts[2], hosts[0])
+	c.await(func() error { // etcd wants all members to be connected for some seconds
+		says, code := c.ctl(hosts[2], "members", "remove", first)
+		if code != 0 {
+			return fmt.Errorf("%s", says)
+		}
+		return nil
+	})
+	c.voters(hosts[1], 2)
+}
+
+// voters waits until the store has so many healthy members that vote, as a member says.
+func (c *cluster) voters(at *lab.Host, want int) {
+	c.t.Helper()
+	c.await(func() error {
+		out, code := c.ctl(at, "members", "list", "--json")
+		var members []api.Member
+		if code != 0 { // no leader yet
+			return fmt.Errorf("members list: %s", out)
+		}
+		if err := json.Unmarshal([]byte(out), &members); err != nil {
+			return err
+		}
+		n := 0
+		for _, m := range members {
+			if m.Healthy && !m.Learner {
+				n++
+			}
+		}
+		if n != want {
+			return fmt.Errorf("%d healthy voters, want %d: %+v", n, want, members)
+		}
+		return nil
+	})
+}
+
+// userOf returns the user of a member on a host: the hosts of the lab share one name.
+func userOf(c *cluster, at, of *lab.Host) string {
+	c.t.Helper()
+	for _, m := range ctlJSON[[]api.Member](c, at, "members", "list") {
+		if strings.Contains(m.Address, of.Addr.String()+":") {
+			return m.User
+		}
+	}
+	c.t.Fatalf("%s is no member", of.Name())
+	return ""
+}
+
+// tokenOf returns what a host is to give to -join, from a member among several.
+func (c *cluster) tokenOf(member *lab.Host) string {
+	c.t.Helper()
+	token, ok := strings.CutPrefix(strings.TrimSpace(c.ctlOK(member, "token", "create")), "flanneld -join ")
+	if !ok || !strings.Contains(token, member.Addr.String()+":8474") {
+		c.t.Fatalf("token create prints %q", token)
+	}
+	return token
+}

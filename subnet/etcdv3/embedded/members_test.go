@@ -1,0 +1,234 @@
+package embedded_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"os"
+	"testing"
+	"time"
+
+	"flanneld/need"
+	"flanneld/subnet/etcdv3/authority"
+	"flanneld/subnet/etcdv3/embedded"
+	"flanneld/subnet/etcdv3/join"
+)
+
+// nobody is a store that nobody uses.
+type nobody struct{}
+
+func (nobody) Move([]string)                             {}
+func (nobody) Redial()                                   {}
+func (nobody) Members(context.Context) ([]string, error) { return nil, nil }
+
+// joinerWith returns a host that joins with a new token of these terms.
+func (f *first) joinerWith(name string, terms join.Terms) embedded.Joiner {
+	f.t.Helper()
+	c, err := f.CreateToken(f.t.Context(), terms)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return embedded.Joiner{
+		Client: join.Client{
+			Folder: embedded.Folder(f.t.TempDir()), Prefix: prefix, Host: name, Identity: "id-" + name,
+		},
+		Token: c.Token, Services: c.Services, Log: slog.New(slog.DiscardHandler),
+	}
+}
+
+// another starts one more member, which joins with a token for members.
+func (f *first) another(name string) *first {
+	f.t.Helper()
+	dir, err := os.MkdirTemp("", "store") // short enough for the path of a socket
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	other := &first{t: f.t, o: embedded.Options{
+		StateDir: dir, Prefix: prefix, Listen: freeAddr(f.t), Port: freeAddr(f.t).Port(), Host: name,
+		Identity: "id-" + name, Log: slog.New(slog.DiscardHandler),
+	}}
+	j := f.joinerWith(name, join.Terms{Valid: time.Hour, Member: true})
+	j.Client.Folder, j.Client.Member = embedded.Folder(dir), true
+	if err := embedded.MayJoin(dir, j.Token.CA); err != nil {
+		f.t.Fatal(err)
+	}
+	j.Join(f.t.Context(), never(f.t))
+	other.start()
+	f.t.Cleanup(func() { other.stop() })
+	return other
+}
+
+// members waits for so many healthy voters and learners.
+func (f *first) members(voters, learners int) {
+	f.t.Helper()
+	var peers []join.Peer
+	var err error
+	defer func() { f.t.Logf("members: %+v, %v", peers, err) }()
+	need.Until(f.t, fmt.Sprintf("%d voters and %d learners", voters, learners), time.Minute, func() bool {
+		peers, _, err = f.Members(f.t.Context())
+		v, l := 0, 0
+		for _, p := range peers {
+			switch {
+			case p.Healthy && p.Learner:
+				l++
+			case p.Healthy:
+				v++
+			}
+		}
+		return v == voters && l == learners
+	})
+}
+
+func TestThreeMembersGoOnWithoutAnyOfThem(t *testing.T) {
+	t.Parallel()
+	one := newFirst(t)
+	two := one.another("second")
+	one.members(1, 1) // two voters would be worse than one
+	three := one.another("third")
+	one.members(3, 0)
+	need.Until(t, "all members to be known to all", time.Minute, func() bool {
+		for _, m := range []*first{one, two, three} {
+			if j, _ := join.Load(embedded.Folder(m.o.StateDir)); len(j.Endpoints) != 3 || len(j.Services) != 3 {
+				return false
+			}
+		}
+		return true
+	})
+
+	one.stop()
+	fourth := two.joiner("fourth")
+	fourth.Join(t.Context(), never(t)) // the first service that it asks may be that of the member that is down
+	for what, folder := range map[string]authority.Folder{
+		"a host that has joined": fourth.Client.Folder, "a member": embedded.Folder(three.o.StateDir),
+	} {
+		if err := two.store(folder).MayWrite(t.Context()); err != nil {
+			t.Errorf("%s, while the first member is down: %v", what, err)
+		}
+	}
+	if _, err := two.RemoveMember(t.Context(), "third"); !errors.Is(err, join.ErrQuorum) {
+		t.Errorf("a removal that stops the store: %v", err)
+	}
+	one.start()
+	one.members(3, 0)
+
+	three.stop()
+	if err := os.RemoveAll(embedded.DataDir(three.o.StateDir)); err != nil {
+		t.Fatal(err)
+	}
+	three.start() // it is removed and added anew
+	one.members(3, 0)
+
+	if _, err := three.RemoveMember(t.Context(), "third"); err == nil {
+		t.Error("a member has removed itself")
+	}
+	// One that is removed while it runs may end by a panic of etcd, in this test in the same process.
+	two.stop()
+	need.Until(t, "a removal", time.Minute, func() bool { // etcd wants all to be connected for some seconds
+		_, err := one.RemoveMember(t.Context(), "second")
+		return err == nil
+	})
+	one.members(2, 0)
+	if err := one.store(embedded.Folder(two.o.StateDir)).MayWrite(t.Context()); err == nil {
+		t.Error("the host of a member that was removed may write")
+	}
+}
+
+func TestAMemberNeedsATokenForMembers(t *testing.T) {
+	t.Parallel()
+	f := newFirst(t)
+	j := f.joiner("second")
+	j.Client.Member = true
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var reason error
+	j.Join(ctx, func(err error) { reason = err; cancel() })
+	if !errors.Is(reason, join.ErrNotMember) {
+		t.Errorf("joins as a member with a token for hosts: %v", reason)
+	}
+	if _, err := j.Client.Folder.AuthorityKey(); err == nil {
+		t.Error("it has the key of the authority")
+	}
+	host := f.joiner("third")
+	host.Join(t.Context(), never(t))
+	_, services, err := servicesOf(host.Client.Folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := host.Client.AddMember(t.Context(), services, "https://127.0.0.1:1"); !errors.Is(err, join.ErrNotMember) {
+		t.Errorf("a host that is no member adds itself to the members: %v", err)
+	}
+}
+
+// TestAHostIsNoPeer: of the certificates of the authority, those of members alone count at the port for members.
+func TestAHostIsNoPeer(t *testing.T) {
+	t.Parallel()
+	f := newFirst(t)
+	host := f.joiner("second")
+	host.Join(t.Context(), never(t))
+	peer := netip.AddrPortFrom(f.o.Listen.Addr(), f.o.Listen.Port()+1).String()
+	for _, test := range []struct {
+		folder authority.Folder
+		name   string
+		want   bool
+	}{
+		{embedded.Folder(f.o.StateDir), authority.Member, true}, {host.Client.Folder, authority.Host, false},
+		{embedded.Folder(f.o.StateDir), authority.Root, false},
+	} {
+		pair, err := tls.LoadX509KeyPair(test.folder.CertFile(test.name), test.folder.KeyFile(test.name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ca, err := test.folder.CACertificate()
+		if err != nil {
+			t.Fatal(err)
+		}
+		roots := x509.NewCertPool()
+		roots.AddCert(ca)
+		client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{
+			RootCAs: roots, Certificates: []tls.Certificate{pair},
+		}}}
+		resp, err := client.Get("https://" + peer + "/members")
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		if got := err == nil && resp.StatusCode == http.StatusOK; got != test.want {
+			t.Errorf("with the certificate of %s: let in is %v (%v), want %v", test.name, got, err, test.want)
+		}
+	}
+}
+
+func servicesOf(f authority.Folder) (endpoints, services []string, err error) {
+	j, ok := join.Load(f)
+	if !ok {
+		err = fmt.Errorf("nothing in %s", f)
+	}
+	return j.Endpoints, j.Services, err
+}
+
+func TestAHostWithAStoreOfItsOwnJoinsNoOther(t *testing.T) {
+	t.Parallel()
+	f := newFirst(t)
+	own, err := embedded.Folder(f.o.StateDir).CACertificate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := embedded.MayJoin(f.o.StateDir, authority.Hash(own)); err != nil {
+		t.Errorf("a member that is restarted with its flags: %v", err)
+	}
+	if err := embedded.MayJoin(f.o.StateDir, [32]byte{}); err == nil {
+		t.Error("it may join the store of another authority")
+	}
+	insecure := t.TempDir()
+	if err := embedded.MarkInsecure(insecure); err != nil {
+		t.Fatal(err)
+	}
+	if err := embedded.MayJoin(insecure, [32]byte{}); err == nil {
+		t.Error("a host with an insecure store may join another")
+	}
+}

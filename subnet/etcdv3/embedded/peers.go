@@ -1,0 +1,233 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"flanneld/subnet/etcdv3/authority"
+	"flanneld/subnet/etcdv3/join"
+	"flanneld/subnet/etcdv3/member"
+	"flanneld/trigger"
+)
+
+// watchPause is how long a change of the members goes unnoticed by a member.
+const watchPause = 5 * time.Second
+
+// MayJoin says why this host cannot become a member of the store of an authority; nil: it can, or is one.
+func MayJoin(stateDir string, ca [32]byte) error {
+	f := Folder(stateDir)
+	if f.HasAuthority() {
+		if own, err := f.CACertificate(); err != nil || authority.Hash(own) != ca {
+			return errors.Join(err, fmt.Errorf("this host is a member of another store: to have it join this one, remove %s "+
+				"and %s before", f, DataDir(stateDir)))
+		}
+		return nil
+	}
+	if insecureBefore(stateDir) {
+		return fmt.Errorf("this host has a store of its own: to have it join this one, remove %s and %s before",
+			DataDir(stateDir), filepath.Join(stateDir, insecureMark))
+	}
+	return nil
+}
+
+// view is what is known of the members.
+type view struct{ endpoints, services []string }
+
+func (v view) equal(w view) bool {
+	return slices.Equal(v.endpoints, w.endpoints) && slices.Equal(v.services, w.services)
+}
+
+// Etcd returns how the member of this host runs.
+func (m *Member) Etcd() member.Options {
+	return member.Options{
+		Dir: DataDir(m.o.StateDir), Listen: m.o.Listen, Advertise: m.advertised(), TLS: m.Files(), Name: m.joined.User,
+		Prepare: m.prepare, Log: m.o.Log,
+	}
+}
+
+// advertised returns the address at which others reach this member.
+func (m *Member) advertised() netip.Addr {
+	if addr := m.o.Listen.Addr(); !addr.IsUnspecified() {
+		return addr
+	}
+	if addr := m.address(); !addr.IsUnspecified() {
+		return addr
+	}
+	return loopback(m.o.Listen.Addr())
+}
+
+func (m *Member) service() string { return netip.AddrPortFrom(m.advertised(), m.o.Port).String() }
+
+// prepare has this member added to the others if it has no data, and returns what etcd calls the initial cluster.
+func (m *Member) prepare(ctx context.Context) (cluster string, err error) {
+	logs, err := filepath.Glob(filepath.Join(DataDir(m.o.StateDir), "member", "wal", "*.wal"))
+	k := m.known.Load()
+	if err != nil || len(logs) > 0 || !k.several {
+		return "", err
+	}
+	services := slices.DeleteFunc(slices.Clone(k.services), func(s string) bool { return s == m.service() })
+	c := join.Client{Folder: m.folder, Prefix: m.o.Prefix}
+	cluster, err = c.AddMember(ctx, services, member.PeerURL(m.advertised(), m.o.Listen))
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", member.ErrPrepare, err)
+	}
+	m.o.Log.Info("this host is a member of the store, as a learner until it is promoted")
+	return cluster, nil
+}
+
+// follow keeps what this host knows of the members up to date, and promotes learners, until ctx ends.
+func (m *Member) follow(ctx context.Context, s Store) {
+	last := ""
+	for ctx.Err() == nil {
+		err := m.look(ctx, s)
+		if err == nil {
+			last = ""
+		} else if text := err.Error(); text != last && ctx.Err() == nil {
+			last = text
+			m.o.Log.Warn("members of the store not known, retrying", "reason", text)
+		}
+		_ = trigger.Pause(ctx, watchPause)
+	}
+}
+
+// look takes in what the members are now.
+func (m *Member) look(ctx context.Context, s Store) error {
+	peers, err := m.admin.Peers(ctx)
+	if err != nil {
+		// Those that were known may be away or learners again: this one knows the others once it is promoted.
+		own, _ := m.members(m.o.Listen.Addr())
+		if m.admin.UseVoters(ctx, append(own, m.known.Load().endpoints...)) {
+			peers, err = m.admin.Peers(ctx)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	own := slices.IndexFunc(peers, func(p join.Peer) bool { return p.User == m.joined.User })
+	if own >= 0 {
+		if now := member.PeerURL(m.advertised(), m.o.Listen); peers[own].PeerURL != now {
+			err = m.admin.Update(ctx, peers[own].ID, now)
+		}
+	}
+	if e := m.learn(peers, s); err == nil {
+		err = e
+	}
+	promoted, e := m.admin.Promote(ctx, m.joined.User)
+	for _, p := range promoted {
+		m.o.Log.Info("member of the store promoted", "host", p.Host, "user", p.User)
+	}
+	if err == nil && len(promoted) == 0 {
+		err = e
+	}
+	return err
+}
+
+// learn has all of this host use the members that there are now.
+func (m *Member) learn(peers []join.Peer, s Store) error {
+	now := known{m.viewed(peers, m.o.Listen.Addr()), m.known.Load().several || len(join.Voters(peers)) > 1}
+	if len(now.endpoints) == 0 {
+		return nil
+	}
+	m.admin.SetEndpoints(now.endpoints)
+	if now.equal(m.known.Load().view) {
+		return nil
+	}
+	m.o.Log.Info("members of the store have changed", "endpoints", now.endpoints)
+	m.known.Store(&now)
+	s.Move(now.endpoints)
+	return m.save(now)
+}
+
+// viewed returns how the members are reached by a host that has reached an address of this one.
+func (m *Member) viewed(peers []join.Peer, at netip.Addr) (v view) {
+	endpoints, services := m.members(at)
+	for _, p := range peers {
+		if p.User == m.joined.User {
+			p.URL, p.Service = endpoints[0], services[0]
+		}
+		if p.URL != "" && !p.Learner {
+			v.endpoints = append(v.endpoints, p.URL)
+		}
+		if p.Service != "" {
+			v.services = append(v.services, p.Service)
+		}
+	}
+	slices.Sort(v.endpoints)
+	slices.Sort(v.services)
+	return v
+}
+
+// save keeps for the next start what is known of the members.
+func (m *Member) save(k known) error {
+	j := m.joined
+	j.Endpoints, j.Services, j.Several = k.endpoints, k.services, k.several
+	return join.Save(m.folder, j)
+}
+
+// known is what a member knows of all members.
+type known struct {
+	view
+	several bool
+}
+
+// reached returns how the members are reached by a host that has reached an address of this one.
+func (m *Member) reached(ctx context.Context, at netip.Addr) (endpoints, services []string, err error) {
+	peers, err := m.admin.Peers(ctx)
+	v := m.viewed(peers, at)
+	return v.endpoints, v.services, err
+}
+
+// Members returns the members of the store with their health, and the user of this one.
+func (m *Member) Members(ctx context.Context) (peers []join.Peer, own string, err error) {
+	peers, err = m.admin.Health(ctx)
+	return peers, m.joined.User, err
+}
+
+// RemoveMember removes a member and shuts its host out. It is named by its host, user or ID.
+func (m *Member) RemoveMember(ctx context.Context, name string) (join.Peer, error) {
+	peers, err := m.admin.Peers(ctx)
+	if err != nil {
+		return join.Peer{}, err
+	}
+	if h, ok := m.leftover(ctx, peers, name); ok {
+		return join.Peer{User: h.User, Host: h.Name}, m.admin.RemoveHost(ctx, h)
+	}
+	found := slices.DeleteFunc(peers, func(p join.Peer) bool {
+		return name == "" || p.Host != name && p.User != name && fmt.Sprintf("%x", p.ID) != name
+	})
+	switch {
+	case len(found) == 0:
+		return join.Peer{}, fmt.Errorf("the store has no member %q", name)
+	case len(found) > 1:
+		return join.Peer{}, fmt.Errorf("%d members are named %q: give the user of the one to remove", len(found), name)
+	case found[0].User == m.joined.User:
+		return join.Peer{}, errors.New("this is the member of this host: run the command on another member")
+	}
+	if err := m.admin.RemovePeer(ctx, found[0].ID); err != nil {
+		return join.Peer{}, err
+	}
+	m.remember(ctx)
+	m.o.Log.Info("member removed from the store", "host", found[0].Host, "user", found[0].User)
+	return found[0], nil
+}
+
+// leftover returns the host of a member that was removed without its host, for the removal was interrupted.
+func (m *Member) leftover(ctx context.Context, peers []join.Peer, name string) (join.Host, bool) {
+	hosts, err := m.admin.Hosts(ctx)
+	if err != nil {
+		return join.Host{}, false
+	}
+	for _, h := range hosts {
+		is := func(p join.Peer) bool { return p.User == h.User }
+		started := h.Member && h.Service != "" // once
+		if started && (h.User == name || h.Name == name) && !slices.ContainsFunc(peers, is) {
+			return h, true
+		}
+	}
+	return join.Host{}, false
+}
