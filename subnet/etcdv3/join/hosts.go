@@ -88,15 +88,15 @@ func (a *Admin) Host(ctx context.Context, user string) (h Host, found bool, err 
 func (a *Admin) RemoveHost(ctx context.Context, h Host) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*callTime)
 	defer cancel()
-	_, err := a.client.Delete(ctx, hostsKey+h.User)
-	if err == nil {
-		_, err = a.client.UserDelete(ctx, h.User)
-	}
+	_, err := a.client.UserDelete(ctx, h.User)
 	if errors.Is(err, rpctypes.ErrUserNotFound) {
 		err = nil
 	}
 	if err == nil {
 		err = a.removeRecords(ctx, h.Identity)
+	}
+	if err == nil { // last: what is left undone is found again by it
+		_, err = a.client.Delete(ctx, hostsKey+h.User)
 	}
 	if err != nil {
 		return fmt.Errorf("remove host %s: %w", h.User, err)

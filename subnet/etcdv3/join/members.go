@@ -237,22 +237,22 @@ func (a *Admin) RemovePeer(ctx context.Context, id uint64) error {
 		return errors.New("it is no member any more")
 	}
 	rest := Voters(slices.Delete(slices.Clone(peers), i, i+1))
-	healthy := 0
+	var healthy []string
 	for _, p := range rest {
 		if p.Healthy {
-			healthy++
+			healthy = append(healthy, p.URL)
 		}
 	}
-	if !peers[i].Learner && healthy < len(rest)/2+1 {
+	if !peers[i].Learner && len(healthy) < len(rest)/2+1 {
 		return ErrQuorum
 	}
 	hosts, err := a.Hosts(ctx)
 	if err != nil {
 		return err
 	}
+	a.client.SetEndpoints(healthy...) // the member itself ends, and takes with it the answers to what it is asked
 	call, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
-	// The answer is lost if it was the member itself that was asked.
 	if _, err := a.client.MemberRemove(call, id); err != nil && a.isMember(ctx, id) {
 		return fmt.Errorf("remove member: %w: try again when all members have been healthy for some seconds", err)
 	}
