@@ -86,6 +86,7 @@ func TestUDPBulkAndSmallPacketsArriveUnderEveryOffload(t *testing.T) {
 func TestUDPRestartWithoutAServiceManager(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, network{"udp", lab.IPv4}, 2)
+	s.reaches(s.pods[0].Namespace, s.pods[1], lab.PingOptions{}) // both know each other
 	l := must[net.Listener](t)(s.pods[1].Listen("tcp", netip.AddrPortFrom(s.pods[1].Addr(), 7).String()))
 	defer l.Close()
 	go func() {

@@ -73,7 +73,7 @@ const (
 	// checkEvery is how often the programs are looked after, beside notifications.
 	checkEvery = 5 * time.Second
 	// usedPause is how long the marks of used routes are not read again, for each route.
-	usedPause = 5 * time.Millisecond
+	usedPause = 200 * time.Microsecond
 )
 
 func newKernelPath(device string, h ip.Host) *kernelPath {
