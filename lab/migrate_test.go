@@ -34,6 +34,13 @@ func (c *cluster) meshed(pods []*lab.Pod) (all []*lab.Pings) {
 func (c *cluster) meshedEvery(pods []*lab.Pod, interval time.Duration) (all []*lab.Pings) {
 	c.t.Helper()
 	full := lab.PingOptions{Interval: interval, Size: must[subnet.Env](c.t)(pods[0].Host.Env()).MTU}
+	for i, from := range pods { // a host is ready before it knows all others
+		for j, to := range pods {
+			if i != j {
+				c.reaches(from.Namespace, to, lab.PingOptions{})
+			}
+		}
+	}
 	for i, from := range pods {
 		for j, to := range pods {
 			for _, a := range to.Addrs {
