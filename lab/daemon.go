@@ -24,6 +24,7 @@ type Daemon struct {
 
 	socket *net.UnixConn
 	ready  chan struct{} // closed at READY=1
+	heard  chan struct{} // closed when all that it has notified was taken in, after its end
 
 	mu      sync.Mutex // guards all below
 	readyAt time.Time
@@ -33,6 +34,13 @@ type Daemon struct {
 // Flanneld starts the daemon. args are added to its command line.
 func (h *Host) Flanneld(args ...string) (*Daemon, error) {
 	path := filepath.Join(h.dir, "notify.sock")
+	if h.last != nil {
+		select {
+		case <-h.last.Done():
+			<-h.last.heard // or files that it has handed over would be missing
+		default: // two at once
+		}
+	}
 	_ = os.Remove(path) // of the daemon before
 	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	if err != nil {
@@ -42,7 +50,7 @@ func (h *Host) Flanneld(args ...string) (*Daemon, error) {
 		h.lab.o.Binaries.Flanneld, "-subnet-file", h.SubnetFile(), "-state-dir", h.StateDir(),
 		"-healthz-ip", "127.0.0.1", "-healthz-port", fmt.Sprint(healthPort),
 	}, args...)
-	d := &Daemon{host: h, socket: socket, ready: make(chan struct{})}
+	d := &Daemon{host: h, socket: socket, ready: make(chan struct{}), heard: make(chan struct{})}
 	env, files, args := h.kept.activate([]string{"NOTIFY_SOCKET=" + path}, args)
 	d.Process, err = h.startWith(filepath.Join(h.dir, "flanneld.log"), env, files, args...)
 	for _, f := range files {
@@ -52,21 +60,40 @@ func (h *Host) Flanneld(args ...string) (*Daemon, error) {
 		_ = socket.Close()
 		return nil, err
 	}
+	h.last = d
 	go d.listen()
 	go func() {
 		<-d.Done()
-		_ = socket.Close() // ends listen
+		if !d.finish(path) {
+			_ = socket.Close() // ends listen
+		}
 	}()
 	return d, nil
 }
 
+// end is the last notification, which the lab sends: behind all those of the daemon.
+const end = "LAB_END=1"
+
+// finish sends it.
+func (d *Daemon) finish(path string) bool {
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		return false
+	}
+	defer func() { _ = conn.Close() }()
+	_, err = conn.Write([]byte(end))
+	return err == nil
+}
+
 // listen takes in the notifications (sd_notify(3)).
 func (d *Daemon) listen() {
+	defer close(d.heard)
+	defer func() { _ = d.socket.Close() }()
 	b := make([]byte, 64<<10)
 	oob := make([]byte, 4<<10)
 	for {
 		n, oobn, _, _, err := d.socket.ReadMsgUnix(b, oob)
-		if err != nil {
+		if err != nil || string(b[:n]) == end {
 			return
 		}
 		d.host.kept.note(string(b[:n]), oob[:oobn])

@@ -21,6 +21,7 @@ type Host struct {
 	lab  *Lab
 	dir  string
 	kept fdStore
+	last *Daemon    // that was started
 	mu   sync.Mutex // guards all below
 	pods int
 }

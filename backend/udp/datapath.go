@@ -53,6 +53,7 @@ type datapath struct {
 	spec    spec
 	device  *device
 	sockets [families]*sockets
+	ended   bool // nothing is opened any more: nobody would close it, or read from it
 }
 
 // maxWorkers bounds the workers: each needs memory for its packets, about 2 MiB.
@@ -72,6 +73,9 @@ func newDatapath(name string, log *slog.Logger, k Keeper) *datapath {
 func (d *datapath) ensure(s spec) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.ended {
+		return nil
+	}
 	var old []interface{ close() }
 	changed := false
 	if d.device == nil || d.spec.offload != s.offload || !d.device.attached() {
@@ -174,6 +178,7 @@ func (d *datapath) run(ctx context.Context) {
 func (d *datapath) close() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.ended = true
 	select {
 	case s := <-d.sessions:
 		for _, c := range s.old {
