@@ -38,7 +38,13 @@ func TestThreeMembersOutliveTheFirstUnderTraffic(t *testing.T) {
 	pings := slices.Concat(c.pinged(pods[0], pods[1]), c.pinged(pods[2], pods[0]))
 	daemons[0].Kill()
 	c.voters(hosts[1], 2)
-	c.refused(hosts[1], 1, "no majority", "members", "remove", userOf(c, hosts[1], hosts[2]))
+	third := userOf(c, hosts[1], hosts[2])
+	c.await(func() error {
+		if says, code := c.ctl(hosts[1], "members", "remove", third); code != 1 || !strings.Contains(says, "no majority") {
+			return fmt.Errorf("exit code %d: %s", code, says)
+		}
+		return nil
+	})
 	fifth := must[*lab.Daemon](t)(hosts[4].Flanneld("-join", c.tokenOf(hosts[1])))
 	c.ok(fifth.Ready(c.ctx))
 	for _, d := range []*lab.Daemon{daemons[1], daemons[2], plain, fifth} {
@@ -91,13 +97,22 @@ func (c *cluster) voters(at *lab.Host, want int) {
 // userOf returns the user of a member on a host: the hosts of the lab share one name.
 func userOf(c *cluster, at, of *lab.Host) string {
 	c.t.Helper()
-	for _, m := range ctlJSON[[]api.Member](c, at, "members", "list") {
-		if strings.Contains(m.Address, of.Addr.String()+":") {
-			return m.User
+	user := ""
+	c.await(func() error { // without a leader nobody can say
+		out, code := c.ctl(at, "members", "list", "--json")
+		var members []api.Member
+		if code != 0 || json.Unmarshal([]byte(out), &members) != nil {
+			return fmt.Errorf("members list: %s", out)
 		}
-	}
-	c.t.Fatalf("%s is no member", of.Name())
-	return ""
+		for _, m := range members {
+			if strings.Contains(m.Address, of.Addr.String()+":") {
+				user = m.User
+				return nil
+			}
+		}
+		return fmt.Errorf("%s is no member", of.Name())
+	})
+	return user
 }
 
 // tokenOf returns what a host is to give to -join, from a member among several.
