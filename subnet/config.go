@@ -227,11 +227,14 @@ func (f *fields) bound(key string, p Pool, otherwise netip.Addr) netip.Addr {
 	return otherwise
 }
 
+// UDP is the backend of configurations and records that name none.
+const UDP = "udp"
+
 // settings reads the backends. Without the key Backend that is udp.
 func (f *fields) settings(c *Config) {
 	main := f.setting("Backend")
 	if _, ok := f.lookup("Backend"); !ok {
-		main.Type = "udp"
+		main.Type = UDP
 	}
 	c.BackendType, c.Backend = main.Type, main.Object
 	c.Next, c.Previous, c.Migrated = f.setting("Next"), f.setting("Previous"), f.setting("Migrated")

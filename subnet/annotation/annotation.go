@@ -94,9 +94,6 @@ func Family(is4 bool) int {
 	return 1
 }
 
-// UDP is the backend whose data stand in UDPData.
-const UDP = "udp"
-
 // Of returns the annotations that a node with these leases has.
 func (n Names) Of(leases []subnet.Lease) map[string]string {
 	out := map[string]string{n.Managed: "true"}
@@ -104,7 +101,7 @@ func (n Names) Of(leases []subnet.Lease) map[string]string {
 		family := Family(l.Subnet.Addr().Is4())
 		out[n.BackendType] = l.BackendType
 		out[n.BackendData[family]] = cmp.Or(l.BackendData, "null")
-		if l.BackendType == UDP && family == 0 && l.BackendData != "" {
+		if l.BackendType == subnet.UDP && family == 0 && l.BackendData != "" {
 			out[n.BackendData[0]], out[n.UDPData] = "null", l.BackendData
 		}
 		out[n.PublicIP[family]] = l.PublicIP.String()

@@ -35,21 +35,18 @@ type value struct {
 	UDPData       json.RawMessage `json:"UDPData,omitempty"` // BackendData of udp, which has none in flannel's records
 }
 
-// udp is the backend of the records that name none.
-const udp = "udp"
-
 // Encode returns the value of a record.
 func Encode(r subnet.Record) ([]byte, error) {
 	// flannel reads a PublicIP in every record.
 	v := value{PublicIP: netip.IPv4Unspecified().String(), Identity: r.Identity, Host: r.Host}
 	for _, l := range r.Leases {
-		if l.BackendType != udp {
+		if l.BackendType != subnet.UDP {
 			v.BackendType = l.BackendType
 		}
 		if l.Subnet.Addr().Is4() {
 			v.PublicIP, v.BackendData, v.Underlay = l.PublicIP.String(), json.RawMessage(l.BackendData), textOf(l.Underlay)
 			v.Offers = json.RawMessage(l.Offers)
-			if l.BackendType == udp {
+			if l.BackendType == subnet.UDP {
 				v.BackendData, v.UDPData = nil, v.BackendData
 			}
 			continue
@@ -124,10 +121,10 @@ func Decode(key string, text []byte) (subnet.Record, error) {
 func (v value) lease(p netip.Prefix) (subnet.Lease, error) {
 	l := subnet.Lease{Subnet: p, Attrs: subnet.Attrs{BackendType: strings.ToLower(v.BackendType)}}
 	if l.BackendType == "" {
-		l.BackendType = udp
+		l.BackendType = subnet.UDP
 	}
 	name, text, data := "PublicIP", v.PublicIP, v.BackendData
-	if l.BackendType == udp {
+	if l.BackendType == subnet.UDP {
 		data = v.UDPData
 	}
 	if !p.Addr().Is4() {

@@ -74,7 +74,7 @@ func (n Names) lease(o *node, p netip.Prefix) (subnet.Lease, error) {
 	}
 	l.Offers = subnet.ReadOffers([]byte(o.annotations[n.Offers[family]]))
 	data := n.BackendData[family]
-	if family == 0 && l.BackendType == annotation.UDP {
+	if family == 0 && l.BackendType == subnet.UDP {
 		data = n.UDPData
 	}
 	if l.BackendData, err = compact(o.annotations[data]); err != nil {
