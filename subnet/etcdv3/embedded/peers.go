@@ -89,7 +89,7 @@ func (m *Member) follow(ctx context.Context, s Store) {
 			last = ""
 		} else if text := err.Error(); text != last && ctx.Err() == nil {
 			last = text
-			m.o.Log.Warn("members of the store not known, retrying", "reason", text)
+			m.o.Log.Warn("list of store members not read, retrying", "reason", text)
 		}
 		_ = trigger.Pause(ctx, watchPause)
 	}
@@ -117,7 +117,7 @@ func (m *Member) look(ctx context.Context, s Store) error {
 	if e := m.learn(peers, s); err == nil {
 		err = e
 	}
-	promoted, e := m.admin.Promote(ctx, m.joined.User)
+	promoted, e := m.admin.Promote(ctx, m.joined.User, peers)
 	for _, p := range promoted {
 		m.o.Log.Info("member of the store promoted", "host", p.Host, "user", p.User)
 	}

@@ -111,9 +111,14 @@ func Voters(peers []Peer) []Peer {
 // Health returns the members with what each says of itself.
 func (a *Admin) Health(ctx context.Context) ([]Peer, error) {
 	peers, err := a.Peers(ctx)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		a.askHealth(ctx, peers)
 	}
+	return peers, err
+}
+
+// askHealth asks each of the members.
+func (a *Admin) askHealth(ctx context.Context, peers []Peer) {
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
 	var asked sync.WaitGroup
@@ -128,7 +133,6 @@ func (a *Admin) Health(ctx context.Context) ([]Peer, error) {
 		}
 	}
 	asked.Wait()
-	return peers, nil
 }
 
 // Update has the other members reach a member at another address.
@@ -193,16 +197,13 @@ func initialCluster(peers []Peer, user, peerURL string) string {
 	return strings.Join(out, ",")
 }
 
-// Promote has learners vote that have all changes, if the member of this user leads the others. They are promoted in
-// pairs, from one voter to three to five: of two voters both are needed, of three any two.
-func (a *Admin) Promote(ctx context.Context, own string) (promoted []Peer, err error) {
-	peers, err := a.Peers(ctx)
-	if err != nil || len(Voters(peers)) == len(peers) {
-		return nil, err
+// Promote has those of the members vote that are learners and have all changes, if the member of this user leads the
+// others. They are promoted in pairs, from one voter to three to five: of two voters both are needed, of three any two.
+func (a *Admin) Promote(ctx context.Context, own string, peers []Peer) (promoted []Peer, err error) {
+	if len(Voters(peers)) == len(peers) {
+		return nil, nil
 	}
-	if peers, err = a.Health(ctx); err != nil {
-		return nil, err
-	}
+	a.askHealth(ctx, peers)
 	i := slices.IndexFunc(peers, func(p Peer) bool { return p.User == own && p.Leader })
 	if i < 0 {
 		return nil, nil
@@ -246,7 +247,7 @@ func (a *Admin) RemovePeer(ctx context.Context, id uint64) error {
 	if !peers[i].Learner && len(healthy) < len(rest)/2+1 {
 		return ErrQuorum
 	}
-	hosts, err := a.Hosts(ctx)
+	host, found, err := a.Host(ctx, peers[i].User)
 	if err != nil {
 		return err
 	}
@@ -256,12 +257,10 @@ func (a *Admin) RemovePeer(ctx context.Context, id uint64) error {
 	if _, err := a.client.MemberRemove(call, id); err != nil && a.isMember(ctx, id) {
 		return fmt.Errorf("remove member: %w: try again when all members have been healthy for some seconds", err)
 	}
-	for _, h := range hosts {
-		if h.User == peers[i].User {
-			return a.RemoveHost(ctx, h)
-		}
+	if !found {
+		return nil
 	}
-	return nil
+	return a.RemoveHost(ctx, host)
 }
 
 // isMember reports whether a member is still there, as far as can be known.
