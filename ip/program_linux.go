@@ -136,17 +136,16 @@ func DetachPrograms(device string, keep ...Hook) error {
 }
 
 func (h Hook) detachFilters() error {
-	all, err := filters(h.Link, h.parent())
+	all, err := programs(h.Link, h.parent())
 	if err != nil {
 		return err
 	}
 	for _, f := range all {
-		b, ok := f.(*netlink.BpfFilter)
-		if !ok || b.Priority != programPriority || b.Name != h.name() {
+		if f.Name != h.name() {
 			continue
 		}
 		if err := netlink.FilterDel(f); err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENODEV) {
-			return fmt.Errorf("detach program %q from link %d: %w", b.Name, h.Link, err)
+			return fmt.Errorf("detach program %q from link %d: %w", f.Name, h.Link, err)
 		}
 	}
 	return nil

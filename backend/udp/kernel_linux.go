@@ -131,23 +131,22 @@ func (k *kernelPath) checkLocked() error {
 	if err == nil && against == "" {
 		err = k.useLocked()
 	}
+	before := k.blind
+	// The host lacks what it takes to look, or to change anything: all stays as it is until the next look.
+	k.blind = errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM) ||
+		errors.Is(err, unix.ENOBUFS)
 	switch {
-	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOMEM),
-		errors.Is(err, unix.ENOBUFS):
-		// The host lacks what it takes to look, or to change anything: all stays as it is until the next look.
-		if !k.blind {
-			k.log.Warn("BPF programs not looked after, retrying", "reason", err)
-		}
-		k.blind = true
+	case k.blind && !before:
+		k.log.Warn("BPF programs not checked, retrying", "reason", err)
+		return nil
+	case k.blind:
 		return nil
 	case err != nil:
 		against = err.Error()
 	case against == "":
-		k.blind = false
 		k.reportLocked("")
 		return nil
 	}
-	k.blind = false
 	if k.decided && k.reason != "" && k.programs == nil {
 		k.reportLocked(against)
 		return nil // they are away already

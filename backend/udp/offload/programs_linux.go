@@ -74,11 +74,8 @@ func Load(s Spec) (*Programs, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set constants of BPF programs: %w", err)
 	}
-	for hook, program := range map[ip.Hook]string{
-		{Device: s.Name, Egress: true}: programsProgSend, {Device: s.Name}: programsProgReceive,
-	} {
-		spec.Programs[program].Name = hook.ProgramName()
-	}
+	spec.Programs[programsProgSend].Name = ip.Hook{Device: s.Name, Egress: true}.ProgramName()
+	spec.Programs[programsProgReceive].Name = ip.Hook{Device: s.Name}.ProgramName()
 	p := &Programs{Spec: s, peers: Peers{map[netip.Prefix]Route{}, map[netip.Addr]netip.Addr{}}}
 	if err := spec.LoadAndAssign(&p.objects, nil); err != nil {
 		return nil, fmt.Errorf("load BPF programs: %w", explain(err))
@@ -89,7 +86,7 @@ func Load(s Spec) (*Programs, error) {
 // explain leaves away the listing of a program that the kernel refuses, and says which right is missing.
 func explain(err error) error {
 	if errors.Is(err, fs.ErrPermission) {
-		return fmt.Errorf("the daemon has no right to (it needs CAP_BPF): %w", fs.ErrPermission)
+		return fmt.Errorf("the daemon lacks the capability CAP_BPF: %w", fs.ErrPermission)
 	}
 	if v := (*ebpf.VerifierError)(nil); errors.As(err, &v) && len(v.Log) > 0 {
 		return fmt.Errorf("%w: %s", v.Cause, v.Log[len(v.Log)-1])
