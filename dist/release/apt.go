@@ -55,8 +55,8 @@ func (r release) writeApt() error {
 		}
 	}
 	list := filepath.Join(dir, "Packages")
-	if err := errors.Join(os.WriteFile(list, index.Bytes(), 0o644), compress(list),
-		os.WriteFile(list, index.Bytes(), 0o644)); err != nil {
+	z, err := gzipped(index.Bytes())
+	if err := errors.Join(err, os.WriteFile(list, index.Bytes(), 0o644), os.WriteFile(list+".gz", z, 0o644)); err != nil {
 		return err
 	}
 	var key bytes.Buffer

@@ -92,17 +92,26 @@ func compress(file string) error {
 	if err != nil {
 		return err
 	}
-	var b bytes.Buffer
-	z, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
+	z, err := gzipped(text)
 	if err != nil {
 		return err
 	}
-	_, err = z.Write(text)
-	return errors.Join(err, z.Close(), os.WriteFile(file+".gz", b.Bytes(), 0o644), os.Remove(file))
+	return errors.Join(os.WriteFile(file+".gz", z, 0o644), os.Remove(file))
 }
 
-// writeSums writes the checksums of everything that is published, in the form of sha256sum,
-// and signs them if there is a key.
+func gzipped(text []byte) ([]byte, error) {
+	var b bytes.Buffer
+	z, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
+	if err != nil {
+		return nil, err
+	}
+	_, err = z.Write(text)
+	err = errors.Join(err, z.Close())
+	return b.Bytes(), err
+}
+
+// writeSums writes the checksums of everything that is published, in the form of sha256sum, and signs them if there is
+// a key.
 func (r release) writeSums() error {
 	entries, err := os.ReadDir(r.out)
 	if err != nil {

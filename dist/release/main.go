@@ -1,5 +1,6 @@
 // Command release builds everything that a version of flanneld is published as: packages for Debian and for the Red Hat
-// family, archives, a container image, the Helm chart, bills of materials, release notes and signed checksums. Two runs on one commit make the same bytes.
+// family, archives, a container image, the Helm chart, bills of materials, release notes and signed checksums. Two runs
+// on one commit make the same bytes.
 //
 // It is a module of its own so that the daemon's does not depend on its libraries.
 package main
