@@ -73,12 +73,8 @@ func TestThreeMembersOutliveTheFirstUnderTraffic(t *testing.T) {
 func (c *cluster) voters(at *lab.Host, want int) {
 	c.t.Helper()
 	c.await(func() error {
-		out, code := c.ctl(at, "members", "list", "--json")
-		var members []api.Member
-		if code != 0 { // no leader yet
-			return fmt.Errorf("members list: %s", out)
-		}
-		if err := json.Unmarshal([]byte(out), &members); err != nil {
+		members, err := c.members(at)
+		if err != nil {
 			return err
 		}
 		n := 0
@@ -94,15 +90,24 @@ func (c *cluster) voters(at *lab.Host, want int) {
 	})
 }
 
+// members returns the members of the store as a host sees them. Without a leader nobody can say.
+func (c *cluster) members(at *lab.Host) (members []api.Member, err error) {
+	c.t.Helper()
+	out, code := c.ctl(at, "members", "list", "--json")
+	if code != 0 {
+		return nil, fmt.Errorf("members list: %s", out)
+	}
+	return members, json.Unmarshal([]byte(out), &members)
+}
+
 // userOf returns the user of a member on a host: the hosts of the lab share one name.
 func userOf(c *cluster, at, of *lab.Host) string {
 	c.t.Helper()
 	user := ""
-	c.await(func() error { // without a leader nobody can say
-		out, code := c.ctl(at, "members", "list", "--json")
-		var members []api.Member
-		if code != 0 || json.Unmarshal([]byte(out), &members) != nil {
-			return fmt.Errorf("members list: %s", out)
+	c.await(func() error {
+		members, err := c.members(at)
+		if err != nil {
+			return err
 		}
 		for _, m := range members {
 			if strings.Contains(m.Address, of.Addr.String()+":") {

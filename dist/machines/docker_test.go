@@ -3,45 +3,26 @@
 package machines_test
 
 import (
-	"context"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 
-	"flanneld/dist/machines"
 	"flanneld/need"
 )
 
 // TestDockerLoadsTheImageInItsOwnFormat uses docker 20 of Debian, which does not load OCI archives.
 func TestDockerLoadsTheImageInItsOwnFormat(t *testing.T) {
 	need.Program(t, "debootstrap", "systemd-nspawn")
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
-	defer cancel()
-	s := &story{ctx: ctx}
-	dir, err := filepath.Abs(*work)
-	if err != nil {
-		t.Fatal(err)
-	}
-	base, err := machines.Root(ctx, dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := newStory(t)
 	out := filepath.Join(t.TempDir(), "out")
 	must(t, "../release", "go", "run", ".", "-root", "../..", "-o", out, "-arch", runtime.GOARCH, "-version", "v0.1.0",
 		"-kinds", "docker")
-	s.Cluster, err = machines.New(ctx, machines.Options{Dir: dir, Base: base, Count: 1, Files: map[string]string{
+	s.furnish(t, map[string]string{
 		"/srv/image.tar": filepath.Join(out, "flanneld-0.1.0-docker-"+runtime.GOARCH+".tar"),
-	}})
-	if s.Cluster != nil {
-		t.Cleanup(func() { s.cleanUp(t) })
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	}, 1)
 	m := s.Machines[0]
-	if err := m.Start(ctx); err != nil {
+	if err := m.Start(s.ctx); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.settled(m, "docker.service"); err != nil {

@@ -4,7 +4,6 @@ package machines_test
 
 import (
 	"cmp"
-	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -41,31 +40,15 @@ systemctl restart flanneld docker`
 // they stand, beside the packages of a release: the blocks first, then the commands in sentences, and those that remove
 // packages last. On the other machine a flannel is swapped.
 func TestCommandsOfTheDocumentsRunOnAMachine(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
-	defer cancel()
-	s := &story{ctx: ctx}
-	dir, err := filepath.Abs(*work)
-	if err != nil {
-		t.Fatal(err)
-	}
-	base, err := machines.Root(ctx, dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := newStory(t)
 	files := build(t)
 	files["/usr/local/bin/flannel"] = built(t, "../../lab/flannel", "github.com/flannel-io/flannel", "1")
 	files["/usr/bin/etcdctl"] = built(t, "../../lab/etcdctl", "go.etcd.io/etcd/etcdctl/v3", "0")
 	for _, plugin := range []string{"bridge", "host-local"} {
 		files["/opt/cni/bin/"+plugin] = filepath.Join(plugintest.Reference(t), plugin)
 	}
-	s.Cluster, err = machines.New(ctx, machines.Options{Dir: dir, Base: base, Files: files, Count: 2})
-	if s.Cluster != nil {
-		t.Cleanup(func() { s.cleanUp(t) })
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.each(t, func(m *machines.Machine) error { return m.Start(ctx) })
+	s.furnish(t, files, 2)
+	s.each(t, func(m *machines.Machine) error { return m.Start(s.ctx) })
 	for _, m := range s.Machines {
 		s.sh(t, m, preparation)
 	}

@@ -36,10 +36,12 @@ type story struct {
 
 func TestThreeMachines(t *testing.T) {
 	need.Program(t, "debootstrap", "systemd-nspawn", "busybox")
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
-	defer cancel()
-	s := &story{ctx: ctx, containers: map[*machines.Machine]string{}, before: map[*machines.Machine][]string{}}
-	s.furnish(t)
+	s := newStory(t)
+	s.containers, s.before = map[*machines.Machine]string{}, map[*machines.Machine][]string{}
+	start := time.Now()
+	files := build(t)
+	t.Logf("%5.1f s  programs and packages", time.Since(start).Seconds())
+	s.furnish(t, files, 3)
 	for _, step := range []struct {
 		name string
 		do   func(*testing.T)
@@ -69,8 +71,16 @@ func TestThreeMachines(t *testing.T) {
 	}
 }
 
-// furnish builds everything and makes the machines.
-func (s *story) furnish(t *testing.T) {
+// newStory returns one that ends after a quarter of an hour.
+func newStory(t *testing.T) *story {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
+	t.Cleanup(cancel)
+	return &story{ctx: ctx}
+}
+
+// furnish makes machines with files in them, which are not started yet.
+func (s *story) furnish(t *testing.T, files map[string]string, count int) {
 	t.Helper()
 	dir, err := filepath.Abs(*work)
 	if err != nil {
@@ -82,10 +92,7 @@ func (s *story) furnish(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("%5.1f s  system", time.Since(start).Seconds())
-	start = time.Now()
-	files := build(t)
-	t.Logf("%5.1f s  programs and packages", time.Since(start).Seconds())
-	s.Cluster, err = machines.New(s.ctx, machines.Options{Dir: dir, Base: base, Files: files, Count: 3})
+	s.Cluster, err = machines.New(s.ctx, machines.Options{Dir: dir, Base: base, Files: files, Count: count})
 	if s.Cluster != nil {
 		t.Cleanup(func() { s.cleanUp(t) })
 	}

@@ -3,7 +3,6 @@
 package machines_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -35,29 +34,13 @@ const dropIn = `install -D -m 644 /usr/share/flannel/systemd/udp-kernel.conf /et
 
 func TestEveryBackendRunsUnderTheUnit(t *testing.T) {
 	need.Program(t, "debootstrap", "systemd-nspawn")
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
-	defer cancel()
-	s := &story{ctx: ctx}
-	dir, err := filepath.Abs(*work)
-	if err != nil {
-		t.Fatal(err)
-	}
-	base, err := machines.Root(ctx, dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Cluster, err = machines.New(ctx, machines.Options{Dir: dir, Base: base, Files: withEtcd(t, daemonOnly(t)), Count: 2})
-	if s.Cluster != nil {
-		t.Cleanup(func() { s.cleanUp(t) })
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := newStory(t)
+	s.furnish(t, withEtcd(t, daemonOnly(t)), 2)
 	s.each(t, func(m *machines.Machine) error {
-		if err := m.Start(ctx); err != nil {
+		if err := m.Start(s.ctx); err != nil {
 			return err
 		}
-		_, err := m.Run(ctx, "sh", "-ec", "systemctl disable --now docker.socket docker.service; nft flush ruleset\n"+
+		_, err := m.Run(s.ctx, "sh", "-ec", "systemctl disable --now docker.socket docker.service; nft flush ruleset\n"+
 			"apt-get install -q -y --no-install-recommends /srv/flanneld_*.deb")
 		return err
 	})
