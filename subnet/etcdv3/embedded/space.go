@@ -81,7 +81,7 @@ func (m *Member) keepSpace(ctx context.Context) {
 			last = ""
 		case ctx.Err() == nil && err.Error() != last: // once for each reason
 			last = err.Error()
-			m.o.Log.Error("space of the embedded etcd not freed, retrying", "error", err)
+			m.o.Log.Error("free space in the embedded etcd failed, retrying", "error", err)
 		}
 	}
 }

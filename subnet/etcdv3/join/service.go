@@ -176,7 +176,7 @@ func (s *Service) member(r *http.Request, in request) (answer, error) {
 	case !h.Member:
 		return answer{}, ErrNotMember
 	case e != nil || u.Scheme != "https" || u.Host == "" || strings.ContainsAny(in.Peer, ",= "):
-		return answer{}, errors.New("no URL of a member")
+		return answer{}, errors.New("peer URL of the member is invalid")
 	case in.Prefix != s.Prefix:
 		return answer{}, ErrPrefix
 	}

@@ -20,12 +20,12 @@ func (a *Admin) Space(ctx context.Context, endpoint string) (Space, error) {
 	defer cancel()
 	s, err := a.client.Status(ctx, endpoint)
 	if err != nil {
-		return Space{}, fmt.Errorf("look at the space of the store: %w", err)
+		return Space{}, fmt.Errorf("read the size of the embedded etcd: %w", err)
 	}
 	out := Space{Size: s.DbSize, Used: s.DbSizeInUse, Quota: s.DbSizeQuota}
 	alarms, err := a.client.AlarmList(ctx)
 	if err != nil {
-		return Space{}, fmt.Errorf("look at the alarms of the store: %w", err)
+		return Space{}, fmt.Errorf("list alarms of the embedded etcd: %w", err)
 	}
 	for _, alarm := range alarms.Alarms {
 		if alarm.MemberID == s.Header.MemberId && alarm.Alarm == pb.AlarmType_NOSPACE {
