@@ -128,7 +128,7 @@ func DetachPrograms(device string, keep ...Hook) error {
 		for _, egress := range []bool{false, true} {
 			h := Hook{Link: l.Attrs().Index, Egress: egress, Device: device}
 			if !kept(h, keep) {
-				errs = append(errs, h.detachTCX(), h.detachFilters())
+				errs = append(errs, h.detachTCX(l.Attrs().Name == device), h.detachFilters())
 			}
 		}
 	}

@@ -73,14 +73,13 @@ func (h Hook) kind() uint32 {
 	return tcxIngress
 }
 
-// tcx finds our program at a side of a link; the descriptor is to be closed. Not supported are older kernels, and
-// processes without the right to ask.
-func (h Hook) tcx() (found *tcx, supported bool, err error) {
-	ids := new([maxPrograms]uint32)
+// attached returns the numbers of the programs at a side of a link, whosever they are. Not supported are older kernels.
+func (h Hook) attached() (ids []uint32, supported bool, err error) {
+	all := new([maxPrograms]uint32)
 	var pin runtime.Pinner
-	pin.Pin(ids)
+	pin.Pin(all)
 	defer pin.Unpin()
-	q := bpfQueried{link: uint32(h.Link), kind: h.kind(), ids: uint64(uintptr(unsafe.Pointer(ids))), count: maxPrograms}
+	q := bpfQueried{link: uint32(h.Link), kind: h.kind(), ids: uint64(uintptr(unsafe.Pointer(all))), count: maxPrograms}
 	_, err = bpf(bpfQuery, &q)
 	for _, none := range []error{unix.EINVAL, unix.EPERM, unix.ENOSYS} {
 		if errors.Is(err, none) {
@@ -93,7 +92,24 @@ func (h Hook) tcx() (found *tcx, supported bool, err error) {
 	if err != nil {
 		return nil, true, fmt.Errorf("list programs of link %d: %w", h.Link, err)
 	}
-	for _, id := range ids[:min(q.count, maxPrograms)] {
+	return all[:min(q.count, maxPrograms)], true, nil
+}
+
+// mayOpen reports whether the process may open programs by their number, without which it does not find its own again:
+// that takes CAP_SYS_ADMIN, more than to load and attach them. There is no program 0.
+func mayOpen() bool {
+	_, _, err := programByID(0)
+	return !errors.Is(err, unix.EPERM)
+}
+
+// tcx finds our program at a side of a link; the descriptor is to be closed. Not supported are older kernels, and
+// processes without the right to find it.
+func (h Hook) tcx() (found *tcx, supported bool, err error) {
+	ids, supported, err := h.attached()
+	if err != nil || !supported || !mayOpen() {
+		return nil, false, err
+	}
+	for _, id := range ids {
 		fd, name, err := programByID(id)
 		switch {
 		case errors.Is(err, unix.ENOENT): // detached meanwhile
@@ -132,6 +148,9 @@ func programByID(id uint32) (fd int, name string, err error) {
 // attachTCX attaches a program in place of ours that is there.
 func (h Hook) attachTCX(program int) (supported bool, err error) {
 	old, supported, err := h.tcx()
+	if err == nil && !supported && h.Egress { // of the device itself
+		err = h.left()
+	}
 	if err != nil || !supported {
 		return supported, err
 	}
@@ -146,9 +165,12 @@ func (h Hook) attachTCX(program int) (supported bool, err error) {
 	return true, nil
 }
 
-// detachTCX detaches our program, if it is there.
-func (h Hook) detachTCX() error {
-	old, _, err := h.tcx()
+// detachTCX detaches our program, if it is there. own says that the link is the device, where all programs are ours.
+func (h Hook) detachTCX(own bool) error {
+	old, supported, err := h.tcx()
+	if err == nil && !supported && own {
+		err = h.left()
+	}
 	if err != nil || old == nil {
 		return err
 	}
@@ -158,6 +180,16 @@ func (h Hook) detachTCX() error {
 		return fmt.Errorf("detach program %q from link %d: %w", h.name(), h.Link, err)
 	}
 	return nil
+}
+
+// left says, of our device, that programs are attached that this process has no right to find.
+func (h Hook) left() error {
+	ids, _, err := h.attached()
+	if err != nil || len(ids) == 0 {
+		return err
+	}
+	return fmt.Errorf("an earlier run, which had CAP_SYS_ADMIN, has attached BPF programs to %s, and this one has no "+
+		"right to detach them: stop the daemon, and run flannelctl cleanup as root", h.Device)
 }
 
 // ProgramName is the name that a program must have by which it is found again.

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -475,5 +476,64 @@ func TestProgramsAreThoseOfTheSource(t *testing.T) {
 	}
 	if got := fmt.Sprintf("%x\n", sum.Sum(nil)); got != string(want) {
 		t.Errorf("run go generate ./backend/udp/offload: the programs were made from %s, the source is %s", want, got)
+	}
+}
+
+// TestAttachingTakesNoMoreThanTheDropInGives has the capabilities of the unit with its drop-in: programs are found again
+// by the names of filters, and those that a run with all capabilities has left are reported.
+func TestAttachingTakesNoMoreThanTheDropInGives(t *testing.T) {
+	s := newSite(t)
+	all := capabilities(t)
+	confined := all
+	confined[0].Effective &^= 1 << unix.CAP_SYS_ADMIN
+	within := func(caps [2]unix.CapUserData, f func()) {
+		t.Helper()
+		setCapabilities(t, caps)
+		defer setCapabilities(t, all)
+		f()
+	}
+	if iptest.Run(t, "tc filter show dev eth0 ingress") == "" { // the kernel attaches without a qdisc
+		within(confined, func() {
+			_, attach := s.programs.Attach()
+			for name, err := range map[string]error{"attach": attach, "detach": ip.DetachPrograms("flannel0")} {
+				if err == nil || !strings.Contains(err.Error(), "flannelctl cleanup") {
+					t.Errorf("%s beside programs of another run: %v", name, err)
+				}
+			}
+		})
+	}
+	if err := ip.DetachPrograms("flannel0"); err != nil {
+		t.Fatal(err)
+	}
+	within(confined, func() {
+		for _, want := range []int{2, 0} {
+			if n, err := s.programs.Attach(); n != want || err != nil {
+				t.Errorf("attached %d programs, want %d: %v", n, want, err)
+			}
+		}
+		if err := ip.DetachPrograms("flannel0"); err != nil {
+			t.Error(err)
+		}
+		if n, err := s.programs.Attach(); n != 2 || err != nil {
+			t.Errorf("attached %d programs after they were detached, want 2: %v", n, err)
+		}
+	})
+}
+
+// capabilities returns those of this thread.
+func capabilities(t *testing.T) (caps [2]unix.CapUserData) {
+	t.Helper()
+	h := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	if err := unix.Capget(&h, &caps[0]); err != nil {
+		t.Fatal(err)
+	}
+	return caps
+}
+
+func setCapabilities(t *testing.T, caps [2]unix.CapUserData) {
+	t.Helper()
+	h := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	if err := unix.Capset(&h, &caps[0]); err != nil {
+		t.Fatal(err)
 	}
 }
