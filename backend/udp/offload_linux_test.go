@@ -479,8 +479,8 @@ func TestProgramsAreThoseOfTheSource(t *testing.T) {
 	}
 }
 
-// TestAttachingTakesNoMoreThanTheDropInGives has the capabilities of the unit with its drop-in: programs are found again
-// by the names of filters, and those that a run with all capabilities has left are reported.
+// TestAttachingTakesNoMoreThanTheDropInGives has the capabilities of the unit with its drop-in: programs are found
+// again by the names of filters, and those that a run with all capabilities has left are reported.
 func TestAttachingTakesNoMoreThanTheDropInGives(t *testing.T) {
 	s := newSite(t)
 	all := capabilities(t)
