@@ -29,6 +29,7 @@ import (
 // It may be used by several goroutines.
 type Admin struct {
 	client *clientv3.Client
+	folder authority.Folder
 	prefix string // of the network, without a slash at the end
 }
 
@@ -45,7 +46,15 @@ const (
 // NewAdmin returns an administrator of the members at the endpoints, with the credentials in the folder. It does not
 // connect.
 func NewAdmin(endpoints []string, f authority.Folder, prefix string) (*Admin, error) {
-	config, err := clientTLS(f, authority.Root)
+	a := &Admin{folder: f, prefix: prefix}
+	var err error
+	a.client, err = a.at(endpoints...)
+	return a, err
+}
+
+// at returns a client with the rights of an administrator.
+func (a *Admin) at(endpoints ...string) (*clientv3.Client, error) {
+	config, err := clientTLS(a.folder, authority.Root)
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +65,7 @@ func NewAdmin(endpoints []string, f authority.Folder, prefix string) (*Admin, er
 	if err != nil {
 		return nil, fmt.Errorf("administer the store: %w", err)
 	}
-	return &Admin{c, prefix}, nil
+	return c, nil
 }
 
 // Snapshot returns the whole store as it is now, in the form of etcd's own snapshots. The caller reads it to its end

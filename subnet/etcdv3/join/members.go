@@ -218,8 +218,15 @@ func (a *Admin) Promote(ctx context.Context, own string, peers []Peer) (promoted
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*callTime)
 	defer cancel()
+	// Only the leader can promote. Another member would pass the call on, without the credentials that the leader wants,
+	// and again and again (promoteMemberHTTP in etcd's server).
+	leader, err := a.at(peers[i].URL)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = leader.Close() }()
 	for _, p := range ready[:n] {
-		if _, err := a.client.MemberPromote(ctx, p.ID); err != nil {
+		if _, err := leader.MemberPromote(ctx, p.ID); err != nil {
 			return promoted, fmt.Errorf("promote member %s: %w", p.Host, err)
 		}
 		promoted = append(promoted, p)
