@@ -210,29 +210,29 @@ func (m *migration) counts(e *subnet.Entry) bool {
 	return e.LeaseID != 0 && !slices.Contains(m.skip, cmp.Or(e.Host, "-")) && !slices.ContainsFunc(e.Leases, named)
 }
 
-// await waits until all hosts have done what a step needs, shows who has not, and then lets them take it in. A host
-// that restarts meanwhile may offer less for a moment: it is waited for again.
+// await waits until all hosts have done what a step needs, shows who has not, and then lets them take it in: until no
+// host has come, or changed its record, for the pause. A host that restarts meanwhile may offer less for a moment.
 func (m *migration) await(ctx context.Context, s step) error {
 	if s.has == nil {
 		return nil
 	}
-	start, rested := time.Now(), false
+	start, before := time.Now(), records(nil)
 	for {
-		missing, err := m.missing(ctx, s)
+		now, missing, err := m.missing(ctx, s)
 		waited := time.Since(start)
 		switch {
 		case err != nil:
 			missing = []string{"the store: " + err.Error()}
-		case len(missing) == 0 && (s.last || rested):
+		case len(missing) == 0 && (s.last || before.have(now)):
 			return nil
 		case len(missing) == 0:
-			rested = true
+			before = now
 			if err := m.rest(ctx, m.pause); err != nil {
 				return err
 			}
 			continue
 		}
-		rested = false
+		before = nil
 		const most = 10
 		names := fmt.Sprintf("%d: %s", len(missing), strings.Join(missing[:min(len(missing), most)], ", "))
 		if m.timeout > 0 && waited > m.timeout {
@@ -255,19 +255,37 @@ func (m *migration) await(ctx context.Context, s step) error {
 	}
 }
 
-// missing names the hosts that have not done what a step needs.
-func (m *migration) missing(ctx context.Context, s step) (out []string, err error) {
+// records are those of the hosts that are waited for, by key.
+type records map[string][]subnet.Lease
+
+// have reports whether there was each of the records, as it is now.
+func (r records) have(now records) bool {
+	for key, leases := range now {
+		if !slices.Equal(r[key], leases) {
+			return false
+		}
+	}
+	return r != nil
+}
+
+// missing returns the records, and names the hosts that have not done what a step needs.
+func (m *migration) missing(ctx context.Context, s step) (now records, out []string, err error) {
 	entries, err := m.store.Records(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	now = records{}
 	lacks := func(l subnet.Lease) bool { return !s.has(l) }
 	for _, e := range entries {
-		if m.counts(e) && slices.ContainsFunc(e.Leases, lacks) {
+		if !m.counts(e) {
+			continue
+		}
+		now[e.Key] = e.Leases
+		if slices.ContainsFunc(e.Leases, lacks) {
 			out = append(out, e.Record.String())
 		}
 	}
-	return out, nil
+	return now, out, nil
 }
 
 // rest waits for a time.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -132,6 +133,49 @@ func TestAMoveToAnotherBackendIsFollowedAtOnce(t *testing.T) {
 		}
 		if h.subnet() != held || !h.manager.Status().Held {
 			t.Errorf("the subnet %s has become %s", held, h.subnet())
+		}
+		h.quit()
+	})
+}
+
+// TestAConfigurationThatTheStoreHasNoLongerIsNotFollowed has a host hear of a move when that was given up already, and
+// of the next one while the store does not tell what it has.
+func TestAConfigurationThatTheStoreHasNoLongerIsNotFollowed(t *testing.T) {
+	network(t, func(t *testing.T, s *subnettest.Server) {
+		const (
+			offered  = `{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"},"Next":{"Type":"wireguard"}}`
+			switched = `{"Network":"10.5.0.0/16","Backend":{"Type":"wireguard"},"Previous":{"Type":"vxlan"}}`
+		)
+		var followed []string
+		h := newHost(t, s, 1)
+		h.options.Follow = func(c subnet.Config) error {
+			followed = append(followed, strings.Join(c.Kinds(), " "))
+			return nil
+		}
+		h.start()
+		after(0)
+		s.SetConfig([]byte(offered))
+		after(time.Second)
+		h.client.Lag(10 * time.Second)
+		s.SetConfig([]byte(switched))
+		after(5 * time.Second)
+		s.SetConfig([]byte(offered))
+		after(time.Minute)
+		if want := []string{"vxlan wireguard"}; !slices.Equal(followed, want) {
+			t.Errorf("followed %q, want %q", followed, want)
+		}
+		failed := false
+		h.client.OnCall(func(method string) (f subnettest.Fault) {
+			if method == "Config" && !failed {
+				failed = true
+				f.Before = subnettest.ErrFault
+			}
+			return f
+		})
+		s.SetConfig([]byte(switched))
+		after(time.Minute)
+		if want := []string{"vxlan wireguard", "wireguard vxlan"}; !failed || !slices.Equal(followed, want) {
+			t.Errorf("followed %q after an error (%v), want %q", followed, failed, want)
 		}
 		h.quit()
 	})

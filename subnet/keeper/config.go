@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -214,6 +215,24 @@ func (k *Keeper) setConfig(text []byte) {
 	default:
 		k.followText(text)
 	}
+}
+
+// followHeard follows the configuration that the watch has told, if the store still has it. A host that was cut off
+// hears of former ones first: all others may have left them behind, for its record did not say that it would follow.
+func (k *Keeper) followHeard(ctx context.Context) error {
+	if k.heard == nil {
+		return nil
+	}
+	_, text, err := k.store.Config(ctx)
+	if err != nil {
+		return fmt.Errorf("reading the changed network configuration: %w", err)
+	}
+	if bytes.Equal(text, k.heard.text) {
+		k.setConfig(k.heard.text)
+		k.changed.Set()
+	}
+	k.heard = nil
+	return nil
 }
 
 func (k *Keeper) followText(text []byte) {

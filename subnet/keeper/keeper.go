@@ -74,6 +74,7 @@ type Keeper struct {
 	trail    trail         // by which a watch can begin again without a list
 	missed   missed        // during the last break
 	held     *subnet.Entry // the own record as this session has confirmed it
+	heard    *configRead   // what a watch has told, until it was followed
 	decideAt time.Time     // when to decide next; zero: after an event
 	pace     pace          // of writes
 	refusals pace          // of the claims of others

@@ -132,6 +132,9 @@ func (k *Keeper) watch(ctx context.Context, resumes bool) (w *watch, why, err er
 	for {
 		next := time.Until(w.started.Add(wait))
 		if w.seen || !resumes {
+			if why := k.followHeard(ctx); why != nil {
+				return w, why, nil
+			}
 			if err := k.step(ctx); err != nil {
 				return w, nil, err
 			}
@@ -266,7 +269,7 @@ func (k *Keeper) reset(s subnet.Snapshot) {
 	k.position, k.asked, k.trail = s.Position, true, trailOf(s)
 	k.mu.Unlock()
 	k.missed = missed{}
-	k.held, k.decideAt = nil, time.Now()
+	k.held, k.heard, k.decideAt = nil, nil, time.Now()
 	k.setConfig(s.Config)
 	k.prune()
 	k.logSkipped()
@@ -305,8 +308,8 @@ func (k *Keeper) follow(events []subnet.Event) {
 	}
 	k.mu.Unlock()
 	for _, ev := range events {
-		if ev.ConfigSet && ev.Revision > k.read.at {
-			k.setConfig(ev.Config)
+		if ev.ConfigSet && ev.Revision > k.read.at && !k.fixed {
+			k.heard = &configRead{ev.Config, ev.Revision}
 		}
 	}
 	k.prune()
