@@ -179,7 +179,7 @@ func speed(b *testing.B, families lab.Families, cut bool) {
 		pairs[i] = newPair(b, families, w)
 		for _, h := range pairs[i].both {
 			if cut {
-				pairs[i].ok(h.Run("ip link set eth0 gso_max_segs 1 gso_max_size 1500"))
+				pairs[i].ok(h.Run("ethtool -K eth0 tso off gso off tx-udp-segmentation off"))
 			}
 		}
 	}
