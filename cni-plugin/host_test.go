@@ -87,9 +87,12 @@ func (h *host) namespace(role string) string {
 
 func (h *host) run(args ...string) string {
 	h.t.Helper()
-	out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
+	var complaints strings.Builder // ip complains of a namespace that goes while it lists the interfaces to it
+	c := exec.Command(args[0], args[1:]...)
+	c.Stderr = &complaints
+	out, err := c.Output()
 	if err != nil {
-		h.t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
+		h.t.Fatalf("%s: %v\n%s%s", strings.Join(args, " "), err, out, &complaints)
 	}
 	return string(out)
 }
