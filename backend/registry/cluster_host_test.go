@@ -151,7 +151,7 @@ func (w *world) numberOf(p netip.Prefix) int {
 }
 
 // pending reports whether the host has something to do and can.
-func (h *sim) pending() bool { return !h.cut && (h.again || h.read < len(h.w.log)) }
+func (h *sim) pending() bool { return h.again || !h.cut && h.read < len(h.w.log) }
 
 // take reads the log up to a position, and returns the last configuration in it.
 func (h *sim) take(to int) (text []byte) {
@@ -165,8 +165,13 @@ func (h *sim) take(to int) (text []byte) {
 	return text
 }
 
-// pass reads some of what is new, follows it, and publishes what has come of it.
+// pass reads some of what is new, follows it, and publishes what has come of it. One that is cut off goes on with what
+// it has read: sessions come and go, and its kernel works again.
 func (h *sim) pass() {
+	if h.cut {
+		h.set()
+		return
+	}
 	to := len(h.w.log)
 	if n := to - h.read; n > 1 && h.w.rnd.IntN(2) == 0 {
 		to = h.read + 1 + h.w.rnd.IntN(n)
