@@ -141,10 +141,15 @@ func TestAfterABreakNobodyListsAgain(t *testing.T) {
 func TestAStartBehindACompactionCostsOneList(t *testing.T) {
 	e := startEtcd(t, nil)
 	a, _, _ := pair(t, e)
+	_, quiet := e.requests()
 	e.put("config", netConfig)
 	e.put("other", "x")
-	e.compact()
-	_, before := e.requests()
+	e.compact() // reads
+	var before map[string]int
+	need.Until(t, "both hosts read the configuration that has changed", noticed, func() bool {
+		_, before = e.requests()
+		return before["Range"]-quiet["Range"] == 3
+	})
 	c := startHost(t, 3, e.store())
 	need.Until(t, "the host holds a subnet and is seen", noticed,
 		func() bool { return c.held() && c.peers() == 2 && a.peers() == 2 })
