@@ -29,6 +29,9 @@ type run struct {
 const (
 	maxRun    = 1<<16 - 1
 	maxPieces = 1000
+	// minSize is the smallest payload of the packets of a run. Kernels cut into pieces of that size what should become
+	// smaller ones (TCP_MIN_GSO_SIZE; 6.1 and 6.12 of Debian do, 6.18.44 does not).
+	minSize = 8
 )
 
 func newRun() run { return run{pieces: make([][]byte, 2, maxPieces)} }
@@ -42,7 +45,7 @@ func (r *run) start(p []byte, h *header) {
 		r.headers = transportHeaders(p, h)
 	}
 	r.size = len(p) - r.headers
-	r.closed = r.headers == 0 || r.size == 0
+	r.closed = r.headers == 0 || r.size < minSize
 	if r.closed {
 		return
 	}
