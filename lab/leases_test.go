@@ -71,7 +71,9 @@ func ownKeyIsTakenAgain(s *site) {
 		key := s.keyOf(h)
 		again := func() {
 			s.t.Helper()
+			start := time.Now()
 			s.within(retaken, func() error { return s.cluster.record(s.store, key, underlayOf(h)) })
+			s.t.Logf("deleted at %s, back after %s", start.UTC().Format(time.TimeOnly+".000"), time.Since(start))
 		}
 		for range 3 {
 			s.ok(s.store.Delete(s.ctx, "subnets/"+key))

@@ -157,7 +157,7 @@ func (s *site) podIsToldTheMTU(to netip.Addr) {
 func (s *site) toldMTU(p *lab.Pod, to netip.Addr, want, size int) {
 	s.t.Helper()
 	pings := must[*lab.Pings](s.t)(p.Pings(to, lab.PingOptions{Size: size, DontFragment: true}))
-	defer pings.Stop()
+	defer pings.Cut()
 	s.await(func() error {
 		out, err := p.Output("ip route get " + to.String())
 		if err == nil && !strings.Contains(out+" ", fmt.Sprintf(" mtu %d ", want)) {
