@@ -32,6 +32,9 @@ func (c *cluster) transfer(from, to *lab.Namespace, addr netip.Addr, size int) {
 	c.t.Helper()
 	sent := make([]byte, size)
 	_, _ = rand.Read(sent)
+	for i := 0; i < size; i += 500 {
+		copy(sent[i:], inner)
+	}
 	l := must[net.Listener](c.t)(to.Listen("tcp", netip.AddrPortFrom(addr, 7777).String()))
 	defer l.Close()
 	got := make(chan []byte, 1)
