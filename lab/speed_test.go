@@ -32,6 +32,18 @@ var ways = []way{
 	{name: "wireguard-go", connect: wireguardGo},
 }
 
+// ipipWay is one more, where the kernel has it.
+var ipipWay = way{name: "ipip", backend: `{"Type":"ipip"}`}
+
+// waysOf returns the ways of this kernel.
+func waysOf(b *testing.B, families lab.Families) []way {
+	c := newClusterWith(b, lab.Options{Families: families})
+	if families == lab.IPv4 && c.Underlay().Run("ip link add probe0 type ipip local 198.18.0.1") == nil {
+		return append(slices.Clone(ways), ipipWay)
+	}
+	return ways
+}
+
 // measures are what is measured, and how.
 var measures = []struct {
 	name, unit string
@@ -174,6 +186,7 @@ func BenchmarkSpeedIPv6(b *testing.B) { speed(b, lab.IPv6, false) }
 func BenchmarkSpeedOfCutPackets(b *testing.B) { speed(b, lab.IPv4, true) }
 
 func speed(b *testing.B, families lab.Families, cut bool) {
+	ways := waysOf(b, families)
 	pairs := make([]*pair, len(ways))
 	for i, w := range ways {
 		pairs[i] = newPair(b, families, w)
