@@ -190,6 +190,28 @@ func TestKernelWireGuardMakesSessionsWithADeviceThatIsNew(t *testing.T) {
 	greeted()
 }
 
+// TestKernelWireGuardNamesAPeerThatDoesNotAnswer takes the device of a host away, and the sessions of another one.
+func TestKernelWireGuardNamesAPeerThatDoesNotAnswer(t *testing.T) {
+	c := newCluster(t)
+	hosts, e := c.hosts(2), c.etcd(wireguardConfig(lab.Dual, ``))
+	daemons := c.startAll(hosts, e)
+	s := &wireguardSite{c, hosts, daemons, c.pods(hosts...)}
+	s.reachable(t)
+	pings := must[*lab.Pings](t)(s.pods[0].Pings(s.pods[1].Addrs[0], lab.PingOptions{}))
+	defer pings.Cut()
+	c.find(t, hosts[0], fault{name: "doctor", check: "handshakes", says: "do not answer handshakes: ",
+		inject: func() error {
+			return errors.Join(daemons[1].Stop(c.ctx), hosts[1].Run("ip link del flannel-wg"),
+				hosts[0].Run("ip link del flannel-wg"))
+		},
+		undo: func() error {
+			daemons[1] = c.flanneld(hosts[1], e)
+			return nil
+		}})
+	s.reachable(t)
+	c.healthy(hosts[0])
+}
+
 // underlays are the ways in which a host may be connected. Each gives a host, by its number, the interface under0 with
 // an address in 198.19.0.0/16 and fd00:19::/64.
 var underlays = []struct {
@@ -213,7 +235,7 @@ var underlays = []struct {
 func TestKernelUnderlays(t *testing.T) {
 	for _, u := range underlays {
 		t.Run(u.name, func(t *testing.T) {
-			for _, backend := range []string{"vxlan", "wireguard", "host-gw", "udp"} {
+			for _, backend := range []string{"vxlan", "wireguard", "host-gw", "udp", "ipip", "extension"} {
 				if u.name == "VRF" && backend != "vxlan" {
 					continue // routes and sockets of the other backends are not those of a VRF
 				}
@@ -224,8 +246,8 @@ func TestKernelUnderlays(t *testing.T) {
 }
 
 func onUnderlay(t *testing.T, backend, name string, commands []string) {
-	n := network{backend, lab.Dual}
-	c := newCluster(t)
+	n := network{backend, familiesOf(backend)}
+	c := newClusterWith(t, lab.Options{Families: n.families})
 	hosts, e := c.hosts(2), c.etcd(n.config())
 	for i, h := range hosts {
 		plug(c, h, "eth1", fmt.Sprint("one", i))
@@ -262,10 +284,9 @@ func onUnderlay(t *testing.T, backend, name string, commands []string) {
 
 // TestKernelNetem carries packets over an underlay that loses, delays and reorders them.
 func TestKernelNetem(t *testing.T) {
-	for _, backend := range []string{"vxlan", "host-gw", "udp", "wireguard"} {
-		t.Run(backend, func(t *testing.T) { overABadLink(t, network{backend, lab.Dual}) })
+	for _, backend := range []string{"vxlan", "host-gw", "udp", "wireguard", "ipip", "extension"} {
+		t.Run(backend, func(t *testing.T) { overABadLink(t, network{backend, familiesOf(backend)}) })
 	}
-	t.Run("ipip", func(t *testing.T) { overABadLink(t, network{"ipip", lab.IPv4}) })
 	t.Run("wireguard of the daemon", func(t *testing.T) {
 		c := newCluster(t)
 		back := c.withoutWireGuard()

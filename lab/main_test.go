@@ -2,6 +2,7 @@ package lab_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -94,9 +95,29 @@ func newClusterWith(t testing.TB, o lab.Options) *cluster {
 		t.Fatal(err)
 	}
 	t.Cleanup(l.Close)
+	t.Cleanup(func() { keepLogs(t, l) })
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
 	return &cluster{l, t, ctx}
+}
+
+// keepLogs copies what the programs of a lab have logged into a folder of $LAB_LOGS, if the test has failed.
+func keepLogs(t testing.TB, l *lab.Lab) {
+	dir := os.Getenv("LAB_LOGS")
+	if dir == "" || !t.Failed() {
+		return
+	}
+	dir = filepath.Join(dir, strings.NewReplacer("/", "+", " ", "_").Replace(t.Name()))
+	files, err := filepath.Glob(filepath.Join(l.Dir(), "*", "*.log"))
+	err = errors.Join(err, os.MkdirAll(dir, 0o755))
+	for _, file := range files {
+		text, readErr := os.ReadFile(file)
+		to := filepath.Join(dir, filepath.Base(filepath.Dir(file))+"-"+filepath.Base(file))
+		err = errors.Join(err, readErr, os.WriteFile(to, text, 0o644))
+	}
+	if err != nil {
+		t.Logf("keep logs: %v", err)
+	}
 }
 
 // idleStart is what a program takes at most to start on an idle machine.

@@ -83,6 +83,14 @@ func (n network) survives() bool {
 	return n.backend != "wireguard" || err == nil && has
 }
 
+// familiesOf are all that a backend carries.
+func familiesOf(backend string) lab.Families {
+	if backend == "ipip" || backend == "extension" {
+		return lab.IPv4
+	}
+	return lab.Dual
+}
+
 // networks are those that the kernel can carry. Where it has no WireGuard, the daemon has.
 func networks() []network {
 	out := []network{{"wireguard", lab.IPv4}, {"wireguard", lab.Dual}, {"extension", lab.IPv4}}

@@ -28,12 +28,16 @@ var distributions = map[string]map[string]string{
 // settings.
 func TestSettingsOfDistributionsForNewInterfacesDoNoHarm(t *testing.T) {
 	t.Parallel()
-	for _, backend := range []string{"vxlan", "udp", "wireguard"} {
+	backends := []string{"vxlan", "udp", "wireguard"}
+	if kernelHasAll {
+		backends = append(backends, "ipip")
+	}
+	for _, backend := range backends {
 		for name, settings := range distributions {
 			t.Run(backend+", "+name, func(t *testing.T) {
 				t.Parallel()
-				n := network{backend, lab.Dual}
-				c := newCluster(t)
+				n := network{backend, familiesOf(backend)}
+				c := newClusterWith(t, lab.Options{Families: n.families})
 				hosts, e := c.hosts(2), c.etcd(n.config())
 				set := func(value func(string) string) {
 					for key := range settings {

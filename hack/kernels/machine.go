@@ -39,6 +39,10 @@ type result struct {
 // errDied says that a machine has ended before its time.
 var errDied = errors.New("the machine has ended, see console.log")
 
+// errNoStart says that a machine has not come to its first job. On a busy host the emulated processors sometimes meet
+// what the kernel is just changing in its own code.
+var errNoStart = errors.New("the virtual machine returned no results")
+
 // boot starts a machine that runs jobs and ends. The share is a folder of the host to which the machine writes. With
 // errDied it returns the results of the jobs before the one that the machine has ended with.
 func boot(ctx context.Context, k kernel, share string, jobs []job) ([]result, error) {
@@ -75,7 +79,7 @@ func boot(ctx context.Context, k kernel, share string, jobs []job) ([]result, er
 	results, bad := readResults(done)
 	switch {
 	case bad != nil:
-		err = errors.Join(err, fmt.Errorf("the virtual machine returned no results, see %s: %w", console.Name(), bad))
+		err = errors.Join(err, fmt.Errorf("%w, see %s: %w", errNoStart, console.Name(), bad))
 	case len(results) < len(jobs):
 		err = errDied
 	}

@@ -5,6 +5,9 @@
 // Programs and tests are built on the host, whose root folder the machine has below a layer in memory: what a test
 // changes is gone with the machine. The first process of the machine is this program, too (see guest_linux.go).
 //
+// The output of a suite is results/VERSION/SUITE.log in the folder of the tool, and logs/ there has the logs of the
+// programs of end-to-end tests that have failed.
+//
 // It goes on where it stopped: a suite that has passed on a kernel with the same programs is not run again. A suite
 // that the machine dies of has failed, and another machine runs the rest.
 package main
@@ -91,17 +94,24 @@ func run(ctx context.Context, o options, versions []string) (ok bool, err error)
 	return ok, nil
 }
 
+// maxStarts is how often a machine is started that does not come to its first job.
+const maxStarts = 4
+
 // onKernel boots machines until all jobs have a result.
 func onKernel(ctx context.Context, k kernel, r *records, again bool) error {
 	if again {
 		clear(r.results)
 	}
-	for {
+	for tries := 1; ; {
 		jobs := r.due()
 		if len(jobs) == 0 {
 			return nil
 		}
 		results, err := boot(ctx, k, r.dir, jobs)
+		if errors.Is(err, errNoStart) && tries < maxStarts && ctx.Err() == nil {
+			tries++
+			continue
+		}
 		if ctx.Err() == nil && errors.Is(err, errDied) && len(results) < len(jobs) {
 			results, err = append(results, result{Name: jobs[len(results)].Name, Error: errDied.Error()}), nil
 		}

@@ -34,6 +34,8 @@ var suites = []suite{
 	{name: "extension", pkg: "./backend/extension", timeout: 15 * time.Minute},
 	{name: "wireguard", pkg: "./backend/wireguard", timeout: 15 * time.Minute},
 	{name: "lab-kernels", pkg: "./lab", tests: "TestKernel", timeout: 90 * time.Minute},
+	{name: "lab-hosts", pkg: "./lab", tests: "TestSettingsOfDistributions|TestForwardingIsOn|TestCleanupLeavesNoTrace|" +
+		"TestTheBackendIsChangedHostByHost", timeout: 90 * time.Minute},
 	{name: "lab-wireguard", pkg: "./lab", tests: "TestWireGuard", timeout: 60 * time.Minute},
 	{name: "lab-vxlan", pkg: "./lab", tests: table("vxlan over both"), timeout: 90 * time.Minute},
 	{name: "lab-host-gw", pkg: "./lab", tests: table("host-gw over both"), timeout: 90 * time.Minute},
@@ -99,7 +101,7 @@ func (s suite) job(root, programs string, o options) job {
 		Command: []string{test, "-test.v", "-test.timeout=" + s.timeout.String(),
 			"-test.run=" + cmp.Or(o.tests, s.tests)},
 		Env: []string{"CI=1", "TMPDIR=/run/tmp", "HOME=/root", "LAB_PROGRAMS=" + programs,
-			fmt.Sprintf("LAB_SCALE=%g", o.scale)},
+			"LAB_LOGS=" + share + "/logs", fmt.Sprintf("LAB_SCALE=%g", o.scale)},
 	}
 }
 
