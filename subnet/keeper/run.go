@@ -81,7 +81,7 @@ type watch struct {
 // session lasts until the end of a watch. That begins where the last one ended, or else after a list. Its errors end
 // Run.
 func (k *Keeper) session(ctx context.Context) error {
-	resumes := k.trail.rewind()
+	resumes, began := k.trail.rewind(), time.Now()
 	for list := !resumes; ; {
 		if list {
 			snap, err := k.list(ctx)
@@ -90,8 +90,9 @@ func (k *Keeper) session(ctx context.Context) error {
 				return nil
 			}
 			k.reset(snap)
+			began = time.Now()
 		}
-		w, why, err := k.watch(ctx, resumes)
+		w, why, err := k.watch(ctx, resumes, began)
 		if err != nil || ctx.Err() != nil {
 			return err
 		}
@@ -103,7 +104,7 @@ func (k *Keeper) session(ctx context.Context) error {
 		case history && resumes:
 			k.log.Info("the watch on the store cannot be continued, reading all records again", "reason", why)
 			list = true
-		case history && !w.heard && from != 0: // compacted after its write
+		case history && !w.heard && from != 0: // compacted after its write; what was listed still holds for a while
 			list = false
 		default:
 			k.broken(ctx, w, why)
@@ -120,10 +121,11 @@ func (k *Keeper) loseTrail() {
 	k.trail = trail{}
 }
 
-// watch follows the store until the watch ends, and returns why. The second error ends Run.
-func (k *Keeper) watch(ctx context.Context, resumes bool) (w *watch, why, err error) {
+// watch follows the store until the watch ends, and returns why. It must open within a time after it, or the list
+// before it, began. The second error ends Run.
+func (k *Keeper) watch(ctx context.Context, resumes bool, began time.Time) (w *watch, why, err error) {
 	ctx, cancel := context.WithCancel(ctx)
-	w = k.startWatch(ctx, resumes)
+	w = k.startWatch(ctx, resumes, began)
 	defer func() {
 		cancel()
 		<-w.done
@@ -184,8 +186,8 @@ func (k *Keeper) untilNext() time.Duration {
 }
 
 // startWatch follows the store in a goroutine, until ctx ends or the store does not let it.
-func (k *Keeper) startWatch(ctx context.Context, resumes bool) *watch {
-	w := &watch{resumes: resumes, started: time.Now()}
+func (k *Keeper) startWatch(ctx context.Context, resumes bool, began time.Time) *watch {
+	w := &watch{resumes: resumes, started: began}
 	w.batches, w.ended, w.done = make(chan []subnet.Event), make(chan error, 1), make(chan struct{})
 	after, from := k.position, k.trail.from()
 	if resumes {

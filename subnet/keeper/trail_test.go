@@ -106,3 +106,32 @@ func TestPeersThatWentWhileTheStoreWasAwayAreKeptForAWhile(t *testing.T) {
 func keyOf(prefix string) string {
 	return subnet.SubnetsFolder + subnet.Key([]netip.Prefix{netip.MustParsePrefix(prefix)})
 }
+
+// TestAListIsTrustedForALimitedTime has the first watch after a list find that what it would prove the store by is
+// compacted, and the second one open late: the store may be another one by then.
+func TestAListIsTrustedForALimitedTime(t *testing.T) {
+	for delay, lists := range map[time.Duration]int{time.Second: 1, 3 * time.Second: 2} {
+		network(t, func(t *testing.T, s *subnettest.Server) {
+			first := newHost(t, s, 1).start()
+			after(time.Second)
+			s.SetConfig([]byte(config4))
+			after(time.Second)
+			s.Compact()
+			h := newHost(t, s, 2)
+			slow := 0
+			h.client.OnCall(func(method string) (f subnettest.Fault) {
+				if method == "Watch" && slow < 2 {
+					slow++
+					f.Delay = delay
+				}
+				return f
+			})
+			h.start()
+			after(time.Minute)
+			if got := h.client.Counts()["List"]; got != lists || h.subnet() == first.subnet() {
+				t.Errorf("a watch that opens after %s: %d lists, want %d", 2*delay, got, lists)
+			}
+			_, _ = first.quit(), h.quit()
+		})
+	}
+}

@@ -135,7 +135,7 @@ func (c *Client) Config(ctx context.Context) (at subnet.Position, text []byte, e
 	return at, text, err
 }
 
-// Watch implements subnet.Store. The first one after a List fails if the connection has broken in between.
+// Watch implements subnet.Store. The first one that opens after a List fails if the connection has broken in between.
 func (c *Client) Watch(ctx context.Context, after subnet.Position, from int64, f func([]subnet.Event)) error {
 	if err := c.call(ctx, "Watch", func() error { return nil }); err != nil {
 		return err
@@ -168,6 +168,9 @@ func (c *Client) Watch(ctx context.Context, after subnet.Position, from int64, f
 		default:
 		}
 		if err != nil {
+			c.mu.Lock()
+			c.epoch = listed // for the next watch after the same list
+			c.mu.Unlock()
 			return err
 		}
 		if len(events) > 0 {
