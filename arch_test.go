@@ -78,7 +78,7 @@ var rules = map[string]rule{
 	"subnet/keeper":    {ours: []string{"subnet", "trigger"}},
 	"subnet/etcdv3": {ours: []string{"subnet"},
 		others: []string{"go.etcd.io/", "go.uber.org/zap", "google.golang.org/grpc"}},
-	"subnet/etcdv3/member": {ours: []string{"subnet", "trigger"},
+	"subnet/etcdv3/member": {ours: []string{"subnet"},
 		others: []string{"go.etcd.io/", "go.uber.org/zap", "google.golang.org/grpc"}},
 	"subnet/etcdv3/authority": {ours: []string{"subnet"}},
 	"subnet/etcdv3/join": {ours: []string{"subnet", "subnet/etcdv3/authority"},

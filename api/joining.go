@@ -45,6 +45,12 @@ type Member struct {
 	Own     bool   `json:"own,omitempty"` // that of the host that answers
 }
 
+// Restored says what a store has begun anew with.
+type Restored struct {
+	From   string       `json:"from,omitempty"` // path of the snapshot; empty: the data of the member
+	Former []JoinedHost `json:"former"`         // hosts of the members that are none any more
+}
+
 // Named names what a request is about.
 type Named struct {
 	Name string `json:"name"`

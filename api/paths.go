@@ -15,12 +15,14 @@ const (
 	PathDrain      = "/v1/drain"      // POST: Drained
 	PathRotate     = "/v1/rotate"     // POST: Rotated
 
-	PathTokens       = "/v1/tokens"         // []Token; POST a TokenRequest: Token, with the secret: never to be logged
-	PathTokenRevoke  = "/v1/tokens/revoke"  // POST a Named, by ID: Named
-	PathMembers      = "/v1/members"        // []Member
-	PathMemberRemove = "/v1/members/remove" // POST a Named, by host, user or ID: Member
-	PathHosts        = "/v1/hosts"          // []JoinedHost
-	PathHostRemove   = "/v1/hosts/remove"   // POST a Named, by host or user: JoinedHost
+	PathTokens       = "/v1/tokens"          // []Token; POST a TokenRequest: Token, with the secret: never to be logged
+	PathTokenRevoke  = "/v1/tokens/revoke"   // POST a Named, by ID: Named
+	PathMembers      = "/v1/members"         // []Member
+	PathMemberRemove = "/v1/members/remove"  // POST a Named, by host, user or ID: Member
+	PathRecover      = "/v1/members/recover" // POST: Restored
+	PathRestore      = "/v1/restore"         // POST a Named, by path of a snapshot, empty for the newest: Restored
+	PathHosts        = "/v1/hosts"           // []JoinedHost
+	PathHostRemove   = "/v1/hosts/remove"    // POST a Named, by host or user: JoinedHost
 )
 
 // SocketPath returns where the daemon that writes this subnet file listens: one socket for each network of a host.

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -18,17 +20,7 @@ func TestThreeMembersOutliveTheFirstUnderTraffic(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	hosts := c.hosts(5)
-	listen := func(h *lab.Host) string { return netip.AddrPortFrom(h.Addr, 2379).String() }
-	daemons := []*lab.Daemon{must[*lab.Daemon](t)(hosts[0].Flanneld("-etcd-embedded", "-etcd-embedded-listen",
-		listen(hosts[0]), "-network-config", vxlanConfig))}
-	c.ok(daemons[0].Ready(c.ctx))
-	_, token, _ := strings.Cut(strings.TrimSpace(c.ctlOK(hosts[0], "token", "create", "--member")), " -join ")
-	for _, h := range hosts[1:3] {
-		daemons = append(daemons, must[*lab.Daemon](t)(h.Flanneld("-etcd-embedded", "-etcd-embedded-listen", listen(h),
-			"-join", token)))
-	}
-	c.ok(lab.Ready(c.ctx, daemons...))
-	c.voters(hosts[0], 3)
+	daemons := c.threeMembers(hosts)
 	plain := must[*lab.Daemon](t)(hosts[3].Flanneld("-join", c.tokenOf(hosts[0])))
 	c.ok(plain.Ready(c.ctx))
 	c.refused(hosts[0], 1, "this is the member of this host", "members", "remove", userOf(c, hosts[0], hosts[0]))
@@ -53,9 +45,16 @@ func TestThreeMembersOutliveTheFirstUnderTraffic(t *testing.T) {
 	pod := c.pods(hosts[4])[0]
 	c.reaches(pods[2].Namespace, pod, lab.PingOptions{})
 	c.nothingLost("the loss of the first of three members", pings)
+	for _, h := range hosts[1:3] {
+		if used := residentEtcd(t, h); used > mostResident {
+			t.Errorf("the etcd of %s had %d MiB of memory, want at most %d", h.Name(), used>>20, mostResident>>20)
+		} else {
+			t.Logf("the etcd of %s had %d MiB of memory at most", h.Name(), used>>20)
+		}
+	}
 
 	// It is back from its own data.
-	daemons[0] = must[*lab.Daemon](t)(hosts[0].Flanneld("-etcd-embedded", "-etcd-embedded-listen", listen(hosts[0])))
+	daemons[0] = c.member(hosts[0])
 	c.ok(daemons[0].Ready(c.ctx))
 	c.voters(hosts[2], 3)
 	first := userOf(c, hosts[2], hosts[0])
@@ -67,6 +66,50 @@ func TestThreeMembersOutliveTheFirstUnderTraffic(t *testing.T) {
 		return nil
 	})
 	c.voters(hosts[1], 2)
+}
+
+// mostResident is what an embedded etcd may have of memory, in bytes.
+const mostResident = 80 << 20
+
+// residentEtcd returns the most that the etcd of a host has had.
+func residentEtcd(t *testing.T, h *lab.Host) (bytes int) {
+	t.Helper()
+	for _, file := range must[[]string](t)(filepath.Glob("/proc/[0-9]*/cmdline")) {
+		text, _ := os.ReadFile(file)
+		if !strings.HasPrefix(string(text), "flanneld-etcd\x00"+h.StateDir()+"/etcd\x00") {
+			continue
+		}
+		_, rest, _ := strings.Cut(string(must[[]byte](t)(os.ReadFile(filepath.Dir(file)+"/status"))), "VmHWM:")
+		_ = must[int](t)(fmt.Sscan(rest, &bytes))
+		return bytes << 10
+	}
+	t.Fatalf("%s runs no etcd", h.Name())
+	return 0
+}
+
+// member starts the daemon of a host as a member of the store; a new one is told the network or a token.
+func (c *cluster) member(h *lab.Host, more ...string) *lab.Daemon {
+	c.t.Helper()
+	listen := netip.AddrPortFrom(h.Addr, 2379).String()
+	return must[*lab.Daemon](c.t)(h.Flanneld(append([]string{"-etcd-embedded", "-etcd-embedded-listen", listen},
+		more...)...))
+}
+
+// threeMembers starts a store on the first three hosts.
+func (c *cluster) threeMembers(hosts []*lab.Host) (daemons []*lab.Daemon) {
+	c.t.Helper()
+	daemons = append(daemons, c.member(hosts[0], "-network-config", vxlanConfig))
+	c.ok(daemons[0].Ready(c.ctx))
+	_, token, _ := strings.Cut(strings.TrimSpace(c.ctlOK(hosts[0], "token", "create", "--member")), " -join ")
+	for _, h := range hosts[1:3] {
+		daemons = append(daemons, c.member(h, "-join", token))
+	}
+	c.ok(lab.Ready(c.ctx, daemons...))
+	c.voters(hosts[0], 3)
+	for _, h := range hosts[:3] {
+		c.ok(h.KnowsMembers(c.ctx, 3))
+	}
+	return daemons
 }
 
 // voters waits until the store has so many healthy members that vote, as a member says.

@@ -30,15 +30,7 @@ func TestAHundredRestartsOfASecuredStoresHostsInRandomOrderLoseNothing(t *testin
 	c.reaches(pods[0].Namespace, pods[1], lab.PingOptions{})
 	c.reaches(pods[1].Namespace, pods[2], lab.PingOptions{})
 	pings := append(c.pinged(pods[0], pods[1]), c.pinged(pods[1], pods[2])...)
-	for _, h := range hosts { // peers are written within a second of a change
-		c.await(func() error {
-			st, err := subnet.ReadState(h.StateDir(), h.SubnetFile())
-			if err == nil && len(st.Memory.Records) < len(hosts) {
-				err = fmt.Errorf("%s has saved %d records", h.Name(), len(st.Memory.Records))
-			}
-			return err
-		})
-	}
+	c.saved(hosts)
 	for range restarts {
 		i := rnd.IntN(len(hosts))
 		if rnd.IntN(3) == 0 {
@@ -61,5 +53,19 @@ func TestAHundredRestartsOfASecuredStoresHostsInRandomOrderLoseNothing(t *testin
 	}
 	if n := len(ctlJSON[api.Leases](c, hosts[0], "leases").Records); n != len(hosts) {
 		t.Errorf("%d records, want %d", n, len(hosts))
+	}
+}
+
+// saved waits until hosts have saved the records of all of them: they are written within a second of a change.
+func (c *cluster) saved(hosts []*lab.Host) {
+	c.t.Helper()
+	for _, h := range hosts {
+		c.await(func() error {
+			st, err := subnet.ReadState(h.StateDir(), h.SubnetFile())
+			if err == nil && len(st.Memory.Records) < len(hosts) {
+				err = fmt.Errorf("%s has saved %d records", h.Name(), len(st.Memory.Records))
+			}
+			return err
+		})
 	}
 }

@@ -37,6 +37,8 @@ type Joining interface {
 	RemoveHost(context.Context, api.Named) (api.JoinedHost, error)
 	Members(context.Context) ([]api.Member, error)
 	RemoveMember(context.Context, api.Named) (api.Member, error)
+	Recover(context.Context) (api.Restored, error)
+	Restore(context.Context, api.Named) (api.Restored, error)
 }
 
 // Handler returns version 1 of the API.
@@ -82,6 +84,8 @@ func (a Answers) Handler() http.Handler {
 		request(mux, api.PathHostRemove, a.Joining.RemoveHost)
 		answer(mux, "GET "+api.PathMembers, a.Joining.Members)
 		request(mux, api.PathMemberRemove, a.Joining.RemoveMember)
+		order(mux, api.PathRecover, a.Joining.Recover)
+		request(mux, api.PathRestore, a.Joining.Restore)
 	}
 	return mux
 }

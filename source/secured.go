@@ -210,6 +210,34 @@ func (e *Etcd) RemoveMember(ctx context.Context, r api.Named) (api.Member, error
 	return memberOf(p, ""), err
 }
 
+// Recover has the store begin anew with the data of this member, after a majority of its members was lost.
+func (e *Etcd) Recover(ctx context.Context) (api.Restored, error) {
+	m := e.member.Load()
+	if m == nil {
+		return api.Restored{}, errNoMember
+	}
+	former, err := m.Recover(ctx)
+	return restored("", former), err
+}
+
+// Restore has the store begin anew with a snapshot, which is named by its path.
+func (e *Etcd) Restore(ctx context.Context, r api.Named) (api.Restored, error) {
+	m := e.member.Load()
+	if m == nil {
+		return api.Restored{}, errNoMember
+	}
+	from, former, err := m.Restore(ctx, r.Name)
+	return restored(from, former), err
+}
+
+func restored(from string, former []join.Host) api.Restored {
+	r := api.Restored{From: from, Former: []api.JoinedHost{}}
+	for _, h := range former {
+		r.Former = append(r.Former, joinedHost(h, ""))
+	}
+	return r
+}
+
 func memberOf(p join.Peer, own string) api.Member {
 	return api.Member{
 		ID: fmt.Sprintf("%x", p.ID), User: p.User, Host: p.Host, Address: p.URL, Peer: p.PeerURL, Learner: p.Learner,

@@ -42,14 +42,17 @@ flannelctl doctor -v      # also the checks that passed or were skipped
 flannelctl doctor --fix   # run the repairs that interrupt no traffic`,
 	"token create": `flannelctl token create
 flannelctl token create --expires 1h`,
-	"token list":     `flannelctl token list`,
-	"token revoke":   `flannelctl token revoke k3v7q2ma`,
-	"hosts list":     `flannelctl hosts list`,
-	"hosts remove":   `flannelctl hosts remove host7`,
-	"members list":   `flannelctl members list`,
-	"members remove": `flannelctl members remove host7`,
-	"bundle":         `flannelctl bundle --file /tmp/flannel.tar.gz`,
-	"version":        `flannelctl version`,
+	"token list":      `flannelctl token list`,
+	"token revoke":    `flannelctl token revoke k3v7q2ma`,
+	"hosts list":      `flannelctl hosts list`,
+	"hosts remove":    `flannelctl hosts remove host7`,
+	"members list":    `flannelctl members list`,
+	"members remove":  `flannelctl members remove host7`,
+	"members recover": `flannelctl members recover`,
+	"restore": `flannelctl restore
+flannelctl restore /var/lib/flannel/snapshots/20261130T060000Z.db`,
+	"bundle":  `flannelctl bundle --file /tmp/flannel.tar.gz`,
+	"version": `flannelctl version`,
 }
 
 // showExamples gives all commands below c their examples.

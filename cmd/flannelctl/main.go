@@ -119,7 +119,7 @@ Exit codes:
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.check() }
 	root.AddCommand(
 		newStatus(a), newPeers(a), newPing(a), newLeases(a), newNetwork(a), newDrain(a), newRotate(a), newCleanup(a),
-		newDoctor(a), newToken(a), newHosts(a), newMembers(a), newBundle(a),
+		newDoctor(a), newToken(a), newHosts(a), newMembers(a), newRestore(a), newBundle(a),
 		newVersion(a), newManual(root),
 	)
 	showExamples(root)

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -11,10 +12,11 @@ import (
 
 func newMembers(a *app) *cobra.Command {
 	c := &cobra.Command{
-		Use: "members", Short: "List and remove the members of the store",
-		Long: `Lists and removes the members of a secured embedded store. The commands run on a member of it.`,
+		Use: "members", Short: "List and remove the members of the store, and recover it",
+		Long: `Lists and removes the members of a secured embedded store, and recovers it after the loss of a majority. The
+commands run on a member of it.`,
 	}
-	c.AddCommand(newMembersList(a), newMembersRemove(a))
+	c.AddCommand(newMembersList(a), newMembersRemove(a), newMembersRecover(a))
 	return c
 }
 
@@ -28,6 +30,7 @@ vote. Learners are promoted in pairs, from one voter to three to five, by themse
 			if err != nil {
 				return err
 			}
+			slices.SortStableFunc(members, func(m, n api.Member) int { return cmp.Compare(m.Host, n.Host) })
 			return a.print(members, func(w page) {
 				w.row("HOST", "USER", "ROLE", "HEALTHY", "ADDRESS", "ID")
 				for _, m := range members {
@@ -55,7 +58,7 @@ func newMembersRemove(a *app) *cobra.Command {
 		Use: "remove HOST|USER|ID", Short: "Remove a member of the store and shut its host out",
 		Long: `Removes a member, deletes the user and the record of its host, and frees its subnet. It is refused
 if the others would have no majority of healthy members. The host has the key of the authority: if somebody
-else may have it, make a new store.`,
+else may have it, replace the authority (docs/embedded-etcd.md).`,
 		Args: arguments(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			m, err := send[api.Member](cmd.Context(), a, api.PathMemberRemove, api.Named{Name: args[0]})

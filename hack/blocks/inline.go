@@ -83,12 +83,17 @@ var inline = map[string]where{
 
 	"kubectl rollout restart": {Kubernetes, "kubectl -n kube-flannel rollout restart daemonset flannel"},
 
-	"flannelctl token list": {Member, ""}, "flannelctl hosts list": {Member, ""},
+	"flannelctl token create --member": {Member, ""},
+	"flannelctl token list":            {Member, ""}, "flannelctl hosts list": {Member, ""},
 	"flannelctl token revoke ID":     {Member, `flannelctl token revoke "$(flannelctl token create | cut -d " " -f 3)"`},
 	"flannelctl hosts remove HOST":   {Member, "! flannelctl hosts remove nobody"},
 	"flannelctl hosts remove":        {Member, "! flannelctl hosts remove nobody"},
 	"flannelctl members list":        {Member, ""},
 	"flannelctl members remove HOST": {Member, "! flannelctl members remove nobody"},
+	"flannelctl members remove USER": {Member, "! flannelctl members remove nobody"},
+	"flannelctl hosts remove USER":   {Member, "! flannelctl hosts remove nobody"},
+	"flannelctl members recover":     {Member, "! flannelctl members recover"}, // it has a majority
+	"flannelctl members remove":      {Member, "! flannelctl members remove nobody"},
 	"etcdctl --endpoints https://192.0.2.1:2379 --cacert /var/lib/flannel/store/ca.pem --cert " +
 		"/var/lib/flannel/store/root.pem --key /var/lib/flannel/store/root.key": {Member, memberEtcdctl + "endpoint health"},
 	"etcdctl auth disable": {Member, memberEtcdctl + "auth status"},

@@ -3,126 +3,18 @@ package embedded_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"math/rand/v2"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"go.etcd.io/etcd/etcdutl/v3/snapshot"
-	"go.uber.org/zap"
-
 	"flanneld/need"
-	"flanneld/subnet/etcdv3"
-	"flanneld/subnet/etcdv3/authority"
 	"flanneld/subnet/etcdv3/embedded"
 	"flanneld/subnet/etcdv3/join"
-	"flanneld/subnet/etcdv3/member"
 )
-
-const prefix = "/coreos.com/network"
-
-func freeAddr(t *testing.T) netip.AddrPort {
-	t.Helper()
-	for range 100 {
-		addr := fmt.Sprint("127.0.0.1:", 10_000+rand.IntN(20_000))
-		if l, err := net.Listen("tcp", addr); err == nil {
-			_ = l.Close()
-			return netip.MustParseAddrPort(addr)
-		}
-	}
-	t.Fatal("no free port")
-	return netip.AddrPort{}
-}
-
-// first is the first host of a cluster: its secured store runs inside the test.
-type first struct {
-	*embedded.Member
-	t    *testing.T
-	o    embedded.Options
-	etcd *member.Member
-	stop func()
-
-	quota int64 // of etcd
-}
-
-func newFirst(t *testing.T, how ...member.Options) *first {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "store") // short enough for the path of a socket
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	f := &first{t: t, o: embedded.Options{
-		StateDir: dir, Prefix: prefix, Listen: freeAddr(t), Port: freeAddr(t).Port(), Host: "first", Identity: "id-first",
-		Log: slog.New(slog.DiscardHandler),
-	}}
-	for _, o := range how {
-		f.quota = o.Quota
-	}
-	f.start()
-	t.Cleanup(func() { f.stop() })
-	return f
-}
-
-func (f *first) start() {
-	f.t.Helper()
-	m, err := embedded.NewMember(f.o)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	f.Member = m
-	o := m.Etcd()
-	o.Quota = f.quota
-	need.Until(f.t, "a place among the members", time.Minute, func() bool {
-		o.Cluster, err = o.Prepare(f.t.Context())
-		return err == nil
-	})
-	f.etcd, err = member.Start(f.t.Context(), o)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	m.Secure(ctx)
-	var running sync.WaitGroup
-	running.Go(func() { m.Run(ctx, nobody{}) })
-	f.stop = sync.OnceFunc(func() {
-		cancel()
-		running.Wait()
-		_ = m.Close()
-		f.etcd.Close()
-	})
-}
-
-// joiner returns a host that joins with a new token.
-func (f *first) joiner(name string) embedded.Joiner {
-	f.t.Helper()
-	return f.joinerWith(name, join.Terms{Valid: time.Hour})
-}
-
-// store returns the store as a daemon with the credentials of a folder has it.
-func (f *first) store(folder authority.Folder) *etcdv3.Store {
-	f.t.Helper()
-	j, ok := join.Load(folder)
-	if !ok {
-		f.t.Fatalf("no credentials in %s", folder)
-	}
-	s, err := etcdv3.New(etcdv3.Options{
-		Endpoints: j.Endpoints, Prefix: prefix, CAFile: folder.CAFile(), CertFile: folder.CertFile(authority.Host),
-		KeyFile: folder.KeyFile(authority.Host), Log: slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	f.t.Cleanup(func() { _ = s.Close() })
-	return s
-}
 
 func never(t *testing.T) func(error) {
 	return func(err error) { t.Errorf("waits: %v", err) }
@@ -292,20 +184,23 @@ func TestTheStoreIsSavedAndRestored(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.stop()
-	if err := os.RemoveAll(embedded.DataDir(f.o.StateDir)); err != nil {
+	junk := filepath.Join(embedded.DataDir(f.o.StateDir), "member", "snap", "db")
+	if err := os.WriteFile(junk, make([]byte, 1<<16), 0o600); err != nil {
 		t.Fatal(err)
+	}
+	f.launch()
+	need.Until(t, "the member to say that its data are damaged", time.Minute, func() bool {
+		err := f.reason()
+		return err != nil && strings.Contains(err.Error(), "flannelctl restore")
+	})
+	if _, _, err := f.Restore(t.Context(), junk); err == nil {
+		t.Error("what is no snapshot was restored")
 	}
 	files := f.snapshots()
-	// As the command in docs/embedded-etcd.md does.
-	err := snapshot.NewV3(zap.NewNop()).Restore(snapshot.RestoreConfig{
-		SnapshotPath: files[len(files)-1], OutputDataDir: embedded.DataDir(f.o.StateDir), Name: "default",
-		PeerURLs: []string{"http://localhost:2380"}, InitialCluster: "default=http://localhost:2380",
-		InitialClusterToken: "etcd-cluster", RevisionBump: 1_000_000, MarkCompacted: true,
-	})
-	if err != nil {
-		t.Fatal(err)
+	from, former, err := f.Restore(t.Context(), "")
+	if err != nil || from != files[len(files)-1] || len(former) > 0 {
+		t.Fatalf("restored is %s, want %s; other members are %v; %v", from, files[len(files)-1], former, err)
 	}
-	f.start()
 	s := f.store(second.Client.Folder)
 	if err := s.MayWrite(t.Context()); err != nil {
 		t.Errorf("the host that had joined: %v", err)

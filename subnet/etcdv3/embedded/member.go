@@ -44,6 +44,11 @@ type Member struct {
 	admin   *join.Admin
 	secured chan struct{} // closed when the rights are on
 	once    sync.Once     // closes it
+
+	restart  trigger.Trigger
+	order    atomic.Pointer[member.Bootstrap] // of the next start of etcd; nil: it goes on
+	ordering sync.Mutex                       // held while an order is carried out
+	removed  atomic.Bool                      // other members do not have this one any more
 }
 
 // The names in certificates.
@@ -62,7 +67,7 @@ const (
 
 // NewMember makes what is missing of the authority and the certificates, without asking anybody.
 func NewMember(o Options) (*Member, error) {
-	m := &Member{o: o, folder: Folder(o.StateDir), secured: make(chan struct{})}
+	m := &Member{o: o, folder: Folder(o.StateDir), secured: make(chan struct{}), restart: trigger.New()}
 	m.joined, _ = join.Load(m.folder)
 	if m.joined.User == "" {
 		m.joined.User = join.NewUser()

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"flanneld/subnet/etcdv3/authority"
 	"flanneld/subnet/etcdv3/embedded"
 	"flanneld/subnet/etcdv3/join"
+	"flanneld/subnet/etcdv3/member"
 )
 
 // nobody is a store that nobody uses.
@@ -47,23 +49,22 @@ func (f *first) joinerWith(name string, terms join.Terms) embedded.Joiner {
 // another starts one more member, which joins with a token for members.
 func (f *first) another(name string) *first {
 	f.t.Helper()
-	dir, err := os.MkdirTemp("", "store") // short enough for the path of a socket
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	f.t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	other := &first{t: f.t, o: embedded.Options{
-		StateDir: dir, Prefix: prefix, Listen: freeAddr(f.t), Port: freeAddr(f.t).Port(), Host: name,
-		Identity: "id-" + name, Log: slog.New(slog.DiscardHandler),
-	}}
+	other := f.joining(name)
+	other.start()
+	return other
+}
+
+// joining returns a host that is to be a member: it has joined, and does not run yet.
+func (f *first) joining(name string) *first {
+	f.t.Helper()
+	other := newHost(f.t, name)
+	dir := other.o.StateDir
 	j := f.joinerWith(name, join.Terms{Valid: time.Hour, Member: true})
 	j.Client.Folder, j.Client.Member = embedded.Folder(dir), true
 	if err := embedded.MayJoin(dir, j.Token.CA); err != nil {
 		f.t.Fatal(err)
 	}
 	j.Join(f.t.Context(), never(f.t))
-	other.start()
-	f.t.Cleanup(func() { other.stop() })
 	return other
 }
 
@@ -158,15 +159,55 @@ func TestThreeMembersGoOnWithoutAnyOfThem(t *testing.T) {
 	if _, err := three.RemoveMember(t.Context(), "third"); err == nil {
 		t.Error("a member has removed itself")
 	}
-	// One that is removed while it runs may end by a panic of etcd, in this test in the same process.
-	two.stop()
 	need.Until(t, "a removal", time.Minute, func() bool { // etcd wants all to be connected for some seconds
 		_, err := one.RemoveMember(t.Context(), "second")
 		return err == nil
 	})
+	need.Until(t, "a member to say that it was removed", time.Minute, func() bool {
+		err := two.reason()
+		return err != nil && strings.Contains(err.Error(), "this host was removed from the members of the store")
+	})
 	one.members(2, 0)
 	if err := one.store(embedded.Folder(two.o.StateDir)).MayWrite(t.Context()); err == nil {
 		t.Error("the host of a member that was removed may write")
+	}
+}
+
+// TestMembersMoveAndGrow has a member move to another address, and adds two more, of which one has a wrong clock: its
+// certificates are valid from one hour ago on, as if they were made 23 hours later.
+func TestMembersMoveAndGrow(t *testing.T) {
+	t.Parallel()
+	one := newFirst(t)
+	two, three := one.another("second"), one.another("third")
+	one.members(3, 0)
+	leases(t, one.root())
+	two.stop()
+	two.o.Listen, two.o.Port = freeAddr(t), freeAddr(t).Port()
+	two.start()
+	one.members(3, 0)
+
+	four, five := one.joining("fourth"), one.joining("fifth")
+	ahead := authority.Subject{Name: member.CommonName, Server: true, Names: []string{"localhost"},
+		Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()}}
+	folder := embedded.Folder(five.o.StateDir)
+	ca, err := authority.Open(folder, time.Now())
+	if err == nil {
+		err = ca.Ensure(folder, authority.Member, ahead, time.Now().Add(23*time.Hour))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	four.start()
+	five.start()
+	one.members(5, 0)
+	if cert, err := folder.Certificate(authority.Member); err != nil || time.Since(cert.NotBefore) > 2*time.Hour {
+		t.Errorf("the member with a wrong clock has made its certificate anew: %v, %v", cert.NotBefore, err)
+	}
+	one.stop()
+	three.stop()
+	two.members(3, 0)
+	if got := held(t, five.root()); len(got) != 20 {
+		t.Errorf("three of five members have the records %v", got)
 	}
 }
 

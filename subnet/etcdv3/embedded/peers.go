@@ -15,8 +15,12 @@ import (
 	"flanneld/trigger"
 )
 
-// watchPause is how long a change of the members goes unnoticed by a member.
-const watchPause = 5 * time.Second
+const (
+	// watchPause is how long a change of the members goes unnoticed by a member.
+	watchPause = 5 * time.Second
+	// learnerPause is the same while there are learners, which are about to be promoted.
+	learnerPause = time.Second
+)
 
 // MayJoin says why this host cannot become a member of the store of an authority; nil: it can, or is one.
 func MayJoin(stateDir string, ca [32]byte) error {
@@ -46,7 +50,7 @@ func (v view) equal(w view) bool {
 func (m *Member) Etcd() member.Options {
 	return member.Options{
 		Dir: DataDir(m.o.StateDir), Listen: m.o.Listen, Advertise: m.advertised(), TLS: m.Files(), Name: m.joined.User,
-		Prepare: m.prepare, Log: m.o.Log,
+		Prepare: m.prepare, Removed: func() { m.removed.Store(true) }, Restart: m.restart, Log: m.o.Log,
 	}
 }
 
@@ -63,50 +67,80 @@ func (m *Member) advertised() netip.Addr {
 
 func (m *Member) service() string { return netip.AddrPortFrom(m.advertised(), m.o.Port).String() }
 
-// prepare has this member added to the others if it has no data, and returns what etcd calls the initial cluster.
-func (m *Member) prepare(ctx context.Context) (cluster string, err error) {
-	logs, err := filepath.Glob(filepath.Join(DataDir(m.o.StateDir), "member", "wal", "*.wal"))
-	k := m.known.Load()
-	if err != nil || len(logs) > 0 || !k.several {
-		return "", err
+// prepare says how etcd is to start: as it was ordered, or added to other members if it has no data or they do not have
+// it any more.
+func (m *Member) prepare(ctx context.Context) (b member.Bootstrap, err error) {
+	if order := m.order.Swap(nil); order != nil {
+		select {
+		case <-m.restart: // this is it
+		default:
+		}
+		m.removed.Store(false)
+		return *order, nil
+	}
+	dir, removed, k := DataDir(m.o.StateDir), m.removed.Load(), m.known.Load()
+	logs, err := filepath.Glob(filepath.Join(dir, "member", "wal", "*.wal"))
+	if err != nil || !removed && (len(logs) > 0 || !k.several) {
+		return b, err
 	}
 	services := slices.DeleteFunc(slices.Clone(k.services), func(s string) bool { return s == m.service() })
 	c := join.Client{Folder: m.folder, Prefix: m.o.Prefix}
-	cluster, err = c.AddMember(ctx, services, member.PeerURL(m.advertised(), m.o.Listen))
+	b.Cluster, err = c.AddMember(ctx, services, member.PeerURL(m.advertised(), m.o.Listen))
+	if errors.Is(err, join.ErrRemoved) {
+		return b, fmt.Errorf("%w: this host was removed from the members of the store: to have it join again, stop the "+
+			"daemon, remove %s and %s, and start it with a new token", member.ErrPrepare, dir, m.folder)
+	}
+	if err == nil && removed {
+		err = m.setAside(dir)
+	}
 	if err != nil {
-		return "", fmt.Errorf("%w: %w", member.ErrPrepare, err)
+		return b, fmt.Errorf("%w: %w", member.ErrPrepare, err)
 	}
 	m.o.Log.Info("this host is a member of the store, as a learner until it is promoted")
-	return cluster, nil
+	return b, nil
+}
+
+// setAside moves the data away that etcd has of a store that is no more.
+func (m *Member) setAside(dir string) error {
+	to, err := member.SetAside(dir, time.Now())
+	if err != nil {
+		return err
+	}
+	m.removed.Store(false)
+	m.o.Log.Warn("this host was no member of the store any more and is added again, former data moved away", "dir", to)
+	return nil
 }
 
 // follow keeps what this host knows of the members up to date, and promotes learners, until ctx ends.
 func (m *Member) follow(ctx context.Context, s Store) {
 	last := ""
 	for ctx.Err() == nil {
-		err := m.look(ctx, s)
+		pause := watchPause
+		learners, err := m.look(ctx, s)
+		if learners {
+			pause = learnerPause
+		}
 		if err == nil {
 			last = ""
 		} else if text := err.Error(); text != last && ctx.Err() == nil {
 			last = text
 			m.o.Log.Warn("list of store members not read, retrying", "reason", text)
 		}
-		_ = trigger.Pause(ctx, watchPause)
+		_ = trigger.Pause(ctx, pause)
 	}
 }
 
-// look takes in what the members are now.
-func (m *Member) look(ctx context.Context, s Store) error {
+// look takes in what the members are now, and reports whether there are learners.
+func (m *Member) look(ctx context.Context, s Store) (learners bool, err error) {
 	peers, err := m.admin.Peers(ctx)
 	if err != nil {
 		// Those that were known may be away or learners again: this one knows the others once it is promoted.
-		own, _ := m.members(m.o.Listen.Addr())
-		if m.admin.UseVoters(ctx, append(own, m.known.Load().endpoints...)) {
+		if m.works(ctx) {
 			peers, err = m.admin.Peers(ctx)
 		}
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	own := slices.IndexFunc(peers, func(p join.Peer) bool { return p.User == m.joined.User })
 	if own >= 0 {
@@ -124,23 +158,31 @@ func (m *Member) look(ctx context.Context, s Store) error {
 	if err == nil && len(promoted) == 0 {
 		err = e
 	}
-	return err
+	return len(join.Voters(peers)) < len(peers), err
 }
 
 // learn has all of this host use the members that there are now.
 func (m *Member) learn(peers []join.Peer, s Store) error {
-	now := known{m.viewed(peers, m.o.Listen.Addr()), m.known.Load().several || len(join.Voters(peers)) > 1}
+	now := known{m.viewed(peers, m.o.Listen.Addr()), m.several(peers)}
 	if len(now.endpoints) == 0 {
 		return nil
 	}
 	m.admin.SetEndpoints(now.endpoints)
-	if now.equal(m.known.Load().view) {
+	if before := m.known.Load(); now.equal(before.view) && now.several == before.several {
 		return nil
 	}
 	m.o.Log.Info("members of the store have changed", "endpoints", now.endpoints)
 	m.known.Store(&now)
 	s.Move(now.endpoints)
 	return m.save(now)
+}
+
+// several reports whether other members can add this one when it has lost its data: a new learner needs them, and the
+// only voter has none.
+func (m *Member) several(peers []join.Peer) bool {
+	voters := join.Voters(peers)
+	alone := len(voters) == 1 && voters[0].User == m.joined.User
+	return !alone && (len(voters) > 1 || m.known.Load().several)
 }
 
 // viewed returns how the members are reached by a host that has reached an address of this one.
@@ -185,6 +227,9 @@ func (m *Member) reached(ctx context.Context, at netip.Addr) (endpoints, service
 // Members returns the members of the store with their health, and the user of this one.
 func (m *Member) Members(ctx context.Context) (peers []join.Peer, own string, err error) {
 	peers, err = m.admin.Health(ctx)
+	if err != nil && !m.works(ctx) {
+		err = errNoMajority
+	}
 	return peers, m.joined.User, err
 }
 

@@ -41,7 +41,7 @@ func (m *Member) endpoint() string {
 // reached the quota, it also drops the history, and clears the alarm once there is room.
 func (m *Member) Maintain(ctx context.Context) error {
 	s, err := m.admin.Space(ctx, m.endpoint())
-	if err != nil || !s.Alarm && !worthDefragment(s) {
+	if err != nil || s.Learner || !s.Alarm && !worthDefragment(s) {
 		return err
 	}
 	if s.Alarm {

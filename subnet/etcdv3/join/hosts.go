@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -84,7 +85,8 @@ func (a *Admin) Host(ctx context.Context, user string) (h Host, found bool, err 
 	return h, found, nil
 }
 
-// RemoveHost shuts a host out: its credentials are worth nothing from now on, and its record is deleted.
+// RemoveHost shuts a host out: its credentials are worth nothing from now on, and its record is deleted, unless it has
+// joined anew as another user.
 func (a *Admin) RemoveHost(ctx context.Context, h Host) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*callTime)
 	defer cancel()
@@ -92,7 +94,12 @@ func (a *Admin) RemoveHost(ctx context.Context, h Host) error {
 	if errors.Is(err, rpctypes.ErrUserNotFound) {
 		err = nil
 	}
+	var hosts []Host
 	if err == nil {
+		hosts, err = a.Hosts(ctx)
+	}
+	again := func(o Host) bool { return o.Identity == h.Identity && o.User != h.User }
+	if err == nil && !slices.ContainsFunc(hosts, again) {
 		err = a.removeRecords(ctx, h.Identity)
 	}
 	if err == nil { // last: what is left undone is found again by it

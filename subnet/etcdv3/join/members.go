@@ -68,6 +68,26 @@ func (a *Admin) UseVoters(ctx context.Context, endpoints []string) bool {
 	return len(answers) > 0
 }
 
+// Revisions asks members one by one for the revision of their data. Those that do not answer are left out.
+func (a *Admin) Revisions(ctx context.Context, endpoints []string) map[string]int64 {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	out := map[string]int64{}
+	var mu sync.Mutex // guards it
+	var asked sync.WaitGroup
+	for _, e := range endpoints {
+		asked.Go(func() {
+			if s, err := a.client.Status(ctx, e); err == nil {
+				mu.Lock()
+				defer mu.Unlock()
+				out[e] = s.Header.Revision
+			}
+		})
+	}
+	asked.Wait()
+	return out
+}
+
 // Peers returns the members, in the order of their IDs.
 func (a *Admin) Peers(ctx context.Context) ([]Peer, error) {
 	hosts, err := a.Hosts(ctx)

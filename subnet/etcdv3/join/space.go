@@ -12,6 +12,7 @@ import (
 type Space struct {
 	Size, Used, Quota int64
 	Alarm             bool // it takes no changes, for the file has reached the quota
+	Learner           bool // the member has no vote yet, and etcd lets nobody maintain its file
 }
 
 // Space asks one member, and no other.
@@ -22,7 +23,10 @@ func (a *Admin) Space(ctx context.Context, endpoint string) (Space, error) {
 	if err != nil {
 		return Space{}, fmt.Errorf("read the size of the embedded etcd: %w", err)
 	}
-	out := Space{Size: s.DbSize, Used: s.DbSizeInUse, Quota: s.DbSizeQuota}
+	out := Space{Size: s.DbSize, Used: s.DbSizeInUse, Quota: s.DbSizeQuota, Learner: s.IsLearner}
+	if out.Learner {
+		return out, nil
+	}
 	alarms, err := a.client.AlarmList(ctx)
 	if err != nil {
 		return Space{}, fmt.Errorf("list alarms of the embedded etcd: %w", err)

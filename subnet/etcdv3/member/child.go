@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"flanneld/subnet"
-	"flanneld/trigger"
 )
 
 // The member runs in a process of its own. etcd ends its process where it cannot go on (a full disk, damaged data), and
@@ -72,10 +71,11 @@ func Main(args []string) int {
 	case <-ctx.Done():
 		m.Close()
 		return 0
+	case <-m.logs.removed: // its data are of no use any more
 	case err := <-m.etcd.Err():
-		log.Error("etcd ended", "error", fmt.Sprint(err))
-		return 1
+		log.Error("etcd ended", "error", fmt.Sprint(m.why(err)))
 	}
+	return 1
 }
 
 // Run keeps a member running until ctx ends. It reports nil whenever the member begins to serve, and an error that says
@@ -88,26 +88,42 @@ func Run(ctx context.Context, o Options, report func(error)) {
 			served = true
 			report(nil)
 		})
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			return
-		}
-		if served {
+		case errors.Is(err, errRestart):
+			continue
+		case served:
 			pause = firstPause
 		}
+		if isRemoved(err) && o.Removed != nil {
+			o.Removed()
+		}
 		report(explain(err, o))
-		_ = trigger.Pause(ctx, pause)
+		select {
+		case <-ctx.Done():
+		case <-o.Restart:
+		case <-time.After(pause):
+		}
 		pause = min(2*pause, maxPause)
 	}
 }
+
+// errRestart is the error of a child that was ended to be started anew.
+var errRestart = errors.New("restarted")
+
+// isRemoved reports whether a member has ended because others do not have it any more.
+func isRemoved(err error) bool { return strings.Contains(err.Error(), errRemoved.Error()) }
 
 // explain adds what to do.
 func explain(err error, o Options) error {
 	switch text := err.Error(); {
 	case errors.Is(err, ErrPrepare):
 		return err
-	case o.Prepare != nil && strings.Contains(text, "removed from the cluster"):
-		return fmt.Errorf("this host is no member of the store any more, it was removed: %w: to have the host join again, "+
-			"stop the daemon, remove %s and the folder of its credentials, and start it with a new token", err, o.Dir)
+	case isRemoved(err):
+		return fmt.Errorf("%w: asking them to add it again", errRemoved)
+	case strings.Contains(text, "error validating peerURLs"): // what Prepare has said is not true any more
+		return errors.New("the members of the store have changed while this one was added, retrying")
 	case strings.Contains(text, syscall.EADDRNOTAVAIL.Error()):
 		return fmt.Errorf("waiting for the address of the embedded etcd, %s: %w", o.Listen, err)
 	case strings.Contains(text, syscall.EADDRINUSE.Error()):
@@ -116,19 +132,37 @@ func explain(err error, o Options) error {
 		return fmt.Errorf("the embedded etcd does not run, its disk is full: %w: free space on the file system of %s, it "+
 			"is started again by itself", err, o.Dir)
 	}
+	damaged := "all hosts write their records again"
+	if o.Prepare != nil {
+		damaged = "other members give it theirs; if there are none, run \"flannelctl restore\""
+	}
 	return fmt.Errorf("the embedded etcd does not run: %w: it is started again by itself; if its data are damaged, "+
-		"move %s away, "+
-		"and all hosts write their records again (see docs/embedded-etcd.md)", err, o.Dir)
+		"move %s away, and %s (see docs/embedded-etcd.md)", err, o.Dir, damaged)
 }
 
 // once runs the child until it ends, and returns why.
-func once(ctx context.Context, o Options, served func()) error {
+func once(ctx context.Context, o Options, served func()) (err error) {
 	if o.Prepare != nil {
-		var err error
-		if o.Cluster, err = o.Prepare(ctx); err != nil {
+		if o.Bootstrap, err = o.Prepare(ctx); err != nil {
 			return err
 		}
 	}
+	if o.Done == nil {
+		return child(ctx, o, served)
+	}
+	began := false
+	err = child(ctx, o, func() {
+		began = true
+		o.Done(nil)
+		served()
+	})
+	if !began {
+		o.Done(err)
+	}
+	return err
+}
+
+func child(ctx context.Context, o Options, served func()) error {
 	how, err := json.Marshal(o) // addresses and paths, nothing secret
 	if err != nil {
 		return err
@@ -148,25 +182,25 @@ func once(ctx context.Context, o Options, served func()) error {
 		return fmt.Errorf("start etcd: %w", err)
 	}
 	ended := make(chan struct{})
-	stopped := make(chan struct{})
+	restart := make(chan bool, 1)
 	go func() {
-		defer close(stopped)
+		again := false
 		select {
 		case <-ended:
 		case <-ctx.Done():
-			_ = stdin.Close()
-			select {
-			case <-ended:
-			case <-time.After(stopWait):
-				_ = c.Process.Kill()
-			}
+			stop(c, stdin, ended)
+		case <-o.Restart:
+			again = true
+			stop(c, stdin, ended)
 		}
+		restart <- again
 	}()
 	reason := o.follow(out, served)
 	err = c.Wait()
 	close(ended)
-	<-stopped
 	switch {
+	case <-restart:
+		return errRestart
 	case reason != "":
 		return errors.New(reason)
 	case err != nil:
@@ -175,10 +209,20 @@ func once(ctx context.Context, o Options, served func()) error {
 	return errors.New("etcd ended")
 }
 
+// stop has a child end, whose end is told by a channel.
+func stop(c *exec.Cmd, stdin io.Closer, ended <-chan struct{}) {
+	_ = stdin.Close()
+	select {
+	case <-ended:
+	case <-time.After(stopWait):
+		_ = c.Process.Kill()
+	}
+}
+
 // follow reads what the child says until it ends, passes warnings on while it serves, and returns why it ended; empty:
 // it did not say.
 func (o Options) follow(out io.Reader, served func()) (reason string) {
-	serving, panicked := false, false
+	serving, panicked, removed := false, false, false
 	for r := bufio.NewReaderSize(out, 64<<10); ; {
 		line, more, err := r.ReadLine()
 		if err != nil {
@@ -189,7 +233,7 @@ func (o Options) follow(out io.Reader, served func()) (reason string) {
 		}
 		var entry map[string]any
 		if json.Unmarshal(line, &entry) != nil {
-			if text, ok := panicOf(string(line)); ok && !panicked && !strings.HasPrefix(reason, text) {
+			if text, ok := panicOf(string(line)); ok && !panicked && !strings.HasPrefix(reason, text) && !removed {
 				reason, panicked = subnet.Brief(text, maxReason), true // else it was logged, with more about it
 			}
 			continue
@@ -200,8 +244,12 @@ func (o Options) follow(out io.Reader, served func()) (reason string) {
 			serving = true
 			o.Log.Info(serves, "address", o.Listen.String(), "dir", o.Dir)
 			served()
+		case removed: // what follows from it says nothing more
 		case entry["level"] == slog.LevelError.String():
 			reason = text
+			if removed = text == errRemoved.Error(); removed {
+				continue // Run tells it
+			}
 			if why, ok := entry["error"]; ok {
 				reason += ": " + fmt.Sprint(why)
 			}

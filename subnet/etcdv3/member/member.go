@@ -11,7 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"sync/atomic"
+	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/tlsutil"
 	"go.etcd.io/etcd/client/pkg/v3/transport"
@@ -30,11 +30,13 @@ type Options struct {
 
 	Name      string     // of the member; empty: it is the only one
 	Advertise netip.Addr // at which others reach it; the zero address: there are no others
-	// Cluster is what etcd calls the initial cluster, for a member that has no data yet and is added to others; empty:
-	// its data say what there is, or it is the first one.
-	Cluster string
-	// Prepare is asked for Cluster before each start; nil: there are no others.
-	Prepare func(context.Context) (cluster string, err error) `json:"-"`
+	Bootstrap
+	// Prepare is asked for Bootstrap before each start; nil: there are no others.
+	Prepare func(context.Context) (Bootstrap, error) `json:"-"`
+	// Removed is called when other members have said that this one is none of them.
+	Removed func() `json:"-"`
+	// Restart receives when the member is to be started anew.
+	Restart <-chan struct{} `json:"-"`
 }
 
 // PeerURL returns where other members reach a member with this address for clients: the next port is that for peers.
@@ -51,7 +53,7 @@ type Files struct {
 // Member is a running etcd member.
 type Member struct {
 	etcd *embed.Etcd
-	logs *logLevel
+	logs *logs
 }
 
 // The store is small: a few hundred bytes for each host.
@@ -67,12 +69,14 @@ const CommonName = "flannel-member"
 
 // Start returns when the member serves, or when ctx ends.
 func Start(ctx context.Context, o Options) (*Member, error) {
+	if err := o.restore(time.Now()); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create etcd's folder: %w", err)
 	}
 	// While it starts and stops, etcd warns of what is meant to be so.
-	logs := &logLevel{}
-	logs.Store(int32(zapcore.ErrorLevel))
+	logs := newLogs()
 	c := embed.NewConfig()
 	c.Name, c.Dir = cmp.Or(o.Name, "flanneld"), o.Dir
 	c.ListenClientUrls = []url.URL{{Scheme: o.scheme(), Host: o.Listen.String()}}
@@ -90,7 +94,7 @@ func Start(ctx context.Context, o Options) (*Member, error) {
 	}
 	c.QuotaBackendBytes, c.SnapshotCount, c.MaxLearners = cmp.Or(o.Quota, quotaBytes), snapshotCount, maxLearners
 	c.AutoCompactionMode, c.AutoCompactionRetention = embed.CompactorModePeriodic, retainedPeriod
-	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(&logCore{log: o.Log.With("component", "etcd"), level: logs}))
+	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(&logCore{log: o.Log.With("component", "etcd"), logs: logs}))
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("configure etcd: %w", err)
 	}
@@ -101,15 +105,28 @@ func Start(ctx context.Context, o Options) (*Member, error) {
 	m := &Member{e, logs}
 	select {
 	case <-e.Server.ReadyNotify():
-		logs.Store(int32(zapcore.WarnLevel))
+		logs.least.Store(int32(zapcore.WarnLevel))
 		o.Log.Info(serves, "address", o.Listen.String(), "dir", o.Dir)
 		return m, nil
+	case <-logs.removed:
+		m.Close()
+		return nil, errRemoved
 	case err := <-e.Err():
 		m.Close()
-		return nil, fmt.Errorf("start etcd: %w", err)
+		return nil, m.why(fmt.Errorf("start etcd: %w", err))
 	case <-ctx.Done():
 		m.Close()
 		return nil, ctx.Err()
+	}
+}
+
+// why returns why the member has ended, which has ended with an error.
+func (m *Member) why(err error) error {
+	select {
+	case <-m.logs.removed:
+		return errRemoved
+	default:
+		return err
 	}
 }
 
@@ -151,49 +168,7 @@ func (o Options) scheme() string {
 
 // Close stops the member and waits for it.
 func (m *Member) Close() {
-	m.logs.Store(int32(zapcore.FatalLevel))
+	m.logs.least.Store(int32(zapcore.FatalLevel))
 	m.etcd.Server.Stop()
 	m.etcd.Close()
 }
-
-// logLevel is the least level that is passed on.
-type logLevel struct{ atomic.Int32 }
-
-// logCore passes etcd's log on to slog.
-type logCore struct {
-	log    *slog.Logger
-	level  *logLevel
-	fields []zapcore.Field
-}
-
-func (c *logCore) Enabled(l zapcore.Level) bool { return int32(l) >= c.level.Load() }
-
-func (c *logCore) With(f []zapcore.Field) zapcore.Core {
-	return &logCore{c.log, c.level, append(append([]zapcore.Field{}, c.fields...), f...)}
-}
-
-func (c *logCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if c.Enabled(e.Level) {
-		return ce.AddCore(e, c)
-	}
-	return ce
-}
-
-func (c *logCore) Write(e zapcore.Entry, f []zapcore.Field) error {
-	enc := zapcore.NewMapObjectEncoder()
-	for _, field := range append(append([]zapcore.Field{}, c.fields...), f...) {
-		field.AddTo(enc)
-	}
-	args := make([]any, 0, 2*len(enc.Fields))
-	for k, v := range enc.Fields {
-		args = append(args, k, v)
-	}
-	level := slog.LevelWarn
-	if e.Level > zapcore.WarnLevel {
-		level = slog.LevelError
-	}
-	c.log.Log(context.Background(), level, e.Message, args...)
-	return nil
-}
-
-func (c *logCore) Sync() error { return nil }

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"flanneld/api"
+)
+
+func newMembersRecover(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "recover", Short: "Go on with this member alone, after a majority of the members was lost for good",
+		Long: `Has the store begin anew with the data of this member, and no other member. Subnets, tokens and the network
+configuration stay. It is refused while a majority of the members works, and if another member that answers has
+later changes. Packets flow on meanwhile. Be sure that the other members do not run somewhere, cut off from this
+one: what has changed there since is lost when they are back.
+
+Other members that come back are added anew by themselves, with the data of this one; their former data are moved
+away.`,
+		Args: arguments(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var r api.Restored
+			if err := a.daemon().Post(cmd.Context(), api.PathRecover, nil, &r); err != nil {
+				return err
+			}
+			return a.print(r, func(w page) {
+				w.line("the store is recovered from the data of this member, which is its only one now")
+				former(w, r)
+			})
+		},
+	}
+}
+
+func newRestore(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "restore [SNAPSHOT]", Short: "Restore a snapshot of the store",
+		Long: `Has the store begin anew with a snapshot, and with this member alone; without an argument, with the newest one
+that the daemon has saved. Hosts keep their subnets, and write their records again where the snapshot has none. Hosts
+that have joined since need a new token; those that were removed since are in the store again.
+
+The command runs on a member of a secured embedded store, whose daemon must run. Other members are added anew by
+themselves, and get the data of the snapshot; all former data are moved away.`,
+		Args: func(cmd *cobra.Command, args []string) error { return arguments(min(len(args), 1))(cmd, args) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var from api.Named
+			if len(args) == 1 {
+				path, err := filepath.Abs(args[0])
+				if err != nil {
+					return err
+				}
+				from.Name = path
+			}
+			r, err := send[api.Restored](cmd.Context(), a, api.PathRestore, from)
+			if err != nil {
+				return err
+			}
+			return a.print(r, func(w page) {
+				w.line("the store is restored from %s, and this member is its only one now", r.From)
+				former(w, r)
+			})
+		},
+	}
+}
+
+// former says what becomes of the members of the former store.
+func former(w page, r api.Restored) {
+	w.line("former data are kept beside the new ones, in etcd.old-TIME: remove them when all is well")
+	for _, h := range r.Former {
+		w.line("member %s (%s) is added again by itself when its daemon runs; if it is gone for good, run "+
+			"\"flannelctl members remove %s\"", h.Host, h.User, h.User)
+	}
+}
