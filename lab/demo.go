@@ -23,11 +23,13 @@ type DemoOptions struct {
 
 const (
 	demoConfig  = `{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}}`
-	demoTimeout = time.Minute
+	demoTimeout = 2 * time.Minute
+	demoMembers = 3 // of the store, where there are that many hosts
 )
 
-// Demo builds a cluster whose first host runs the embedded etcd, pings from each pod to every other, deletes a tunnel
-// device, waits for its repair, and prints what there is to see. The error says what did not work.
+// Demo builds a cluster with an embedded etcd on three hosts, pings from each pod to every other, deletes a tunnel
+// device, waits for its repair, kills the first host's daemon while pods ping each other, adds a host, and prints what
+// there is to see. The error says what did not work.
 func Demo(ctx context.Context, o DemoOptions) error {
 	if o.Hosts == 0 {
 		o.Hosts = 3
@@ -67,14 +69,18 @@ type demo struct {
 func (d *demo) printf(format string, args ...any) { fmt.Fprintf(d.Out, format, args...) }
 
 func (d *demo) show(ctx context.Context) error {
-	d.printf("Starting %d hosts, each a network namespace; host1 runs the embedded etcd.\n", d.Hosts)
-	for i := range d.Hosts {
-		h, err := d.lab.Host(fmt.Sprintf("host%d", i+1))
-		if err != nil {
+	etcd := "host1 runs an embedded etcd"
+	switch {
+	case d.Hosts == demoMembers:
+		etcd = "each runs an embedded etcd"
+	case d.Hosts > demoMembers:
+		etcd = fmt.Sprintf("the first %d run an embedded etcd", demoMembers)
+	}
+	d.printf("Starting %d hosts, each a network namespace; %s.\n", d.Hosts, etcd)
+	for range d.Hosts {
+		if err := d.addHost(); err != nil {
 			return err
 		}
-		h.hostname = fmt.Sprintf("host%d", i+1)
-		d.hosts = append(d.hosts, h)
 	}
 	start := time.Now()
 	if err := d.startDaemons(ctx); err != nil {
@@ -104,37 +110,66 @@ func (d *demo) show(ctx context.Context) error {
 	if err := d.repair(ctx); err != nil {
 		return err
 	}
-	return d.printStatus(ctx)
+	if err := d.printStatus(ctx); err != nil || d.Hosts < demoMembers {
+		return err
+	}
+	return d.lose(ctx)
+}
+
+// addHost adds the next host.
+func (d *demo) addHost() error {
+	name := fmt.Sprintf("host%d", len(d.hosts)+1)
+	h, err := d.lab.Host(name)
+	if err != nil {
+		return err
+	}
+	h.hostname = name
+	d.hosts = append(d.hosts, h)
+	return nil
 }
 
 func (d *demo) startDaemons(ctx context.Context) error {
-	store := netip.AddrPortFrom(d.hosts[0].Addr, 2379)
-	args := []string{"-etcd-embedded", "-etcd-embedded-listen", store.String(), "-network-config", demoConfig}
-	for i, h := range d.hosts {
+	join := []string{"-network-config", demoConfig}
+	for i := range d.hosts {
 		if i == 1 {
-			token, err := d.token(ctx)
+			if err := Ready(ctx, d.daemons[0]); err != nil {
+				return err
+			}
+			token, err := d.token(ctx, d.hosts[0], "--member")
 			if err != nil {
 				return err
 			}
-			args = []string{"-join", token}
+			join = []string{"-join", token}
 		}
-		daemon, err := h.Flanneld(append(args, "-probe-interval", "1s")...)
-		if err != nil {
+		if err := d.startDaemon(i, join...); err != nil {
 			return err
 		}
-		d.daemons = append(d.daemons, daemon)
 	}
 	return Ready(ctx, d.daemons...)
 }
 
-// token returns what all hosts but the first give to -join, as soon as the first can make it. The error says why the
-// first one does not run, if it does not.
-func (d *demo) token(ctx context.Context) (token string, err error) {
-	if err := Ready(ctx, d.daemons[0]); err != nil {
-		return "", err
+// startDaemon starts that of a host, as a member of the store if it is one of the first.
+func (d *demo) startDaemon(i int, join ...string) error {
+	args := append([]string{"-probe-interval", "1s"}, join...)
+	if i == 0 || i < demoMembers && d.Hosts >= demoMembers {
+		args = append(args, "-etcd-embedded", "-etcd-embedded-listen", netip.AddrPortFrom(d.hosts[i].Addr, 2379).String())
 	}
+	daemon, err := d.hosts[i].Flanneld(args...)
+	if err != nil {
+		return err
+	}
+	if i < len(d.daemons) {
+		d.daemons[i] = daemon
+		return nil
+	}
+	d.daemons = append(d.daemons, daemon)
+	return nil
+}
+
+// token returns what a host gives to -join, as soon as a member can make it.
+func (d *demo) token(ctx context.Context, member *Host, flags ...string) (token string, err error) {
 	err = Await(ctx, func() error {
-		out, err := d.hosts[0].Exec(ctx, d.flannelctl("token", "create")...)
+		out, err := member.Exec(ctx, d.flannelctl(member, append([]string{"token", "create"}, flags...)...)...)
 		if err != nil {
 			return fmt.Errorf("flannelctl token create: %w: %s", err, out)
 		}
@@ -144,13 +179,13 @@ func (d *demo) token(ctx context.Context) (token string, err error) {
 	return token, err
 }
 
-// settle waits until every daemon says that it knows all others; they say so once a second at most.
+// settle waits until every daemon says that it is ready and knows all others; they say so once a second at most.
 func (d *demo) settle(ctx context.Context) error {
 	want := fmt.Sprintf(", %d peer", d.Hosts-1)
 	return Await(ctx, func() error {
 		for i, daemon := range d.daemons {
-			if s := daemon.Status(); !strings.Contains(s, want) {
-				return fmt.Errorf("host%d does not know all others: %s", i+1, s)
+			if s := daemon.Status(); !strings.HasPrefix(s, "ready: ") || !strings.Contains(s, want) {
+				return fmt.Errorf("host%d is not ready with all others: %s", i+1, s)
 			}
 		}
 		return nil

@@ -49,7 +49,7 @@ func tunnelRoutes(h *Host) (string, error) {
 func (d *demo) printStatus(ctx context.Context) error {
 	var out string
 	err := Await(ctx, func() (err error) {
-		out, err = d.hosts[0].Exec(ctx, d.flannelctl("status")...)
+		out, err = d.hosts[0].Exec(ctx, d.flannelctl(d.hosts[0], "status")...)
 		if err == nil && !strings.Contains(out, "all answer") {
 			err = fmt.Errorf("flannelctl status shows peers that have not answered:\n%s", out)
 		}
@@ -66,25 +66,26 @@ func (d *demo) printStatus(ctx context.Context) error {
 	return nil
 }
 
-// flannelctl returns the command line that asks the daemon of the first host.
-func (d *demo) flannelctl(args ...string) []string {
-	h := d.hosts[0]
+// flannelctl returns the command line that asks the daemon of a host.
+func (d *demo) flannelctl(h *Host, args ...string) []string {
 	return append([]string{d.Flannelctl, "--subnet-file", h.SubnetFile(), "--state-dir", h.StateDir()}, args...)
 }
 
 func (d *demo) printCommands() {
-	host := "ip netns exec " + d.hosts[0].Name() + " "
+	first := d.hosts[0]
+	host := "ip netns exec " + first.Name() + " "
 	d.printf("\nThe network stays up until Ctrl-C. Try next, in another terminal, as root:\n\n")
 	for _, c := range []struct{ what, command string }{
-		{"state of host1", host + strings.Join(d.flannelctl("status"), " ")},
-		{"find faults", host + strings.Join(d.flannelctl("doctor"), " ")},
+		{"state of host1", host + strings.Join(d.flannelctl(first, "status"), " ")},
+		{"find faults", host + strings.Join(d.flannelctl(first, "doctor"), " ")},
+		{"members of the store", host + strings.Join(d.flannelctl(first, "members", "list"), " ")},
 		{"status page as JSON", fmt.Sprintf("%scurl -s http://127.0.0.1:%d/status", host, healthPort)},
 		{"ping from pod to pod", "ip netns exec " + d.pods[0].Name() + " ping " + d.pods[1].Addr().String()},
 		{"tunnel device", host + "ip -d link show flannel.1"},
 		{"forwarding entries", host + "bridge fdb show dev flannel.1"},
 		{"delete the routes and see them repaired", host + "ip route flush dev flannel.1"},
-		{"subnet file for the container runtime", "cat " + d.hosts[0].SubnetFile()},
-		{"log of host1", "tail -f " + d.hosts[0].Dir() + "/flanneld.log"},
+		{"subnet file for the container runtime", "cat " + first.SubnetFile()},
+		{"log of host1", "tail -f " + first.Dir() + "/flanneld.log"},
 	} {
 		d.printf("# %s\n%s\n", c.what, c.command)
 	}

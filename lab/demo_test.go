@@ -62,6 +62,8 @@ func steady(text string) string {
 	for _, r := range []struct{ what, by string }{
 		{`identity [A-Z0-9]+`, "identity I"},
 		{`version +\S+,`, "version V,"},
+		{`host-[a-z0-9]{16} +(voter|leader)`, "host-U voter"},
+		{`:2379  [0-9a-f]+\n`, ":2379 ID\n"},
 		{`([0-9.]+(h|m|s|ms|µs))+\b`, "T"},
 		{`repaired .*`, "repaired R"},
 		{`[0-9]+`, "N"},
