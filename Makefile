@@ -17,7 +17,7 @@ E2E  = "./lab -timeout 45m -parallel 6"
 # twice as long as alone.
 SLOW ?= 60s
 
-.PHONY: all help build deps runtests check test unit e2e test-all test-flannel test-docker test-kernels test-moves race race-daemon bench bench-scale lint cross fuzz soak soak-lab demo clean
+.PHONY: all help build deps runtests check test unit e2e test-all test-flannel test-docker test-kernels test-members test-moves race race-daemon bench bench-scale lint cross fuzz soak soak-lab demo clean
 all: build
 
 ## help: this list
@@ -66,6 +66,10 @@ test-all:
 test-flannel: runtests
 	hack/install-packages gcc libc6-dev
 	$(RUNTESTS) -most 0 -v "./lab -tags flannel -run RealFlannel -timeout 20m"
+
+## test-members: an embedded store of three members: cut off, full disk, reboot of all, upgrade from a former version, another authority (root)
+test-members: runtests
+	$(RUNTESTS) -most 0 -v "./lab -tags members -run TestAMemberThatIsCutOff|TestAFullDiskOfOne|TestAllHostsThatReboot|TestAHundredRestartsOfMembers|TestMembersAreUpgraded|TestTheAuthority -timeout 60m -parallel 2"
 
 ## test-moves: MOVEHOSTS hosts move from backend to backend under traffic, others beside a daemon of a former version, SIMULATED ones in memory (root; half an hour)
 MOVEHOSTS ?= 10
@@ -134,7 +138,7 @@ SOAKBACKEND ?= vxlan
 soak-lab: runtests
 	$(RUNTESTS) -most 0 -v "./lab -tags soak -run TestSoak -timeout 0 -soak.time $(SOAKTIME) -soak.seed $(SEED) -soak.backend $(SOAKBACKEND)"
 
-## demo: three hosts on one overlay: pings, a repair, flannelctl status (root); HOLD=1 keeps it up
+## demo: three hosts on one overlay: pings, a repair, flannelctl status, the loss of a member of the store (root); HOLD=1 keeps it up
 demo: build
 	@hack/install-packages iproute2 iptables
 	$(GO) build -o $(BUILD)/demo ./lab/demo

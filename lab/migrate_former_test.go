@@ -4,8 +4,6 @@ package lab_test
 
 import (
 	"fmt"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -17,23 +15,6 @@ const formerVersion = "5f05130fca350b1ddb95019c071a4ce75d67fac7"
 
 // formerHost is the name of the host that runs it.
 const formerHost = "former-host"
-
-// buildFormer builds the daemon of the former version, from the history of this repository.
-func buildFormer(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	source, program := filepath.Join(dir, "source"), filepath.Join(dir, "flanneld-former")
-	for _, c := range []*exec.Cmd{
-		exec.CommandContext(t.Context(), "git", "clone", "--quiet", "--shared", "--no-checkout", "..", source),
-		exec.CommandContext(t.Context(), "git", "-C", source, "checkout", "--quiet", "--detach", formerVersion),
-		exec.CommandContext(t.Context(), "go", "build", "-C", source, "-o", program, "./cmd/flanneld"),
-	} {
-		if out, err := c.CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v\n%s", c, err, out)
-		}
-	}
-	return program
-}
 
 // former starts the daemon of the former version on a host.
 func (c *cluster) former(h *lab.Host, e *lab.Etcd, program string) *lab.Process {
@@ -55,7 +36,7 @@ func (c *cluster) former(h *lab.Host, e *lab.Etcd, program string) *lab.Process 
 // Slow: builds the former version.
 func TestADaemonOfTheFormerVersionBlocksAMoveWithItsName(t *testing.T) {
 	t.Parallel()
-	program := buildFormer(t)
+	program := buildVersion(t, formerVersion)
 	c := newCluster(t)
 	e := c.etcd(dualConfig)
 	hosts := c.hosts(3)
