@@ -2,7 +2,9 @@
 GO      ?= go
 BUILD   := build
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-LDFLAGS := -s -w -X main.version=$(VERSION)
+COMMIT  := $(shell git rev-parse HEAD 2>/dev/null)
+DATE    := $(shell TZ=UTC0 git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd 2>/dev/null)
+LDFLAGS := -s -w -X flanneld/version.number=$(VERSION) -X flanneld/version.commit=$(COMMIT) -X flanneld/version.date=$(DATE)
 
 export CGO_ENABLED ?= 0
 

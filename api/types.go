@@ -24,6 +24,7 @@ const (
 // Status is what one daemon knows of the network and of itself.
 type Status struct {
 	Version     string            `json:"version"`
+	Build       *Build            `json:"build,omitempty"` // a daemon of an earlier version does not say it
 	Host        string            `json:"host,omitempty"`
 	Identity    string            `json:"identity,omitempty"`
 	Started     time.Time         `json:"started"`
@@ -61,6 +62,14 @@ type Status struct {
 	Firewall    *Firewall         `json:"firewall,omitempty"`
 	Probes      *ProbeSummary     `json:"probes,omitempty"`
 	Daemon      *Daemon           `json:"daemon,omitempty"` // on the socket only
+}
+
+// Build is what a program was built from.
+type Build struct {
+	Version string `json:"version"`
+	Commit  string `json:"commit,omitempty"` // its hash
+	Date    string `json:"date,omitempty"`   // of the commit, as in RFC 3339
+	Go      string `json:"go,omitempty"`     // version and platform
 }
 
 // Firewall is what the packet filter says.

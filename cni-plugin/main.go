@@ -7,11 +7,9 @@ import (
 	specs "github.com/containernetworking/cni/pkg/version"
 
 	"flanneld/cni-plugin/internal/plugin"
+	"flanneld/version"
 )
 
-// version is set by the linker.
-var version = "unknown"
-
 func main() {
-	skel.PluginMainFuncs(plugin.Verbs(), specs.All, "CNI plugin flannel "+version)
+	skel.PluginMainFuncs(plugin.Verbs(), specs.All, "CNI plugin flannel "+version.This().String())
 }

@@ -7,7 +7,7 @@ DIST = "dist/release: ./... -timeout 30m" "dist/cloud: ./... -timeout 30m" "hack
 
 ## release: packages, archives, image, chart, bills of materials, release notes and checksums, in build/release; VERSION names it, SIGN_KEY is the file of the key that signs the checksums and a repository for apt
 release:
-	cd dist/release && $(GO) run . -root ../.. $(if $(filter-out undefined file,$(origin VERSION)),-version '$(VERSION)') $(if $(SIGN_KEY),-sign-key '$(abspath $(SIGN_KEY))')
+	cd dist/release && $(GO) run . -root ../.. $(if $(filter-out undefined file,$(origin VERSION)),-version '$(VERSION)') $(if $(COMMIT),-commit '$(COMMIT)') $(if $(SIGN_KEY),-sign-key '$(abspath $(SIGN_KEY))')
 
 ## test-dist: packages, images, configurations for CoreOS; alert rules and dashboard by the code of promtool (root)
 test-dist: runtests

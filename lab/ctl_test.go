@@ -83,11 +83,32 @@ func TestFlannelctlShowsAndChangesAHealthyCluster(t *testing.T) {
 	t.Run("the network configuration", func(t *testing.T) { c.network(a) })
 	t.Run("reservations", func(t *testing.T) { c.reservations(a, hosts[1]) })
 	t.Run("bundle", func(t *testing.T) { c.bundles(a) })
+	t.Run("version", func(t *testing.T) { c.versions(a) })
 	t.Run("no daemon", func(t *testing.T) {
 		c.refused(a, 4, "no daemon answers", "status", "--subnet-file", "/nonexistent/subnet.env")
 		c.refused(a, 2, "unknown flag", "status", "--nonsense")
 		c.refused(a, 2, "want 1 argument", "leases", "history")
 	})
+}
+
+// versions looks at those of flannelctl and of the daemon, which were built together.
+func (c *cluster) versions(h *lab.Host) {
+	type build struct{ Version, Commit, Date, Go string }
+	v := ctlJSON[struct {
+		build
+		Daemon build
+	}](c, h, "version")
+	if v.build != v.Daemon || v.Version != "lab" || v.Go == "" {
+		c.t.Errorf("flannelctl is %+v and the daemon %+v, want both as they were built", v.build, v.Daemon)
+	}
+	out := c.ctlOK(h, "version")
+	if !strings.Contains(out, "flannelctl lab\n") || !strings.Contains(out, "flanneld lab\n") {
+		c.t.Errorf("flannelctl version prints\n%s", out)
+	}
+	out = c.ctlOK(h, "version", "--subnet-file", "/nonexistent/subnet.env")
+	if !strings.Contains(out, "flannelctl lab\n") || !strings.Contains(out, "flanneld: no daemon answers") {
+		c.t.Errorf("flannelctl version without a daemon prints\n%s", out)
+	}
 }
 
 func (c *cluster) shows(h *lab.Host) {

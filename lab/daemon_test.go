@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -34,8 +35,16 @@ func TestTheReleasedProgramIsSmallAndKnowsItsVersion(t *testing.T) {
 	if info.Size() > most {
 		t.Errorf("%d bytes, at most %d", info.Size(), most)
 	}
-	if out, err := exec.Command(program, "-version").Output(); string(out) != "v9.8.7\n" || err != nil {
-		t.Errorf("-version prints %q, %v", out, err)
+	for _, name := range []string{"-version", "--version"} {
+		var out, more strings.Builder
+		cmd := exec.Command(program, name)
+		cmd.Stdout, cmd.Stderr = &out, &more
+		if err := cmd.Run(); out.String() != "v9.8.7\n" || err != nil {
+			t.Errorf("%s prints %q, %v; want the version and nothing else, for scripts", name, &out, err)
+		}
+		if want := "go " + runtime.Version() + " linux/" + runtime.GOARCH + "\n"; !strings.HasSuffix(more.String(), want) {
+			t.Errorf("%s prints %q to standard error, want %q at the end", name, &more, want)
+		}
 	}
 }
 

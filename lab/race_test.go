@@ -28,8 +28,8 @@ func buildWithRaceDetector(t *testing.T) string {
 	t.Helper()
 	need.Program(t, "gcc")
 	program := filepath.Join(t.TempDir(), "flanneld")
-	cmd := exec.Command("go", "build", "-race", "-tags", "nokube", "-ldflags", "-X main.version=lab", "-o", program,
-		"flanneld/cmd/flanneld")
+	cmd := exec.Command("go", "build", "-race", "-tags", "nokube", "-ldflags", "-X flanneld/version.number=lab", "-o",
+		program, "flanneld/cmd/flanneld")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=1")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build with the race detector: %v\n%s", err, out)

@@ -110,7 +110,8 @@ func healthFlags(fs *flag.FlagSet, o *Options) {
 		"`time` between two rounds of probes to a few peers")
 	fs.Var(oneOf(&o.LogFormat, LogText, LogJSON), "log-format", "log format: `text|json`")
 	fs.Var(verbosity(&o.Verbosity), "v", "verbosity `level`: 0 is info, 1 and above debug")
-	fs.Var(toggle(&o.Version), "version", "print the version and exit")
+	fs.Var(toggle(&o.Version), "version",
+		"print the version and exit; commit, its date and the version of Go go to standard error")
 }
 
 func kubeFlags(fs *flag.FlagSet, o *Options) {

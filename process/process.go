@@ -3,6 +3,7 @@
 package process
 
 import (
+	"context"
 	"io"
 	"log/slog"
 	"os"
@@ -23,6 +24,12 @@ func Outlive() <-chan os.Signal {
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, syscall.SIGHUP, syscall.SIGPIPE)
 	return c
+}
+
+// Signals returns a context that ends with SIGTERM or SIGINT, and has the process outlive what it can.
+func Signals() (context.Context, context.CancelFunc) {
+	Outlive()
+	return signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 }
 
 // Logger returns the log that the options ask for.

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"flanneld/probe"
+	"flanneld/version"
 )
 
 const namespace = "flannel"
@@ -26,8 +27,8 @@ type Metrics struct {
 	roundTrip  prometheus.Histogram
 }
 
-// NewMetrics returns a registry of its own with all metrics that are counted, for this version of the daemon.
-func NewMetrics(version string) *Metrics {
+// NewMetrics returns a registry of its own with all metrics that are counted, for this build of the daemon.
+func NewMetrics(b version.Build) *Metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
 	}
@@ -54,8 +55,8 @@ func NewMetrics(version string) *Metrics {
 	m.registry.MustRegister(m.operations, m.dumps, m.requests, m.watches, m.passes, m.probes, m.roundTrip,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: "build_info",
-		Help: "Always 1; the version is in the label."}, []string{"version", "goversion"})
-	info.WithLabelValues(version, runtime.Version()).Set(1)
+		Help: "Always 1; version and commit are in the labels."}, []string{"version", "revision", "goversion"})
+	info.WithLabelValues(b.Version, b.Commit, runtime.Version()).Set(1)
 	m.registry.MustRegister(info)
 	for _, outcome := range []probe.Outcome{probe.Answered, probe.Lost, probe.Refused} {
 		m.probes.WithLabelValues(string(outcome))

@@ -2,9 +2,11 @@ package serve_test
 
 import (
 	"errors"
+	"fmt"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +15,7 @@ import (
 
 	"flanneld/api"
 	"flanneld/serve"
+	"flanneld/version"
 )
 
 const procNetDev = `Inter-|   Receive                                                |  Transmit
@@ -30,7 +33,7 @@ func metrics(t *testing.T, s api.Status) *serve.Metrics {
 	if err := os.WriteFile(filepath.Join(proc, "net/dev"), []byte(procNetDev), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	m := serve.NewMetrics("v1.0.0")
+	m := serve.NewMetrics(version.Build{Version: "v1.0.0", Commit: "0123abc"})
 	m.Register(serve.NewStatusCollector(func() api.Status { return s }, proc))
 	return m
 }
@@ -119,7 +122,8 @@ func TestMetricsAreServed(t *testing.T) {
 	h := serve.Health{Alive: fine, Ready: fine, Metrics: metrics(t, api.Status{}).Handler()}
 	w := httptest.NewRecorder()
 	h.Handler().ServeHTTP(w, httptest.NewRequest("GET", "http://192.0.2.1/metrics", nil))
-	if w.Code != 200 || !strings.Contains(w.Body.String(), "flannel_build_info{") {
+	build := fmt.Sprintf("flannel_build_info{goversion=%q,revision=\"0123abc\",version=\"v1.0.0\"} 1\n", runtime.Version())
+	if w.Code != 200 || !strings.Contains(w.Body.String(), build) {
 		t.Errorf("/metrics is %d:\n%s", w.Code, w.Body)
 	}
 }

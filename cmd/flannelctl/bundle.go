@@ -18,6 +18,7 @@ import (
 	"flanneld/api"
 	"flanneld/redact"
 	"flanneld/subnet"
+	"flanneld/version"
 )
 
 // bundled are commands whose output tells about the host. None of them shows secrets of ours.
@@ -81,7 +82,7 @@ func (a *app) bundleFiles(ctx context.Context) map[string][]byte {
 	var table bytes.Buffer
 	err = writePage(&table, func(w page) { writeFindings(w, findings, true) })
 	out["doctor.txt"] = orError(table.Bytes(), err)
-	out["version.txt"] = []byte("flannelctl " + version + "\n")
+	out["version.txt"] = []byte("flannelctl " + version.This().String() + "\n")
 	if text, err := subnet.ReadFile(a.subnetFile, subnet.MaxEnvSize); !errors.Is(err, os.ErrNotExist) {
 		out["subnet.env"] = orError(text, err)
 	}

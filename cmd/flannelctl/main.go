@@ -18,10 +18,8 @@ import (
 
 	"flanneld/api"
 	"flanneld/subnet/etcdv3"
+	"flanneld/version"
 )
-
-// version is set by the linker.
-var version = "unknown"
 
 // Exit codes that scripts may rely on.
 const (
@@ -108,7 +106,7 @@ network configuration, finds faults, and removes what a stopped daemon has left 
 
 Exit codes:
 ` + exitText(),
-		Version: version, SilenceUsage: true, SilenceErrors: true,
+		Version: version.This().Version, SilenceUsage: true, SilenceErrors: true,
 	}
 	root.SetOut(out)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return misused(cmd, err) })
@@ -146,18 +144,6 @@ func usageTemplate(standard string) string {
 func hide(root *cobra.Command, path ...string) {
 	if c, _, err := root.Find(path); err == nil {
 		c.Hidden = true
-	}
-}
-
-func newVersion(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use: "version", Short: "Print the version of flannelctl", Args: arguments(0),
-		RunE: func(*cobra.Command, []string) error {
-			v := struct {
-				Version string `json:"version"`
-			}{version}
-			return a.print(v, func(w page) { w.line("flannelctl %s", version) })
-		},
 	}
 }
 

@@ -14,13 +14,16 @@ import (
 	"flanneld/options"
 	"flanneld/serve"
 	"flanneld/source"
+	"flanneld/version"
 )
 
 // fixed returns what the status says of the process itself.
 func (d *daemon) fixed() api.Status {
 	host, _ := os.Hostname() // an empty name says as much
+	build := version.This()
 	s := api.Status{
-		Version: version, Host: host, Identity: d.state.Identity, Started: time.Now().UTC(),
+		Version: build.Version, Build: (*api.Build)(&build), Host: host, Identity: d.state.Identity,
+		Started: time.Now().UTC(),
 		Devices: []string{}, Addresses: []netip.Addr{}, PublicIPs: []netip.Addr{}, Subnets: []netip.Prefix{},
 		Daemon: &api.Daemon{
 			PID: os.Getpid(), SubnetFile: d.o.SubnetFile, StateDir: d.o.StateDir, ConfigFile: d.o.NetConfigPath,

@@ -22,6 +22,7 @@ import (
 	"flanneld/subnet"
 	"flanneld/subnet/keeper"
 	"flanneld/underlay"
+	"flanneld/version"
 )
 
 // join takes part in the network with one identity and one configuration, until ctx ends.
@@ -103,7 +104,7 @@ func (d *daemon) know(facts status.Sources, backends []backend.Planner, leases s
 // source returns where the leases come from, and the network configuration; b is filled in before it runs.
 func (d *daemon) source(ctx context.Context, b **registry.Several) (source.Source, subnet.Config, error) {
 	h := source.Host{
-		Options: d.o, Version: version, State: d.state, Report: d.status, Log: d.log,
+		Options: d.o, Version: version.This().Version, State: d.state, Report: d.status, Log: d.log,
 		Follow:  func(c subnet.Config) error { return (*b).Follow(ctx, c) },
 		Backend: func() source.Backend { return *b }, Underlay: func() ip.Underlay { return d.underlay.Now() },
 		Connected: func() source.Connected { return d.connected },

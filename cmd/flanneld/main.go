@@ -3,14 +3,11 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"runtime/debug"
-	"syscall"
 
 	"flanneld/options"
 	"flanneld/process"
@@ -18,10 +15,8 @@ import (
 	"flanneld/subnet/etcdv3"
 	"flanneld/subnet/etcdv3/member"
 	"flanneld/subnet/keeper"
+	"flanneld/version"
 )
-
-// version is set by the linker.
-var version = "unknown"
 
 // Exit codes that systemd units and scripts may rely on.
 const (
@@ -47,16 +42,15 @@ func realMain(args, environ []string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return exitUsage
 	case o.Version:
-		fmt.Println(version)
+		version.This().Print(os.Stdout, os.Stderr)
 		return 0
 	}
 	log := process.Logger(o, os.Stderr)
 	etcdv3.LogTo(log)
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	ctx, stop := process.Signals()
 	defer stop()
-	process.Outlive()
 	debug.SetGCPercent(source.GCPercent(o))
-	log.Info("starting flanneld", "version", version, "options", o)
+	log.Info("starting flanneld", "version", version.This().Version, "options", o)
 	if err = run(ctx, o, log); err == nil {
 		log.Info("flanneld stopped, the data plane stays in place")
 		return 0

@@ -24,6 +24,7 @@ import (
 	"flanneld/subnet/etcdv3"
 	"flanneld/systemd"
 	"flanneld/underlay"
+	"flanneld/version"
 )
 
 // daemon is everything that lives as long as the process.
@@ -59,7 +60,7 @@ func run(ctx context.Context, o options.Options, log *slog.Logger) error {
 	log = slog.New(journal)
 	d := &daemon{
 		o: source.Resolve(o), log: log, journal: journal, drains: drain.NewRequests(), stateDir: stateDir,
-		metrics: serve.NewMetrics(version), files: systemd.OpenFDStore(log),
+		metrics: serve.NewMetrics(version.This()), files: systemd.OpenFDStore(log),
 	}
 	if d.state, err = stateDir.Load(); err != nil {
 		log.Warn("saved state not used", "reason", err)
@@ -78,7 +79,7 @@ func run(ctx context.Context, o options.Options, log *slog.Logger) error {
 	d.status = status.New(status.Options{
 		Process: d.fixed(), Notifier: notifier, Journal: journal, Firewall: d.policy.Status, Passed: d.metrics.Pass,
 		Probes: probe.Options{
-			Port: o.ProbePort, Period: o.ProbeInterval, Version: version, Observe: d.metrics.Probed, Log: log,
+			Port: o.ProbePort, Period: o.ProbeInterval, Version: version.This().Version, Observe: d.metrics.Probed, Log: log,
 		},
 		Used: kernel.Used, Log: log,
 	})

@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"flanneld/version"
 )
 
 const usage = `Usage: flannel-docker COMMAND [OPTION]...
@@ -16,6 +18,7 @@ const usage = `Usage: flannel-docker COMMAND [OPTION]...
   wait          wait until this host has a subnet
   daemon-json   set bip, mtu, ip-masq and the like in docker's configuration file; all else in it stays
   changed       succeed if docker was started with another subnet than the present one
+  version       print the version; the details of the build go to standard error
 
 Options, for all commands:
 `
@@ -57,7 +60,7 @@ func run(ctx context.Context, args []string) int {
 		return exitUsage
 	}
 	command, ok := map[string]func(context.Context, options) error{"wait": wait, "daemon-json": writeDaemonJSON,
-		"changed": changed}[args[0]]
+		"changed": changed, "version": printVersion}[args[0]]
 	if err := fs.Parse(args[1:]); err != nil || !ok || fs.NArg() > 0 {
 		if err == nil {
 			fs.Usage()
@@ -69,4 +72,9 @@ func run(ctx context.Context, args []string) int {
 		return exitFailure
 	}
 	return 0
+}
+
+func printVersion(context.Context, options) error {
+	version.This().Print(os.Stdout, os.Stderr)
+	return nil
 }

@@ -9,6 +9,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"flanneld/version"
 )
 
 func main() {
@@ -16,7 +18,12 @@ func main() {
 	bin := flag.String("bin", "/host/opt/cni/bin", "`folder` of the host's plugins")
 	config := flag.String("config", "", "`file` with the network configuration list; none: only the plugin is installed")
 	net := flag.String("net", "/host/etc/cni/net.d", "`folder` of the host's network configurations")
+	says := flag.Bool("version", false, "print the version and exit; the details of the build go to standard error")
 	flag.Parse()
+	if *says {
+		version.This().Print(os.Stdout, os.Stderr)
+		return
+	}
 	// The plugin first: a runtime uses a configuration as soon as it sees one.
 	err := install(*plugin, filepath.Join(*bin, filepath.Base(*plugin)), 0o755)
 	if err == nil && *config != "" {

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -29,6 +30,12 @@ func TestTheConfigurationFileExplainsEveryVariable(t *testing.T) {
 		}
 		if line != "" && !strings.HasPrefix(line, "#") {
 			t.Errorf("%q is in effect, want nothing to be", line)
+		}
+	}
+	for _, name := range flagNames() {
+		has := func(line string) bool { return strings.HasPrefix(line, "#"+options.Variable(name)+"=") }
+		if !slices.ContainsFunc(lines, has) && name != "version" {
+			t.Errorf("-%s has no line", name)
 		}
 	}
 }

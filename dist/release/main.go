@@ -27,7 +27,7 @@ type release struct {
 	time    time.Time // of everything that has a time
 	arches  []string
 	kinds   []string        // of what is built
-	key     *openpgp.Entity // signs the checksums; nil: they are not signed
+	key     *openpgp.Entity // signs checksums and the repository; nil: nothing is signed
 }
 
 func main() {
@@ -39,15 +39,20 @@ func main() {
 	}
 }
 
+// usualKinds are what a release has; with a key, also the repository.
+const usualKinds = "deb,rpm,archive,bill,image,docker,chart,notes"
+
 func run(ctx context.Context, args []string) error {
-	const usual = "deb,rpm,archive,bill,image,docker,chart,notes"
 	fs := flag.NewFlagSet("release", flag.ExitOnError)
 	root := fs.String("root", "../..", "the repository's `folder`")
 	out := fs.String("o", "", "`folder` to build in, emptied first (default build/release in the repository)")
 	arches := fs.String("arch", "amd64,arm64", "comma-separated `architectures`")
 	describe := fs.String("version", "", "`version`, in the form of git describe (default: what that says)")
-	kinds := fs.String("kinds", usual, "comma-separated `kinds` of what to build; apt is one more, the default with a key")
-	key := fs.String("sign-key", "", "`file` with the OpenPGP key that signs the checksums, armored, without passphrase")
+	commit := fs.String("commit", "", "`hash` of the commit that the programs name (default: what git says)")
+	kinds := fs.String("kinds", usualKinds,
+		"comma-separated `kinds` of what to build; apt is one more, the default with a key")
+	key := fs.String("sign-key", "", "`file` with the OpenPGP key that signs checksums and the repository, armored, "+
+		"without passphrase")
 	printVersion := fs.Bool("print-version", false, "print the version of the packages, build nothing")
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -70,11 +75,14 @@ func run(ctx context.Context, args []string) error {
 		fmt.Println(r.version.upgrade)
 		return nil
 	}
+	if r.version.commit = *commit; r.version.commit == "" {
+		r.version.commit, _ = git(ctx, dir, "rev-parse", "HEAD") // not known outside a repository
+	}
 	if *key != "" {
 		if r.key, err = readKey(*key); err != nil {
 			return err
 		}
-		if *kinds == usual {
+		if *kinds == usualKinds {
 			r.kinds = append(r.kinds, "apt")
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"time"
 )
 
 // stage is where the programs of one architecture lie before they are packed.
@@ -44,8 +45,9 @@ func (r release) buildStage(ctx context.Context, arch string, manual string) (st
 
 // compile builds a static program in which nothing depends on where and when it was built.
 func (r release) compile(ctx context.Context, arch, source, to string) error {
-	c := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags",
-		"-s -w -buildid= -X main.version="+r.version.git, "-o", to, source)
+	flags := fmt.Sprintf("-s -w -buildid= -X %[1]s.number=%[2]s -X %[1]s.commit=%[3]s -X %[1]s.date=%[4]s",
+		"flanneld/version", r.version.git, r.version.commit, r.time.Format(time.RFC3339))
+	c := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", to, source)
 	c.Dir = r.root
 	c.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch, "GOFLAGS=", "GOAMD64=v1", "GOARM64=v8.0")
 	if out, err := c.CombinedOutput(); err != nil {

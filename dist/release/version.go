@@ -15,6 +15,7 @@ import (
 type version struct {
 	git     string // as git describes it, and as the programs print it
 	upgrade string // as package managers compare it
+	commit  string // its hash; empty: not known
 }
 
 // tag returns the version in the characters that a tag of an image may have.
@@ -42,7 +43,7 @@ func versionOf(ctx context.Context, root, describe string) (version, time.Time, 
 			return version{}, time.Time{}, err
 		}
 	}
-	return version{describe, upgradeVersion(describe, at)}, at, nil
+	return version{git: describe, upgrade: upgradeVersion(describe, at)}, at, nil
 }
 
 // upgradeVersion turns a description by git into a version that package managers order as time does: a release

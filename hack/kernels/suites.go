@@ -116,7 +116,7 @@ func (s suite) build(ctx context.Context, root, program string) error {
 	case name == lab.ReleasedFlannel:
 		return lab.BuildFlannel(ctx, program, filepath.Join(root, "lab", "flannel"))
 	case isCommand: // the same from each commit that changes nothing of it
-		return goCommand(ctx, "build", "-buildvcs=false", "-ldflags", "-X main.version=lab", "-o", program, pkg)
+		return goCommand(ctx, "build", "-buildvcs=false", "-ldflags", "-X flanneld/version.number=lab", "-o", program, pkg)
 	}
 	return goCommand(ctx, "test", "-c", "-tags=kernels,flannel", "-o", program, s.pkg)
 }
