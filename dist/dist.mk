@@ -5,9 +5,9 @@ DIST = "dist/release: ./... -timeout 30m" "dist/cloud: ./... -timeout 30m" "hack
 
 .PHONY: release test-dist test-examples test-machines test-kubernetes
 
-## release: packages, archives, image, chart, bills of materials, release notes and checksums, in build/release; VERSION names it, SIGN_KEY is the file of the key that signs the checksums and a repository for apt
+## release: packages, archives, image, chart, bills of materials, release notes and checksums, in build/release; VERSION names it, SIGN_KEY is the file of the key that signs checksums, rpms and repositories for apt and dnf, URL is where those are to be served
 release:
-	cd dist/release && $(GO) run . -root ../.. $(if $(filter-out undefined file,$(origin VERSION)),-version '$(VERSION)') $(if $(COMMIT),-commit '$(COMMIT)') $(if $(SIGN_KEY),-sign-key '$(abspath $(SIGN_KEY))')
+	cd dist/release && $(GO) run . -root ../.. $(if $(filter-out undefined file,$(origin VERSION)),-version '$(VERSION)') $(if $(COMMIT),-commit '$(COMMIT)') $(if $(SIGN_KEY),-sign-key '$(abspath $(SIGN_KEY))') $(if $(URL),-url '$(URL)')
 
 ## test-dist: packages, images, configurations for CoreOS; alert rules and dashboard by the code of promtool (root)
 test-dist: runtests

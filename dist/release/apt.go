@@ -27,16 +27,9 @@ const aptFolder = "apt"
 //	apt/InRelease               the checksums of those, signed
 //	apt/flanneld.gpg            the key that verifies it
 func (r release) writeApt() error {
-	if r.key == nil {
-		return errors.New("a repository needs -sign-key: apt refuses one without a signature")
-	}
-	dir := filepath.Join(r.out, aptFolder)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	dir, packages, err := r.copyPackages(aptFolder, "deb")
+	if err != nil {
 		return err
-	}
-	packages, err := filepath.Glob(filepath.Join(r.out, "*.deb"))
-	if err != nil || len(packages) == 0 {
-		return errors.Join(err, errors.New("no deb was built, add the kind deb"))
 	}
 	var index bytes.Buffer
 	for _, file := range packages {
@@ -50,20 +43,14 @@ func (r release) writeApt() error {
 		}
 		fmt.Fprintf(&index, "%s\nFilename: ./%s\nSize: %d\nSHA256: %x\n\n", strings.TrimSpace(stanza), filepath.Base(file),
 			len(text), sha256.Sum256(text))
-		if err := os.WriteFile(filepath.Join(dir, filepath.Base(file)), text, 0o644); err != nil {
-			return err
-		}
 	}
 	list := filepath.Join(dir, "Packages")
 	z, err := gzipped(index.Bytes())
 	if err := errors.Join(err, os.WriteFile(list, index.Bytes(), 0o644), os.WriteFile(list+".gz", z, 0o644)); err != nil {
 		return err
 	}
-	var key bytes.Buffer
-	if err := r.key.Serialize(&key); err != nil {
-		return err
-	}
-	return errors.Join(os.WriteFile(filepath.Join(dir, "flanneld.gpg"), key.Bytes(), 0o644), r.writeInRelease(dir))
+	key, err := r.publicKey()
+	return errors.Join(err, os.WriteFile(filepath.Join(dir, "flanneld.gpg"), key, 0o644), r.writeInRelease(dir))
 }
 
 // control returns what a deb says of itself.

@@ -27,7 +27,8 @@ type release struct {
 	time    time.Time // of everything that has a time
 	arches  []string
 	kinds   []string        // of what is built
-	key     *openpgp.Entity // signs checksums and the repository; nil: nothing is signed
+	key     *openpgp.Entity // signs checksums, rpms and repositories; nil: nothing is signed
+	url     string          // where the repositories will be served; empty: not known
 }
 
 func main() {
@@ -39,7 +40,7 @@ func main() {
 	}
 }
 
-// usualKinds are what a release has; with a key, also the repository.
+// usualKinds are what a release has; with a key, also the repositories.
 const usualKinds = "deb,rpm,archive,bill,image,docker,chart,notes"
 
 func run(ctx context.Context, args []string) error {
@@ -50,9 +51,10 @@ func run(ctx context.Context, args []string) error {
 	describe := fs.String("version", "", "`version`, in the form of git describe (default: what that says)")
 	commit := fs.String("commit", "", "`hash` of the commit that the programs name (default: what git says)")
 	kinds := fs.String("kinds", usualKinds,
-		"comma-separated `kinds` of what to build; apt is one more, the default with a key")
-	key := fs.String("sign-key", "", "`file` with the OpenPGP key that signs checksums and the repository, armored, "+
+		"comma-separated `kinds` of what to build; apt and yum are more, the default with a key")
+	key := fs.String("sign-key", "", "`file` with the OpenPGP key that signs checksums, rpms and repositories, armored, "+
 		"without passphrase")
+	url := fs.String("url", "", "`URL` below which the repositories are to be served; without it there is no flanneld.repo")
 	printVersion := fs.Bool("print-version", false, "print the version of the packages, build nothing")
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -61,7 +63,7 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	r := release{root: dir, out: *out, arches: strings.Split(*arches, ","), kinds: strings.Split(*kinds, ",")}
+	r := release{root: dir, out: *out, arches: strings.Split(*arches, ","), kinds: strings.Split(*kinds, ","), url: *url}
 	if r.out == "" {
 		r.out = filepath.Join(dir, "build/release")
 	}
@@ -83,7 +85,7 @@ func run(ctx context.Context, args []string) error {
 			return err
 		}
 		if *kinds == usualKinds {
-			r.kinds = append(r.kinds, "apt")
+			r.kinds = append(r.kinds, "apt", "yum")
 		}
 	}
 	return r.build(ctx)
@@ -111,7 +113,7 @@ func (r release) build(ctx context.Context) error {
 	}
 	image := func() error { return r.writeImage(stages) }
 	for kind, write := range map[string]func() error{"image": image, "chart": r.writeChart, "notes": r.writeNotes,
-		"apt": r.writeApt} {
+		"apt": r.writeApt, "yum": r.writeYum} {
 		if !r.builds(kind) {
 			continue
 		}

@@ -44,6 +44,9 @@ func (r release) info(s stage, p pkg, format string) *nfpm.Info {
 	info.Umask = 0o022
 	info.RPM.BuildHost, info.RPM.Summary, info.RPM.Compression = "localhost", p.summary, "gzip:6"
 	info.Deb.Compression = "gzip"
+	if r.key != nil {
+		info.RPM.Signature.SignFn = r.signature
+	}
 	for _, name := range p.depends {
 		info.Depends = append(info.Depends,
 			fmt.Sprintf(map[string]string{"deb": "%s (= %s-1)", "rpm": "%s = %s-1"}[format], name, r.version.upgrade))

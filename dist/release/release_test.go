@@ -20,7 +20,10 @@ import (
 	"flanneld/need"
 )
 
-const describe = "v1.2.3-4-gabcdef0"
+const (
+	describe = "v1.2.3-4-gabcdef0"
+	commit   = "abcdef0123456789abcdef0123456789abcdef01"
+)
 
 // output runs a program and returns what it prints.
 func output(t *testing.T, name string, args ...string) string {
@@ -39,7 +42,8 @@ func output(t *testing.T, name string, args ...string) string {
 func release(t *testing.T, program, root, key string) string {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "out")
-	c := exec.Command(program, "-root", root, "-o", out, "-arch", "amd64", "-version", describe, "-sign-key", key)
+	c := exec.Command(program, "-root", root, "-o", out, "-arch", "amd64", "-version", describe, "-commit", commit,
+		"-sign-key", key, "-url", repositories)
 	c.Env = append(os.Environ(), "SOURCE_DATE_EPOCH=1700000000")
 	if text, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("release: %v\n%s", err, text)
@@ -124,6 +128,9 @@ func TestARelease(t *testing.T) {
 	t.Run("has the same files in deb, rpm and archive", func(t *testing.T) { sameFiles(t, dir) })
 	t.Run("names every module in the bill of materials", func(t *testing.T) { bill(t, dir) })
 	t.Run("has an image of two layers", func(t *testing.T) { image(t, dir) })
+	t.Run("has the lists for dnf that others make", func(t *testing.T) { yumLists(t, dir) })
+	t.Run("has a repository from which dnf installs", func(t *testing.T) { yumInstalls(t, dir) })
+	t.Run("has a repository of which dnf refuses", func(t *testing.T) { yumRefuses(t, dir) })
 	t.Run("installs and leaves without a trace, as rpm", func(t *testing.T) { rpmLifecycle(t, dir) })
 	t.Run("installs, upgrades and leaves without a trace, as deb", func(t *testing.T) { debLifecycle(t, dir) })
 }
@@ -144,10 +151,18 @@ func checksums(t *testing.T, dir string) {
 }
 
 func versions(t *testing.T, dir string) {
-	for name, args := range map[string][]string{"flanneld": {"-version"}, "flannelctl": {"--version"}, "flannel": nil} {
+	for name, args := range map[string][]string{
+		"flanneld": {"-version"}, "flannelctl": {"version", "--subnet-file", dir + "/subnet.env"}, "flannel": nil,
+		"flannel-docker": {"version"}, "install-cni": {"-version"},
+	} {
 		out, err := exec.Command(filepath.Join(dir, "stage/amd64", name), args...).CombinedOutput()
-		if name != "flannel" && err != nil || !strings.Contains(string(out), describe) {
-			t.Errorf("%s: %v, %q; want %s in it", name, err, out, describe)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		for _, want := range []string{describe, "commit " + commit, "date 2023-11-14T22:13:20Z", "go go1."} {
+			if !strings.Contains(string(out), want) {
+				t.Errorf("%s says %q; want %q in it", name, out, want)
+			}
 		}
 	}
 }
@@ -173,10 +188,11 @@ func archived(t *testing.T, r io.Reader) (files []string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if h.Uid != 0 || h.Gid != 0 || h.Mode&0o022 != 0 {
+		link := h.Typeflag == tar.TypeSymlink
+		if h.Uid != 0 || h.Gid != 0 || h.Mode&0o022 != 0 && !link {
 			t.Errorf("%s belongs to %d:%d with mode %o", h.Name, h.Uid, h.Gid, h.Mode)
 		}
-		if h.Typeflag == tar.TypeReg {
+		if h.Typeflag == tar.TypeReg || link {
 			files = append(files, "/"+strings.TrimPrefix(strings.TrimPrefix(h.Name, "."), "/"))
 		}
 	}

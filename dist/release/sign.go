@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -38,6 +39,13 @@ func (r release) sign(file string) error {
 		return fmt.Errorf("sign %s: %w", file, err)
 	}
 	return os.WriteFile(file+".asc", append(b.Bytes(), '\n'), 0o644)
+}
+
+// signature returns a detached signature of what the reader has, as rpm wants it in packages.
+func (r release) signature(data io.Reader) ([]byte, error) {
+	var b bytes.Buffer
+	err := openpgp.DetachSign(&b, r.key, data, r.signing())
+	return b.Bytes(), err
 }
 
 // signing says how signatures are made. Their time is that of the release, or that of a key which is younger: two runs

@@ -121,8 +121,8 @@ var exceptions = map[string]string{
 		"cp /root/flanneld.sysconfig /etc/sysconfig/flanneld\n" +
 		"install -D -m 644 /usr/share/flannel/systemd/sysconfig.conf " +
 		"/etc/systemd/system/flanneld.service.d/sysconfig.conf\n" +
-		"systemctl daemon-reload\nsystemctl enable --now flanneld": "no system that has dnf is to be had; a test of dist " +
-		"reads the drop-in as systemd does",
+		"systemctl daemon-reload\nsystemctl enable --now flanneld": "no system of which dnf is the package manager is to " +
+		"be had; a test of dist reads the drop-in as systemd does",
 	"FIRST=192.0.2.1 FLANNELD_IMAGE=registry.example.com/flanneld docker compose --profile first up --detach\n" +
 		"docker compose exec first flannelctl status": "needs Docker Compose and a registry; dist/cloud loads the file as " +
 		"Compose does",
@@ -134,10 +134,9 @@ var exceptions = map[string]string{
 	"kubectl -n kube-flannel exec POD -c kube-flannel -- flannelctl network migrate --to '{\"Type\": \"wireguard\"}'": "" +
 		"as above; a test of lab follows a file with the network configuration",
 	"kubectl -n kube-flannel edit configmap kube-flannel-cfg": "opens an editor",
-	"dnf install ./flanneld-[0-9]*.rpm": "no system that has dnf is to be had; dist/machines installs the " +
-		"same package with rpm",
-	"dnf remove flanneld": "no system that has dnf is to be had; dist/machines removes the " +
-		"same package with rpm",
+	"dnf install ./flanneld-[0-9]*.rpm": "no system of which dnf is the package manager is to be had; dist/machines " +
+		"installs the same package with rpm, dist/release with dnf in an empty root",
+	"dnf remove flanneld": "as above",
 	"FLANNEL_CLEAN=yes rpm --erase flanneld": "Debian's rpm does not know what Debian's dpkg has installed; " +
 		"dist/machines runs it with the flags that it wants",
 	"firewall-cmd --permanent --add-port=8472/udp": "writes to the configuration of the machine that runs the tests; " +
@@ -147,13 +146,15 @@ var exceptions = map[string]string{
 		"kubectl label namespace kube-flannel pod-security.kubernetes.io/enforce=privileged\n" +
 		"kubectl --namespace kube-flannel rollout status daemonset kube-flannel-ds": "needs helm and a registry; " +
 		"dist/cloud renders the chart with such values",
-	"make release VERSION=v1.2.3 SIGN_KEY=release.asc\n" +
+	"make release VERSION=v1.2.3 SIGN_KEY=release.asc URL=https://packages.example.com\n" +
 		"gpg --verify build/release/SHA256SUMS.asc build/release/SHA256SUMS": "needs a key; " +
 		"dist/release builds with one of a test, and verifies by gpgv",
 	"curl -fsSo /usr/share/keyrings/flanneld.gpg https://packages.example.com/apt/flanneld.gpg\n" +
 		"echo 'deb [signed-by=/usr/share/keyrings/flanneld.gpg] https://packages.example.com/apt ./' " +
 		">/etc/apt/sources.list.d/flanneld.list\napt-get update\napt-get install flanneld": "needs a web server; " +
 		"dist/release installs from the folder with the same line",
+	"curl -fsSo /etc/yum.repos.d/flanneld.repo https://packages.example.com/yum/flanneld.repo\ndnf install flanneld": "" +
+		"as above; dist/release installs from the folder with the same file",
 	"docker load --input flanneld-*-docker-amd64.tar": "dist/machines loads it with docker 20",
 	"skopeo copy oci-archive:flanneld-*-image.tar docker://registry.example.com/flanneld:latest": "needs a registry; " +
 		"dist/release reads the image back",
