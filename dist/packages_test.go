@@ -51,12 +51,15 @@ func newImage(t *testing.T, booted bool) image {
 	i.program("/bin/systemctl", "#!/bin/sh\necho systemctl \"$@\" >>/log\n")
 	i.program("/bin/ip", "#!/bin/sh\necho '5: docker0    inet 10.5.34.1/24 brd 10.5.34.255 scope global docker0'\n")
 	i.program("/usr/lib/flannel/flannel-docker", "#!/bin/sh\necho flannel-docker \"$@\" >>/log\n")
-	for _, name := range []string{"postinstall", "preremove", "postremove"} {
-		text, err := os.ReadFile("packages/docker/" + name + ".sh")
+	for to, from := range map[string]string{
+		"/postinstall": "docker/postinstall", "/preremove": "docker/preremove", "/postremove": "docker/postremove",
+		"/cni-preremove": "cni/preremove", "/cni-postremove": "cni/postremove",
+	} {
+		text, err := os.ReadFile("packages/" + from + ".sh")
 		if err != nil {
 			t.Fatal(err)
 		}
-		i.program("/"+name, string(text))
+		i.program(to, string(text))
 	}
 	if booted {
 		i.program("/run/systemd/system/.keep", "")
@@ -165,5 +168,34 @@ func TestTheDockerPackageIsInstalledAndRemovedInAnImageThatIsBuilt(t *testing.T)
 	got := i.script("postinstall", "configure", "") + i.script("preremove", "remove") + i.script("postremove", "remove")
 	if want := "systemctl --no-reload disable flannel-docker-restart.path\n"; got != want {
 		t.Errorf("called: %q, want %q", got, want)
+	}
+}
+
+func TestARemovalOfThePluginNamesTheConfigurationThatNeedsIt(t *testing.T) {
+	i := newImage(t, true)
+	const ours, noted = "/etc/cni/net.d/10-flannel.conflist", "/var/lib/cni/flannel/0123"
+	text, err := os.ReadFile("cni/10-flannel.conflist")
+	if err != nil {
+		t.Fatal(err)
+	}
+	i.program(ours, string(text))
+	i.program("/etc/cni/net.d/20-other.conf", `{"type": "bridge"}`)
+	i.program(noted, "{}")
+	for _, args := range [][]string{{"upgrade", "0.2.0-1"}, {"1"}} {
+		if _, said := i.says("cni-preremove", args...); said != "" {
+			t.Errorf("before an upgrade, %v, the package says %q", args, said)
+		}
+	}
+	for _, arg := range []string{"remove", "0"} {
+		_, said := i.says("cni-preremove", arg)
+		if !strings.Contains(said, ours+" names the plugin flannel") || strings.Contains(said, "20-other") {
+			t.Errorf("before a removal, %s, the package says %q", arg, said)
+		}
+		if i.script("cni-postremove", arg); i.read(noted) == "" {
+			t.Error("a removal deletes what the deletion of containers needs")
+		}
+	}
+	if i.script("cni-postremove", "purge"); i.read(noted) != "" {
+		t.Error("a purge leaves what the plugin has noted")
 	}
 }

@@ -50,10 +50,6 @@ func writeTar(w io.Writer, items []item, at time.Time) error {
 	t := tar.NewWriter(w)
 	made := map[string]bool{}
 	for _, i := range items {
-		text, err := os.ReadFile(i.from)
-		if err != nil {
-			return err
-		}
 		to := strings.TrimPrefix(i.to, "/")
 		for _, dir := range above(to) {
 			if made[dir] {
@@ -65,16 +61,29 @@ func writeTar(w io.Writer, items []item, at time.Time) error {
 				return err
 			}
 		}
-		h := &tar.Header{Typeflag: tar.TypeReg, Name: to, Mode: int64(i.mode.Perm()), Size: int64(len(text)), ModTime: at,
-			Format: tar.FormatPAX}
-		if err := t.WriteHeader(h); err != nil {
-			return err
-		}
-		if _, err := t.Write(text); err != nil {
+		if err := writeItem(t, i, to, at); err != nil {
 			return err
 		}
 	}
 	return t.Close()
+}
+
+func writeItem(t *tar.Writer, i item, to string, at time.Time) error {
+	if i.link {
+		return t.WriteHeader(&tar.Header{Typeflag: tar.TypeSymlink, Name: to, Linkname: i.from, Mode: 0o777, ModTime: at,
+			Format: tar.FormatPAX})
+	}
+	text, err := os.ReadFile(i.from)
+	if err != nil {
+		return err
+	}
+	h := &tar.Header{Typeflag: tar.TypeReg, Name: to, Mode: int64(i.mode.Perm()), Size: int64(len(text)), ModTime: at,
+		Format: tar.FormatPAX}
+	if err := t.WriteHeader(h); err != nil {
+		return err
+	}
+	_, err = t.Write(text)
+	return err
 }
 
 // above returns the folders that a file lies in, the outermost first.

@@ -9,7 +9,8 @@ import (
 
 // item is one file and where it is installed.
 type item struct {
-	from   string
+	from   string // of a link: what it leads to
+	link   bool
 	to     string
 	mode   os.FileMode
 	config bool   // the administrator's changes are kept
@@ -22,13 +23,15 @@ type pkg struct {
 	depends       []string // the other packages of this version
 	recommends    []string
 	items         []item
-	scripts       string // folder of the maintainer scripts; empty: none
+	scripts       string // folder of the maintainer scripts
 }
 
 const (
 	units = "/usr/lib/systemd/system/"
 	docs  = "/usr/share/doc/flanneld/"
 	ours  = "/usr/lib/flannel/"
+	// Programs that others than people start: the place for which the policies of SELinux know that it has programs.
+	libexec = "/usr/libexec/flannel/"
 )
 
 // packages returns what is to be packed of a stage.
@@ -45,6 +48,7 @@ func packages(s stage) []pkg {
 		},
 		{
 			name: "flannel-cni-plugin", summary: "CNI plugin for containers in the subnet that flanneld has leased",
+			scripts: "dist/packages/cni",
 			items: []item{
 				program(s.dir+"/flannel", "/opt/cni/bin/flannel"),
 				plain(s.root+"/dist/cni/10-flannel.conflist", "/usr/share/flannel/cni/10-flannel.conflist"),
@@ -65,8 +69,6 @@ func daemonItems(s stage) []item {
 		{from: s.manual + "/flanneld.conf", to: "/etc/flannel/flanneld.conf", mode: 0o644, config: true},
 		plain(dist+"systemd/flanneld.service", units+"flanneld.service"),
 		plain(dist+"systemd/flanneld@.service", units+"flanneld@.service"),
-		plain(dist+"systemd/sysconfig.conf", "/usr/share/flannel/systemd/sysconfig.conf"),
-		plain(dist+"systemd/udp-kernel.conf", "/usr/share/flannel/systemd/udp-kernel.conf"),
 		plain(dist+"systemd/tmpfiles.conf", "/usr/lib/tmpfiles.d/flannel.conf"),
 		plain(dist+"network/sysctl.conf", "/usr/lib/sysctl.d/50-flannel.conf"),
 		plain(dist+"network/80-flannel.link", "/usr/lib/systemd/network/80-flannel.link"),
@@ -74,6 +76,10 @@ func daemonItems(s stage) []item {
 		plain(dist+"network/networkmanager.conf", "/usr/lib/NetworkManager/conf.d/flannel.conf"),
 		plain(dist+"monitoring/alerts.yml", "/usr/share/flannel/monitoring/alerts.yml"),
 		plain(dist+"monitoring/dashboard.json", "/usr/share/flannel/monitoring/dashboard.json"),
+	}
+	// Drop-ins of the units, none of them active.
+	for _, name := range []string{"extension", "ipip", "sysconfig", "udp", "udp-kernel", "wireguard"} {
+		items = append(items, plain(dist+"systemd/"+name+".conf", "/usr/share/flannel/systemd/"+name+".conf"))
 	}
 	for _, page := range compressedPages(s.manual) {
 		section := strings.TrimPrefix(filepath.Ext(strings.TrimSuffix(page, ".gz")), ".")
@@ -100,8 +106,10 @@ func compressedPages(dir string) []string {
 func dockerItems(s stage) []item {
 	docker := s.root + "/dist/docker/"
 	return []item{
-		program(s.dir+"/flannel-docker", ours+"flannel-docker"),
-		program(docker+"mk-docker-opts.sh", ours+"mk-docker-opts.sh"),
+		program(s.dir+"/flannel-docker", libexec+"flannel-docker"),
+		program(docker+"mk-docker-opts.sh", libexec+"mk-docker-opts.sh"),
+		{from: "../../libexec/flannel/flannel-docker", to: ours + "flannel-docker", link: true},
+		{from: "../../libexec/flannel/mk-docker-opts.sh", to: ours + "mk-docker-opts.sh", link: true},
 		plain(docker+"docker.service.d-flannel.conf", units+"docker.service.d/flannel.conf"),
 		plain(docker+"docker.service.d-flannel-json.conf", "/usr/share/flannel/docker/flannel.conf"),
 		plain(docker+"flannel-docker-restart.path", units+"flannel-docker-restart.path"),

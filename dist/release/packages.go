@@ -55,16 +55,21 @@ func (r release) info(s stage, p pkg, format string) *nfpm.Info {
 	for _, i := range of(p.items, format) {
 		c := &files.Content{Source: i.from, Destination: i.to, Type: files.TypeFile,
 			FileInfo: &files.ContentFileInfo{Mode: i.mode, MTime: r.time, Owner: "root", Group: "root"}}
-		if i.config {
+		switch {
+		case i.config:
 			c.Type = files.TypeConfigNoReplace
+		case i.link:
+			c.Type = files.TypeSymlink
 		}
 		info.Contents = append(info.Contents, c)
 	}
-	if p.scripts != "" {
-		dir := filepath.Join(s.root, p.scripts)
-		info.Scripts = nfpm.Scripts{
-			PostInstall: filepath.Join(dir, "postinstall.sh"),
-			PreRemove:   filepath.Join(dir, "preremove.sh"), PostRemove: filepath.Join(dir, "postremove.sh"),
+	for name, script := range map[string]*string{
+		"postinstall.sh": &info.Scripts.PostInstall, "preremove.sh": &info.Scripts.PreRemove,
+		"postremove.sh": &info.Scripts.PostRemove,
+	} {
+		file := filepath.Join(s.root, p.scripts, name)
+		if _, err := os.Stat(file); err == nil { // a package has those that it needs
+			*script = file
 		}
 	}
 	return info

@@ -46,6 +46,8 @@ var inline = map[string]where{
 	"apt-get remove flanneld":                             {Machine, ""},
 	"FLANNEL_CLEAN=yes apt-get remove flanneld":           {Machine, ""},
 	"apt-get purge flanneld":                              {Machine, ""},
+	"apt-get install --allow-downgrades": {Machine,
+		"apt-get install --allow-downgrades ./flanneld_*.deb"},
 
 	"make demo HOLD=1": {Source, "make -n demo HOLD=1"}, // waits for a key
 	"make build":       {Source, ""},
@@ -102,6 +104,7 @@ var inline = map[string]where{
 
 	"firewall-cmd --permanent --add-port=8472/udp": {Never, ""},
 	"dnf remove flanneld":                          {Never, ""},
+	"dnf downgrade":                                {Never, ""},
 	"FLANNEL_CLEAN=yes rpm --erase flanneld":       {Never, ""},
 }
 
@@ -137,6 +140,14 @@ var exceptions = map[string]string{
 	"dnf install ./flanneld-[0-9]*.rpm": "no system of which dnf is the package manager is to be had; dist/machines " +
 		"installs the same package with rpm, dist/release with dnf in an empty root",
 	"dnf remove flanneld": "as above",
+	"dnf downgrade":       "as above; dist/machines goes back to a former version with rpm",
+	"restorecon -R /usr/bin/flanneld /usr/bin/flannelctl /usr/libexec/flannel /usr/lib/flannel /opt/cni/bin " +
+		"/etc/flannel /var/lib/flannel /run/flannel": "no system with SELinux is to be had",
+	"docker run --detach --name flanneld --network host --restart always --read-only --cap-drop ALL --cap-add NET_ADMIN " +
+		"--cap-add NET_RAW \\\n  --security-opt no-new-privileges --volume /run/flannel:/run/flannel " +
+		"--volume /var/lib/flannel:/var/lib/flannel \\\n  localhost/flanneld:VERSION " +
+		"-etcd-endpoints=https://192.0.2.11:2379,https://192.0.2.12:2379 -iface=eth0 -ip-masq": "names a version; " +
+		"dist/machines runs the image with these flags",
 	"FLANNEL_CLEAN=yes rpm --erase flanneld": "Debian's rpm does not know what Debian's dpkg has installed; " +
 		"dist/machines runs it with the flags that it wants",
 	"firewall-cmd --permanent --add-port=8472/udp": "writes to the configuration of the machine that runs the tests; " +
