@@ -60,12 +60,26 @@ func (a *Admin) at(endpoints ...string) (*clientv3.Client, error) {
 	}
 	c, err := clientv3.New(clientv3.Config{
 		Endpoints: endpoints, TLS: config, Logger: zap.NewNop(), DialKeepAliveTime: 2 * callTime,
-		DialKeepAliveTimeout: callTime, MaxUnaryRetries: 2, DialOptions: []grpc.DialOption{grpc.WithDisableRetry()},
+		DialKeepAliveTimeout: callTime, MaxUnaryRetries: 2,
+		DialOptions: []grpc.DialOption{grpc.WithDisableRetry(), grpc.WithChainUnaryInterceptor(overtaken())},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("administer the store: %w", err)
 	}
 	return c, nil
+}
+
+// overtaken is around every call: etcd refuses one during which users or roles have changed, and has done nothing then.
+func overtaken() grpc.UnaryClientInterceptor {
+	return func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker,
+		opts ...grpc.CallOption) error {
+		for {
+			err := invoke(ctx, method, req, reply, cc, opts...)
+			if !errors.Is(rpctypes.Error(err), rpctypes.ErrAuthOldRevision) || ctx.Err() != nil {
+				return err
+			}
+		}
+	}
 }
 
 // Snapshot returns the whole store as it is now, in the form of etcd's own snapshots. The caller reads it to its end

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -342,4 +343,35 @@ func TestTheNextMemberIsAsked(t *testing.T) {
 	if _, err := s.client().Join(t.Context(), s.token(), []string{freeAddr(t).String(), s.service}); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestChangesOfUsersRefuseNoOtherCall has hosts added and removed while others are listed.
+func TestChangesOfUsersRefuseNoOtherCall(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	var changing sync.WaitGroup
+	changing.Go(func() {
+		for ctx.Err() == nil {
+			h := join.Host{User: join.NewUser()}
+			if err := errors.Join(s.admin.AddHost(ctx, h), s.admin.RemoveHost(ctx, h)); err != nil && ctx.Err() == nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	var listing sync.WaitGroup
+	for range 20 {
+		listing.Go(func() {
+			for range 100 {
+				if _, err := s.admin.Hosts(ctx); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	listing.Wait()
+	cancel()
+	changing.Wait()
 }
