@@ -64,7 +64,7 @@ func boot(ctx context.Context, k kernel, share string, jobs []job) ([]result, er
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64",
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio", "-nic", "none",
 		"-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "4096",
-		"-kernel", k.image(), "-initrd", archive, "-append", "console=ttyS0 quiet panic=-1 mitigations=off",
+		"-kernel", k.image(), "-initrd", archive, "-append", "console=ttyS0 quiet panic=-1 mitigations=off no_timer_check",
 		"-virtfs", "local,path=/,mount_tag=root,security_model=none,readonly=on,multidevs=remap",
 		"-virtfs", "local,path="+share+",mount_tag=share,security_model=none",
 		"-device", "virtio-rng-pci",
