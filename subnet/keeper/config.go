@@ -219,19 +219,20 @@ func (k *Keeper) setConfig(text []byte) {
 
 // followHeard follows the configuration that the watch has told, if the store still has it. A host that was cut off
 // hears of former ones first: all others may have left them behind, for its record did not say that it would follow.
+// One that has started without the store is not told again what its last run has heard.
 func (k *Keeper) followHeard(ctx context.Context) error {
-	if k.heard == nil {
+	if k.heard == nil && !k.old {
 		return nil
 	}
 	_, text, err := k.store.Config(ctx)
 	if err != nil {
 		return fmt.Errorf("reading the changed network configuration: %w", err)
 	}
-	if bytes.Equal(text, k.heard.text) {
-		k.setConfig(k.heard.text)
+	if k.old || bytes.Equal(text, k.heard.text) {
+		k.setConfig(text)
 		k.changed.Set()
 	}
-	k.heard = nil
+	k.heard, k.old = nil, false
 	return nil
 }
 

@@ -75,6 +75,7 @@ type Keeper struct {
 	missed   missed        // during the last break
 	held     *subnet.Entry // the own record as this session has confirmed it
 	heard    *configRead   // what a watch has told, until it was followed
+	old      bool          // the configuration is that of the last run, and the store was not asked for its own
 	decideAt time.Time     // when to decide next; zero: after an event
 	pace     pace          // of writes
 	refusals pace          // of the claims of others
@@ -103,7 +104,7 @@ func New(store subnet.Store, n Network, o Options) *Keeper {
 	k := &Keeper{
 		store: store, o: o, log: o.Log, changed: trigger.New(), refresh: trigger.New(), texts: make(chan []byte, 1),
 		fixed: n.fixed, first: n.first, listed: n.listed, text: string(n.Text), read: n.read, status: n.status,
-		until: o.State.Until, named: map[string]bool{},
+		until: o.State.Until, named: map[string]bool{}, old: !n.fixed && n.first == nil && n.read.at == 0,
 	}
 	k.facts = facts{
 		host: host{identity: o.Identity, name: o.Host}, policy: o.OnLost, config: n.Config,

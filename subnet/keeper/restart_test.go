@@ -105,6 +105,35 @@ func TestARestartWithoutAListUsesTheConfigurationOfNow(t *testing.T) {
 	})
 }
 
+// TestAHostThatStartsWithoutTheStoreLearnsTheConfigurationOfNow: the watch begins after the change that the last run
+// has heard of and could not follow.
+func TestAHostThatStartsWithoutTheStoreLearnsTheConfigurationOfNow(t *testing.T) {
+	network(t, func(t *testing.T, s *subnettest.Server) {
+		h := newHost(t, s, 1).start()
+		after(time.Minute)
+		s.SetConfig([]byte(`{"Network":"10.5.0.0/16","Backend":{"Type":"host-gw"}}`))
+		after(time.Minute)
+		if h.manager.View().Status.Pending == "" {
+			t.Fatal("the change is followed by a host that runs")
+		}
+		h.options.State = throughFile(t, h.remembered())
+		h.quit()
+		h.client.Cut(true)
+		h.start()
+		after(time.Minute)
+		if got := h.manager.View().Status.Pending; got != "" {
+			t.Errorf("without the store: pending %q", got)
+		}
+		lists := h.client.Counts()["List"]
+		h.client.Cut(false)
+		after(time.Minute)
+		if got := h.client.Counts()["List"]; got != lists || h.manager.View().Status.Pending == "" {
+			t.Errorf("%d lists, and the change of the backend is not pending", got-lists)
+		}
+		h.quit()
+	})
+}
+
 // TestARestartedHostAnswersAClaimThatWasMadeBefore: who asks for its record must learn that it lives.
 func TestARestartedHostAnswersAClaimThatWasMadeBefore(t *testing.T) {
 	network(t, func(t *testing.T, s *subnettest.Server) {

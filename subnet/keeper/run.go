@@ -271,7 +271,7 @@ func (k *Keeper) reset(s subnet.Snapshot) {
 	k.position, k.asked, k.trail = s.Position, true, trailOf(s)
 	k.mu.Unlock()
 	k.missed = missed{}
-	k.held, k.heard, k.decideAt = nil, nil, time.Now()
+	k.held, k.heard, k.old, k.decideAt = nil, nil, false, time.Now()
 	k.setConfig(s.Config)
 	k.prune()
 	k.logSkipped()
