@@ -108,6 +108,7 @@ type Daemon struct {
 	PID           int      `json:"pid"`
 	SubnetFile    string   `json:"subnet_file"`
 	StateDir      string   `json:"state_dir"`
+	Kubernetes    bool     `json:"kubernetes,omitempty"` // the store is the Kubernetes API: no prefix, no endpoints
 	Prefix        string   `json:"prefix"`
 	Endpoints     []string `json:"endpoints"`
 	EmbeddedStore bool     `json:"embedded_store,omitempty"`

@@ -126,3 +126,14 @@ func Access(o options.Options) api.Store {
 		Username: string(o.EtcdUsername), Password: string(o.EtcdPassword),
 	}
 }
+
+// Describe adds what the status shows of the store, without credentials.
+func Describe(d *api.Daemon, o options.Options) {
+	if d.Kubernetes, d.Endpoints = o.KubeSubnetMgr, []string{}; d.Kubernetes {
+		return
+	}
+	d.Prefix = o.EtcdPrefix
+	for _, e := range o.EtcdEndpoints {
+		d.Endpoints = append(d.Endpoints, options.WithoutUser(e))
+	}
+}

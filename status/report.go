@@ -75,7 +75,8 @@ func (s *Status) reportLocked(findings map[netip.Prefix]probe.Finding) api.Statu
 }
 
 func (s *Status) ownLeaseLocked(l subnet.Status) api.Lease {
-	lease := api.Lease{Held: l.Held, Reservation: l.Held && s.view.Until.IsZero()}
+	assigned := s.fixed.Daemon != nil && s.fixed.Daemon.Kubernetes // by a controller: neither leased nor reserved
+	lease := api.Lease{Held: l.Held, Reservation: l.Held && s.view.Until.IsZero() && !assigned}
 	if len(s.view.Self) > 0 && !s.view.Until.IsZero() {
 		until := s.view.Until.UTC()
 		lease.Until = &until

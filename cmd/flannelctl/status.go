@@ -127,6 +127,8 @@ func leaseText(s api.Status) string {
 	}
 	text := list(s.Subnets)
 	switch {
+	case s.Daemon != nil && s.Daemon.Kubernetes:
+		text += ", from podCIDRs"
 	case s.Lease.Reservation:
 		text += ", reserved"
 	case s.Lease.Until != nil:
@@ -140,7 +142,10 @@ func leaseText(s api.Status) string {
 
 func storeText(s api.Status) string {
 	var at string
-	if s.Daemon != nil {
+	switch {
+	case s.Daemon != nil && s.Daemon.Kubernetes:
+		at = "the Kubernetes API, "
+	case s.Daemon != nil:
 		at = list(s.Daemon.Endpoints) + " under " + s.Daemon.Prefix + ", "
 	}
 	if s.StoreSince != nil {

@@ -11,7 +11,6 @@ import (
 	"flanneld/api"
 	"flanneld/backend/check"
 	"flanneld/drain"
-	"flanneld/options"
 	"flanneld/serve"
 	"flanneld/source"
 	"flanneld/version"
@@ -27,13 +26,11 @@ func (d *daemon) fixed() api.Status {
 		Devices: []string{}, Addresses: []netip.Addr{}, PublicIPs: []netip.Addr{}, Subnets: []netip.Prefix{},
 		Daemon: &api.Daemon{
 			PID: os.Getpid(), SubnetFile: d.o.SubnetFile, StateDir: d.o.StateDir, ConfigFile: d.o.NetConfigPath,
-			Prefix: d.o.EtcdPrefix, EmbeddedStore: d.o.EtcdEmbedded, ProbePort: d.o.ProbePort,
+			EmbeddedStore: d.o.EtcdEmbedded, ProbePort: d.o.ProbePort,
 			IPMasq: d.o.IPMasq, ForwardRules: d.o.IPTablesForwardRules,
 		},
 	}
-	for _, e := range d.o.EtcdEndpoints {
-		s.Daemon.Endpoints = append(s.Daemon.Endpoints, options.WithoutUser(e))
-	}
+	source.Describe(s.Daemon, d.o)
 	if addr, ok := d.o.Healthz(); ok {
 		s.Daemon.Healthz = addr.String()
 	}
