@@ -16,7 +16,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -331,8 +330,6 @@ func (s *story) reach(t *testing.T) {
 	}
 }
 
-var lossless = regexp.MustCompile(`\d+ packets transmitted, \d+ packets received, 0% packet loss`)
-
 // update replaces the pods of flanneld, one after the other, while a pod pings another.
 func (s *story) update(t *testing.T) {
 	p := s.plane
@@ -353,41 +350,4 @@ func (s *story) replaced(t *testing.T, before string) {
 			t.Errorf("%s was not replaced", pod)
 		}
 	}
-}
-
-// loseNothing does something while a pod pings another, ten times a second, and checks that each ping was answered. The
-// pods are on other nodes than the given ones.
-func (s *story) loseNothing(t *testing.T, do func(), without ...*node) {
-	t.Helper()
-	p := s.plane
-	var from string
-	var to netip.Addr
-	for name, addrs := range s.pods {
-		switch {
-		case slices.ContainsFunc(without, func(n *node) bool { return n.name == s.at[name] }):
-		case from == "":
-			from = name
-		default:
-			to = addrs[0]
-		}
-	}
-	done := make(chan string, 1)
-	go func() {
-		out, err := p.kubectl("exec", from, "--", "/bin/busybox", "sh", "-c", "busybox rm -f /tmp/stop;"+
-			"busybox ping -i 0.1 "+to.String()+
-			" & while ! test -e /tmp/stop; do echo >/tmp/started; busybox sleep 0.1; done; kill -INT $!; wait $!; busybox rm "+
-			"-f /tmp/started")
-		done <- fmt.Sprint(out, err)
-	}()
-	p.await(func() error {
-		_, err := p.kubectl("exec", from, "--", "/bin/busybox", "test", "-e", "/tmp/started")
-		return err
-	})
-	do()
-	p.must("exec", from, "--", "/bin/busybox", "touch", "/tmp/stop")
-	out := <-done
-	if !lossless.MatchString(out) {
-		t.Errorf("pings from %s to %s: %s", from, to, out)
-	}
-	t.Log(lossless.FindString(out))
 }
