@@ -103,6 +103,12 @@ func TestTheChartIsTheManifest(t *testing.T) {
 	delete(want, "Namespace") // helm makes it
 	got := mustRender(t, nil)
 	delete(at(t, got["DaemonSet"], "spec", "template", "metadata").(map[string]any), "annotations")
+	// A selector cannot be changed: the chart has that of kube-flannel's chart, the manifest that of its releases.
+	selector := at(t, got["DaemonSet"], "spec", "selector", "matchLabels").(map[string]any)
+	if d := cmp.Diff(map[string]any{"app": "flannel"}, selector); d != "" {
+		t.Errorf("selector of the chart:\n%s", d)
+	}
+	selector["k8s-app"] = "flannel"
 	for _, d := range []map[string]map[string]any{got, want} {
 		data := d["ConfigMap"]["data"].(map[string]any)
 		for name, text := range data {

@@ -17,8 +17,11 @@ func TestTheChartOnACluster(t *testing.T) {
 	s := newStory(t, clusterOptions{cidr: "10.244.0.0/16,fd00:10:244::/56", dual: true, nftables: true, nodes: 2})
 	s.run(t, []step{
 		{"nodes join, and are not ready without a network", s.join},
-		{"the chart is applied, and all nodes are ready", func(t *testing.T) {
+		{"kube-flannel's chart is applied", func(t *testing.T) {
 			s.plane.must("create", "namespace", "kube-flannel")
+			s.replaceChart(t)
+		}},
+		{"the chart is applied over it, and all nodes are ready", func(t *testing.T) {
 			s.chart(t, "backend: vxlan")
 			s.plane.must("wait", "--for=condition=Ready", "node", "--all", "--timeout=60s")
 		}},
@@ -45,14 +48,18 @@ func (s *story) chart(t *testing.T, values string) {
 // render applies the chart with values of its part "flannel".
 func (s *story) render(t *testing.T, values string) {
 	t.Helper()
-	p := s.plane
-	program := filepath.Join(filepath.Dir(p.bin), "render")
-	must(t, "../cloud", "go", "build", "-o", program, "./render")
 	v4, v6, _ := strings.Cut(s.o.cidr, ",")
-	text, err := exec.CommandContext(s.ctx, program, "chart", "kube-flannel",
-		fmt.Sprintf(`{podCidr: %q, podCidrv6: %q, flannel: {%s}}`, v4, v6, values)).Output()
-	p.ok(err)
-	s.apply(string(text))
+	s.apply(s.rendered(t, "chart", fmt.Sprintf(`{podCidr: %q, podCidrv6: %q, flannel: {%s}}`, v4, v6, values)))
+}
+
+// rendered returns the objects of a chart.
+func (s *story) rendered(t *testing.T, chart, values string) string {
+	t.Helper()
+	program := filepath.Join(filepath.Dir(s.plane.bin), "render")
+	must(t, "../cloud", "go", "build", "-o", program, "./render")
+	text, err := exec.CommandContext(s.ctx, program, chart, "kube-flannel", values).Output()
+	s.plane.ok(err)
+	return string(text)
 }
 
 // backend changes the backend of the cluster by the chart, and checks all that pods are promised. The pods are made

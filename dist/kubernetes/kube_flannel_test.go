@@ -21,7 +21,9 @@ func TestTheKubeFlannelManifestOnACluster(t *testing.T) {
 	s := newStory(t, clusterOptions{cidr: "10.244.0.0/16"})
 	s.run(t, []step{
 		{"nodes join, and are not ready without a network", s.join},
-		{"kube-flannel.yml is applied, and all nodes are ready", s.applyKubeFlannel},
+		{"the manifest of kube-flannel's repository is removed", s.replaceRepository},
+		{"the manifest of kube-flannel's release is applied", s.replaceRelease},
+		{"kube-flannel.yml is applied over it, and all nodes are ready", s.applyKubeFlannel},
 		{"each node has its podCIDR, and tells it to the others", s.published},
 		{"pods on all nodes reach one another", s.connect},
 		{"flannelctl works in the pods", s.flannelctl},
@@ -114,7 +116,12 @@ func (s *story) flannelctl(t *testing.T) {
 		return nil
 	})
 	s.documented(t, blocks.Cluster, false)
-	out, err := in("peers", "--json")
+	out, err := in("status")
+	p.ok(err)
+	if !strings.Contains(out, "the Kubernetes API, reachable") || !strings.Contains(out, "/24, from podCIDRs") {
+		t.Errorf("status does not name the store, or where the subnet is from:\n%s", out)
+	}
+	out, err = in("peers", "--json")
 	var peers []struct{ Programmed bool }
 	if err == nil {
 		err = json.Unmarshal([]byte(out), &peers)
@@ -204,7 +211,7 @@ func (s *story) swap(t *testing.T) {
 			s.reach(t)
 		}
 		for _, n := range s.nodes {
-			former[n.name].Kill()
+			p.ok(former[n.name].Stop(s.ctx)) // as kubelet does
 			p.must("label", "node", n.name, mark+"=yes")
 			s.runsFlanneld(n, true)
 			s.reach(t)

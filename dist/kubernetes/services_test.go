@@ -104,11 +104,15 @@ func (s *story) serve(t *testing.T) {
 
 // apply gives objects to the API server.
 func (s *story) apply(text string) {
-	p := s.plane
-	p.t.Helper()
-	file := filepath.Join(p.Dir(), "objects.yaml")
-	p.ok(os.WriteFile(file, []byte(text), 0o644))
-	p.must("apply", "--validate=strict", "--filename="+file)
+	s.plane.t.Helper()
+	s.plane.must("apply", "--validate=strict", "--filename="+s.written(text))
+}
+
+// written returns a file with a text.
+func (s *story) written(text string) string {
+	file := filepath.Join(s.plane.Dir(), "objects.yaml")
+	s.plane.ok(os.WriteFile(file, []byte(text), 0o644))
+	return file
 }
 
 // served checks what Services promise: the address of the Service and its name from each pod, and the ports of nodes

@@ -28,14 +28,16 @@ const (
 	Kubernetes Place = "kubernetes" // a machine with kubectl and a cluster (dist/kubernetes)
 	// the same, with the Kubernetes API as the store and the manifest applied (dist/kubernetes)
 	Cluster Place = "cluster"
-	Machine Place = "machine" // a booted machine with systemd, our packages, etcd and docker (dist/machines)
-	Flannel Place = "flannel" // one with a running flannel and our package (dist/machines)
-	Never   Place = "never"   // nowhere: the table of exceptions says why
+	// the same, with a manifest of kube-flannel that has to be removed before ours is applied (dist/kubernetes)
+	KubeFlannel Place = "kube-flannel"
+	Machine     Place = "machine" // a booted machine with systemd, our packages, etcd and docker (dist/machines)
+	Flannel     Place = "flannel" // one with a running flannel and our package (dist/machines)
+	Never       Place = "never"   // nowhere: the table of exceptions says why
 )
 
 // Places are all of them.
 var Places = []Place{Source, First, Other, TLS, Member, Joins,
-	Etcd, Host, Butane, Kubernetes, Cluster, Machine, Flannel, Never}
+	Etcd, Host, Butane, Kubernetes, Cluster, KubeFlannel, Machine, Flannel, Never}
 
 // Command is shell of a document.
 type Command struct {
