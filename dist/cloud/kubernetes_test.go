@@ -100,9 +100,7 @@ func TestTheManifestTakesOverFromKubeFlannel(t *testing.T) {
 		"it is mounted": slices.ContainsFunc(c.VolumeMounts,
 			func(v core.VolumeMount) bool { return v.MountPath == "/etc/kube-flannel" }) &&
 			mounted(pod.Spec, "/run/flannel") == "/run/flannel" && mounted(pod.Spec, "/host/etc/cni/net.d") == "/etc/cni/net.d",
-		"two capabilities and no more": c.SecurityContext.Privileged == nil &&
-			fmt.Sprint(c.SecurityContext.Capabilities.Drop) == "[ALL]" &&
-			fmt.Sprint(c.SecurityContext.Capabilities.Add) == "[NET_ADMIN NET_RAW]",
+		"two capabilities and no more":           twoCapabilities(c),
 		"probes ask where the daemon is told to": probed(c),
 		"every node": pod.Spec.HostNetwork &&
 			pod.Spec.Tolerations[0].Operator == core.TolerationOpExists && pod.Spec.PriorityClassName == "system-node-critical",
@@ -125,6 +123,8 @@ func TestTheManifestFitsTheTypesOfKubernetes(t *testing.T) {
 		"the first on a node":        pod.Spec.PriorityClassName == "system-node-critical",
 		"every node, ready or not": len(pod.Spec.Tolerations) == 1 &&
 			pod.Spec.Tolerations[0].Operator == core.TolerationOpExists && pod.Spec.Tolerations[0].Key == "",
+		"two capabilities and no more": twoCapabilities(pod.Spec.Containers[0]),
+		// the host's network and folders are privileges, too
 		"the namespace admits privileged pods": m.namespace.Labels["pod-security.kubernetes.io/enforce"] == "privileged",
 		"no access to the API": pod.Spec.AutomountServiceAccountToken != nil &&
 			!*pod.Spec.AutomountServiceAccountToken,
@@ -141,6 +141,13 @@ func TestTheManifestFitsTheTypesOfKubernetes(t *testing.T) {
 			t.Errorf("not so: %s", what)
 		}
 	}
+}
+
+// twoCapabilities reports whether the container of the daemon has those that the manifests give, and no other rights.
+func twoCapabilities(c core.Container) bool {
+	s := c.SecurityContext
+	return s.Privileged == nil && !*s.AllowPrivilegeEscalation && *s.ReadOnlyRootFilesystem &&
+		fmt.Sprint(s.Capabilities.Drop) == "[ALL]" && fmt.Sprint(s.Capabilities.Add) == "[NET_ADMIN NET_RAW]"
 }
 
 // probed reports whether both probes ask the address and port that the daemon's flags name.
