@@ -18,6 +18,7 @@ func TestTheVersionsThatAreSupportedAreThoseOfTheTests(t *testing.T) {
 		{"kubernetes/components/go.mod", `k8s\.io/kubernetes v(\d+\.\d+)`, "| Kubernetes | %, "},
 		{"../lab/flannel/go.mod", `flannel-io/flannel v(\d+\.\d+)`, "| flannel in the same network | %; "},
 		{"../lab/docker/go.mod", `moby/moby/v2 v(\S+)`, "(moby %)"},
+		{"../lab/apiserver/go.mod", `k8s.io/apiserver v0\.(\d+)`, "the library of 1.%:"},
 		{"../cni-plugin/plugintest/plugintest.go", `pluginsVersion += +"v(\d+\.\d+)`, "reference plugins %"},
 		{"../Makefile", `(?m)^KERNELS \?= (\S+) `, "; % and "},
 		{"../Makefile", `(?m)^KERNELS \?= \S+ (\S+)$`, " and % of Debian in virtual machines"},

@@ -51,7 +51,7 @@ func (h *Host) Flanneld(args ...string) (*Daemon, error) {
 		"-healthz-ip", "127.0.0.1", "-healthz-port", fmt.Sprint(healthPort),
 	}, args...)
 	d := &Daemon{host: h, socket: socket, ready: make(chan struct{}), heard: make(chan struct{})}
-	env, files, args := h.kept.activate([]string{"NOTIFY_SOCKET=" + path}, args)
+	env, files, args := h.kept.activate(append([]string{"NOTIFY_SOCKET=" + path}, h.Environ...), args)
 	d.Process, err = h.startWith(filepath.Join(h.dir, "flanneld.log"), env, files, args...)
 	for _, f := range files {
 		_ = f.Close()

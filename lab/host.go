@@ -18,6 +18,8 @@ type Host struct {
 	Addr  netip.Addr // on the underlay; the zero value where the host does not have the family
 	Addr6 netip.Addr
 
+	Environ []string // of its daemons, beside that of this process
+
 	lab  *Lab
 	dir  string
 	kept fdStore

@@ -318,3 +318,10 @@ func overABadLink(t *testing.T, n network) {
 	}
 	s.connected()
 }
+
+// TestKernelBackendsAtAnAPIServerOfKubernetes has the backends that kernels of clusters' test machines lack.
+func TestKernelBackendsAtAnAPIServerOfKubernetes(t *testing.T) {
+	k := newKubeCluster(t)
+	k.meets(k.network("ipip.example.com", `{"Network":"10.244.0.0/16","Backend":{"Type":"ipip"}}`))
+	k.meets(k.network("wireguard.example.com", kubeConfig("wireguard")))
+}

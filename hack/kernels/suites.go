@@ -105,8 +105,10 @@ func (s suite) job(root, programs string, o options) job {
 	}
 }
 
-// commands are the packages of what the end-to-end tests run, by the names of their programs.
-var commands = map[string]string{"flanneld": "./cmd/flanneld", "flannelctl": "./cmd/flannelctl", "etcd": "./lab/etcd"}
+// commands are the packages of what the end-to-end tests run, by the names of their programs; apiserver is a module of
+// its own.
+var commands = map[string]string{"flanneld": "./cmd/flanneld", "flannelctl": "./cmd/flannelctl", "etcd": "./lab/etcd",
+	"apiserver": "./lab/apiserver"}
 
 // build builds one of the programs of a suite.
 func (s suite) build(ctx context.Context, root, program string) error {
@@ -115,6 +117,8 @@ func (s suite) build(ctx context.Context, root, program string) error {
 	switch {
 	case name == lab.ReleasedFlannel:
 		return lab.BuildFlannel(ctx, program, filepath.Join(root, "lab", "flannel"))
+	case name == "apiserver":
+		return lab.BuildAPIServer(ctx, program, filepath.Join(root, "lab", "apiserver"))
 	case isCommand: // the same from each commit that changes nothing of it
 		return goCommand(ctx, "build", "-buildvcs=false", "-ldflags", "-X flanneld/version.number=lab", "-o", program, pkg)
 	}
