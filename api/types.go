@@ -129,6 +129,22 @@ type Peer struct {
 	Reason     string       `json:"reason,omitempty"`
 	Probe      *Probe       `json:"probe,omitempty"`
 	Session    *Session     `json:"session,omitempty"`
+	Traffic    *Traffic     `json:"traffic,omitempty"` // nil: the backend does not count that of single peers
+}
+
+// Traffic is what was sent to one peer and received from it since the daemon was started. That of wireguard is counted
+// since its device was made, and with the headers of the tunnel.
+type Traffic struct {
+	SentPackets     uint64 `json:"sent_packets,omitempty"` // 0 with wireguard, which counts bytes only
+	SentBytes       uint64 `json:"sent_bytes"`
+	ReceivedPackets uint64 `json:"received_packets,omitempty"`
+	ReceivedBytes   uint64 `json:"received_bytes"`
+}
+
+// Add adds what was counted elsewhere.
+func (t Traffic) Add(o Traffic) Traffic {
+	return Traffic{t.SentPackets + o.SentPackets, t.SentBytes + o.SentBytes, t.ReceivedPackets + o.ReceivedPackets,
+		t.ReceivedBytes + o.ReceivedBytes}
 }
 
 // Session is what an encrypted tunnel knows of one peer, a few seconds old.

@@ -76,6 +76,18 @@ func (s Status) PeersText() string {
 	return text
 }
 
+// Size writes a number of bytes, with three digits.
+func Size(n uint64) string {
+	size := float64(n)
+	for _, unit := range []string{"B", "kB", "MB", "GB"} {
+		if size < 1000 {
+			return fmt.Sprintf("%.3g", size) + " " + unit
+		}
+		size /= 1000
+	}
+	return fmt.Sprintf("%.0f TB", size)
+}
+
 // Count puts a number before a noun.
 func Count(n uint64, noun string) string {
 	if n != 1 {

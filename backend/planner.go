@@ -120,6 +120,16 @@ type Session struct {
 	Silent         bool  // packets are sent to it, and it does not answer handshakes
 }
 
+// Counting is a Planner whose datapath counts what it carries for each peer.
+type Counting interface {
+	// Traffic returns that since the start, by the public address of the peer.
+	Traffic() map[netip.Addr]Traffic
+}
+
+// Traffic is what pods have sent to those of one peer and received from them: packets, and bytes without the headers of
+// the tunnel.
+type Traffic struct{ SentPackets, SentBytes, ReceivedPackets, ReceivedBytes uint64 }
+
 // Addressed is a Planner whose devices have hardware addresses that peers know.
 type Addressed interface {
 	// MACs returns the addresses by device, to be kept for the next run. Nobody may change the map.

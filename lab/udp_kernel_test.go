@@ -51,6 +51,21 @@ func (c *cluster) crosses(from, to *lab.Pod, program func() uint64) {
 	})
 }
 
+// exchanged returns what a host has counted of its only peer, and wants it to have received so many bytes, and to have
+// sent some.
+func (c *cluster) exchanged(h *lab.Host, least uint64) api.Traffic {
+	c.t.Helper()
+	peers := ctlJSON[[]api.Peer](c, h, "peers")
+	if len(peers) != 1 || peers[0].Traffic == nil {
+		c.t.Fatalf("no traffic of one peer: %+v", peers)
+	}
+	t := *peers[0].Traffic
+	if t.ReceivedBytes < least || t.ReceivedPackets == 0 || t.SentPackets == 0 || t.SentBytes == 0 {
+		c.t.Errorf("the traffic is %+v, want %d bytes received", t, least)
+	}
+	return t
+}
+
 // TestUDPInsideTheKernel has the kernels of two hosts carry packets, while one daemon is killed and stays away, after
 // the programs were detached, beside IPsec and a packet filter, and cleans up.
 func TestUDPInsideTheKernel(t *testing.T) {
@@ -76,6 +91,7 @@ func TestUDPInsideTheKernel(t *testing.T) {
 	for i := range pods {
 		c.transfer(pods[i].Namespace, pods[1-i].Namespace, pods[1-i].Addr(), 10<<20)
 	}
+	c.exchanged(hosts[1], 10<<20)
 
 	programs := func(h *lab.Host) (n int) {
 		t.Helper()
@@ -125,7 +141,9 @@ func TestUDPInsideTheKernel(t *testing.T) {
 		"nft add chain ip guard in { type filter hook input priority 0 ; }",
 		"nft add rule ip guard in ip saddr 198.51.100.1 drop"))
 	c.path(daemons[1], "user space: the packet filter may have rules")
+	before := c.exchanged(hosts[1], 10<<20)
 	c.transfer(pods[0].Namespace, pods[1].Namespace, pods[1].Addr(), 2<<20)
+	c.exchanged(hosts[1], before.ReceivedBytes+2<<20)
 	c.ok(hosts[1].Run("nft flush chain ip guard in", "nft add rule ip guard in udp dport 53 drop"))
 	c.path(daemons[1], "kernel")
 

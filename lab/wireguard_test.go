@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"flanneld/api"
 	"flanneld/lab"
 )
 
@@ -54,6 +55,14 @@ func TestWireGuardCarriesPacketsInEachMode(t *testing.T) {
 				c.transfer(pods[1].Namespace, pods[0].Namespace, pods[0].Addrs[i], 5<<20)
 			}
 			wantEncrypted(t, wire, [2]*lab.Pod{pods[0], pods[1]}, tt.ports)
+			c.await(func() error { // what the daemon knows of the device is a few seconds old
+				for _, p := range ctlJSON[[]api.Peer](c, hosts[0], "peers") {
+					if t := p.Traffic; t == nil || t.SentBytes < 5<<20 || t.ReceivedBytes < 5<<20 {
+						return fmt.Errorf("the traffic of %s is %+v", p.Subnet, t)
+					}
+				}
+				return nil
+			})
 		})
 	}
 }

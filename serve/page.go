@@ -55,7 +55,7 @@ var pageFuncs = template.FuncMap{
 	"at":    func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
 	"list":  func(v any) string { return strings.Trim(fmt.Sprint(v), "[]") },
 	"ms":    milliseconds,
-	"bytes": sizeText,
+	"bytes": api.Size,
 	"count": func(n any, noun string) string { return api.Count(number64(n), noun) },
 }
 
@@ -71,22 +71,4 @@ func number64(n any) uint64 {
 
 func milliseconds(d time.Duration) string {
 	return fmt.Sprintf("%.2f ms", float64(d.Microseconds())/1000)
-}
-
-// sizeText writes a number of bytes with three digits at least.
-func sizeText(n any) string {
-	size := float64(0)
-	switch n := n.(type) {
-	case int64:
-		size = float64(n)
-	case uint64:
-		size = float64(n)
-	}
-	for _, unit := range []string{"B", "kB", "MB", "GB"} {
-		if size < 1000 {
-			return strings.TrimSuffix(fmt.Sprintf("%.3g", size), ".0") + " " + unit
-		}
-		size /= 1000
-	}
-	return fmt.Sprintf("%.0f TB", size)
 }

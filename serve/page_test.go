@@ -58,6 +58,8 @@ func clusterPage(n int) http.Handler {
 			p.Probe = nil
 		case 3:
 			p.Probe.PathMTU = 1350
+		case 4:
+			p.Traffic = &api.Traffic{SentPackets: 7, SentBytes: 2_345, ReceivedBytes: 1_000_000}
 		}
 		peers = append(peers, p)
 	}
@@ -110,7 +112,7 @@ func TestStatusPageSaysWhatIsWrongAndFindsPeers(t *testing.T) {
 		"degraded", "Packets are forwarded, with these faults", "1 peer does not answer probes", "2026-01-02 03:04:02 UTC",
 		"(3 times)", "2 forwarding entries",
 		"100 peers probed, 20 without an answer", "100 installed, 0 not installed", "1.23 MB in 1000 packets sent",
-		"999 B in 1 packet received", "2 packets dropped",
+		"999 B in 1 packet received", "2 packets dropped", "2.35 kB <small>7 packets</small>", ">1 MB<",
 		`http-equiv="refresh"`, `href="/metrics"`, `href="/status"`, "up to 0.",
 	} {
 		if !strings.Contains(all, want) {
@@ -131,6 +133,29 @@ func TestStatusPageSaysWhatIsWrongAndFindsPeers(t *testing.T) {
 	}
 	if evil := page("/?q=" + url.QueryEscape(`"><script>`)); strings.Contains(evil, "<script") {
 		t.Error("what is searched for is not escaped")
+	}
+}
+
+func TestStatusPageOfADaemonThatWaitsSaysWhatIsNotKnownYet(t *testing.T) {
+	w := httptest.NewRecorder()
+	serve.StatusPage(serve.PageSources{
+		Status: func() api.Status {
+			return api.Status{Host: "node-0", State: api.StateNotReady, Reasons: []string{"waiting for an interface"}}
+		},
+		Peers: func() []api.Peer { return nil }, Events: func() []api.Event { return nil },
+		Traffic: func([]string) []serve.DeviceTraffic { return nil },
+	}).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	text := regexp.MustCompile(`(?s)<dl>.*</dl>`).FindString(w.Body.String())
+	for _, want := range []string{
+		"<dt>Network</dt><dd>not known yet<", "<dt>Backend</dt><dd>not known yet<", "<dt>Underlay</dt><dd>not chosen yet<",
+		"<dt>Store</dt><dd>no records read yet<", "<dt>Reconciler</dt><dd>not run yet<",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	if !strings.Contains(w.Body.String(), "waiting for an interface") {
+		t.Error("the page does not say what is waited for")
 	}
 }
 

@@ -40,22 +40,22 @@ type folded struct {
 
 type pageData struct {
 	api.Status
-	Badge     string // of the state: the name of a style
-	Still     bool   // not to be loaded again by itself
-	Now       time.Time
-	Query     string
-	Tiles     []tile
-	Rows      []tile
-	Found     int // peers that match the query
-	Hidden    int // rows that are not shown
-	Encrypted bool
-	Counts    map[string]int
-	Map       *starMap // nil: too many peers
-	Heat      []heatStep
-	Traffic   []DeviceTraffic
-	Warnings  []folded
-	History   []api.Event
-	Folded    []string // reasons beyond the first
+	Badge    string // of the state: the name of a style
+	Still    bool   // not to be loaded again by itself
+	Now      time.Time
+	Query    string
+	Tiles    []tile
+	Rows     []tile
+	Found    int  // peers that match the query
+	Hidden   int  // rows that are not shown
+	Counted  bool // the traffic of single peers is counted
+	Counts   map[string]int
+	Map      *starMap // nil: too many peers
+	Heat     []heatStep
+	Traffic  []DeviceTraffic
+	Warnings []folded
+	History  []api.Event
+	Folded   []string // reasons beyond the first
 }
 
 func newPageData(from PageSources, query string) pageData {
@@ -72,7 +72,7 @@ func newPageData(from PageSources, query string) pageData {
 		t := tile{Peer: p}
 		t.State, t.Word = judge(p, s.MTU)
 		d.Counts[t.State]++
-		d.Encrypted = d.Encrypted || p.Session != nil
+		d.Counted = d.Counted || p.Traffic != nil
 		d.Tiles = append(d.Tiles, t)
 	}
 	switch {

@@ -54,7 +54,7 @@ func (s *Status) Peers() []api.Peer {
 	peers, failing, skipped, from := s.view.Peers, s.failing, s.skippedLocked(), s.from
 	s.mu.Unlock()
 	out := make([]api.Peer, 0, peers.Len())
-	findings, sessions := s.prober.Findings(), from.sessions()
+	findings, sessions, traffic := s.prober.Findings(), from.sessions(), from.traffic()
 	for l, r := range peers.Records() {
 		why := cmp.Or(skipped[l.Subnet], failing.of(l))
 		p := api.Peer{
@@ -66,6 +66,7 @@ func (s *Status) Peers() []api.Peer {
 		if session, ok := sessions[l.Subnet]; ok {
 			p.Session = &session
 		}
+		p.Traffic = trafficOf(traffic, l.PublicIP, p.Session)
 		out = append(out, p)
 	}
 	return out

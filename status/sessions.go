@@ -10,12 +10,15 @@ import (
 
 // Of returns the sources for backends, the preferred one first.
 func (s Sources) Of(backends ...backend.Planner) Sources {
-	s.Sessions, s.Datapath = nil, nil
+	s.Sessions, s.Datapath, s.Counting = nil, nil, nil
 	var encrypted []backend.Encrypted
 	var all datapaths
 	for _, b := range backends {
 		if e, ok := b.(backend.Encrypted); ok {
 			encrypted = append(encrypted, e)
+		}
+		if c, ok := b.(backend.Counting); ok {
+			s.Counting = append(s.Counting, c)
 		}
 		if d, ok := b.(Datapath); ok { // not where the datapath is the kernel's
 			all = append(all, d)
@@ -44,6 +47,29 @@ func sessionsOf(backends []backend.Encrypted) map[netip.Prefix]api.Session {
 		}
 	}
 	return out
+}
+
+// traffic says what was carried for each peer, by its public address, as far as a datapath counts it.
+func (s Sources) traffic() map[netip.Addr]api.Traffic {
+	out := map[netip.Addr]api.Traffic{}
+	for _, c := range s.Counting {
+		for host, t := range c.Traffic() {
+			out[host] = out[host].Add(api.Traffic(t))
+		}
+	}
+	return out
+}
+
+// trafficOf adds what an encrypted tunnel has counted of a peer; nil: nobody counts.
+func trafficOf(counted map[netip.Addr]api.Traffic, host netip.Addr, session *api.Session) *api.Traffic {
+	t, ok := counted[host]
+	if session != nil {
+		t, ok = t.Add(api.Traffic{SentBytes: uint64(session.Sent), ReceivedBytes: uint64(session.Received)}), true
+	}
+	if !ok {
+		return nil
+	}
+	return &t
 }
 
 // datapaths are those of several backends.

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"flanneld/api"
+	"flanneld/backend"
 	"flanneld/firewall"
 	"flanneld/ip"
 	"flanneld/probe"
@@ -30,6 +31,7 @@ type Sources struct {
 	// Forwarding says which links drop packets of pods.
 	Forwarding func() []string
 	Sessions   func() map[netip.Prefix]api.Session // of encrypted tunnels, by subnet; nil: there are none
+	Counting   []backend.Counting                  // they count the traffic of each peer
 	// names another flannel that believes one of the devices to be its own; nil: nobody looks
 	Owner    func() string
 	NoProbes bool // the backend carries no packets

@@ -41,6 +41,7 @@ func (w *worker) accept(t *table, m *inbound) {
 	}
 	w.counters.add(receivedPackets, packets)
 	w.counters.add(receivedBytes, bytes)
+	from.received(packets, bytes)
 }
 
 // decapsulate carries the congestion mark of the outer header over to the packet; false: the packet must be dropped,

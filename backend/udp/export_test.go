@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"flanneld/backend/udp/offload"
 	"flanneld/ip"
 	"flanneld/subnet"
 )
@@ -64,6 +65,9 @@ func (t Table) Host(addr netip.Addr) netip.Addr {
 	}
 	return netip.Addr{}
 }
+
+// Traffic returns what a worker has carried to and from a host.
+func (f *Worker) Traffic(host netip.Addr) offload.Traffic { return f.table.Load().host(host).traffic() }
 
 // Learn has the path to a host take in a path MTU.
 func (t Table) Learn(addr netip.Addr, mtu int) { t.t.host(addr).learn(mtu, time.Now()) }

@@ -127,7 +127,7 @@ func (w *worker) flush() {
 func (w *worker) sent(m *outbound) {
 	w.counters.add(sentPackets, m.count)
 	w.counters.add(sentBytes, m.bytes)
-	m.to.use()
+	m.to.sent(m.count, m.bytes)
 }
 
 // sendTries bounds how often one message is sent: the socket may report what became of an earlier one, or be full.

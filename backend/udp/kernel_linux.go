@@ -48,7 +48,8 @@ type kernelPath struct {
 	decided  bool
 	reason   string // why packets are left to user space; empty: they are not
 	programs *offload.Programs
-	before   map[string]uint64 // counters of earlier programs
+	before   map[string]uint64              // counters of earlier programs
+	earlier  map[netip.Addr]offload.Traffic // what earlier programs have carried, by the peer's public address
 	repaired uint64
 	look     time.Time // when to read again which peers packets were sent to
 	narrow   narrow
@@ -229,6 +230,7 @@ func (k *kernelPath) dropLocked(next *offload.Programs) {
 		for name, n := range k.programs.Counters() {
 			k.before[name] += n
 		}
+		k.earlier = k.trafficLocked()
 		k.programs.Close()
 	}
 	k.programs = next
@@ -261,6 +263,24 @@ func (k *kernelPath) counters(to map[string]uint64) {
 		}
 	}
 	to["BPF programs attached again"] += k.repaired
+}
+
+// traffic returns what the kernel has carried, by the public address of the peer.
+func (k *kernelPath) traffic() map[netip.Addr]offload.Traffic {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.trafficLocked()
+}
+
+func (k *kernelPath) trafficLocked() map[netip.Addr]offload.Traffic {
+	if k.programs == nil {
+		return k.earlier
+	}
+	out := k.programs.Traffic()
+	for host, t := range out {
+		out[host] = t.Add(k.earlier[host])
+	}
+	return out
 }
 
 // used adds the hosts that the kernel has sent packets to.

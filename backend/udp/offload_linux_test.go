@@ -233,6 +233,34 @@ func TestThePathsSendTheSame(t *testing.T) {
 	if s.carried < s.total/4 || s.left < s.total/10 {
 		t.Errorf("of %d packets %d were carried, %d left", s.total, s.carried, s.left)
 	}
+	s.countsEachPeer()
+}
+
+// countsEachPeer holds what the programs have counted of each peer against what they have counted of all, and looks
+// whether a peer that comes back begins anew.
+func (s *site) countsEachPeer() {
+	s.t.Helper()
+	all, sum := s.programs.Counters(), offload.Traffic{}
+	for _, t := range s.programs.Traffic() {
+		sum = sum.Add(t)
+	}
+	want := offload.Traffic{
+		SentPackets: all["sent packets"], SentBytes: all["sent bytes"],
+		ReceivedPackets: all["received packets"], ReceivedBytes: all["received bytes"],
+	}
+	if nothing := (offload.Traffic{}); sum != want || sum == nothing {
+		s.t.Errorf("the traffic of the peers is %+v, that of all is %+v", sum, want)
+	}
+	for _, peers := range []offload.Peers{{}, kernelPeers} {
+		if err := s.programs.Set(peers); err != nil {
+			s.t.Fatal(err)
+		}
+		for host, t := range s.programs.Traffic() {
+			if len(peers.Routes) == 0 || t.SentPackets+t.ReceivedPackets != 0 {
+				s.t.Errorf("peers %v: %s has %+v", peers, host, t)
+			}
+		}
+	}
 }
 
 // sameDatagram compares a frame on the wire with a datagram of the worker.
@@ -383,6 +411,7 @@ func TestThePathsDeliverTheSame(t *testing.T) {
 	if s.carried < s.total/8 || s.left < s.total/10 {
 		t.Errorf("of %d frames %d were carried, %d left", s.total, s.carried, s.left)
 	}
+	s.countsEachPeer()
 }
 
 // receive returns how many bytes the socket has got; -1: nothing.

@@ -4,6 +4,10 @@ import (
 	"net/netip"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/cpu"
+
+	"flanneld/backend/udp/offload"
 )
 
 // path is the way to one underlay address: all leases of a host share it, and it lives on in the next table.
@@ -12,6 +16,10 @@ type path struct {
 	family  family
 	learned atomic.Uint64 // end of validity in Unix seconds << 16 | path MTU; 0: none
 	used    atomic.Bool   // packets were sent on it; read far more often than written
+
+	_ cpu.CacheLinePad // what is above is read for each packet, what is below is written
+	// What was carried, by any worker.
+	sentPackets, sentBytes, receivedPackets, receivedBytes atomic.Uint64
 }
 
 const (
@@ -22,11 +30,25 @@ const (
 	minPathMTU6 = 1280
 )
 
-// use notes that packets were sent.
-func (p *path) use() {
+// sent notes that packets were sent.
+func (p *path) sent(packets, bytes int) {
 	if !p.used.Load() {
 		p.used.Store(true)
 	}
+	p.sentPackets.Add(uint64(packets))
+	p.sentBytes.Add(uint64(bytes))
+}
+
+// received notes that packets were received.
+func (p *path) received(packets, bytes int) {
+	p.receivedPackets.Add(uint64(packets))
+	p.receivedBytes.Add(uint64(bytes))
+}
+
+// traffic returns what was carried.
+func (p *path) traffic() offload.Traffic {
+	return offload.Traffic{SentPackets: p.sentPackets.Load(), SentBytes: p.sentBytes.Load(),
+		ReceivedPackets: p.receivedPackets.Load(), ReceivedBytes: p.receivedBytes.Load()}
 }
 
 // learn takes in a path MTU, in bytes with the outer headers.

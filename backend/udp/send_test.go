@@ -2,9 +2,11 @@ package udp_test
 
 import (
 	"bytes"
+	"net/netip"
 	"testing"
 
 	"flanneld/backend/udp"
+	"flanneld/backend/udp/offload"
 )
 
 func TestSocketsThatTakeNoMessagesOfManyDatagrams(t *testing.T) {
@@ -101,5 +103,32 @@ func TestNoPacketAllocates(t *testing.T) {
 	}
 	if w.Count("sent packets") == 0 || w.Count("received packets") == 0 {
 		t.Error("nothing was carried")
+	}
+}
+
+func TestTrafficIsCountedForEachPeer(t *testing.T) {
+	r, seed := random()
+	w := newRouter()
+	want := map[netip.Addr]offload.Traffic{}
+	for range 200 {
+		n := byte(2 + r.IntN(2))
+		f, back := randomFlow(r, 1, n), randomFlow(r, n, 1)
+		w.Packets = append(w.Packets, f.super(randomBytes(r, 1+r.IntN(20000)), 1200))
+		in := back.packet(randomBytes(r, 30))
+		host := peerAddr(back.six, n)
+		w.Messages = append(w.Messages, udp.Message{From: host, Data: in})
+		want[host] = want[host].Add(offload.Traffic{ReceivedPackets: 1, ReceivedBytes: uint64(len(in))})
+	}
+	w.Step()
+	for _, d := range w.Sent {
+		want[d.To] = want[d.To].Add(offload.Traffic{SentPackets: 1, SentBytes: uint64(len(d.Data))})
+	}
+	for host, traffic := range want {
+		if got := w.Traffic(host); got != traffic {
+			t.Errorf("seed %d: %s has %+v, want %+v", seed, host, got, traffic)
+		}
+	}
+	if len(want) < 2 {
+		t.Errorf("seed %d: %d hosts", seed, len(want))
 	}
 }

@@ -203,6 +203,17 @@ func (b *Backend) Counters() map[string]uint64 {
 	return out
 }
 
+// Traffic implements backend.Counting.
+func (b *Backend) Traffic() map[netip.Addr]backend.Traffic {
+	out, t, kernel := map[netip.Addr]backend.Traffic{}, b.datapath.table.Load(), b.kernel.traffic()
+	for f := range t.hosts {
+		for p := range t.hosts[f].all() {
+			out[p.addr] = backend.Traffic(p.traffic().Add(kernel[p.addr]))
+		}
+	}
+	return out
+}
+
 // Path says where packets are carried: in the kernel, or in user space and why.
 func (b *Backend) Path() string { return b.kernel.path() }
 

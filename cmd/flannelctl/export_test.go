@@ -124,3 +124,10 @@ func Definitions() map[string][]string {
 	walk(root, root.PersistentFlags())
 	return out
 }
+
+// StatusText is what "flannelctl status" prints.
+func StatusText(s api.Status) string {
+	var b strings.Builder
+	_ = writePage(&b, func(w page) { writeStatus(w, s) }) // memory takes everything
+	return b.String()
+}

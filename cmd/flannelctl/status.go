@@ -67,8 +67,8 @@ func writeStatus(w page, s api.Status) {
 	w.row("network", list(s.Network))
 	w.row("lease", leaseText(s))
 	w.row("backend", s.Backend)
-	w.row("device", fmt.Sprintf("%s mtu %d", list(s.Devices), s.MTU))
-	w.row("underlay", fmt.Sprintf("%s, %s, public %s (%s)", s.Interface, list(s.Addresses), list(s.PublicIPs), s.Chosen))
+	w.row("device", deviceText(s))
+	w.row("underlay", underlayText(s))
 	w.row("store", storeText(s))
 	w.row("peers", s.PeersText())
 	w.row("repaired", s.Repaired())
@@ -91,7 +91,27 @@ func writeStatus(w page, s api.Status) {
 	}
 }
 
+func deviceText(s api.Status) string {
+	switch {
+	case s.MTU == 0:
+		return "" // not known yet
+	case len(s.Devices) == 0:
+		return fmt.Sprintf("none, mtu %d", s.MTU)
+	}
+	return fmt.Sprintf("%s mtu %d", list(s.Devices), s.MTU)
+}
+
+func underlayText(s api.Status) string {
+	if s.Interface == "" {
+		return "not chosen yet"
+	}
+	return fmt.Sprintf("%s, %s, public %s (%s)", s.Interface, list(s.Addresses), list(s.PublicIPs), s.Chosen)
+}
+
 func reconcilerText(p api.Passes) string {
+	if p.Count == 0 {
+		return "not run yet"
+	}
 	text := fmt.Sprintf("%s, %d failed, last %s in %s", plural(int(p.Count), "run"), p.Failed, ago(p.Last),
 		p.Took.Round(time.Microsecond))
 	if p.LastErr != "" {
@@ -151,6 +171,9 @@ func storeText(s api.Status) string {
 	if s.StoreSince != nil {
 		return at + "unreachable since " + s.StoreSince.Local().Format(stamp) + ": " + s.StoreReason
 	}
+	if s.Revision == 0 && !s.Ready {
+		return at + "no records read yet"
+	}
 	return fmt.Sprintf("%sreachable, revision %d", at, s.Revision)
 }
 
@@ -158,7 +181,8 @@ func newPeers(a *app) *cobra.Command {
 	return watchable(a, &cobra.Command{
 		Use: "peers", Short: "List all other hosts: subnet, address, routes installed, last probe", Args: arguments(0),
 		Long: `Lists the subnets of all other hosts. INSTALLED says whether routes and forwarding entries to the peer are
-in the kernel; LOSS, RTT and PATH MTU are from the last probe through the tunnel.
+in the kernel; LOSS, RTT and PATH MTU are from the last probe through the tunnel. With -o wide, SENT and
+RECEIVED are bytes since the daemon was started; the backends udp and wireguard count them for each peer.
 Exit code 3 if a peer is not installed or does not answer probes.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			peers, err := ask[[]api.Peer](cmd.Context(), a, api.PathPeers)
@@ -166,8 +190,8 @@ Exit code 3 if a peer is not installed or does not answer probes.`,
 				return err
 			}
 			err = a.print(peers, func(w page) {
-				w.row(a.wider([]any{"SUBNET", "ADDRESS", "HOST", "INSTALLED", "LOSS", "RTT", "PATH MTU", "PROBED"}, "BACKEND",
-					"VERSION", "REMARK")...)
+				w.row(a.wider([]any{"SUBNET", "ADDRESS", "HOST", "INSTALLED", "LOSS", "RTT", "PATH MTU", "PROBED"}, "SENT",
+					"RECEIVED", "BACKEND", "VERSION", "REMARK")...)
 				for _, p := range peers {
 					a.writePeer(w, p)
 				}
@@ -202,8 +226,12 @@ func (a *app) writePeer(w page, p api.Peer) {
 	if p.Session != nil {
 		remark = cmp.Or(remark, sessionRemark(*p.Session))
 	}
-	w.row(a.wider([]any{p.Subnet, p.PublicIP, p.Host, yes(p.Programmed), loss, rtt, mtu, at}, p.Backend, version,
-		remark)...)
+	sent, received := "", ""
+	if t := p.Traffic; t != nil {
+		sent, received = api.Size(t.SentBytes), api.Size(t.ReceivedBytes)
+	}
+	w.row(a.wider([]any{p.Subnet, p.PublicIP, p.Host, yes(p.Programmed), loss, rtt, mtu, at}, sent, received, p.Backend,
+		version, remark)...)
 }
 
 func sessionRemark(s api.Session) string {

@@ -110,12 +110,53 @@ struct {
 	map_type(value, __be32);
 } hosts SEC(".maps");
 
+/* traffic is what was sent to a peer and received from it. */
+struct traffic {
+	__u64 sent_packets;
+	__u64 sent_bytes;
+	__u64 received_packets;
+	__u64 received_bytes;
+};
+
+/* peers has the traffic of each peer that is known, by its public address; each processor has numbers of its own. */
+struct {
+	map_uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	map_uint(map_flags, BPF_F_NO_PREALLOC);
+	map_uint(max_entries, 65536);
+	map_type(key, __be32);
+	map_type(value, struct traffic);
+} peers SEC(".maps");
+
 inline void count(__u32 what, __u64 n)
 {
 	__u64 *value = map_lookup(&counters, &what);
 
 	if (value)
 		*value += n;
+}
+
+inline void count_sent(__be32 host, __u64 n, __u32 bytes)
+{
+	struct traffic *peer = map_lookup(&peers, &host);
+
+	count(SENT_PACKETS, n);
+	count(SENT_BYTES, bytes);
+	if (peer) {
+		peer->sent_packets += n;
+		peer->sent_bytes += bytes;
+	}
+}
+
+inline void count_received(__be32 host, __u64 n, __u32 bytes)
+{
+	struct traffic *peer = map_lookup(&peers, &host);
+
+	count(RECEIVED_PACKETS, n);
+	count(RECEIVED_BYTES, bytes);
+	if (peer) {
+		peer->received_packets += n;
+		peer->received_bytes += bytes;
+	}
 }
 
 inline int leave(__u32 why)
@@ -269,30 +310,25 @@ int send(struct __sk_buff *skb)
 	}
 	if (!to->used)
 		to->used = 1;
-	count(SENT_PACKETS, n);
-	count(SENT_BYTES, size);
+	count_sent(host, n, size);
 	skb->mark = 0;
 	hop.nh_family = FAMILY_IPV4;
 	hop.ipv4_nh = way.ipv4_dst;
 	return redirect_neigh(underlay, &hop, sizeof(hop), 0);
 }
 
-/* from_peer says why a packet from an underlay address is not to be believed; 0: it is. */
+/* from_peer says why a packet of a host is not to be believed, given its public address; 0: it is. */
 inline __u32 from_peer(__be32 host, const struct ipv4 *inner)
 {
 	struct route *back;
-	__be32 *peer;
 
-	peer = map_lookup(&hosts, &host);
-	if (!peer)
-		return RECEIVE_SENDER;
 	if ((inner->to & self_mask) != self)
 		return RECEIVE_DESTINATION;
 	if (inner->from == local || inner->from == own)
 		return RECEIVE_SOURCE;
 	if ((inner->from & network_mask) == network) {
 		back = route_to(inner->from);
-		if (!back || back->host != *peer)
+		if (!back || back->host != host)
 			return RECEIVE_SOURCE;
 	}
 	return 0;
@@ -322,6 +358,7 @@ int receive(struct __sk_buff *skb)
 	struct ipv4 *ip, *inner;
 	struct udp *udp;
 	__u32 total, why;
+	__be32 *peer, host;
 	__u64 n;
 
 	if (skb->protocol != net16(PROTO_IPV4) || skb->pkt_type != PACKET_HOST || skb->vlan_present || skb->len < least)
@@ -343,7 +380,12 @@ int receive(struct __sk_buff *skb)
 	    net16(udp->size) + sizeof(*ip) != total || inner->version_size != PLAIN ||
 	    net16(inner->total) + HEADERS != total)
 		return leave(RECEIVE_HEADER);
-	why = from_peer(ip->from, inner);
+	host = ip->from;
+	peer = map_lookup(&hosts, &host);
+	if (!peer)
+		return leave(RECEIVE_SENDER);
+	host = *peer;
+	why = from_peer(host, inner);
 	if (why)
 		return leave(why);
 	n = packets(skb, total - HEADERS, headers_of(inner, (void *)(long)skb->data_end));
@@ -351,8 +393,7 @@ int receive(struct __sk_buff *skb)
 		return leave(RECEIVE_CONGESTION);
 	if (adjust_room(skb, -(__s32)HEADERS, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO))
 		return leave(RECEIVE_ROOM);
-	count(RECEIVED_PACKETS, n);
-	count(RECEIVED_BYTES, total - HEADERS);
+	count_received(host, n, total - HEADERS);
 	skb->mark = 0;
 	return redirect(device, BPF_F_INGRESS);
 }

@@ -18,6 +18,7 @@ import (
 const (
 	programsMapCounters    = "counters"
 	programsMapHosts       = "hosts"
+	programsMapPeers       = "peers"
 	programsMapRoutes      = "routes"
 	programsProgReceive    = "receive"
 	programsProgSend       = "send"
@@ -84,6 +85,7 @@ type programsProgramSpecs struct {
 type programsMapSpecs struct {
 	Counters *ebpf.MapSpec `ebpf:"counters"`
 	Hosts    *ebpf.MapSpec `ebpf:"hosts"`
+	Peers    *ebpf.MapSpec `ebpf:"peers"`
 	Routes   *ebpf.MapSpec `ebpf:"routes"`
 }
 
@@ -124,6 +126,7 @@ func (o *programsObjects) Close() error {
 type programsMaps struct {
 	Counters *ebpf.Map `ebpf:"counters"`
 	Hosts    *ebpf.Map `ebpf:"hosts"`
+	Peers    *ebpf.Map `ebpf:"peers"`
 	Routes   *ebpf.Map `ebpf:"routes"`
 }
 
@@ -131,6 +134,7 @@ func (m *programsMaps) Close() error {
 	return _ProgramsClose(
 		m.Counters,
 		m.Hosts,
+		m.Peers,
 		m.Routes,
 	)
 }

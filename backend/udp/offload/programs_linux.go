@@ -40,6 +40,7 @@ type Programs struct {
 	Spec
 	objects programsObjects
 	peers   Peers
+	counted map[netip.Addr]bool // peers whose traffic is counted, by public address
 }
 
 // prefixKey, routeValue: struct prefix, struct route of datapath.c.
@@ -76,7 +77,8 @@ func Load(s Spec) (*Programs, error) {
 	}
 	spec.Programs[programsProgSend].Name = ip.Hook{Device: s.Name, Egress: true}.ProgramName()
 	spec.Programs[programsProgReceive].Name = ip.Hook{Device: s.Name}.ProgramName()
-	p := &Programs{Spec: s, peers: Peers{map[netip.Prefix]Route{}, map[netip.Addr]netip.Addr{}}}
+	p := &Programs{Spec: s, peers: Peers{map[netip.Prefix]Route{}, map[netip.Addr]netip.Addr{}},
+		counted: map[netip.Addr]bool{}}
 	if err := spec.LoadAndAssign(&p.objects, nil); err != nil {
 		return nil, fmt.Errorf("load BPF programs: %w", explain(err))
 	}
@@ -143,7 +145,7 @@ func (p *Programs) Set(now Peers) error {
 		}
 		p.peers.Hosts[addr] = host
 	}
-	if err := errors.Join(errs...); err != nil {
+	if err := errors.Join(append(errs, p.countFor(now))...); err != nil {
 		return fmt.Errorf("tell BPF programs of peers: %w", err)
 	}
 	return nil
