@@ -57,15 +57,21 @@ func TestFlannelctlWatchesAndEdits(t *testing.T) {
 			return nil
 		})
 	}
-	sees("put "+strings.ReplaceAll(ctlJSON[api.Status](c, h, "status").Subnets[0].String(), "/", "-"),
+	sees(" listed "+ctlJSON[api.Status](c, h, "status").Subnets[0].String()+" "+h.Addr.String(),
 		func() error { return nil })
 	// Until the watch stands, no change is printed: it is made again.
-	sees("put 10.5.240.0-24 198.18.0.77", func() error {
+	sees(" added 10.5.240.0/24 198.18.0.77 reservation", func() error {
 		return e.Put(c.ctx, "subnets/10.5.240.0-24", `{"PublicIP":"198.18.0.77","BackendType":"vxlan"}`)
 	})
-	sees("delete 10.5.240.0-24 198.18.0.77", func() error { return e.Delete(c.ctx, "subnets/10.5.240.0-24") })
+	sees(" changed 10.5.240.0/24 198.18.0.77", func() error {
+		return e.Put(c.ctx, "subnets/10.5.240.0-24", `{"PublicIP":"198.18.0.77","BackendType":"vxlan"}`)
+	})
+	sees(" deleted 10.5.240.0/24 198.18.0.77", func() error { return e.Delete(c.ctx, "subnets/10.5.240.0-24") })
 	c.edit(h)
-	sees("config config", func() error { return nil })
+	sees("network configuration changed", func() error { return nil })
+	if strings.Contains(out.String(), "deleted\n") {
+		t.Errorf("watch prints changes of nothing:\n%s", out.String())
+	}
 	cancel()
 	if err := cmd.Wait(); err != nil && ctx.Err() == nil {
 		t.Errorf("watch ends with %v", err)

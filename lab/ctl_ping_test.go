@@ -46,6 +46,11 @@ func TestFlannelctlPings(t *testing.T) {
 		!strings.Contains(out, peer.Subnet.String()) {
 		t.Errorf("the shell is offered\n%s", out)
 	}
+	for _, args := range [][]string{{"leases", "reserve", ""}, {"network", "migrate", "--skip", ""}} {
+		if out := c.ctlOK(a, append([]string{"__complete"}, args...)...); !strings.Contains(out, peer.Host+"\t") {
+			t.Errorf("for %q the shell is offered\n%s", args, out)
+		}
+	}
 
 	// A link on the way that carries no large packets: 1,400 bytes inside need 1,450 outside.
 	must[string](t)(b.Output("ip link set eth0 mtu 1440"))

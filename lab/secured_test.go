@@ -42,6 +42,15 @@ func TestAnEmbeddedStoreIsSecuredUnderTrafficAndHostsJoinItWithATokenOnly(t *tes
 		}
 	}
 
+	for command, want := range map[string]string{
+		"token revoke": strings.Split(token, ".")[1] + "\tvalid", "hosts remove": "\t" + hosts[1].Addr.String(),
+		"members remove": "\tleader",
+	} {
+		args := append(append([]string{"__complete"}, strings.Fields(command)...), "")
+		if out := c.ctlOK(hosts[0], args...); !strings.Contains(out, want) {
+			t.Errorf("%s: the shell is offered\n%s\nwant %q", command, out, want)
+		}
+	}
 	c.ctlOK(hosts[0], "token", "revoke", token)
 	third := must[*lab.Daemon](t)(hosts[2].Flanneld("-join", token))
 	c.wantState(third, api.StateNotReady, "the token was revoked")

@@ -12,7 +12,8 @@ var examples = map[string]string{
 flannelctl status --json
 flannelctl status --subnet-file /run/flannel/networks/blue.env   # another network of this host`,
 	"peers": `flannelctl peers
-flannelctl peers -o yaml`,
+flannelctl peers -o wide   # also traffic, backend and version
+flannelctl peers -w`,
 	"ping": `flannelctl ping host2
 flannelctl ping 10.5.46.7   # a pod`,
 	"leases":         `flannelctl leases`,

@@ -149,6 +149,8 @@ type change struct {
 	Key     string      `json:"key,omitempty"`
 	Record  *api.Record `json:"record,omitempty"`
 	Problem string      `json:"problem,omitempty"`
+
+	word string // for people
 }
 
 func (a *app) watchLeases(ctx context.Context) error {
@@ -160,11 +162,11 @@ func (a *app) watchLeases(ctx context.Context) error {
 		var printing error
 		known := map[string]*api.Record{} // by key; a deletion does not say what was deleted
 		for _, e := range snap.Entries {
-			printing = errors.Join(printing, a.printEvent(subnet.Event{Put: e}, known))
+			printing = errors.Join(printing, a.printEvent(subnet.Event{Put: e}, known, "listed"))
 		}
 		err = s.Watch(ctx, snap.Position, 0, func(events []subnet.Event) {
 			for _, ev := range events {
-				printing = errors.Join(printing, a.printEvent(ev, known))
+				printing = errors.Join(printing, a.printEvent(ev, known, "added"))
 			}
 		})
 		if ctx.Err() != nil {
@@ -174,31 +176,40 @@ func (a *app) watchLeases(ctx context.Context) error {
 	})
 }
 
-func (a *app) printEvent(ev subnet.Event, known map[string]*api.Record) error {
-	c := change{Time: time.Now()}
+// printEvent prints a change. added is the word for a record that was not known.
+func (a *app) printEvent(ev subnet.Event, known map[string]*api.Record, added string) error {
+	c := change{Time: time.Now(), word: added}
 	switch {
-	case ev.Put != nil && ev.Put.Claim, strings.HasPrefix(ev.Deleted, subnet.ClaimsFolder):
+	case ev.Put != nil && ev.Put.Claim, strings.HasPrefix(ev.Deleted, subnet.ClaimsFolder), !ev.IsChange():
 		return nil
 	case ev.Put != nil:
 		r := recordOf(*ev.Put)
 		c.Change, c.Key, c.Record = "put", ev.Put.Key, &r
+		if known[c.Key] != nil {
+			c.word = "changed"
+		}
 		known[c.Key] = &r
 	case ev.Bad != nil:
-		c.Change, c.Key, c.Problem = "bad", ev.Bad.Key, ev.Bad.Err.Error()
+		c.Change, c.Key, c.Problem, c.word = "bad", ev.Bad.Key, ev.Bad.Err.Error(), "invalid"
 	case ev.ConfigSet:
 		c.Change, c.Key = "config", "config"
 	default:
-		c.Change, c.Key, c.Record = "delete", ev.Deleted, known[ev.Deleted]
+		c.Change, c.Key, c.Record, c.word = "delete", ev.Deleted, known[ev.Deleted], "deleted"
 		delete(known, ev.Deleted)
 	}
-	return a.print(c, func(w page) {
-		text := c.Problem
-		if c.Record != nil {
-			text = strings.TrimSpace(fmt.Sprintf("%s %s %s", list(c.Record.PublicIPs), c.Record.Host, kindOf(*c.Record)))
-		}
-		w.line("%s", strings.TrimSpace(fmt.Sprintf("%s %s %s %s", c.Time.Format("15:04:05 MST"), c.Change,
-			strings.TrimPrefix(c.Key, subnet.SubnetsFolder), text)))
-	})
+	return a.print(c, func(w page) { w.line("%s %s", c.Time.Format(stamp), c.text()) })
+}
+
+// text says what has changed.
+func (c change) text() string {
+	switch {
+	case c.Change == "config":
+		return "network configuration changed"
+	case c.Record != nil && len(c.Record.Subnets) > 0:
+		return strings.Join(strings.Fields(fmt.Sprintf("%s %s %s %s %s", c.word, list(c.Record.Subnets),
+			list(c.Record.PublicIPs), c.Record.Host, kindOf(*c.Record))), " ")
+	}
+	return strings.TrimSpace(c.word + " " + strings.TrimPrefix(c.Key, subnet.SubnetsFolder) + " " + c.Problem)
 }
 
 func newHistory(a *app) *cobra.Command {

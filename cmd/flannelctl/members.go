@@ -59,7 +59,7 @@ func newMembersRemove(a *app) *cobra.Command {
 		Long: `Removes a member, deletes the user and the record of its host, and frees its subnet. It is refused
 if the others would have no majority of healthy members. The host has the key of the authority: if somebody
 else may have it, replace the authority (docs/embedded-etcd.md).`,
-		Args: arguments(1),
+		Args: arguments(1), ValidArgsFunction: completeMembers(a),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			m, err := send[api.Member](cmd.Context(), a, api.PathMemberRemove, api.Named{Name: args[0]})
 			if err != nil {

@@ -81,6 +81,7 @@ when it starts again.`,
 	c.Flags().DurationVar(&m.pause, "pause", 5*time.Second,
 		"`time` between the steps, for hosts to read each other's records")
 	c.Flags().DurationVar(&m.timeout, "timeout", 0, "`time` after which a wait fails; 0: never")
+	_ = c.RegisterFlagCompletionFunc("skip", completeHosts(a)) // fails only where there is no such flag
 	return c
 }
 

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -175,41 +174,4 @@ func writeReach(w page, r reachReport) {
 	default:
 		w.row("path MTU", fmt.Sprintf("%d or more", r.PathMTU))
 	}
-}
-
-// completion offers what find returns for the first argument of a command.
-func completion(find func(ctx context.Context) []cobra.Completion) cobra.CompletionFunc {
-	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
-		if len(args) > 0 {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		return find(cmd.Context()), cobra.ShellCompDirectiveNoFileComp
-	}
-}
-
-// completeRecords offers the subnets of all records to the shell; without a daemon there are none.
-func completeRecords(a *app) cobra.CompletionFunc {
-	return completion(func(ctx context.Context) (out []cobra.Completion) {
-		leases, _ := ask[api.Leases](ctx, a, api.PathLeases)
-		for _, r := range leases.Records {
-			if len(r.Subnets) > 0 {
-				out = append(out, cobra.CompletionWithDesc(strings.ReplaceAll(list(r.Subnets), " ", ""), clean(r.Host)))
-			}
-		}
-		return out
-	})
-}
-
-// completePeers offers hosts and subnets of peers to the shell; without a daemon there are none.
-func completePeers(a *app) cobra.CompletionFunc {
-	return completion(func(ctx context.Context) (out []cobra.Completion) {
-		peers, _ := ask[[]api.Peer](ctx, a, api.PathPeers)
-		for _, p := range peers {
-			if p.Host != "" {
-				out = append(out, cobra.CompletionWithDesc(clean(p.Host), p.Subnet.String()))
-			}
-			out = append(out, p.Subnet.String())
-		}
-		return out
-	})
 }

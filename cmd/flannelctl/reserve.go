@@ -22,7 +22,7 @@ func newReserve(a *app) *cobra.Command {
 A reservation does not expire. If the host has a lease of this subnet, the lease becomes the reservation;
 else the host takes the reserved subnet when its daemon is restarted.
 On a dual-stack network give both subnets, and with addresses both addresses, separated by a comma.`,
-		Args: arguments(2),
+		Args: arguments(2), ValidArgsFunction: completeHosts(a),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			prefixes, err := parseSubnets(args[1])
 			if err != nil {

@@ -18,7 +18,7 @@ func newToken(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use: "token", Short: "Create, list and revoke the tokens with which hosts join the store",
 		Long: `Hosts join a secured embedded store with a token: flanneld -join TOKEN@HOST. The commands run on a
-member of the store, which is a host with flanneld -etcd-embedded -etcd-embedded-secure.`,
+member of the store, which is a host with flanneld -etcd-embedded.`,
 	}
 	c.AddCommand(newTokenCreate(a), newTokenList(a), newTokenRevoke(a))
 	return c
@@ -94,10 +94,10 @@ func local(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05 MS
 
 func newTokenRevoke(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use: "revoke TOKEN", Short: "Have nobody join with a token any more",
-		Long: `Has nobody join with a token any more. It is named as "flannelctl token list" does. Hosts that have joined with it
-stay: "flannelctl hosts remove" shuts them out.`,
-		Args: arguments(1),
+		Use: "revoke TOKEN", Short: "Revoke a token: no further host can join with it",
+		Long: `Revokes a token, by the ID that "flannelctl token list" shows: no further host can join with it. Hosts that
+have joined stay: "flannelctl hosts remove" shuts them out.`,
+		Args: arguments(1), ValidArgsFunction: completeTokens(a),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id := args[0]
 			if parts := strings.Split(id, "."); len(parts) > 1 {
@@ -143,7 +143,7 @@ func newHostsRemove(a *app) *cobra.Command {
 		Use: "remove HOST|USER", Short: "Shut a host out of the store and delete its record",
 		Long: `Shuts a host out of the store: its certificate is worth nothing from then on, and its record is deleted, so that its
 subnet becomes free and no packets are sent to it. It joins again with a new token only: revoke those that it may know.`,
-		Args: arguments(1),
+		Args: arguments(1), ValidArgsFunction: completeJoinedHosts(a),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			h, err := send[api.JoinedHost](cmd.Context(), a, api.PathHostRemove, api.Named{Name: args[0]})
 			if err != nil {
