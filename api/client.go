@@ -74,9 +74,9 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte, v any
 	if res.StatusCode != http.StatusOK && (path != PathReady || res.StatusCode != http.StatusServiceUnavailable) {
 		var p Problem
 		if json.Unmarshal(text, &p) != nil || p.Error == "" {
-			p.Error = res.Status
+			p.Error = fmt.Sprintf("%s %s: %s", method, path, res.Status)
 		}
-		return fmt.Errorf("%s %s: %s", method, path, p.Error)
+		return errors.New(p.Error)
 	}
 	if err := json.Unmarshal(text, v); err != nil {
 		return fmt.Errorf("invalid answer to %s %s: %w", method, path, err)

@@ -67,6 +67,8 @@ func checkState(f *Facts) Finding {
 			"%v: the host would take a new identity, and perhaps another subnet", f.StateErr)
 	case f.StateErr != nil:
 		return fail("repair the disk or the file system; the file may be intact", "%v", f.StateErr)
+	case f.State.Identity == "" && f.DaemonErr == nil && len(f.Status.Subnets) == 0:
+		return skip("%s is written with the first lease", f.StateFile)
 	case f.State.Identity == "":
 		return warn("", "%s holds no identity: no daemon has run with this --state-dir yet", f.StateFile)
 	}
@@ -113,7 +115,7 @@ func checkDrift(f *Facts) Finding {
 		}
 	}
 	if total == 0 {
-		return pass("no change by others was repaired")
+		return pass("no other program has changed the network's objects")
 	}
 	slices.Sort(parts)
 	up := f.Now.Sub(f.Status.Started)

@@ -33,7 +33,7 @@ func checkForwarding(f *Facts) Finding {
 			"forwarding is off on %s (net/ipv4/conf/%s/forwarding is 0): packets for containers that arrive there are dropped",
 			strings.Join(off, ", "), off[0]).safe(repair...)
 	}
-	return pass("on")
+	return pass("forwarding is on")
 }
 
 func checkReversePath(f *Facts) Finding {

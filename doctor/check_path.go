@@ -62,11 +62,11 @@ func checkHandshakes(f *Facts) Finding {
 		silent = append(silent, f.named(p)+f.lastHandshake(p))
 	}
 	if len(silent) == 0 {
-		return pass("no peer that packets are sent to is silent%s", f.handshakes())
+		return pass("all peers that packets are sent to answer handshakes%s", f.handshakes())
 	}
 	return fail("flannelctl peers; on those hosts: flannelctl status; "+f.allow(),
 		"%d of %d peers do not answer handshakes: they are down, the tunnel port "+
-			"is filtered, or one of both hosts has not taken over the other's key or another PSK: %s", len(silent),
+			"is filtered, or one of the two hosts does not have the other's present key or PSK: %s", len(silent),
 		f.Status.Peers, some(silent))
 }
 

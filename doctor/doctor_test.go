@@ -143,6 +143,8 @@ var faults = []failing{
 	{"the list of peers is corrupt", "state", func(f *doctor.Facts) { f.StateErr = errors.New("read peers: invalid") },
 		doctor.Warning, "identity is known", "restart"},
 	{"no state", "state", func(f *doctor.Facts) { f.State = subnet.State{} }, doctor.Warning, "no identity", ""},
+	{"no state, and no lease yet", "state", func(f *doctor.Facts) { f.State, f.Status.Subnets = subnet.State{}, nil },
+		doctor.Skipped, "written with the first lease", ""},
 	{"the store is away", "store", func(f *doctor.Facts) { f.StoreErr = errors.New("list records: refused") },
 		doctor.Failure, "endpoints from the daemon", "http://192.0.2.9:2379"},
 	{"no right to write", "store-rights", func(f *doctor.Facts) { f.WriteErr = errors.New("permission denied") },

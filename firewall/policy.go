@@ -20,7 +20,7 @@ type PolicyOptions struct {
 	FullyRandom   bool
 	Forward       bool
 	StrictIngress bool          // accept tunnelled packets from peers only
-	Resync        time.Duration // longest time that a lost rule stays lost
+	Resync        time.Duration // longest time until a missing rule is restored
 	Log           *slog.Logger
 }
 

@@ -51,7 +51,7 @@ func TestTheReleasedProgramIsSmallAndKnowsItsVersion(t *testing.T) {
 func TestWrongFlagsEndTheDaemonWithUsage(t *testing.T) {
 	t.Parallel()
 	for args, want := range map[string]string{
-		"-no-such-flag":                 "Usage: flanneld",
+		"-no-such-flag":                 "flanneld -help",
 		"--subnet-lease-renew-margin=0": "subnet-lease-renew-margin",
 		"-kube-annotation-prefix=a/b/c": "kube-annotation-prefix",
 	} {

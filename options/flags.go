@@ -92,7 +92,7 @@ func firewallFlags(fs *flag.FlagSet, o *Options) {
 	fs.Var(toggle(&o.IPMasqFullyRandomDisable), "ip-masq-fully-random-disable",
 		"do not randomise the source ports of masqueraded traffic")
 	fs.Var(units(&o.IPTablesResync, time.Second, 1, 86400, "seconds"), "iptables-resync",
-		"`seconds` until a lost firewall rule is restored, at most")
+		"look for missing firewall rules at least every so many `seconds`")
 	fs.Var(toggle(&o.IPTablesForwardRules), "iptables-forward-rules", "accept forwarding from and to the network")
 	fs.Var(toggle(&o.IPForward), "ip-forward", "turn on the kernel's forwarding for the families of the network")
 	fs.Var(toggle(&o.IPBlackholeRoute), "ip-blackhole-route", "add a blackhole route for the host's own subnet")

@@ -125,9 +125,13 @@ func Parse(args, environ []string, output io.Writer, check ...func(Options) erro
 	var errs []error
 	var ignored []string
 	fs := newFlagSet(&o, &ignored, &errs)
-	fs.Usage = func() { writeUsage(output) }
-	if err := parseFlags(fs, args); err != nil {
+	fs.Usage = func() {}
+	switch err := parseFlags(fs, args); {
+	case errors.Is(err, flag.ErrHelp):
+		writeUsage(output)
 		return Options{}, err
+	case err != nil:
+		return Options{}, fmt.Errorf("%w (see \"flanneld -help\")", err)
 	}
 	if o.Version {
 		return Options{Version: true}, nil

@@ -162,10 +162,23 @@ func showDuration(d time.Duration) string {
 	return s
 }
 
+// alternatives joins words: "a, b or c".
+func alternatives[T ~string](words []T) string {
+	text := string(words[0])
+	for i, w := range words[1:] {
+		if i+2 == len(words) {
+			text += " or " + string(w)
+		} else {
+			text += ", " + string(w)
+		}
+	}
+	return text
+}
+
 func oneOf[T ~string](p *T, allowed ...T) value[T] {
 	return value[T]{p: p, allowed: allowed, show: func(t T) string { return string(t) }, parse: func(s string) (T, error) {
 		if !slices.Contains(allowed, T(s)) {
-			return "", fmt.Errorf("want one of %q", allowed)
+			return "", fmt.Errorf("want %s", alternatives(allowed))
 		}
 		return T(s), nil
 	}}

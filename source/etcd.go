@@ -139,8 +139,11 @@ func (e *Etcd) offer(ctx context.Context, store *etcdv3.Store) {
 	for ctx.Err() == nil {
 		written, err := store.PutConfigIfAbsent(ctx, e.options.NetworkConfig)
 		if err == nil {
-			e.log.Info("initial network configuration sent to the store", "key", e.options.EtcdPrefix+"/config",
-				"written", written)
+			text := "network configuration written to the store"
+			if !written {
+				text = "network configuration of -network-config not written: the store has one"
+			}
+			e.log.Info(text, "key", e.options.EtcdPrefix+"/config")
 			return
 		}
 		_ = trigger.Pause(ctx, offerPause)

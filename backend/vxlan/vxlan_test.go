@@ -406,7 +406,7 @@ func TestParseOptions(t *testing.T) {
 		{`{"Port":0}`, usual, nil},
 		{`{"VNI":0,"Port":70000,"MTU":100}`, vxlan.Options{},
 			[]string{"VNI is 0, want 1 to 16777215", "Port is 70000", "MTU is 100"}},
-		{`{"VNI":"1"}`, vxlan.Options{}, []string{"cannot unmarshal string"}},
+		{`{"VNI":"1"}`, vxlan.Options{}, []string{"VNI is of the type string, want a whole number"}},
 	} {
 		got, err := vxlan.ParseOptions([]byte(tt.text))
 		if got != tt.want || (err == nil) != (len(tt.errs) == 0) {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"flanneld/api"
+	"flanneld/backend/check"
 	"flanneld/doctor"
 	"flanneld/ip"
 	"flanneld/options"
@@ -38,6 +39,9 @@ func gather(ctx context.Context, a *app) *doctor.Facts {
 		f.Links, f.LinksErr = k.Interfaces()
 	}
 	f.Derive()
+	if f.StoreErr == nil && f.ConfigErr == nil {
+		_, f.ConfigErr = check.Network(f.Snapshot.Config) // also the options of the backend
+	}
 	if err == nil {
 		f.Hops = askRoutes(k, f.Peers)
 	}

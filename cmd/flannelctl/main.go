@@ -36,7 +36,7 @@ var exitCodes = []struct {
 	means string
 }{
 	{0, "success; status: ready"},
-	{exitFailure, "failure; the message says why, nothing was changed in part"},
+	{exitFailure, "failure; the message says why"},
 	{exitUsage, "wrong usage"},
 	{exitNotOK, "fault found; status: not ready, peers: some are not reached, ping: packets get lost, doctor: a " +
 		"check failed"},

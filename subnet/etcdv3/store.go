@@ -159,7 +159,7 @@ func (s *Store) call(ctx context.Context, what string, f func(ctx context.Contex
 	case s.legacy != "" && status.Code(err) == codes.Unavailable:
 		s.Redial() // to choose between the endpoints again
 	}
-	return fmt.Errorf("%s: etcd %s: %w", what, s.servers(), err)
+	return fmt.Errorf("%s: etcd %s: %w", what, s.servers(), plainly(err))
 }
 
 // errNoAnswer is the error of a call that took too long.

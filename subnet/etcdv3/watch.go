@@ -23,7 +23,7 @@ func (s *Store) Watch(ctx context.Context, after subnet.Position, from int64, f 
 	defer cancel(nil)
 	stream, err := s.openWatch(ctx, from)
 	if err != nil {
-		return fmt.Errorf("watch etcd %s: %w", s.servers(), err)
+		return fmt.Errorf("watch etcd %s: %w", s.servers(), plainly(err))
 	}
 	seen := &seen{store: s, revision: after.Revision}
 	checked := make(chan struct{})
@@ -43,7 +43,7 @@ func (s *Store) Watch(ctx context.Context, after subnet.Position, from int64, f 
 			err = why
 		}
 		if err != nil {
-			return fmt.Errorf("watch etcd %s: %w", s.servers(), err)
+			return fmt.Errorf("watch etcd %s: %w", s.servers(), plainly(err))
 		}
 		if err := checkWatch(resp, after, from); err != nil {
 			return err

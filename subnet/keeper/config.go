@@ -166,17 +166,17 @@ func parse(text []byte, check func(subnet.Config) error) (subnet.Config, error) 
 // missing reports a configuration that is missing or invalid, once each.
 func (w *configWait) missing(text []byte, err error) {
 	key := w.o.Prefix + "/config"
-	why := fmt.Sprintf("network configuration %s is invalid: %v", key, err)
+	why, hint := fmt.Sprintf("network configuration %s is invalid: %v", key, err), "flannelctl network edit"
 	if text == nil {
 		why = fmt.Sprintf("network configuration %s is missing", key)
+		hint = `flannelctl network set '{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}}'`
 	}
 	if why == w.status.Waiting {
 		return
 	}
 	w.status.Waiting = why
 	w.report(true)
-	w.o.Log.Warn("waiting for the network configuration", "key", key, "reason", why,
-		"hint", `etcdctl put `+key+` '{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}}'`)
+	w.o.Log.Warn("waiting for the network configuration", "key", key, "reason", why, "hint", hint)
 }
 
 // changes waits until the configuration may have changed, and reports whether it has.

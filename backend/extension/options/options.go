@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"flanneld/subnet"
 )
 
 // Type is the name of the backend in the network configuration and in records.
@@ -27,7 +29,7 @@ func Parse(raw []byte) (Options, error) {
 	}
 	if len(raw) > 0 {
 		if err := json.Unmarshal(raw, &in); err != nil {
-			return Options{}, fmt.Errorf("backend extension: %w", err)
+			return Options{}, fmt.Errorf("backend extension: %w", subnet.WrongType(err))
 		}
 	}
 	var errs []error

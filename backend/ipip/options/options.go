@@ -28,7 +28,7 @@ func Parse(c subnet.Config) (Options, error) {
 	}
 	if len(c.Backend) > 0 {
 		if err := json.Unmarshal(c.Backend, &o); err != nil {
-			return o, fmt.Errorf("backend ipip: %w", err)
+			return o, fmt.Errorf("backend ipip: %w", subnet.WrongType(err))
 		}
 	}
 	return o, nil

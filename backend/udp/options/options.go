@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+
+	"flanneld/subnet"
 )
 
 const minUnderlayMTU = 576 // RFC 791: what every IPv4 host must take
@@ -31,7 +33,7 @@ func Parse(raw []byte) (Options, error) {
 	}{}
 	if len(raw) > 0 {
 		if err := json.Unmarshal(raw, &in); err != nil {
-			return Options{}, fmt.Errorf("backend udp: %w", err)
+			return Options{}, fmt.Errorf("backend udp: %w", subnet.WrongType(err))
 		}
 	}
 	if in.Port == 0 {

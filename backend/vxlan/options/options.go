@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+
+	"flanneld/subnet"
 )
 
 // Type is the name of the backend in the network configuration, and in records.
@@ -35,7 +37,7 @@ func Parse(raw []byte) (Options, error) {
 	}
 	if len(raw) > 0 {
 		if err := json.Unmarshal(raw, &in); err != nil {
-			return Options{}, fmt.Errorf("backend vxlan: %w", err)
+			return Options{}, fmt.Errorf("backend vxlan: %w", subnet.WrongType(err))
 		}
 	}
 	vni, port := 1, 8472

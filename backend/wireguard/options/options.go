@@ -10,6 +10,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"flanneld/subnet"
 )
 
 // Type is the name of the backend in the network configuration and in records.
@@ -76,7 +78,7 @@ func Parse(raw []byte) (Options, error) {
 	}{ListenPort: 51820, ListenPortV6: 51821, Mode: Separate}
 	if len(raw) > 0 {
 		if err := json.Unmarshal(raw, &in); err != nil {
-			return Options{}, fmt.Errorf("backend wireguard: %w", withoutValue(err))
+			return Options{}, fmt.Errorf("backend wireguard: %w", subnet.WrongType(err))
 		}
 	}
 	var errs []error
@@ -114,13 +116,4 @@ func Parse(raw []byte) (Options, error) {
 		PSK: Secret{psk}, ListenPort: uint16(in.ListenPort), ListenPortV6: uint16(in.ListenPortV6), MTU: in.MTU,
 		Mode: in.Mode, Keepalive: time.Duration(in.PersistentKeepaliveInterval) * time.Second,
 	}, nil
-}
-
-// withoutValue takes the value that did not fit out of an error.
-func withoutValue(err error) error {
-	var kind *json.UnmarshalTypeError
-	if errors.As(err, &kind) {
-		return fmt.Errorf("%s: want a value of type %s", kind.Field, kind.Type)
-	}
-	return err
 }
