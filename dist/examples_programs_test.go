@@ -50,8 +50,12 @@ func TestTheDaemonTakesTheConfigurationThatTheAnsibleRoleWrites(t *testing.T) {
 				environ = append(environ, strings.ReplaceAll(line, "'", ""))
 			}
 		}
+		for i, line := range environ {
+			environ[i] = strings.ReplaceAll(line, "@/etc/flannel/join", "TOKEN@192.0.2.1")
+		}
 		o, err := options.Parse(nil, environ, io.Discard)
-		if err != nil || o.EtcdEmbedded != embedded || (o.NetworkConfig != "") != embedded || !o.IPMasq {
+		if err != nil || o.EtcdEmbedded != embedded || (o.Join == "") != embedded || (o.NetworkConfig != "") != embedded ||
+			!o.IPMasq {
 			t.Errorf("%s: %v, %+v, from\n%s", host, err, o, text)
 		}
 	}

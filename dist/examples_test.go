@@ -86,8 +86,8 @@ func TestTheDaemonTakesTheSettingsOfTheComposeFile(t *testing.T) {
 			Environment map[string]string
 		}
 	}
-	text := regexp.MustCompile(`\$\{FIRST[^}]*\}`).ReplaceAllString(exampleFiles(t)["examples/compose/compose.yaml"],
-		"192.0.2.1")
+	text := strings.ReplaceAll(exampleFiles(t)["examples/compose/compose.yaml"], "${TOKEN:-}", "TOKEN")
+	text = regexp.MustCompile(`\$\{FIRST[^}]*\}`).ReplaceAllString(text, "192.0.2.1")
 	if err := yaml.Unmarshal([]byte(text), &file); err != nil || len(file.Services) != 2 {
 		t.Fatalf("%d services, %v", len(file.Services), err)
 	}
@@ -100,7 +100,8 @@ func TestTheDaemonTakesTheSettingsOfTheComposeFile(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		if !o.IPMasq || o.HealthzPort != 10280 {
+		if token, hosts := o.Joins(); !o.IPMasq || o.HealthzPort != 10280 || o.EtcdEmbedded != (name == "first") ||
+			(token == "TOKEN" && slices.Equal(hosts, []string{"192.0.2.1"})) != (name == "other") {
 			t.Errorf("%s: %+v", name, o)
 		}
 	}

@@ -23,7 +23,7 @@ func TestTheComposeFileIsOneOfDockerCompose(t *testing.T) {
 		wrong   string
 	}{
 		{"the first host", []string{"FIRST=192.0.2.1"}, "first", ""},
-		{"another host", []string{"FIRST=192.0.2.1"}, "other", ""},
+		{"another host", []string{"FIRST=192.0.2.1", "TOKEN=t"}, "other", ""},
 		{"without the address of the first host", nil, "first", "address of the first host"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -185,12 +185,17 @@ func removeGroup(ctx context.Context, group string) error {
 
 // Run runs a program in the machine and returns what it says.
 func (m *Machine) Run(ctx context.Context, command ...string) (string, error) {
-	text, err := output(ctx, append([]string{"nsenter", "--target", strconv.Itoa(m.leader), "--all", "env", "-i",
-		"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive"}, command...)...)
+	text, err := output(ctx, append(m.Enter(), command...)...)
 	if err != nil {
 		err = fmt.Errorf("%s: %w", m.Name, err)
 	}
 	return strings.TrimSpace(text), err
+}
+
+// Enter returns what stands before a command that is to run in the machine.
+func (m *Machine) Enter() []string {
+	return []string{"nsenter", "--target", strconv.Itoa(m.leader), "--all", "env", "-i",
+		"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive"}
 }
 
 // Processes returns the processes of a unit, as they are numbered outside.

@@ -14,10 +14,10 @@ import (
 const suite = "bookworm"
 
 // included are the packages of every machine beside the minimal system. docker brings containerd and ctr; rpm is there
-// to try our packages of its kind.
+// to try our packages of its kind; Ansible needs Python.
 const (
 	included = "systemd,systemd-sysv,udev,dbus,iproute2,iptables,nftables,iputils-ping,procps,netbase"
-	added    = "docker.io network-manager rpm"
+	added    = "docker.io docker-compose network-manager python3-apt rpm"
 )
 
 // Root returns a folder with a system that machines share as their lowest layer. It is made once, and kept in dir.

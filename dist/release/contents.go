@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -124,6 +125,17 @@ func documents(root string) []item {
 	for _, page := range pages {
 		items = append(items, plain(page, docs+filepath.Base(page)))
 	}
+	return append(items, examples(root+"/dist/examples")...)
+}
+
+// examples are what sets hosts up by tools such as Ansible.
+func examples(dir string) (items []item) {
+	_ = fs.WalkDir(os.DirFS(dir), ".", func(path string, d fs.DirEntry, err error) error { // a test looks for them
+		if err == nil && !d.IsDir() {
+			items = append(items, plain(filepath.Join(dir, path), docs+"examples/"+path))
+		}
+		return err
+	})
 	return items
 }
 

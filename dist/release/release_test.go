@@ -231,7 +231,9 @@ func sameFiles(t *testing.T, dir string) {
 	}
 	for _, want := range []string{"/usr/bin/flanneld", "/usr/bin/flannelctl", "/etc/flannel/flanneld.conf",
 		"/usr/share/man/man8/flanneld.8.gz", "/usr/share/man/man1/flannelctl.1.gz",
-		"/usr/share/man/man1/flannelctl-leases-list.1.gz", "/opt/cni/bin/flannel", "/usr/lib/flannel/mk-docker-opts.sh"} {
+		"/usr/share/man/man1/flannelctl-leases-list.1.gz", "/opt/cni/bin/flannel", "/usr/lib/flannel/mk-docker-opts.sh",
+		"/usr/share/doc/flanneld/examples/compose/compose.yaml",
+		"/usr/share/doc/flanneld/examples/ansible/roles/flanneld/tasks/main.yml"} {
 		if !slices.Contains(tgz, want) {
 			t.Errorf("no %s in %v", want, tgz)
 		}
