@@ -18,10 +18,10 @@ test-examples: runtests
 	hack/install-packages ansible-core ruby
 	$(RUNTESTS) -most 0 -v "./dist -tags examples -timeout 10m -run Ansible|Ruby"
 
-## test-machines: three booted machines with systemd, etcd, docker and our packages; the documents' commands on two; the examples of Ansible, Vagrant and Docker Compose (root; a few minutes)
+## test-machines: three booted machines with systemd, etcd, docker and our packages; on two, the documents' commands, each backend, upgrades from a former commit and back; the examples of Ansible, Vagrant and Docker Compose (root; a quarter of an hour)
 test-machines: runtests
 	hack/install-packages gcc libc6-dev ansible-core ruby
-	$(RUNTESTS) -most 0 -v "./dist/machines -tags machines -timeout 20m"
+	$(RUNTESTS) -most 0 -v "./dist/machines -tags machines -timeout 60m"
 
 ## test-kubernetes: the manifest on a cluster of Kubernetes 1.34 with containerd (root; the first run builds Kubernetes, for some ten minutes)
 test-kubernetes: runtests

@@ -10,9 +10,6 @@ import (
 	"flanneld/lab"
 )
 
-// formerVersion is the last commit whose records have no offers. A clone must reach back to it.
-const formerVersion = "5f05130fca350b1ddb95019c071a4ce75d67fac7"
-
 // formerHost is the name of the host that runs it.
 const formerHost = "former-host"
 
@@ -36,7 +33,7 @@ func (c *cluster) former(h *lab.Host, e *lab.Etcd, program string) *lab.Process 
 // Slow: builds the former version.
 func TestADaemonOfTheFormerVersionBlocksAMoveWithItsName(t *testing.T) {
 	t.Parallel()
-	program := buildVersion(t, formerVersion)
+	program := buildVersion(t, lab.FormerCommit)
 	c := newCluster(t)
 	e := c.etcd(dualConfig)
 	hosts := c.hosts(3)

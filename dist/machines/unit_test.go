@@ -16,21 +16,26 @@ import (
 	"flanneld/need"
 )
 
+// carrier is a backend that carries packets.
+type carrier struct{ backend, options, path, kind string }
+
 // carriers are the backends that a daemon runs under the unit as it is shipped, each with what the status says of where
 // packets are carried; and what the kernel must have for it.
-var carriers = []struct{ backend, options, path, kind string }{
-	{"vxlan", "", "", "vxlan"},
-	{"host-gw", "", "", ""},
-	{"ipip", "", "", "ipip"},
-	{"wireguard", "", "", ""}, // in the daemon, where the kernel has none
-	{"extension", `, "SubnetAddCommand": "ip route replace $SUBNET via $PUBLIC_IP",
-		"SubnetRemoveCommand": "ip route del $SUBNET via $PUBLIC_IP"`, "", ""},
-	{"udp", `, "Kernel": true`, "user space: ", ""},
+var carriers = []carrier{
+	{backend: "vxlan", kind: "vxlan"},
+	{backend: "host-gw"},
+	{backend: "ipip", kind: "ipip"},
+	{backend: "wireguard"}, // in the daemon, where the kernel has none
+	{backend: "extension", options: `, "SubnetAddCommand": "ip route replace $SUBNET via $PUBLIC_IP",
+		"SubnetRemoveCommand": "ip route del $SUBNET via $PUBLIC_IP"`},
+	{backend: "udp", options: `, "Kernel": true`, path: "user space: "},
 }
 
-// dropIn enables what docs/systemd.md says for udp inside the kernel.
-const dropIn = `install -D -m 644 /usr/share/flannel/systemd/udp-kernel.conf /etc/systemd/system/flanneld.service.d/udp-kernel.conf
-	systemctl daemon-reload; systemctl restart flanneld`
+// dropIn enables a drop-in of the package as docs/systemd.md says.
+func dropIn(name string) string {
+	return fmt.Sprintf("install -D -m 644 /usr/share/flannel/systemd/%[1]s.conf "+
+		"/etc/systemd/system/flanneld.service.d/%[1]s.conf; systemctl daemon-reload; systemctl restart flanneld", name)
+}
 
 func TestEveryBackendRunsUnderTheUnit(t *testing.T) {
 	need.Program(t, "debootstrap", "systemd-nspawn")
@@ -45,13 +50,17 @@ func TestEveryBackendRunsUnderTheUnit(t *testing.T) {
 		return err
 	})
 	for _, c := range carriers {
-		t.Run(c.backend, func(t *testing.T) { s.carries(t, c.backend, c.options, c.path, c.kind) })
+		t.Run(c.backend, func(t *testing.T) {
+			s.carries(t, c)
+			s.carriedBy(t, c.path)
+		})
 	}
 	t.Run("udp with its drop-in is carried inside the kernel", func(t *testing.T) {
 		for _, m := range s.Machines {
-			s.sh(t, m, dropIn)
+			s.sh(t, m, dropIn("udp-kernel"))
 		}
-		s.reach(t, "kernel")
+		s.reach(t)
+		s.carriedBy(t, "kernel")
 	})
 }
 
@@ -68,15 +77,26 @@ func daemonOnly(t *testing.T) map[string]string {
 	}
 }
 
-// carries runs a backend in a network of its own on all machines.
-func (s *story) carries(t *testing.T, backend, options, path, kind string) {
-	if kind != "" {
-		_, err := s.Machines[0].Run(s.ctx, "sh", "-ec", "ip link add test0 type "+kind+" "+
-			map[string]string{"vxlan": "id 99 dstport 9999"}[kind]+"; ip link delete test0")
-		if err != nil {
-			t.Skipf("the kernel has no %s: %v", kind, err)
-		}
+// carries runs a backend in a network of its own on all machines, which then reach one another.
+func (s *story) carries(t *testing.T, c carrier) {
+	t.Helper()
+	if c.kind != "" && !s.knows(c.kind) {
+		t.Skipf("the kernel has no %s", c.kind)
 	}
+	s.configure(t, c)
+	s.reach(t)
+}
+
+// knows reports whether the kernel has a kind of device.
+func (s *story) knows(kind string) bool {
+	_, err := s.Machines[0].Run(s.ctx, "sh", "-ec", "ip link add test0 type "+kind+" "+
+		map[string]string{"vxlan": "id 99 dstport 9999"}[kind]+"; ip link delete test0")
+	return err == nil
+}
+
+// configure starts the daemons in a network of their own for a backend.
+func (s *story) configure(t *testing.T, c carrier) {
+	t.Helper()
 	for _, m := range s.Machines {
 		s.sh(t, m, fmt.Sprintf(`systemctl stop flanneld; flannelctl cleanup >/dev/null; rm -f /var/lib/flannel/*
 			sed -i '/^FLANNELD_/d' /etc/flannel/flanneld.conf
@@ -86,30 +106,44 @@ FLANNELD_ETCD_PREFIX=/coreos.com/network/%s
 FLANNELD_IFACE=eth0
 FLANNELD_NETWORK_CONFIG='{"Network": "10.5.0.0/16", "Backend": {"Type": "%s"%s}}'
 END
-			systemctl restart flanneld`, backend, backend, strings.ReplaceAll(options, "\n", " ")))
+			systemctl restart flanneld`, c.backend, c.backend, strings.ReplaceAll(c.options, "\n", " ")))
 	}
-	s.reach(t, path)
 }
 
-// reach waits until the machines reach one another by addresses of their subnets, and the status names the path.
-func (s *story) reach(t *testing.T, path string) {
+// reach waits until the machines reach one another by addresses of their subnets.
+func (s *story) reach(t *testing.T) {
 	t.Helper()
 	var addresses []string
 	for _, m := range s.Machines {
 		if err := s.settled(m, "flanneld.service"); err != nil {
 			t.Fatal(err)
 		}
-		subnet := strings.TrimPrefix(s.sh(t, m, "grep ^FLANNEL_SUBNET= /run/flannel/subnet.env"), "FLANNEL_SUBNET=")
-		s.sh(t, m, "ip address flush dev lo to 10.5.0.0/16; ip address add "+subnet+" dev lo")
-		addresses = append(addresses, netip.MustParsePrefix(subnet).Addr().String())
+		addresses = append(addresses, s.onLoopback(t, m))
 	}
-	err := machines.Await(s.ctx, 30*time.Second, func() error {
+	if err := s.answered(addresses); err != nil {
+		t.Error(err)
+	}
+}
+
+// onLoopback gives a machine the first address of its subnet, as a pod would have one of the others.
+func (s *story) onLoopback(t *testing.T, m *machines.Machine) string {
+	t.Helper()
+	subnet := strings.TrimPrefix(s.sh(t, m, "grep ^FLANNEL_SUBNET= /run/flannel/subnet.env"), "FLANNEL_SUBNET=")
+	s.sh(t, m, "ip address flush dev lo to 10.5.0.0/16; ip address add "+subnet+" dev lo")
+	return netip.MustParsePrefix(subnet).Addr().String()
+}
+
+// answered waits until the second machine answers the first, by these addresses.
+func (s *story) answered(addresses []string) error {
+	return machines.Await(s.ctx, 30*time.Second, func() error {
 		_, err := s.Machines[0].Run(s.ctx, "ping", "-c", "3", "-i", "0.05", "-W", "1", "-I", addresses[0], addresses[1])
 		return err
 	})
-	if err != nil {
-		t.Error(err)
-	}
+}
+
+// carriedBy waits until the status names where packets are carried.
+func (s *story) carriedBy(t *testing.T, path string) {
+	t.Helper()
 	for _, m := range s.Machines {
 		err := machines.Await(s.ctx, 20*time.Second, func() error {
 			out, err := m.Run(s.ctx, "flannelctl", "status", "--output=json")

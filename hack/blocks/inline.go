@@ -147,7 +147,7 @@ var exceptions = map[string]string{
 		"--cap-add NET_RAW \\\n  --security-opt no-new-privileges --volume /run/flannel:/run/flannel " +
 		"--volume /var/lib/flannel:/var/lib/flannel \\\n  localhost/flanneld:VERSION " +
 		"-etcd-endpoints=https://192.0.2.11:2379,https://192.0.2.12:2379 -iface=eth0 -ip-masq": "names a version; " +
-		"dist/machines runs the image with these flags",
+		"dist/kubernetes runs the image with these capabilities by containerd",
 	"FLANNEL_CLEAN=yes rpm --erase flanneld": "Debian's rpm does not know what Debian's dpkg has installed; " +
 		"dist/machines runs it with the flags that it wants",
 	"firewall-cmd --permanent --add-port=8472/udp": "writes to the configuration of the machine that runs the tests; " +
