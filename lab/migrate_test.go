@@ -82,6 +82,13 @@ func TestANetworkMovesFromBackendToBackendWithoutLosingAPacket(t *testing.T) {
 	e := c.etcd(dualConfig)
 	hosts := c.hosts(*moveHosts)
 	daemons := c.startAll(hosts, e)
+	defer func() {
+		for i, d := range daemons {
+			if t.Failed() {
+				t.Logf("daemon %d:\n%s", i, d.Log())
+			}
+		}
+	}()
 	pods := must[[]*lab.Pod](t)(lab.Pods(hosts...))
 	var talks []*talk
 	for _, a := range pods[1].Addrs {
@@ -158,8 +165,10 @@ func (c *cluster) onlyTooBigLost(what string, pings []*lab.Pings, tooBig func() 
 	stops.Wait()
 	for i, st := range stats {
 		lost += st.Lost()
-		for _, at := range st.LostAt[:min(len(st.LostAt), 3)] {
-			c.t.Logf("%s: %s lost a ping at %s, %s before the end", what, pings[i], at.Format(time.StampMilli), end.Sub(at))
+		if n := len(st.LostAt); n > 0 {
+			first, last := st.LostAt[0], st.LostAt[n-1]
+			c.t.Logf("%s: %s lost %d pings, the first of %s, the last of %s, %s before the end", what, pings[i], n,
+				first.Format(time.StampMilli), last.Format(time.StampMilli), end.Sub(last))
 		}
 	}
 	if n := tooBig(); lost > n {
