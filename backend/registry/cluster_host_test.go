@@ -37,6 +37,7 @@ type sim struct {
 	seen    []*subnet.Entry        // records as it has read them, by host
 	valid   map[*subnet.Entry]bool // of this configuration
 	again   bool                   // the last pass has left something to do
+	failed  bool                   // with an error
 	cut     bool                   // from the store
 	gone    bool                   // its lease has expired, and others go on without it
 	ready   bool                   // it has made a pass without an error
@@ -235,7 +236,8 @@ func (h *sim) set() {
 	k := h.kernel
 	k.to, k.links0, k.any = map[netip.Prefix]bool{}, maps.Clone(k.links), false
 	err := h.several.Set([]subnet.Lease{{Subnet: h.own}}, subnet.PeersOfEntries(entries...))
-	h.again = err != nil || h.several.Unsettled() != nil
+	h.failed = err != nil
+	h.again = h.failed || h.several.Unsettled() != nil
 	if !h.again {
 		h.several.Settle()
 		h.gone = h.gone && h.cut

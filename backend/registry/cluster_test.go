@@ -218,7 +218,7 @@ func (w *world) some() {
 }
 
 // await lets things happen until the records say that all have done a step, and neither a record has changed nor a host
-// come while those that are connected have read that.
+// come while those that are connected have read that, and have gone over to paths whose sessions have come.
 func (w *world) await(what string, has func(subnet.Lease) bool) {
 	w.t.Helper()
 	done := func() bool {
@@ -228,7 +228,9 @@ func (w *world) await(what string, has func(subnet.Lease) bool) {
 		w.until(what, done)
 		mark, before := len(w.log), slices.Clone(w.now)
 		w.until(what+", pause", func() bool {
-			return !slices.ContainsFunc(w.hosts, func(h *sim) bool { return !h.cut && h.read < mark })
+			return !slices.ContainsFunc(w.hosts, func(h *sim) bool {
+				return !h.cut && (h.read < mark || h.again && !h.failed)
+			})
 		})
 		again = false
 		for i, e := range w.now {
