@@ -45,6 +45,10 @@ func TestTheExamplesSetUpMachines(t *testing.T) {
 				if err := m.Start(s.ctx); err != nil {
 					return err
 				}
+				// What the packages need is there, and the machines have no way to a mirror.
+				if _, err := m.Run(s.ctx, "sh", "-c", "rm -rf /etc/apt/sources.list*"); err != nil {
+					return err
+				}
 				return s.settled(m, "docker.service")
 			})
 			c.do(s, t, deb)
@@ -170,6 +174,9 @@ func (s *story) compose(t *testing.T, _ string) {
 		t.Helper()
 		if err := os.WriteFile(filepath.Join(m.Root(), "srv/compose/.env"), []byte(common+env), 0o600); err != nil {
 			t.Fatal(err)
+		}
+		for _, end := range []string{"-s", "-d"} {
+			s.sh(t, m, "iptables -I DOCKER-USER "+end+" 10.5.0.0/16 -j ACCEPT")
 		}
 		s.sh(t, m, "docker load --quiet --input /srv/image.tar; cd /srv/compose; docker-compose up --detach")
 	}

@@ -126,6 +126,8 @@ var exceptions = map[string]string{
 		"/etc/systemd/system/flanneld.service.d/sysconfig.conf\n" +
 		"systemctl daemon-reload\nsystemctl enable --now flanneld": "no system of which dnf is the package manager is to " +
 		"be had; a test of dist reads the drop-in as systemd does",
+	"iptables -I DOCKER-USER -s 10.5.0.0/16 -j ACCEPT\niptables -I DOCKER-USER -d 10.5.0.0/16 -j ACCEPT": "needs " +
+		"docker's chains; dist/machines runs it with the example of Compose",
 	"docker compose up --detach\ndocker compose exec first flannelctl token create": "needs a registry; dist/machines " +
 		"runs it with Debian's docker-compose",
 	"docker compose up --detach\ndocker compose exec other flannelctl status": "as above",
