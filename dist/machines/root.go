@@ -44,7 +44,8 @@ func Root(ctx context.Context, dir string) (string, error) {
 	}
 	for _, command := range [][]string{
 		{"debootstrap", "--variant=minbase", "--include=" + included, suite, root},
-		{"chroot", root, "sh", "-c", `printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d && chmod +x /usr/sbin/policy-rc.d && apt-get update -q &&
+		// The tests' folder for temporary files is not there.
+		{"chroot", root, "env", "--unset=TMPDIR", "sh", "-c", `printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d && chmod +x /usr/sbin/policy-rc.d && apt-get update -q &&
 			DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends ` + added + ` &&
 			rm /usr/sbin/policy-rc.d && systemctl enable systemd-networkd && systemctl disable NetworkManager && apt-get clean && rm -f /etc/resolv.conf`},
 	} {
