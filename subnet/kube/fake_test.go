@@ -40,6 +40,7 @@ type server struct {
 	protobuf bool                      // lists are sent so, as a real one does
 	denied   map[string]bool           // rights that nobody has, such as "patch nodes/status"
 	requests []string
+	late     func() // called once, between a patch and its answer
 }
 
 type event struct {
@@ -257,6 +258,12 @@ func (s *server) patch(w http.ResponseWriter, r *http.Request, name string) {
 		status(w, 409, "another object")
 	default:
 		s.notifyLocked("MODIFIED", n)
+		if late := s.late; late != nil {
+			s.late = nil
+			s.mu.Unlock()
+			late()
+			s.mu.Lock()
+		}
 		answer(w, 200, n)
 	}
 }

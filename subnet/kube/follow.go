@@ -11,12 +11,17 @@ import (
 	"flanneld/subnet"
 )
 
-// put takes in one node.
+// put takes in one node. The own one comes from the watch and as the answer to a write, and the later one counts: an
+// answer may arrive after the watch has told what others have changed since.
 func (s *Source) put(n *node) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.version = max(s.version, n.version)
 	if n.name == s.o.Node {
+		if n.version != 0 && n.version < s.ownAt {
+			return
+		}
+		s.ownAt = n.version
 		if s.own == nil || !s.own.same(n) {
 			s.setOwnLocked(n)
 		}
@@ -54,16 +59,17 @@ func (s *Source) entryLocked(n *node) (*subnet.Entry, *subnet.BadRecord) {
 }
 
 // remove takes in that a node was deleted.
-func (s *Source) remove(name string) {
+func (s *Source) remove(n *node) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if name == s.o.Node {
+	if n.name == s.o.Node {
+		s.ownAt = n.version
 		s.setOwnLocked(nil)
 		return
 	}
-	delete(s.nodes, name)
+	delete(s.nodes, n.name)
 	s.revision++
-	s.table.Apply(subnet.Event{Revision: s.revision, Deleted: keyOf(name)}, time.Now().Add(linger))
+	s.table.Apply(subnet.Event{Revision: s.revision, Deleted: keyOf(n.name)}, time.Now().Add(linger))
 	s.changed.Set()
 }
 
@@ -99,6 +105,9 @@ func (s *Source) replace(nodes []*node) {
 		}
 	}
 	s.table.Replace(subnet.Snapshot{Entries: entries, Bad: bad}, until)
+	if s.ownAt = 0; own != nil {
+		s.ownAt = own.version
+	}
 	s.setOwnLocked(own)
 	for _, n := range nodes {
 		if n.name != s.o.Node {

@@ -60,6 +60,7 @@ type Source struct {
 	nodes    map[string]*node // all but the own one, by name
 	listed   bool             // a list has come
 	own      *node            // nil: not seen, or deleted
+	ownAt    int64            // the resourceVersion that the own node was seen or deleted at
 	self     []subnet.Lease   // in use by this host, whether or not the API server has confirmed them
 	version  int64            // the highest resourceVersion seen
 	revision int64            // counts changes, for the table
@@ -343,7 +344,7 @@ func (s *nodeStore) Delete(o any) error {
 	if !ok {
 		return fmt.Errorf("want a Node, got %T", o)
 	}
-	(*Source)(s).remove(n.Name)
+	(*Source)(s).remove(s.o.Names.nodeOf(n))
 	return nil
 }
 

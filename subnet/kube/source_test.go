@@ -232,6 +232,27 @@ func TestTheOperatorsAddressIsPublished(t *testing.T) {
 	need.Until(t, "held", time.Minute, func() bool { return h.Status().Held })
 }
 
+// TestTheAnswerToAWriteMayComeLate: the watch has told meanwhile what the operator has written.
+func TestTheAnswerToAWriteMayComeLate(t *testing.T) {
+	s := newServer(t)
+	s.joined("a", "10.244.1.0/24")
+	h := start(t, s, "a", "192.0.2.1", nil)
+	need.Until(t, "published", time.Minute, func() bool { return h.Status().Held })
+	s.mu.Lock()
+	s.late = func() {
+		s.set("a", func(n *corev1.Node) { n.Annotations[annotation.DefaultPrefix+"/public-ip-overwrite"] = "203.0.113.5" })
+		need.Until(t, "the watch has told it", time.Minute, func() bool {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return h.Position().Revision == int64(s.version)
+		})
+	}
+	s.mu.Unlock()
+	s.set("a", func(n *corev1.Node) { delete(n.Annotations, annotation.DefaultPrefix+"/public-ip") })
+	need.Until(t, "the operator's is published", time.Minute,
+		func() bool { return s.annotation("a", "public-ip") == "203.0.113.5" })
+}
+
 func TestANodeThatIsMadeAgainWithAnotherPodCIDRMoves(t *testing.T) {
 	s := newServer(t)
 	s.joined("a", "10.244.1.0/24")
