@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -41,8 +42,12 @@ func IsTUN(fd int, name string, flags uint16) bool {
 // NoLinkLocal keeps the kernel from giving a device an IPv6 address of its own making. Without IPv6 there is nothing to
 // do.
 func NoLinkLocal(link string) error {
-	err := writeSysctl(linkSetting(link, "addr_gen_mode"), "1")
-	if err != nil && !errors.Is(err, unix.ENOENT) {
+	// Not by /proc/sys, which is read-only in a container without privileges.
+	l, err := netlink.LinkByName(link)
+	if err == nil {
+		err = netlink.LinkSetIP6AddrGenMode(l, addrGenNone)
+	}
+	if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) {
 		return fmt.Errorf("turn off link-local addresses of device %s: %w", link, err)
 	}
 	return nil
