@@ -32,6 +32,7 @@ type story struct {
 	ctx        context.Context
 	containers map[*machines.Machine]string // addresses
 	before     map[*machines.Machine][]string
+	ctl        []string // flannelctl, where it is not a program of the machine
 }
 
 func TestThreeMachines(t *testing.T) {

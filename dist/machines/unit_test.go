@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -62,6 +63,12 @@ func TestEveryBackendRunsUnderTheUnit(t *testing.T) {
 		s.reach(t)
 		s.carriedBy(t, "kernel")
 	})
+	t.Run("wireguard with its drop-in", func(t *testing.T) {
+		for _, m := range s.Machines {
+			s.sh(t, m, dropIn("wireguard"))
+		}
+		s.carries(t, carrier{backend: "wireguard"})
+	})
 }
 
 // daemonOnly builds the package of the daemon, and the archive that is unpacked with etcd.
@@ -85,6 +92,15 @@ func (s *story) carries(t *testing.T, c carrier) {
 	}
 	s.configure(t, c)
 	s.reach(t)
+}
+
+// flannelctl runs it on a machine.
+func (s *story) flannelctl(m *machines.Machine, args ...string) (string, error) {
+	command := s.ctl
+	if command == nil {
+		command = []string{"flannelctl"}
+	}
+	return m.Run(s.ctx, slices.Concat(command, args)...)
 }
 
 // knows reports whether the kernel has a kind of device.
@@ -146,7 +162,7 @@ func (s *story) carriedBy(t *testing.T, path string) {
 	t.Helper()
 	for _, m := range s.Machines {
 		err := machines.Await(s.ctx, 20*time.Second, func() error {
-			out, err := m.Run(s.ctx, "flannelctl", "status", "--output=json")
+			out, err := s.flannelctl(m, "status", "--output=json")
 			if err != nil {
 				return err
 			}
