@@ -131,10 +131,13 @@ func TestAfterABreakNobodyListsAgain(t *testing.T) {
 	if n := store.lists.Load() - before; n != 0 {
 		t.Errorf("%d lists after a break: %s", n, a.log)
 	}
-	if _, err := e.client().Put(t.Context(), prefix+"/"+b.key(), string(e.get(b.key()).Kvs[0].Value),
-		clientv3.WithIgnoreLease()); err != nil {
+	wrote, err := e.client().Put(t.Context(), prefix+"/"+b.key(), string(e.get(b.key()).Kvs[0].Value),
+		clientv3.WithIgnoreLease())
+	if err != nil {
 		t.Fatal(err)
 	}
+	need.Until(t, "the host hears of the write", noticed,
+		func() bool { return a.keeper.Position().Revision >= wrote.Header.Revision })
 	e.compact()
 	before = store.lists.Load()
 	cutOff(func() {})
