@@ -133,11 +133,9 @@ func (m *Member) follow(ctx context.Context, s Store) {
 // look takes in what the members are now, and reports whether there are learners.
 func (m *Member) look(ctx context.Context, s Store) (learners bool, err error) {
 	peers, err := m.admin.Peers(ctx)
-	if err != nil {
-		// Those that were known may be away or learners again: this one knows the others once it is promoted.
-		if m.works(ctx) {
-			peers, err = m.admin.Peers(ctx)
-		}
+	// Those that were known may be away or learners again: this one knows the others once it is promoted.
+	if err != nil && m.works(ctx) {
+		peers, err = m.admin.Peers(ctx)
 	}
 	if err != nil {
 		return false, err

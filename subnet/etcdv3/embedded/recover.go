@@ -31,8 +31,12 @@ var errNoMajority = errors.New("the store has no majority of its members: start 
 
 // works reports whether a majority of the members of the store works together.
 func (m *Member) works(ctx context.Context) bool {
-	own, _ := m.members(m.o.Listen.Addr())
-	return m.admin.UseVoters(ctx, append(own, m.known.Load().endpoints...))
+	return m.admin.UseVoters(ctx, m.candidates())
+}
+
+// candidates are the endpoints at which a member may answer: that of this one, and those that were known last.
+func (m *Member) candidates() []string {
+	return append([]string{m.endpoint()}, m.known.Load().endpoints...)
 }
 
 // Recover has a new store begin with the data of this member, after the majority of the members was lost for good. It
@@ -41,10 +45,9 @@ func (m *Member) Recover(ctx context.Context) ([]join.Host, error) {
 	if m.works(ctx) {
 		return nil, errMajority
 	}
-	own, _ := m.members(m.o.Listen.Addr())
-	newest, revisions := "", m.admin.Revisions(ctx, append(own, m.known.Load().endpoints...))
+	newest, revisions := "", m.admin.Revisions(ctx, m.candidates())
 	for endpoint, revision := range revisions {
-		if revision > revisions[own[0]] {
+		if revision > revisions[m.endpoint()] {
 			newest = endpoint
 		}
 	}
@@ -95,8 +98,7 @@ func (m *Member) begin(ctx context.Context, b member.Bootstrap) ([]join.Host, er
 		}
 		return nil, errors.New("the embedded etcd does not serve yet: look at \"flannelctl status\"")
 	}
-	own, _ := m.members(m.o.Listen.Addr())
-	m.admin.SetEndpoints(own)
+	m.admin.SetEndpoints([]string{m.endpoint()})
 	if err := m.secure(ctx); err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // Peer is a member of the store, as the store knows it.
@@ -48,31 +49,33 @@ func (a *Admin) SetEndpoints(endpoints []string) { a.client.SetEndpoints(endpoin
 // UseVoters has the calls that follow go to those of the endpoints that answer, are no learners and know a leader. It
 // reports whether there are any.
 func (a *Admin) UseVoters(ctx context.Context, endpoints []string) bool {
-	ctx, cancel := context.WithTimeout(ctx, callTime)
-	defer cancel()
-	answers := make([]string, len(endpoints))
-	var asked sync.WaitGroup
-	for i, e := range endpoints {
-		asked.Go(func() {
-			if s, err := a.client.Status(ctx, e); err == nil && !s.IsLearner && s.Leader != 0 {
-				answers[i] = e
-			}
-		})
+	var voters []string
+	for e, s := range a.statuses(ctx, endpoints) {
+		if !s.IsLearner && s.Leader != 0 {
+			voters = append(voters, e)
+		}
 	}
-	asked.Wait()
-	slices.Sort(answers)
-	answers = slices.DeleteFunc(slices.Compact(answers), func(e string) bool { return e == "" })
-	if len(answers) > 0 {
-		a.client.SetEndpoints(answers...)
+	if len(voters) > 0 {
+		slices.Sort(voters)
+		a.client.SetEndpoints(voters...)
 	}
-	return len(answers) > 0
+	return len(voters) > 0
 }
 
 // Revisions asks members one by one for the revision of their data. Those that do not answer are left out.
 func (a *Admin) Revisions(ctx context.Context, endpoints []string) map[string]int64 {
+	out := map[string]int64{}
+	for e, s := range a.statuses(ctx, endpoints) {
+		out[e] = s.Header.Revision
+	}
+	return out
+}
+
+// statuses asks all endpoints at once what each says of itself. Those that do not answer are left out.
+func (a *Admin) statuses(ctx context.Context, endpoints []string) map[string]*clientv3.StatusResponse {
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
-	out := map[string]int64{}
+	out := map[string]*clientv3.StatusResponse{}
 	var mu sync.Mutex // guards it
 	var asked sync.WaitGroup
 	for _, e := range endpoints {
@@ -80,7 +83,7 @@ func (a *Admin) Revisions(ctx context.Context, endpoints []string) map[string]in
 			if s, err := a.client.Status(ctx, e); err == nil {
 				mu.Lock()
 				defer mu.Unlock()
-				out[e] = s.Header.Revision
+				out[e] = s
 			}
 		})
 	}
@@ -139,20 +142,19 @@ func (a *Admin) Health(ctx context.Context) ([]Peer, error) {
 
 // askHealth asks each of the members.
 func (a *Admin) askHealth(ctx context.Context, peers []Peer) {
-	ctx, cancel := context.WithTimeout(ctx, callTime)
-	defer cancel()
-	var asked sync.WaitGroup
-	for i := range peers {
-		if p := &peers[i]; p.URL != "" {
-			asked.Go(func() {
-				s, err := a.client.Status(ctx, p.URL)
-				if err == nil {
-					p.Healthy, p.Leader, p.applied = len(s.Errors) == 0 && s.Leader != 0, s.Leader == p.ID, s.RaftAppliedIndex
-				}
-			})
+	var urls []string
+	for _, p := range peers {
+		if p.URL != "" {
+			urls = append(urls, p.URL)
 		}
 	}
-	asked.Wait()
+	statuses := a.statuses(ctx, urls)
+	for i := range peers {
+		p := &peers[i]
+		if s := statuses[p.URL]; s != nil {
+			p.Healthy, p.Leader, p.applied = len(s.Errors) == 0 && s.Leader != 0, s.Leader == p.ID, s.RaftAppliedIndex
+		}
+	}
 }
 
 // Update has the other members reach a member at another address.
