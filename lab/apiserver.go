@@ -13,19 +13,13 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 )
 
 // BuildAPIServer builds the program of APIServer. module is the path of lab/apiserver.
 func BuildAPIServer(ctx context.Context, out, module string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", out, ".")
-	cmd.Dir, cmd.Env = module, append(os.Environ(), "CGO_ENABLED=0")
-	if text, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build the API server: %w\n%s", err, text)
-	}
-	return nil
+	return goBuild(ctx, module, "0", "-o", out, ".")
 }
 
 // APIServer is an API server of Kubernetes that has nodes and pods, on a host of the lab. Its objects are in a store

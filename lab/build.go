@@ -38,20 +38,20 @@ const ReleasedFlannel = "flanneld-released"
 
 // BuildFlannel builds the released flannel. module is the path of lab/flannel, which pins its version.
 func BuildFlannel(ctx context.Context, out, module string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", out, "github.com/flannel-io/flannel")
-	cmd.Dir, cmd.Env = module, append(os.Environ(), "CGO_ENABLED=1") // its udp backend is written in C
-	if text, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build flannel: %w\n%s", err, text)
-	}
-	return nil
+	return goBuild(ctx, module, "1", "-o", out, "github.com/flannel-io/flannel") // its udp backend is written in C
 }
 
 // GoBuild builds one package without cgo.
 func GoBuild(ctx context.Context, out, pkg string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-ldflags", "-X flanneld/version.number=lab", "-o", out, pkg)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	return goBuild(ctx, "", "0", "-ldflags", "-X flanneld/version.number=lab", "-o", out, pkg)
+}
+
+// goBuild runs go build in a module; empty: that of the working directory. The last argument is the package.
+func goBuild(ctx context.Context, module, cgo string, args ...string) error {
+	cmd := exec.CommandContext(ctx, "go", append([]string{"build"}, args...)...)
+	cmd.Dir, cmd.Env = module, append(os.Environ(), "CGO_ENABLED="+cgo)
 	if text, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build %s: %w\n%s", pkg, err, text)
+		return fmt.Errorf("build %s of module %q: %w\n%s", args[len(args)-1], module, err, text)
 	}
 	return nil
 }

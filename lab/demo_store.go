@@ -102,16 +102,7 @@ func (d *demo) voters(ctx context.Context, at *Host, want int) error {
 		if err := json.Unmarshal([]byte(out), &members); err != nil {
 			return err
 		}
-		n := 0
-		for _, m := range members {
-			if m.Healthy && !m.Learner {
-				n++
-			}
-		}
-		if n != want {
-			return fmt.Errorf("%d healthy voters, want %d: %s", n, want, out)
-		}
-		return nil
+		return WantVoters(members, want)
 	})
 }
 

@@ -120,16 +120,7 @@ func (c *cluster) voters(at *lab.Host, want int) {
 		if err != nil {
 			return err
 		}
-		n := 0
-		for _, m := range members {
-			if m.Healthy && !m.Learner {
-				n++
-			}
-		}
-		if n != want {
-			return fmt.Errorf("%d healthy voters, want %d: %+v", n, want, members)
-		}
-		return nil
+		return lab.WantVoters(members, want)
 	})
 }
 

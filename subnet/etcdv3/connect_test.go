@@ -105,7 +105,7 @@ func TestTheLegacyPortIsNotUsedWhileEtcdAnswersElsewhere(t *testing.T) {
 func TestTheLegacyPortIsUsedWithAWarningUntilEtcdIsBackElsewhere(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t, nil)
-	usual, old := freeAddr(t), legacy()
+	usual, old := need.Address(t).String(), legacy()
 	s, log := logged(t, etcdv3.Options{Endpoints: []string{"http://" + old, "http://" + usual}})
 	if _, err := s.List(t.Context()); err == nil || !strings.Contains(err.Error(), "refused") {
 		t.Fatalf("got %v, want that nothing listens", err)
@@ -140,7 +140,7 @@ func TestTheLegacyPortWithAPasswordNeedsNoWarning(t *testing.T) {
 
 func TestAPasswordInAURLIsShownNowhere(t *testing.T) {
 	t.Parallel()
-	addr := freeAddr(t)
+	addr := need.Address(t).String()
 	s, log := logged(t, etcdv3.Options{Endpoints: []string{"http://joe:pa@ss@" + addr}})
 	_, err := s.List(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "http://"+addr) {

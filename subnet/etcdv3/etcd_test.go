@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -23,6 +22,7 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 
+	"flanneld/need"
 	"flanneld/subnet"
 	"flanneld/subnet/etcdv3"
 	"flanneld/subnet/subnettest"
@@ -43,25 +43,10 @@ type etcd struct {
 // startEtcd returns a member that serves. change adapts its configuration; it may be nil.
 func startEtcd(t *testing.T, change func(*embed.Config)) *etcd {
 	t.Helper()
-	e := &etcd{t: t, dir: shortDir(t), addr: freeAddr(t), change: change}
+	e := &etcd{t: t, dir: shortDir(t), addr: need.Address(t).String(), change: change}
 	e.start()
 	t.Cleanup(e.stop)
 	return e
-}
-
-// freeAddr returns an address to listen on that stays free while nobody listens there: below the ports that the kernel
-// gives to connections by itself.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	for range 100 {
-		addr := fmt.Sprint("127.0.0.1:", 10_000+rand.IntN(20_000))
-		if l, err := net.Listen("tcp", addr); err == nil {
-			_ = l.Close()
-			return addr
-		}
-	}
-	t.Fatal("no free port")
-	return ""
 }
 
 // shortDir returns a folder in which the path of a socket is short enough for the kernel.

@@ -224,7 +224,7 @@ func TestEachEndpointIsSpokenToAsItsURLSays(t *testing.T) {
 	ca.write(dir, "client")
 	plain, encrypted := startEtcd(t, nil), startEtcd(t, withTLS(dir))
 	file := func(name string) string { return filepath.Join(dir, name) }
-	dead := freeAddr(t)
+	dead := need.Address(t).String()
 	for _, endpoints := range [][]string{
 		{"http://" + plain.addr, "https://" + dead}, {"https://" + dead, "http://" + plain.addr},
 		{"http://" + dead, "https://" + encrypted.addr}, {"https://" + encrypted.addr, "http://" + dead}, {encrypted.addr},

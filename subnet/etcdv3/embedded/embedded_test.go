@@ -115,7 +115,7 @@ func TestAHostFollowsTheMemberToAnotherAddress(t *testing.T) {
 	second := f.joiner("second")
 	second.Join(t.Context(), never(t))
 	f.stop()
-	f.o.Listen, f.o.Port = freeAddr(t), freeAddr(t).Port()
+	f.o.Listen, f.o.Port = need.Address(t), need.Address(t).Port()
 	f.start()
 	second.Services = []string{netip.AddrPortFrom(f.o.Listen.Addr(), f.o.Port).String()}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -257,7 +257,8 @@ func TestNothingSwitchesSilently(t *testing.T) {
 	if err := embedded.MarkInsecure(moved); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := embedded.NewMember(embedded.Options{StateDir: secured, Prefix: prefix, Listen: freeAddr(t)}); err != nil {
+	o := embedded.Options{StateDir: secured, Prefix: prefix, Listen: need.Address(t)}
+	if _, err := embedded.NewMember(o); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"ca.pem", "host.pem", "host.key"} {

@@ -2,16 +2,13 @@ package embedded_test
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
-	"math/rand/v2"
-	"net"
-	"net/netip"
 	"os"
 	"sync"
 	"testing"
 	"time"
 
+	"flanneld/need"
 	"flanneld/subnet/etcdv3"
 	"flanneld/subnet/etcdv3/authority"
 	"flanneld/subnet/etcdv3/embedded"
@@ -29,19 +26,6 @@ func TestMain(m *testing.M) {
 }
 
 const prefix = "/coreos.com/network"
-
-func freeAddr(t *testing.T) netip.AddrPort {
-	t.Helper()
-	for range 100 {
-		addr := fmt.Sprint("127.0.0.1:", 10_000+rand.IntN(20_000))
-		if l, err := net.Listen("tcp", addr); err == nil {
-			_ = l.Close()
-			return netip.MustParseAddrPort(addr)
-		}
-	}
-	t.Fatal("no free port")
-	return netip.AddrPort{}
-}
 
 // first is the first host of a cluster, or another member: what a daemon runs, without the rest of it.
 type first struct {
@@ -75,8 +59,9 @@ func newHost(t *testing.T, name string) *first {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	f := &first{t: t, stop: func() {}, o: embedded.Options{
-		StateDir: dir, Prefix: prefix, Listen: freeAddr(t), Port: freeAddr(t).Port(), Host: name, Identity: "id-" + name,
-		Log: slog.New(slog.DiscardHandler),
+		StateDir: dir, Prefix: prefix, Listen: need.Address(t), Port: need.Address(t).Port(), Host: name,
+		Identity: "id-" + name,
+		Log:      slog.New(slog.DiscardHandler),
 	}}
 	t.Cleanup(func() { f.stop() })
 	return f

@@ -182,7 +182,7 @@ func TestMembersMoveAndGrow(t *testing.T) {
 	one.members(3, 0)
 	leases(t, one.root())
 	two.stop()
-	two.o.Listen, two.o.Port = freeAddr(t), freeAddr(t).Port()
+	two.o.Listen, two.o.Port = need.Address(t), need.Address(t).Port()
 	two.start()
 	one.members(3, 0)
 

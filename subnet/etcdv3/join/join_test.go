@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -21,6 +20,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
+	"flanneld/need"
 	"flanneld/subnet/etcdv3/authority"
 	"flanneld/subnet/etcdv3/join"
 	"flanneld/subnet/etcdv3/member"
@@ -50,20 +50,6 @@ func must[T any](v T, err error) func(*testing.T) T {
 	}
 }
 
-// freeAddr returns an address that the kernel gives to nobody by itself.
-func freeAddr(t *testing.T) netip.AddrPort {
-	t.Helper()
-	for range 100 {
-		addr := fmt.Sprint("127.0.0.1:", 10_000+rand.IntN(20_000))
-		if l, err := net.Listen("tcp", addr); err == nil {
-			_ = l.Close()
-			return netip.MustParseAddrPort(addr)
-		}
-	}
-	t.Fatal("no free port")
-	return netip.AddrPort{}
-}
-
 func newStore(t *testing.T) *store {
 	t.Helper()
 	dir := must(os.MkdirTemp("", "join"))(t) // short enough for the path of a socket
@@ -78,7 +64,7 @@ func newStore(t *testing.T) *store {
 			t.Fatal(err)
 		}
 	}
-	listen := freeAddr(t)
+	listen := need.Address(t)
 	s.etcd = "https://" + listen.String()
 	m := must(member.Start(t.Context(), member.Options{
 		Dir: filepath.Join(dir, "etcd"), Listen: listen, Log: slog.New(slog.DiscardHandler),
@@ -340,7 +326,7 @@ func TestAStoreIsForOneNetwork(t *testing.T) {
 func TestTheNextMemberIsAsked(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
-	if _, err := s.client().Join(t.Context(), s.token(), []string{freeAddr(t).String(), s.service}); err != nil {
+	if _, err := s.client().Join(t.Context(), s.token(), []string{need.Address(t).String(), s.service}); err != nil {
 		t.Error(err)
 	}
 }
