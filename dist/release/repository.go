@@ -23,7 +23,7 @@ func (r release) copyPackages(folder, format string) (dir string, copies []strin
 	}
 	packages, err := filepath.Glob(filepath.Join(r.out, "*."+format))
 	if err != nil || len(packages) == 0 {
-		return "", nil, errors.Join(err, fmt.Errorf("no %[1]s was built, add the kind %[1]s", format))
+		return "", nil, errors.Join(err, fmt.Errorf("no %[1]s package was built: add %[1]s to -kinds", format))
 	}
 	for _, file := range packages {
 		text, err := os.ReadFile(file)

@@ -107,7 +107,8 @@ func (m *Member) setAside(dir string) error {
 		return err
 	}
 	m.removed.Store(false)
-	m.o.Log.Warn("this host was no member of the store any more and is added again, former data moved away", "dir", to)
+	m.o.Log.Warn("other members had removed this host from the store, it joins again and its former data was moved",
+		"dir", to)
 	return nil
 }
 
@@ -124,7 +125,7 @@ func (m *Member) follow(ctx context.Context, s Store) {
 			last = ""
 		} else if text := err.Error(); text != last && ctx.Err() == nil {
 			last = text
-			m.o.Log.Warn("list of store members not read, retrying", "reason", text)
+			m.o.Log.Warn("reading the list of store members failed, retrying", "reason", text)
 		}
 		_ = trigger.Pause(ctx, pause)
 	}

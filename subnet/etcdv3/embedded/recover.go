@@ -26,8 +26,8 @@ var errMajority = errors.New("the store works, with a majority of its members: n
 	"members list\" shows them")
 
 // errNoMajority says that a store does not work.
-var errNoMajority = errors.New("the store has no majority of its members: start them again; if they are lost for " +
-	"good, run \"flannelctl members recover\"")
+var errNoMajority = errors.New("no majority of the store's members is reachable: start them again; if they are " +
+	"lost for good, run \"flannelctl members recover\"")
 
 // works reports whether a majority of the members of the store works together.
 func (m *Member) works(ctx context.Context) bool {
@@ -94,9 +94,10 @@ func (m *Member) begin(ctx context.Context, b member.Bootstrap) ([]join.Host, er
 		}
 	case <-ctx.Done():
 		if m.order.CompareAndSwap(&b, nil) {
-			return nil, errors.New("the embedded etcd does not end: nothing was changed")
+			return nil, errors.New("the embedded etcd did not stop in time: nothing was changed, run the command again")
 		}
-		return nil, errors.New("the embedded etcd does not serve yet: look at \"flannelctl status\"")
+		return nil, errors.New("the embedded etcd was started with the new data and does not answer yet: see " +
+			"\"flannelctl status\"")
 	}
 	m.admin.SetEndpoints([]string{m.endpoint()})
 	if err := m.secure(ctx); err != nil {
