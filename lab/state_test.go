@@ -48,6 +48,15 @@ func (c *cluster) wantState(d *lab.Daemon, state, reason string) {
 	c.await(func() error { return c.state(d, state, reason) })
 }
 
+// saysOnce reports whether the status says a text once, in whichever lines.
+func (c *cluster) saysOnce(h *lab.Host, text string) error {
+	out, _ := c.ctl(h, "status")
+	if n := strings.Count(out, text); n != 1 {
+		return fmt.Errorf("the status says %q %d times, want once:\n%s", text, n, out)
+	}
+	return nil
+}
+
 func TestTrafficFlowsAndSomethingIsWrong(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -67,6 +76,7 @@ func TestTrafficFlowsAndSomethingIsWrong(t *testing.T) {
 
 	e.Kill()
 	c.wantState(d, api.StateDegraded, "store unreachable since ")
+	c.await(func() error { return c.saysOnce(h, "connection refused") })
 	c.ok(e.Start(c.ctx))
 	c.wantState(d, api.StateReady, "")
 

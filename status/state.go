@@ -36,7 +36,7 @@ type condition struct {
 func (c condition) judge() (state string, reasons []string) {
 	add := func(format string, args ...any) { reasons = append(reasons, fmt.Sprintf(format, args...)) }
 	if c.lease.Waiting != "" {
-		add("%s", c.lease.Waiting)
+		add("%s", withoutStoreError(c.lease))
 	}
 	if c.pass != "" {
 		add("%s", c.pass)
@@ -76,6 +76,14 @@ func (c condition) judge() (state string, reasons []string) {
 		return api.StateDegraded, reasons
 	}
 	return api.StateReady, []string{}
+}
+
+// withoutStoreError says what a lease waits for. While the store is unreachable, the sentence about that has the error.
+func withoutStoreError(l subnet.Status) string {
+	if l.StoreSince.IsZero() {
+		return l.Waiting
+	}
+	return strings.TrimSuffix(l.Waiting, ": "+l.StoreError)
 }
 
 func sortedKeys[V any](m map[string]V) []string {

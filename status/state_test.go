@@ -35,6 +35,10 @@ func TestTheThreeStatesAreToldApart(t *testing.T) {
 		{"the store is away", condition{ready: true, lease: subnet.Status{StoreSince: since, StoreError: "refused"}},
 			api.StateDegraded,
 			[]string{"store unreachable since 2026-01-02T03:04:05Z: refused"}},
+		{"the error of the store is said once", condition{ready: true, lease: subnet.Status{
+			Waiting: "lease not confirmed in the store: refused", StoreSince: since, StoreError: "refused"}},
+			api.StateDegraded,
+			[]string{"lease not confirmed in the store", "store unreachable since 2026-01-02T03:04:05Z: refused"}},
 		{"the embedded etcd does not run", condition{ready: true, embedded: "move its data away"}, api.StateDegraded,
 			[]string{"move its data away"}},
 		{"the lease is not in the store", condition{ready: true, lease: subnet.Status{Waiting: "another host has it"}},
@@ -169,7 +173,7 @@ func TestChangesOfTheStateAreLogged(t *testing.T) {
 	for _, e := range j.Events() {
 		got = append(got, e.Level+" "+e.Message)
 	}
-	want := []string{"INFO ready, bootstrap done", "WARN degraded: packets flow, and something is wrong",
+	want := []string{"INFO ready, bootstrap done", "WARN degraded: packets flow, but there is a fault",
 		"INFO ready again, all faults are gone"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("log (-want +got):\n%s", diff)

@@ -206,7 +206,7 @@ func (s *Status) notify() {
 	}
 	switch {
 	case r.State == api.StateDegraded:
-		s.o.Log.Warn("degraded: packets flow, and something is wrong", "reasons", r.Reasons)
+		s.o.Log.Warn("degraded: packets flow, but there is a fault", "reasons", r.Reasons)
 	case r.Ready && !first:
 		s.o.Log.Info("ready again, all faults are gone")
 	case !r.Ready && s.passes.Count > 0 && !s.drained:

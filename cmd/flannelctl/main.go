@@ -41,7 +41,7 @@ var exitCodes = []struct {
 	{exitNotOK, "fault found; status: not ready, peers: some are not reached, ping: packets get lost, doctor: a " +
 		"check failed"},
 	{exitNoDaemon, "no daemon answers on the socket"},
-	{exitDegraded, "status: degraded (packets flow, and something is wrong)"},
+	{exitDegraded, "status: degraded (packets flow, but there is a fault)"},
 }
 
 func exitText() string {
@@ -103,6 +103,9 @@ func newRoot(out io.Writer) *cobra.Command {
 		Short: "Show, check and change the overlay network of this host",
 		Long: `flannelctl shows the state of the network on this host and in the cluster, changes leases and the
 network configuration, finds faults, and removes what a stopped daemon has left on the host.
+
+"token", "hosts", "members", "network" and "completion" are groups: without one of their commands they print
+their help and exit with 0, as flannelctl itself does. "leases" lists the leases.
 
 Exit codes:
 ` + exitText(),

@@ -7,6 +7,35 @@ import (
 	flannelctl "flanneld/cmd/flannelctl"
 )
 
+// TestAGroupOfCommandsAlonePrintsItsHelp looks at all groups, and at what they do with a command that they do not have.
+func TestAGroupOfCommandsAlonePrintsItsHelp(t *testing.T) {
+	help, _, _ := flannelctl.Run(t, "--help")
+	groups := 0
+	for _, c := range flannelctl.Root().Commands() {
+		if !c.HasSubCommands() {
+			continue
+		}
+		groups++
+		if !strings.Contains(help, `"`+c.Name()+`"`) {
+			t.Errorf("the help of flannelctl does not say that %s is a group", c.Name())
+		}
+		if c.Name() != "leases" { // lists them
+			out, says, code := flannelctl.Run(t, c.Name())
+			want, _, _ := flannelctl.Run(t, c.Name(), "--help")
+			if out != want || says != "" || code != 0 || !strings.Contains(out, "Available Commands:") {
+				t.Errorf("flannelctl %s exits with %d, want its help and 0:\n%s%s", c.Name(), code, out, says)
+			}
+		}
+		_, says, code := flannelctl.Run(t, c.Name(), "nonsense")
+		if code != 2 || strings.Count(says, "\n") != 1 || !strings.Contains(says, `see "flannelctl `+c.Name()+` --help"`) {
+			t.Errorf("flannelctl %s nonsense exits with %d, want 2 and one line with a hint:\n%s", c.Name(), code, says)
+		}
+	}
+	if groups != 6 {
+		t.Errorf("%d groups, want leases, network, token, hosts, members and completion", groups)
+	}
+}
+
 // The table of docs/flannelctl.md. What needs a daemon or a store is tested in lab.
 func TestExitCodesAreTheDocumentedOnes(t *testing.T) {
 	none := t.TempDir() + "/subnet.env"

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -82,13 +83,28 @@ func writeStatus(w page, s api.Status) {
 	if s.Pending != "" {
 		w.row("pending", s.Pending)
 	}
-	for i, e := range s.Errors[max(0, len(s.Errors)-5):] {
+	warnings := unsaid(s)
+	for i, e := range warnings[max(0, len(warnings)-mostWarnings):] {
 		title := " " // an empty cell would be printed as a dash
 		if i == 0 {
 			title = "warnings"
 		}
 		w.row(title, fmt.Sprintf("%s %s %s", e.Time.Local().Format(stamp), e.Message, e.Detail))
 	}
+}
+
+// mostWarnings bounds the warnings that are shown.
+const mostWarnings = 5
+
+// unsaid returns the last warnings without those that repeat what the reasons of the state say.
+func unsaid(s api.Status) []api.Event {
+	said := reasonsOf(s)
+	if s.StoreReason != "" {
+		said = append(slices.Clone(said), s.StoreReason)
+	}
+	return slices.DeleteFunc(slices.Clone(s.Errors), func(e api.Event) bool {
+		return slices.ContainsFunc(said, func(reason string) bool { return strings.Contains(e.Detail, reason) })
+	})
 }
 
 func deviceText(s api.Status) string {
@@ -169,7 +185,11 @@ func storeText(s api.Status) string {
 		at = list(s.Daemon.Endpoints) + " under " + s.Daemon.Prefix + ", "
 	}
 	if s.StoreSince != nil {
-		return at + "unreachable since " + s.StoreSince.Local().Format(stamp) + ": " + s.StoreReason
+		at += "unreachable since " + s.StoreSince.Local().Format(stamp)
+		if slices.ContainsFunc(reasonsOf(s), func(reason string) bool { return strings.Contains(reason, s.StoreReason) }) {
+			return at // the reasons have the error
+		}
+		return at + ": " + s.StoreReason
 	}
 	if s.Revision == 0 && !s.Ready {
 		return at + "no records read yet"

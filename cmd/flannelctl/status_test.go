@@ -25,3 +25,30 @@ func TestTheStatusOfADaemonThatWaitsSaysWhatIsNotKnownYet(t *testing.T) {
 		}
 	}
 }
+
+// TestTheStatusSaysTheErrorOfTheStoreOnce looks at a daemon that goes on without its store, and has logged that.
+func TestTheStatusSaysTheErrorOfTheStoreOnce(t *testing.T) {
+	since := time.Now()
+	const cause = `dial tcp 192.0.2.1:2379: connect: "connection refused"`
+	event := func(message, detail string) api.Event {
+		return api.Event{Level: "WARN", Message: message, Detail: detail}
+	}
+	s := api.Status{
+		State: api.StateDegraded, StoreSince: &since, StoreReason: cause, Ready: true,
+		Reasons: []string{"lease not confirmed in the store", "store unreachable since now: " + cause},
+		Errors: []api.Event{
+			event("another warning", "peer=host2"),
+			event("store unreachable, data plane left unchanged", "since=now reason="+cause),
+			event("no lease in the store", "reason=lease not confirmed in the store: "+cause),
+			event("degraded: packets flow, but there is a fault", "reasons=[store unreachable since now: "+cause+"]"),
+		},
+	}
+	text := flannelctl.StatusText(s)
+	if n := strings.Count(text, cause); n != 1 || !strings.Contains(text, "another warning peer=host2") {
+		t.Errorf("the error stands there %d times, want once, and the other warning:\n%s", n, text)
+	}
+	s.Reasons = nil // a daemon of another version
+	if text := flannelctl.StatusText(s); !strings.Contains(text, cause) {
+		t.Errorf("the error is not shown:\n%s", text)
+	}
+}
