@@ -20,7 +20,7 @@ func checkBridge(f *Facts) Finding {
 			if !f.inNetwork(a.Masked()) || f.ownSubnet(a.Addr()) {
 				continue
 			}
-			fix := fmt.Sprintf("ip addr flush dev %s, then start its containers anew", l.Name)
+			fix := fmt.Sprintf("ip addr flush dev %s, then recreate its containers", l.Name)
 			if strings.HasPrefix(l.Name, "docker") {
 				fix = "mk-docker-opts.sh -c && systemctl restart docker"
 			}
@@ -64,7 +64,7 @@ func checkBridgeAddresses(f *Facts) Finding {
 			}
 			if name := overlapping(seen, l.Name, a.Masked()); name != "" {
 				return fail(splitFix(f.Subnets, a),
-					"%s and %s both use %s: two containers get one address, and packets reach one bridge only", name, l.Name,
+					"%s and %s both use %s: two containers can get the same address, and packets reach one bridge only", name, l.Name,
 					a.Masked())
 			}
 			seen[l.Name] = a.Masked()
@@ -136,7 +136,7 @@ func checkDockerRouting(f *Facts) Finding {
 		for line := range strings.Lines(r.Text) {
 			if a, ok := f.directDrop(strings.TrimSpace(line)); ok {
 				return fail(directRoutingFix, "docker drops packets from other hosts to its container %s (%s): "+
-					"docker 28 and later do not allow direct routing unless told to", a, r.Program)
+					"docker 28 and later need a setting to allow direct routing", a, r.Program)
 			}
 		}
 	}

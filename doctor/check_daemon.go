@@ -60,11 +60,11 @@ func checkState(f *Facts) Finding {
 		return skip("only root may read %s", f.StateFile)
 	case f.StateErr != nil && f.State.Identity != "":
 		return warn("systemctl restart flanneld",
-			"%v: the identity is known; the daemon writes the list of peers anew", f.StateErr)
+			"%v: the identity can be read; the daemon writes the list of peers again", f.StateErr)
 	case corrupt(f.StateErr):
 		return fail(fmt.Sprintf("restore %s from a backup; without one: cp -p %s %s.bad && systemctl restart flanneld",
 			f.StateFile, f.StateFile, f.StateFile),
-			"%v: the host would take a new identity, and perhaps another subnet", f.StateErr)
+			"%v: without it this host takes a new identity, and possibly another subnet", f.StateErr)
 	case f.StateErr != nil:
 		return fail("repair the disk or the file system; the file may be intact", "%v", f.StateErr)
 	case f.State.Identity == "" && f.DaemonErr == nil && len(f.Status.Subnets) == 0:
@@ -115,7 +115,7 @@ func checkDrift(f *Facts) Finding {
 		}
 	}
 	if total == 0 {
-		return pass("no other program has changed the network's objects")
+		return pass("no other program has changed devices, routes or rules of the network")
 	}
 	slices.Sort(parts)
 	up := f.Now.Sub(f.Status.Started)
@@ -123,7 +123,7 @@ func checkDrift(f *Facts) Finding {
 	if float64(total) >= mostDrift*max(1, up.Hours()) {
 		return warn("journalctl -u flanneld -u NetworkManager -u systemd-networkd; "+
 			"then make the program leave the device unmanaged",
-			"another program keeps changing the network's objects; repaired: %s", text)
+			"another program keeps changing devices, routes or rules of the network; repaired: %s", text)
 	}
 	return pass("repaired: %s", text)
 }

@@ -29,10 +29,10 @@ func checkInterface(f *Facts) Finding {
 		})
 		switch {
 		case i < 0 && f.DaemonErr != nil:
-			return warn("", "no interface has %s, the address published last: it is gone, or is that of a NAT", a)
+			return warn("", "no interface has %s, the address that was last published: it was removed, or belongs to a NAT", a)
 		case i < 0:
 			return fail("systemctl restart flanneld, or choose an interface with -iface",
-				"no interface has %s, which the tunnel sends from", a)
+				"no interface has %s, the source address of the tunnel", a)
 		case !f.Links[i].Up || !f.Links[i].Running:
 			return fail("ip link set "+f.Links[i].Name+" up", "%s, which has %s, is down", f.Links[i].Name, a)
 		}

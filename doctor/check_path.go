@@ -44,7 +44,7 @@ func checkTunnel(f *Facts) Finding {
 			"%d of %d peers answer neither through the tunnel nor on the underlay: %s", len(lost), len(f.Probes), some(down))
 	}
 	return warn("on those hosts: flannelctl doctor", "%d of %d peers are reached, and their daemon does not answer "+
-		"probes: it is dead, has another -probe-port, or a filter drops probes: %s",
+		"probes: it does not run, has another -probe-port, or a filter drops probes: %s",
 		len(lost), len(f.Probes), some(silent))
 }
 

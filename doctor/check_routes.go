@@ -40,8 +40,8 @@ func (f *Facts) inTheWay(a netip.Addr) (Route, bool) {
 	return best, best.Dst.Bits() > 0 && !f.ours(best)
 }
 
-const conflictFix = "remove that route or address, if it is not needed; else move the peer to another subnet " +
-	"(there: flannelctl drain, then restart flanneld), or give the network another range (flannelctl network edit)"
+const conflictFix = "remove that route or address, if it is not needed; otherwise move the peer to another subnet " +
+	"(on the peer: flannelctl drain, then restart flanneld), or change the range of the network (flannelctl network edit)"
 
 // checkPeers compares where the kernel would send a packet to each peer with where it should.
 func checkPeers(f *Facts) Finding {

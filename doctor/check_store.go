@@ -49,7 +49,7 @@ func checkClock(f *Facts) Finding {
 		return r
 	}
 	if len(f.Store.Clocks) == 0 {
-		return skip("no endpoint tells its time over HTTP")
+		return skip("no etcd endpoint reports its time over HTTP")
 	}
 	c := f.Store.Clocks[0]
 	if c.Behind.Abs() > clockSlack {
@@ -112,11 +112,11 @@ func checkLease(f *Facts) Finding {
 	own, ok := f.ownEntry()
 	if holder, taken := Holder(f.Snapshot, f.Subnets); !ok && taken {
 		return fail("flannelctl leases history "+f.Subnets[0].String(),
-			"this host uses %s, and the store has it as that of %s", list(f.Subnets), holder.Record)
+			"this host uses %s, but in the store it belongs to %s", list(f.Subnets), holder.Record)
 	}
 	switch {
 	case !ok:
-		return fail(restartFix, "this host uses %s, which is not in the store", list(f.Subnets))
+		return fail(restartFix, "this host uses %s, but the store has no record of it", list(f.Subnets))
 	case own.LeaseID == 0:
 		return pass("%s is reserved for this host", list(f.Subnets))
 	case f.Status.Lease.Until != nil:
@@ -140,7 +140,7 @@ func checkRecords(f *Facts) Finding {
 		bad = Unfit(f.Config, f.Snapshot.Entries)
 	}
 	if len(bad) > 0 {
-		return fail("flannelctl leases; then, for a record that nobody needs: etcdctl del "+f.Store.Prefix+"/KEY",
+		return fail("flannelctl leases; then, for a record that is not needed: etcdctl del "+f.Store.Prefix+"/KEY",
 			"%d invalid records are skipped: %s", len(bad), some(bad))
 	}
 	return pass("%s, all valid", count(len(f.Snapshot.Entries), "record"))

@@ -141,7 +141,7 @@ var faults = []failing{
 		f.State, f.StateErr = subnet.State{}, errors.New("read state: input/output error")
 	}, doctor.Failure, "input/output", "disk"},
 	{"the list of peers is corrupt", "state", func(f *doctor.Facts) { f.StateErr = errors.New("read peers: invalid") },
-		doctor.Warning, "identity is known", "restart"},
+		doctor.Warning, "identity can be read", "restart"},
 	{"no state", "state", func(f *doctor.Facts) { f.State = subnet.State{} }, doctor.Warning, "no identity", ""},
 	{"no state, and no lease yet", "state", func(f *doctor.Facts) { f.State, f.Status.Subnets = subnet.State{}, nil },
 		doctor.Skipped, "written with the first lease", ""},
@@ -155,9 +155,9 @@ var faults = []failing{
 		doctor.Failure, "1h0m0s", ""},
 	{"a store that tells no time", "clock", func(f *doctor.Facts) { f.Store.Clocks = nil }, doctor.Skipped, "", ""},
 	{"another record has the subnet", "lease", func(f *doctor.Facts) { f.Snapshot.Entries[0].Identity = "another" },
-		doctor.Failure, "has it as that of", "history"},
+		doctor.Failure, "in the store it belongs to", "history"},
 	{"the record is gone", "lease", func(f *doctor.Facts) { f.Snapshot.Entries = f.Snapshot.Entries[1:] }, doctor.Failure,
-		"not in the store", ""},
+		"no record of it", ""},
 	{"two records with one address", "duplicates", func(f *doctor.Facts) {
 		f.Snapshot.Entries[1].Leases[0].PublicIP = f.Snapshot.Entries[0].Leases[0].PublicIP
 	}, doctor.Failure, "address 192.0.2.1", ""},
@@ -169,7 +169,7 @@ var faults = []failing{
 	}, doctor.Warning, "10.5.128.0/17", ""},
 	{"the host's own network is where a peer is", "overlap",
 		func(f *doctor.Facts) { f.Links = append(f.Links, link("eth1", 1500, "10.5.2.7/24")) }, doctor.Failure,
-		"the network of eth1 (10.5.2.7), where the peer 10.5.2.0/24 at", "another range"},
+		"the network of eth1 (10.5.2.7), where the peer 10.5.2.0/24 at", "change the range"},
 	{"a route of others has the place of a peer's", "peers", func(f *doctor.Facts) {
 		f.Routes[3] = route("10.5.2.0/24", "", "eth1", "kernel")
 		f.Hops[peer] = doctor.Hop{Hop: ip.Hop{Link: "eth1"}}

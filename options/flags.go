@@ -44,10 +44,10 @@ func storeFlags(fs *flag.FlagSet, o *Options) {
 	fs.Var(secret(&o.EtcdUsername), "etcd-username", "`user` of etcd")
 	fs.Var(secret(&o.EtcdPassword), "etcd-password", "`password` of the user; better given in the environment")
 	fs.Var(toggle(&o.EtcdEmbedded), "etcd-embedded",
-		"run an etcd member in this daemon, with its data in the state folder; with -join, one more of a store")
+		"run an etcd member on this host, with its data in the state folder; with -join, a further member of a store")
 	fs.Var(addrPort(&o.EtcdEmbeddedListen), "etcd-embedded-listen", "`address:port` that the embedded etcd listens on")
 	fs.Var(toggle(&o.EtcdEmbeddedSecure), "etcd-embedded-secure",
-		"give the embedded etcd TLS and users, also one that had none before; others join it with a token")
+		"secure the embedded etcd with TLS and users, also one that runs without; other hosts join it with a token")
 	fs.Var(toggle(&o.EtcdEmbeddedInsecure), "etcd-embedded-insecure",
 		"run the embedded etcd without TLS and users")
 	fs.Var(joining(&o.Join), "join",
@@ -69,7 +69,7 @@ func underlayFlags(fs *flag.FlagSet, o *Options) {
 	fs.Var(regexps(&o.IfaceRegex), "iface-regex",
 		"`pattern` on addresses or names, tried after -iface; may be repeated, the first match wins")
 	fs.Var(address(&o.IfaceCanReach), "iface-can-reach",
-		"the interface that the kernel uses towards this `address`, tried last; none of the three: that of the default route")
+		"interface of the kernel's route to this `address`, tried last; without any of the three: that of the default route")
 	fs.Var(publicAddress(&o.PublicIP, true), "public-ip", "IPv4 `address` to publish to peers, instead of the interface's")
 	fs.Var(publicAddress(&o.PublicIPv6, false), "public-ipv6",
 		"IPv6 `address` to publish to peers, instead of the interface's")
@@ -92,7 +92,7 @@ func firewallFlags(fs *flag.FlagSet, o *Options) {
 	fs.Var(toggle(&o.IPMasqFullyRandomDisable), "ip-masq-fully-random-disable",
 		"do not randomise the source ports of masqueraded traffic")
 	fs.Var(units(&o.IPTablesResync, time.Second, 1, 86400, "seconds"), "iptables-resync",
-		"look for missing firewall rules at least every so many `seconds`")
+		"`seconds` after which a missing firewall rule is restored at the latest")
 	fs.Var(toggle(&o.IPTablesForwardRules), "iptables-forward-rules", "accept forwarding from and to the network")
 	fs.Var(toggle(&o.IPForward), "ip-forward", "turn on the kernel's forwarding for the families of the network")
 	fs.Var(toggle(&o.IPBlackholeRoute), "ip-blackhole-route", "add a blackhole route for the host's own subnet")
@@ -111,14 +111,14 @@ func healthFlags(fs *flag.FlagSet, o *Options) {
 	fs.Var(oneOf(&o.LogFormat, LogText, LogJSON), "log-format", "log format: `text|json`")
 	fs.Var(verbosity(&o.Verbosity), "v", "verbosity `level`: 0 is info, 1 and above debug")
 	fs.Var(toggle(&o.Version), "version",
-		"print the version and exit; commit, its date and the version of Go go to standard error")
+		"print the version and exit; commit, date and Go version are printed to standard error")
 }
 
 func kubeFlags(fs *flag.FlagSet, o *Options) {
 	fs.Var(toggle(&o.KubeSubnetMgr), "kube-subnet-mgr",
-		"take the Kubernetes API as the store instead of etcd: the subnets of the host are the pod CIDRs of its node")
+		"use the Kubernetes API as the store instead of etcd: the subnets of the host are the podCIDRs of its node")
 	fs.Var(server(&o.KubeAPIURL), "kube-api-url",
-		"`URL` of the API server; neither this nor -kubeconfig-file: the service account of the pod")
+		"`URL` of the API server; without this and -kubeconfig-file, the service account of the pod is used")
 	fs.Var(text(&o.KubeAnnotationPrefix), "kube-annotation-prefix", "`prefix` of the names of the node annotations")
 	fs.Var(text(&o.KubeconfigFile), "kubeconfig-file", "`file` with the credentials for the API server")
 	fs.Var(toggle(&o.SetNodeNetworkUnavailable), "set-node-network-unavailable",

@@ -38,9 +38,8 @@ func newCleanup(a *app) *cobra.Command {
 		Long: `Removes the device, routes, firewall table, subnet file, socket and state of a flanneld that has been stopped.
 Containers of this host lose the network. --dry-run prints what would be removed.
 
-Not removed: the lease in the store (before you stop the daemon, "flannelctl drain" gives it back), what a
-former flannel has left (--flannel), and the data of an embedded etcd, with the credentials for it
-(--store-data).`,
+Not removed: the lease in the store (run "flannelctl drain" before you stop the daemon to give it up), what a
+former flannel has left (--flannel), and the data and credentials of an embedded etcd (--store-data).`,
 		Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.run(cmd.Context()) },
 	}

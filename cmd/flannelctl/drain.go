@@ -8,8 +8,8 @@ import (
 
 func newDrain(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use: "drain", Short: "Give the lease of this host back, and stop carrying its packets",
-		Long: `Gives the lease of this host back, so that another host can take the subnet, and removes device, routes and
+		Use: "drain", Short: "Give up the lease of this host, and stop forwarding its packets",
+		Long: `Gives up the lease of this host, so that another host can take the subnet, and removes device, routes and
 subnet file. Containers of this host lose the network: move them to other hosts first.
 
 The daemon keeps running and does nothing. To join again, restart it: the host gets the same subnet if it

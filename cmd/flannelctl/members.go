@@ -24,7 +24,7 @@ func newMembersList(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "List the members of the store and their health", Args: arguments(0),
 		Long: `Lists the members of the store. Of the voters a majority must be healthy; a learner gets all changes and has no
-vote. Learners are promoted in pairs, from one voter to three to five, by themselves.`,
+vote. Learners become voters automatically, in pairs: one voter, three, five.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			members, err := ask[[]api.Member](cmd.Context(), a, api.PathMembers)
 			if err != nil {
@@ -55,7 +55,7 @@ func role(m api.Member) string {
 
 func newMembersRemove(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use: "remove HOST|USER|ID", Short: "Remove a member of the store and shut its host out",
+		Use: "remove HOST|USER|ID", Short: "Remove a member of the store, and its host",
 		Long: `Removes a member, deletes the user and the record of its host, and frees its subnet. It is refused
 if the others would have no majority of healthy members. The host has the key of the authority: if somebody
 else may have it, replace the authority (docs/embedded-etcd.md).`,

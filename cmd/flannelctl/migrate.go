@@ -43,18 +43,18 @@ func newMigrate(a *app) *cobra.Command {
 		Use: "migrate --to JSON|@FILE|- | --abort", Args: arguments(0),
 		Short: "Move the running network to another backend without losing packets",
 		Long: `Moves the running network to another backend, or to another VNI. No daemon is restarted, and no packets
-are lost. The command goes through three steps, each of which waits until all hosts have followed:
+are lost. The move has three steps; each begins when all hosts have done the one before:
 
-  1. each host receives by the new backend too, and offers it in its record
-  2. the new backend becomes the main one: hosts send by it to each peer that has it
-  3. the old backend is removed
+  1. each host also receives by the new backend, and offers it in its record
+  2. each host sends by the new backend to each peer that offers it
+  3. each host removes the old backend
 
-Other options of the backend that it has, such as MTU, are one step where each host can change them by itself.
+Other options of the same backend, such as MTU, take one step.
 
-It can be stopped at any time; traffic is not affected. Run it again, on any host, to continue, or with
---abort to go back. Where the configuration is a file of each host, as with the Kubernetes API, it prints what to
-write, and goes on when that is there. A host that is down holds up the steps until it is back, or until --skip names it; it follows
-when it starts again.`,
+Press Ctrl-C to interrupt; traffic is not affected. To continue, run the command again, on any host; to go back, run
+it with --abort. If the hosts read the configuration from a file, as with the Kubernetes API, the command prints
+each new configuration, and continues when the file of this host has it. A host that is down stops the move until
+it is back or is named by --skip; it follows when it starts again.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if (to == "") == !m.abort {
 				return usageError{errors.New("give either --to or --abort")}
@@ -77,9 +77,9 @@ when it starts again.`,
 	c.Flags().StringVar(&to, "to", "", "the new backend, `JSON` as under the key Backend")
 	c.Flags().BoolVar(&m.abort, "abort", false, "go back to the backend that the move began with")
 	c.Flags().StringArrayVar(&m.skip, "skip", nil,
-		"name or address of a `host` that is not waited for; it may be given several times")
+		"do not wait for the `host` with this name or address; may be repeated")
 	c.Flags().DurationVar(&m.pause, "pause", 5*time.Second,
-		"`time` between the steps, for hosts to read each other's records")
+		"`time` between the steps, in which hosts read each other's records")
 	c.Flags().DurationVar(&m.timeout, "timeout", 0, "`time` after which a wait fails; 0: never")
 	_ = c.RegisterFlagCompletionFunc("skip", completeHosts(a)) // fails only where there is no such flag
 	return c

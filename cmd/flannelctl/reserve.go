@@ -20,8 +20,8 @@ func newReserve(a *app) *cobra.Command {
 		Use: "reserve HOST|ADDRESS SUBNET", Short: "Reserve a subnet for one host",
 		Long: `Reserves a subnet for one host, named by its host name (if it has a lease now) or by its public address.
 A reservation does not expire. If the host has a lease of this subnet, the lease becomes the reservation;
-else the host takes the reserved subnet when its daemon is restarted.
-On a dual-stack network give both subnets, and with addresses both addresses, separated by a comma.`,
+otherwise the host takes the reserved subnet when its daemon restarts.
+On a dual-stack network, give both subnets, separated by a comma; if you give an address, give both addresses.`,
 		Args: arguments(2), ValidArgsFunction: completeHosts(a),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			prefixes, err := parseSubnets(args[1])

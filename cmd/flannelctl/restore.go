@@ -11,12 +11,12 @@ import (
 func newMembersRecover(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "recover", Short: "Go on with this member alone, after a majority of the members was lost for good",
-		Long: `Has the store begin anew with the data of this member, and no other member. Subnets, tokens and the network
-configuration stay. It is refused while a majority of the members works, and if another member that answers has
-later changes. Packets flow on meanwhile. Be sure that the other members do not run somewhere, cut off from this
-one: what has changed there since is lost when they are back.
+		Long: `Makes this member the only one of the store, with its data. Subnets, tokens and the network configuration stay.
+The command is refused while a majority of the members works, and if another member that answers has newer data.
+Packets flow meanwhile. Make sure that the other members do not still run behind a network fault: what was changed
+there is lost when they come back.
 
-Other members that come back are added anew by themselves, with the data of this one; their former data are moved
+Other members that come back are added again automatically, with the data of this one. Their former data are moved
 away.`,
 		Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -25,7 +25,7 @@ away.`,
 				return err
 			}
 			return a.print(r, func(w page) {
-				w.line("the store is recovered from the data of this member, which is its only one now")
+				w.line("the store is recovered from the data of this member, which is now the only member")
 				former(w, r)
 			})
 		},
@@ -35,12 +35,12 @@ away.`,
 func newRestore(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "restore [SNAPSHOT]", Short: "Restore a snapshot of the store",
-		Long: `Has the store begin anew with a snapshot, and with this member alone; without an argument, with the newest one
-that the daemon has saved. Hosts keep their subnets, and write their records again where the snapshot has none. Hosts
-that have joined since need a new token; those that were removed since are in the store again.
+		Long: `Replaces the data of the store by a snapshot: the newest one that the daemon has saved, or the given file. The
+command runs on a member of a secured embedded store, whose daemon must run. This member is then the only one; other
+members are added again automatically, with the data of the snapshot. All former data are moved away.
 
-The command runs on a member of a secured embedded store, whose daemon must run. Other members are added anew by
-themselves, and get the data of the snapshot; all former data are moved away.`,
+Hosts keep their subnets, and write their records again where the snapshot has none. Hosts that joined after the
+snapshot was saved need a new token. Hosts that were removed after it are in the store again.`,
 		Args: func(cmd *cobra.Command, args []string) error { return arguments(min(len(args), 1))(cmd, args) },
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var from api.Named
@@ -56,7 +56,7 @@ themselves, and get the data of the snapshot; all former data are moved away.`,
 				return err
 			}
 			return a.print(r, func(w page) {
-				w.line("the store is restored from %s, and this member is its only one now", r.From)
+				w.line("the store is restored from %s; this member is now the only member", r.From)
 				former(w, r)
 			})
 		},

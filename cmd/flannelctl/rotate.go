@@ -9,10 +9,10 @@ import (
 func newRotate(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "rekey", Short: "Give this host a new WireGuard key",
-		Long: `Makes a new key pair for this host, writes the private key to its files, publishes the public key, and makes new sessions
-with all peers. Traffic with this host stops for about half a second.
+		Long: `Makes a new key pair for this host, writes the private key to its files, publishes the public key, and starts
+new sessions with all peers. Traffic with this host stops for about half a second.
 
-With the backend wireguard only. Rotate the keys of one host after the other.`,
+Only for the backend wireguard. Change the key of one host after the other.`,
 		Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var r api.Rotated

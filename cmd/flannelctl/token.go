@@ -40,7 +40,7 @@ func newTokenCreate(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use: "create", Short: "Create a token and print the command for the hosts that are to join",
 		Long: `Creates a token and prints the command for the hosts that are to join. Whoever has the token can join until it
-expires: hand it over as you would a password. Hosts that have joined do not need it any more.`,
+expires: handle it like a password. Hosts that have joined do not need it any more.`,
 		Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			t, err := send[api.Token](cmd.Context(), a, api.PathTokens, api.TokenRequest{Valid: expires, Member: member})
@@ -96,7 +96,7 @@ func newTokenRevoke(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "revoke TOKEN", Short: "Revoke a token: no further host can join with it",
 		Long: `Revokes a token, by the ID that "flannelctl token list" shows: no further host can join with it. Hosts that
-have joined stay: "flannelctl hosts remove" shuts them out.`,
+have joined stay: "flannelctl hosts remove" removes them.`,
 		Args: arguments(1), ValidArgsFunction: completeTokens(a),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id := args[0]
@@ -140,9 +140,9 @@ func newHostsList(a *app) *cobra.Command {
 
 func newHostsRemove(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use: "remove HOST|USER", Short: "Shut a host out of the store and delete its record",
-		Long: `Shuts a host out of the store: its certificate is worth nothing from then on, and its record is deleted, so that its
-subnet becomes free and no packets are sent to it. It joins again with a new token only: revoke those that it may know.`,
+		Use: "remove HOST|USER", Short: "Remove a host from the store and delete its record",
+		Long: `Removes a host from the store. Its certificate is no longer accepted, and its record is deleted: its subnet becomes
+free, and no packets are sent to it. To join again it needs a new token; revoke the tokens that it may know.`,
 		Args: arguments(1), ValidArgsFunction: completeJoinedHosts(a),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			h, err := send[api.JoinedHost](cmd.Context(), a, api.PathHostRemove, api.Named{Name: args[0]})

@@ -9,6 +9,7 @@ type where struct {
 // inline are the commands that stand in a sentence or a table. Those that a block has as well need no line here.
 var inline = map[string]where{
 	"flannelctl doctor --fix":                  {Host, ""},
+	"flannelctl doctor -v":                     {Host, ""},
 	"flannelctl leases history SUBNET":         {Host, "flannelctl leases history 10.5.200.0/24"},
 	"flannelctl leases reserve ADDRESS SUBNET": {Host, "flannelctl leases reserve 192.0.2.78 10.5.201.0/24"},
 	// its backend has no keys; lab runs it with one that has
