@@ -2,17 +2,11 @@ package cloud_test
 
 import (
 	"context"
-	"maps"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/compose-spec/compose-go/v2/cli"
-	"github.com/hashicorp/hcl/v2"
-	"github.com/hashicorp/hcl/v2/hclparse"
-	"github.com/hashicorp/hcl/v2/hclsyntax"
-	"github.com/zclconf/go-cty/cty"
 )
 
 func TestTheComposeFileIsOneOfDockerCompose(t *testing.T) {
@@ -52,49 +46,4 @@ func TestTheComposeFileIsOneOfDockerCompose(t *testing.T) {
 			}
 		})
 	}
-}
-
-func TestTheNomadJobNamesTheNetworkOfTheSample(t *testing.T) {
-	file, problems := hclparse.NewParser().ParseHCLFile("../examples/nomad/web.nomad.hcl")
-	if problems.HasErrors() {
-		t.Fatal(problems)
-	}
-	group := block(t, block(t, file.Body, "job"), "group")
-	if got := text(t, block(t, group, "network"), "mode"); got != "cni/flannel" {
-		t.Errorf("the network is %q, want that of the configuration of CNI, flannel", got)
-	}
-	conf, err := os.ReadFile("../cni/10-flannel.conflist")
-	if err != nil || !strings.Contains(string(conf), `"name": "flannel"`) {
-		t.Errorf("the configuration of CNI has another name: %v\n%s", err, conf)
-	}
-	if got := text(t, block(t, group, "service"), "address_mode"); got != "alloc" {
-		t.Errorf("the service has address_mode %q, want alloc: the container's address", got)
-	}
-}
-
-// block returns what is in the first block of a type.
-func block(t *testing.T, body hcl.Body, kind string) hcl.Body {
-	t.Helper()
-	for _, b := range body.(*hclsyntax.Body).Blocks {
-		if b.Type == kind {
-			return b.Body
-		}
-	}
-	t.Fatalf("no block %s", kind)
-	return nil
-}
-
-// text returns a string of a block.
-func text(t *testing.T, body hcl.Body, name string) string {
-	t.Helper()
-	attributes := body.(*hclsyntax.Body).Attributes
-	a := attributes[name]
-	if a == nil {
-		t.Fatalf("no %s among %s", name, slices.Sorted(maps.Keys(attributes)))
-	}
-	v, problems := a.Expr.Value(nil)
-	if problems.HasErrors() || v.Type() != cty.String {
-		t.Fatalf("%s: %v", name, problems)
-	}
-	return v.AsString()
 }
