@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -212,8 +213,7 @@ func backendIsChangedHostByHost(t *testing.T, n network) {
 	for _, backend := range []string{`"host-gw"`, other, `"wireguard"`, `"alloc"`, `"vxlan"`} {
 		c.ok(e.Put(c.ctx, "config", strings.Replace(n.config(), `"vxlan"`, backend, 1)))
 		for i, h := range hosts {
-			c.ok(daemons[i].Stop(c.ctx))
-			daemons[i] = c.flanneld(h, e, "-ip-blackhole-route")
+			daemons[i] = c.restartedTo(h, daemons[i], e, backend)
 			c.wantNoLeftovers(h, n, backend)
 		}
 		if backend == `"alloc"` {
@@ -229,6 +229,24 @@ func backendIsChangedHostByHost(t *testing.T, n network) {
 			t.Errorf("routes of ours, want two to peers and a blackhole:\n%s", routes)
 		}
 	}
+}
+
+// restartedTo restarts a daemon after a change of its backend. One that has waited a second for the store goes on with
+// the former backend and says so; it is restarted once more, as the documentation says.
+func (c *cluster) restartedTo(h *lab.Host, d *lab.Daemon, e *lab.Etcd, backend string) *lab.Daemon {
+	c.t.Helper()
+	for pending := "yes"; pending != ""; {
+		c.ok(d.Stop(c.ctx))
+		d = c.flanneld(h, e, "-ip-blackhole-route")
+		c.await(func() error {
+			s := statusOf(c.t, c, d)
+			if pending = s.Pending; pending == "" && !strings.HasPrefix(backend, strconv.Quote(s.Backend)) {
+				return fmt.Errorf("the backend is %s, want %s, and no restart is pending", s.Backend, backend)
+			}
+			return nil
+		})
+	}
+	return d
 }
 
 // ourRoutes returns those in a network of one family.
