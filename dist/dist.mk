@@ -23,6 +23,6 @@ test-machines: runtests
 	hack/install-packages gcc libc6-dev ansible-core ruby
 	$(RUNTESTS) -most 0 -v "./dist/machines -tags machines -timeout 60m"
 
-## test-kubernetes: the manifest on a cluster of Kubernetes 1.34 with containerd (root; the first run builds Kubernetes, for some ten minutes)
+## test-kubernetes: the manifest on a cluster of Kubernetes 1.34 with containerd, also one made by kubeadm (root; the first run builds Kubernetes, for some ten minutes)
 test-kubernetes: runtests
 	$(RUNTESTS) -most 0 -v "./dist/kubernetes -tags kubernetes -timeout 60m"

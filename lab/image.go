@@ -8,10 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 )
 
@@ -24,10 +26,25 @@ func PodArchive() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	files := map[string]string{"bin/busybox": busybox}
-	out, _ := exec.Command("ldd", busybox).Output() // fails if it is static
-	for _, lib := range regexp.MustCompile(`/\S+`).FindAllString(string(out), -1) {
-		files[strings.TrimPrefix(lib, "/")] = lib
+	return Image{Name: PodImage, Files: map[string]string{"bin/busybox": busybox},
+		Entrypoint: []string{"/bin/busybox", "sleep", "86400"}}.Archive()
+}
+
+// Image is one made of programs and files of this machine.
+type Image struct {
+	Name       string
+	Files      map[string]string // path in the image, without the first slash: file here; libraries of programs are added
+	Entrypoint []string
+}
+
+// Archive returns the image in the form of "docker save".
+func (i Image) Archive() ([]byte, error) {
+	files := maps.Clone(i.Files)
+	for _, path := range i.Files {
+		out, _ := exec.Command("ldd", path).Output() // fails if it is static
+		for _, lib := range regexp.MustCompile(`/\S+`).FindAllString(string(out), -1) {
+			files[strings.TrimPrefix(lib, "/")] = lib
+		}
 	}
 	var layer bytes.Buffer
 	w := tar.NewWriter(&layer)
@@ -36,8 +53,8 @@ func PodArchive() ([]byte, error) {
 			return nil, err
 		}
 	}
-	for name, path := range files {
-		text, err := os.ReadFile(path)
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		text, err := os.ReadFile(files[name])
 		if err != nil {
 			return nil, err
 		}
@@ -48,19 +65,21 @@ func PodArchive() ([]byte, error) {
 	if err := w.Close(); err != nil {
 		return nil, err
 	}
-	return imageOf(layer.Bytes())
+	return i.around(layer.Bytes())
 }
 
-func imageOf(layer []byte) ([]byte, error) {
+// around returns the image whose only layer is given.
+func (i Image) around(layer []byte) ([]byte, error) {
 	config, err := json.Marshal(map[string]any{
 		"architecture": runtime.GOARCH, "os": "linux",
-		"config": map[string]any{"Entrypoint": []string{"/bin/busybox", "sleep", "86400"}},
+		"config": map[string]any{"Entrypoint": i.Entrypoint,
+			"Env": []string{"PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}},
 		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{fmt.Sprintf("sha256:%x", sha256.Sum256(layer))}},
 	})
 	if err != nil {
 		return nil, err
 	}
-	manifest, err := json.Marshal([]map[string]any{{"Config": "config.json", "RepoTags": []string{PodImage},
+	manifest, err := json.Marshal([]map[string]any{{"Config": "config.json", "RepoTags": []string{i.Name},
 		"Layers": []string{"layer.tar"}}})
 	if err != nil {
 		return nil, err

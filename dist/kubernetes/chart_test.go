@@ -23,7 +23,7 @@ func TestTheChartOnACluster(t *testing.T) {
 		}},
 		{"the chart is applied over it, and all nodes are ready", func(t *testing.T) {
 			s.chart(t, "backend: vxlan")
-			s.plane.must("wait", "--for=condition=Ready", "node", "--all", "--timeout=60s")
+			s.nodesReady()
 		}},
 		{"pods reach one another with vxlan", s.connect},
 		{"Services, ports of nodes and names work with vxlan", func(t *testing.T) { s.serve(t); s.served(t) }},

@@ -42,7 +42,7 @@ func (s *story) applyKubeFlannel(t *testing.T) {
 	p.ok(err)
 	p.must("apply", "--validate=strict", "--filename="+manifest)
 	s.rolledOut("kube-flannel", "kube-flannel-ds")
-	p.must("wait", "--for=condition=Ready", "node", "--all", "--timeout=60s")
+	s.nodesReady()
 	t.Log(p.must("get", "nodes,pods", "--all-namespaces", "--output=wide"))
 }
 

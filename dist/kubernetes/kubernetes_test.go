@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -54,6 +55,7 @@ type clusterOptions struct {
 	dual     bool   // both families
 	nodes    int    // 0: three
 	bare     bool   // the API server alone, without an image for nodes
+	kubeadm  bool   // made by it
 }
 
 // step is a part of a story.
@@ -109,6 +111,9 @@ func (s *story) build(t *testing.T) {
 	wanted := components
 	if s.o.bare {
 		wanted = []string{"kube-apiserver", "kubectl"}
+	}
+	if s.o.kubeadm {
+		wanted = append(slices.Clone(components), "kubeadm")
 	}
 	bin, err := buildComponents(s.ctx, dir, wanted...)
 	if err != nil {
@@ -179,14 +184,18 @@ func (s *story) join(t *testing.T) {
 		s.nodes = append(s.nodes, s.node(fmt.Sprintf("node%d", i+1)))
 	}
 	for _, n := range s.nodes {
-		p.await(func() error {
-			out, err := p.kubectl("get", "node", n.name, "--output", `jsonpath={.status.conditions[?(@.type=="Ready")].message}`)
-			if err == nil && !strings.Contains(out, "cni plugin not initialized") {
-				err = fmt.Errorf("%s: %q, want that it has no network", n.name, out)
-			}
-			return err
-		})
+		p.await(func() error { return s.withoutNetwork(n) })
 	}
+}
+
+// withoutNetwork reports whether a node says that it has no network.
+func (s *story) withoutNetwork(n *node) error {
+	out, err := s.plane.kubectl("get", "node", n.name, "--output",
+		`jsonpath={.status.conditions[?(@.type=="Ready")].message}`)
+	if err == nil && !strings.Contains(out, "cni plugin not initialized") {
+		err = fmt.Errorf("%s: %q, want that it has no network", n.name, out)
+	}
+	return err
 }
 
 // startStore starts etcd with TLS.
@@ -225,7 +234,7 @@ func (s *story) applyEtcd(t *testing.T) {
 	s.documented(t, blocks.Kubernetes, false)
 	p.must("apply", "--validate=strict", "--filename="+file)
 	s.rolledOut("kube-flannel", "flannel")
-	p.must("wait", "--for=condition=Ready", "node", "--all", "--timeout=60s")
+	s.nodesReady()
 	t.Log(p.must("get", "nodes,pods", "--all-namespaces", "--output=wide"))
 }
 
@@ -265,6 +274,16 @@ func (s *story) rolledOut(namespace, name string) {
 		pods, _ := s.plane.kubectl("--namespace="+namespace, "describe", "pods")
 		logs, _ := s.plane.kubectl("--namespace="+namespace, "logs", "daemonset/"+name, "--all-containers")
 		s.plane.t.Fatalf("%v\n%s\n%s", err, pods, logs)
+	}
+}
+
+// nodesReady waits until all nodes are, and shows why not. A kubelet whose node is registered late waits for up to two
+// minutes before it looks again (CSINode).
+func (s *story) nodesReady() {
+	p := s.plane
+	p.t.Helper()
+	if _, err := p.kubectl("wait", "--for=condition=Ready", "node", "--all", "--timeout=180s"); err != nil {
+		p.t.Fatalf("%v\n%s", err, p.must("describe", "nodes"))
 	}
 }
 

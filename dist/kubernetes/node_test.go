@@ -92,13 +92,8 @@ func (s *story) node(name string) *node {
 func (s *story) boot(n *node) {
 	p, h, name := s.plane, n.Host, n.name
 	p.t.Helper()
+	s.contain(n, nodeSetup)
 	var err error
-	n.runtime, err = h.Containerd(s.ctx, lab.ContainerdOptions{
-		Plugins: "/opt/cni/bin", Networks: "/etc/cni/net.d",
-		Setup: strings.ReplaceAll(nodeSetup, "PLUGINS", plugintest.Reference(p.t)),
-	})
-	p.ok(err)
-	p.ok(n.runtime.Import(s.ctx, s.image, image, "--index-name", image))
 	config := strings.NewReplacer("SOCKET", n.runtime.Socket(), "CERTS", p.certs, "NAME", name, "RESOLVER",
 		dns).Replace(kubeletConfig)
 	file := filepath.Join(h.Dir(), "kubelet.yaml")
@@ -108,6 +103,19 @@ func (s *story) boot(n *node) {
 		"--node-ip="+n.addresses())...)
 	p.ok(err)
 	s.startProxy(n)
+}
+
+// contain starts containerd on a node, which a script sets up, with the image of flanneld.
+func (s *story) contain(n *node, setup string) {
+	p := s.plane
+	p.t.Helper()
+	var err error
+	n.runtime, err = n.Containerd(s.ctx, lab.ContainerdOptions{
+		Plugins: "/opt/cni/bin", Networks: "/etc/cni/net.d",
+		Setup: strings.ReplaceAll(setup, "PLUGINS", plugintest.Reference(p.t)),
+	})
+	p.ok(err)
+	p.ok(n.runtime.Import(s.ctx, s.image, image, "--index-name", image))
 }
 
 // startProxy starts kube-proxy on a node: by it pods and the daemon reach the API server at the address of its Service.
