@@ -60,26 +60,26 @@ unit: runtests
 e2e: runtests
 	$(RUNTESTS) $(E2E)
 
-## test-all: the large targets in turn, and a table of their times; goes on where it stopped; SOAK=1 adds the soak (root; hours)
+## test-all: all large targets one after the other, with a table of their times; continues after an interruption; SOAK=1 adds the soak (root; hours)
 test-all:
 	@SOAK='$(SOAK)' hack/test-all
 
-## test-flannel: hosts are swapped with the released flannel and back; builds it first, which takes minutes (root)
+## test-flannel: replace flannel by flanneld and back, host by host, under traffic; the first run builds flannel, for some minutes (root)
 test-flannel: runtests
 	hack/install-packages gcc libc6-dev
 	$(RUNTESTS) -most 0 -v "./lab -tags flannel -run RealFlannel -timeout 20m"
 
-## test-members: an embedded store of three members: cut off, full disk, reboot of all, upgrade from a former version, another authority (root)
+## test-members: the embedded etcd with three members: network faults, full disk, reboot, upgrade, new certificate authority (root)
 test-members: runtests
 	$(RUNTESTS) -most 0 -v "./lab -tags members -run TestAMemberThatIsCutOff|TestAFullDiskOfOne|TestAllHostsThatReboot|TestAHundredRestartsOfMembers|TestMembersAreUpgraded|TestTheAuthority -timeout 60m -parallel 2"
 
-## test-moves: MOVEHOSTS hosts move from backend to backend under traffic, others beside a daemon of a former version, SIMULATED ones in memory (root; half an hour)
+## test-moves: change the backend of a running network under traffic, also beside an earlier version; MOVEHOSTS real hosts, SIMULATED in memory (root; half an hour)
 MOVEHOSTS ?= 10
 test-moves: runtests
 	$(RUNTESTS) -most 0 -v "./backend/registry -run TestEveryPathIsReceived -timeout 0 -cluster.hosts $(SIMULATED) -cluster.moves 2"
 	$(RUNTESTS) -most 0 -v "./lab -tags moves -run TestANetworkMovesFromBackend|TestADaemonOfTheFormerVersion -timeout 60m -parallel 1 -move.hosts $(MOVEHOSTS)"
 
-## test-kernels: what depends on the kernel, on Debian's 6.1 and 6.12 in qemu, which needs no KVM; SUITES and TESTS choose; goes on where it stopped, unless AGAIN=1 (root; hours)
+## test-kernels: tests that depend on the kernel, on Debian's 6.1 and 6.12 in qemu without KVM; SUITES and TESTS select; continues after an interruption, unless AGAIN=1 (root; hours)
 KERNELS ?= 6.1 6.12
 test-kernels: deps
 	hack/install-packages qemu-system-x86 kmod xz-utils
@@ -87,7 +87,7 @@ test-kernels: deps
 	@$(GO) build -o $(BUILD)/kernels-tool ./hack/kernels
 	$(BUILD)/kernels-tool -run '$(SUITES)' -tests '$(TESTS)' $(if $(AGAIN),-again) $(KERNELS)
 
-## test-docker: containers of docker 29 on two hosts, with both of its firewalls; the first run builds docker, for some minutes (root)
+## test-docker: containers of docker 29 on two hosts, with its iptables and its nftables firewall; the first run builds docker, for some minutes (root)
 test-docker: runtests
 	$(RUNTESTS) -most 0 -v "./lab -tags docker -run NewDocker -timeout 60m"
 
@@ -104,7 +104,7 @@ race-daemon: runtests
 bench: deps
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 30m ./...
 
-## bench-scale: clusters of up to SCALE hosts, simulated ones of up to SIMULATED with SIMULATED_BACKEND: what a start, an event and an idle minute cost (root)
+## bench-scale: cost of a start, an event and an idle minute with up to SCALE hosts; up to SIMULATED hosts in one process, with SIMULATED_BACKEND (root)
 SCALE ?= 10000
 SIMULATED ?= 1000
 SIMULATED_BACKEND ?= vxlan
@@ -116,7 +116,7 @@ bench-scale: deps
 lint:
 	hack/lint
 
-## cross: build for every architecture, and run what depends on it, and the packages of arm64, under qemu-user
+## cross: build for every architecture; run what depends on it, and the arm64 packages, under qemu-user
 cross: runtests
 	hack/install-packages qemu-user-static
 	hack/cross
@@ -127,20 +127,20 @@ FUZZTIME ?= 20s
 fuzz:
 	hack/fuzz $(FUZZTIME)
 
-## soak: the simulations of the lease protocol, of single decisions and of whole hosts, over SCHEDULES random schedules of faults each
+## soak: simulations of the lease protocol, with SCHEDULES random sequences of faults
 SCHEDULES ?= 1000000
 soak:
 	$(GO) test -timeout 0 ./subnet/keeper -run TestNoOrderOfSingleDecisions -v -steps.schedules $(SCHEDULES)
 	$(GO) test -timeout 0 ./subnet/keeper -run TestNoScheduleOfFaults -v -sim.schedules $(SCHEDULES)
 
-## soak-lab: random faults to a cluster of 20 hosts in namespaces for SOAKTIME, pods pinging all the time; SEED repeats one (root)
+## soak-lab: random faults on a cluster of 20 hosts for SOAKTIME, while all pods ping; SEED repeats a run (root)
 SOAKTIME ?= 1h
 SEED ?= 0
 SOAKBACKEND ?= vxlan
 soak-lab: runtests
 	$(RUNTESTS) -most 0 -v "./lab -tags soak -run TestSoak -timeout 0 -soak.time $(SOAKTIME) -soak.seed $(SEED) -soak.backend $(SOAKBACKEND)"
 
-## demo: three hosts on one overlay: pings, a repair, flannelctl status, the loss of a member of the store (root); HOLD=1 keeps it up
+## demo: three hosts on this machine: pings, a repair, flannelctl status, the loss of an etcd member (root); HOLD=1 keeps it running
 demo: build
 	@hack/install-packages iproute2 iptables
 	$(GO) build -o $(BUILD)/demo ./lab/demo

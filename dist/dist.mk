@@ -5,7 +5,7 @@ DIST = "dist/release: ./... -timeout 30m" "dist/cloud: ./... -timeout 30m" "hack
 
 .PHONY: release test-dist test-examples test-machines test-kubernetes
 
-## release: packages, archives, image, chart, bills of materials, release notes and checksums, in build/release; VERSION names it, SIGN_KEY is the file of the key that signs checksums, rpms and repositories for apt and dnf, URL is where those are to be served
+## release: packages, archives, image, chart, bills of materials, release notes and checksums, in build/release; VERSION, SIGN_KEY and URL: docs/packages.md
 release:
 	cd dist/release && $(GO) run . -root ../.. $(if $(filter-out undefined file,$(origin VERSION)),-version '$(VERSION)') $(if $(COMMIT),-commit '$(COMMIT)') $(if $(SIGN_KEY),-sign-key '$(abspath $(SIGN_KEY))') $(if $(URL),-url '$(URL)')
 
@@ -13,16 +13,16 @@ release:
 test-dist: runtests
 	$(RUNTESTS) $(DIST)
 
-## test-examples: the examples are read by ansible and ruby, beside what "make test" checks (root)
+## test-examples: syntax and configuration of the examples, by ansible and ruby (root)
 test-examples: runtests
 	hack/install-packages ansible-core ruby
 	$(RUNTESTS) -most 0 -v "./dist -tags examples -timeout 10m -run Ansible|Ruby"
 
-## test-machines: three booted machines with systemd, etcd, docker and our packages; on two, the documents' commands, each backend, upgrades from a former commit and back; the examples of Ansible, Vagrant and Docker Compose (root; a quarter of an hour)
+## test-machines: booted machines with systemd, etcd and docker: packages, commands of the documents, each backend, upgrades, the examples of Ansible, Vagrant and Docker Compose (root; a quarter of an hour)
 test-machines: runtests
 	hack/install-packages gcc libc6-dev ansible-core ruby
 	$(RUNTESTS) -most 0 -v "./dist/machines -tags machines -timeout 60m"
 
-## test-kubernetes: the manifest on a cluster of Kubernetes 1.34 with containerd, also one made by kubeadm (root; the first run builds Kubernetes, for some ten minutes)
+## test-kubernetes: clusters of Kubernetes 1.34 with containerd, one of them made by kubeadm (root; the first run builds Kubernetes, for some ten minutes)
 test-kubernetes: runtests
 	$(RUNTESTS) -most 0 -v "./dist/kubernetes -tags kubernetes -timeout 60m"
