@@ -71,6 +71,14 @@ func (s Scope) Owns(r Route) bool {
 	return s.BootGateways && r.Protocol == protoBoot && r.Via.IsValid()
 }
 
+// covers reports whether an object is in the scope.
+func (s Scope) covers(o Object) bool {
+	if r, ok := o.(Route); ok {
+		return s.Owns(r)
+	}
+	return slices.Contains(s.Links, o.Device())
+}
+
 func (s Scope) inNetworks(p netip.Prefix) bool {
 	return slices.ContainsFunc(s.Networks,
 		func(n netip.Prefix) bool { return n.Bits() <= p.Bits() && n.Contains(p.Addr()) })

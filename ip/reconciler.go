@@ -23,6 +23,7 @@ type Reconciler struct {
 	mu          sync.Mutex      // guards all below
 	known       bool            // the kernel holds what we remember
 	have        Snapshot        // what it held after the last pass; empty if there was none
+	looked      Scope           // of the last pass
 	unsure      map[Object]bool // keys of what the last pass may not have brought about
 	expect      Snapshot        // what it holds or is being made to hold
 	scope       Scope
@@ -88,13 +89,13 @@ func (r *Reconciler) Reconcile(scope Scope, want Snapshot) (Result, error) {
 		return res, err
 	case err != nil:
 		// What was to be done may stand or not; all else is as it was wanted, and else somebody has changed it.
-		r.known, r.have, r.unsure = false, want, map[Object]bool{}
+		r.known, r.have, r.looked, r.unsure = false, want, scope, map[Object]bool{}
 		for _, op := range ops {
 			r.unsure[keyOf(op.Object)] = true
 		}
 		return res, err
 	}
-	r.have, r.unsure = want, nil
+	r.have, r.looked, r.unsure = want, scope, nil
 	if r.contentions.any(time.Now()) {
 		return res, ErrContention
 	}
@@ -144,7 +145,8 @@ func (r *Reconciler) pass(scope Scope, known bool, have, want Snapshot) (res Res
 }
 
 // compare counts what others have changed since the last pass, and says it in one line for each kind. Without a
-// pass nothing can be told.
+// pass nothing can be told, nor about what comes into the scope with this one: a device that a new backend has just
+// made, or what stood there before.
 func (r *Reconciler) compare(before, found Snapshot) (counts [Kinds]int) {
 	if before.Len() == 0 {
 		return counts
@@ -153,7 +155,7 @@ func (r *Reconciler) compare(before, found Snapshot) (counts [Kinds]int) {
 	r.mu.Lock()
 	all = slices.DeleteFunc(all, func(d drift) bool {
 		key := keyOf(d.Object)
-		return r.unsure[key] || r.taken[key] != nil
+		return r.unsure[key] || r.taken[key] != nil || d.found == isForeign && !r.looked.covers(d.Object)
 	})
 	by := r.by
 	r.by = ""

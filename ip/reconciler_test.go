@@ -251,6 +251,45 @@ func TestAfterAnErrorEverythingIsReadAnew(t *testing.T) {
 	}
 }
 
+// TestWhatComesWithALargerScopeIsNoDrift has a backend join whose datapath makes its device itself, before the pass. A
+// device that somebody puts into the old scope at the same time is drift.
+func TestWhatComesWithALargerScopeIsNoDrift(t *testing.T) {
+	both, own := scope, ip.Link{Name: "flannel0", Type: "tun", MTU: 1472}
+	both.Links = append([]string{own.Name}, scope.Links...)
+	want := cluster(2)
+	want.Links = append(want.Links, own)
+	foreign := ip.Addr{Link: "flannel.1", Prefix: netip.MustParsePrefix("169.254.3.3/16")}
+
+	r := newRig(t, iptest.Faults{})
+	joins := func() ip.Result {
+		t.Helper()
+		r.kernel.Put(own)
+		r.Observe(ip.Event{Object: own})
+		r.Observe(ip.Event{}) // as for each new backend
+		res, err := r.Reconcile(both, desired(want).Snapshot())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res
+	}
+	r.pass(cluster(2))
+	if res := joins(); res.Drift != [ip.Kinds]int{} {
+		t.Errorf("the device of a new backend: drift %v, want none\n%s", res.Drift, r.log)
+	}
+	r.pass(cluster(2)) // it leaves again
+	r.kernel.Delete(own)
+	r.kernel.Put(foreign)
+	if res := joins(); res.Drift != [ip.Kinds]int{0, 1} {
+		t.Errorf("the device of a new backend, and a foreign address: drift %v, want the address\n%s", res.Drift, r.log)
+	}
+	r.kernel.Delete(own)
+	r.Observe(ip.Event{Object: own, Deleted: true})
+	r.kernel.Put(ip.Link{Name: own.Name, Type: "dummy", MTU: 1500})
+	if res, err := r.Reconcile(both, desired(want).Snapshot()); err != nil || res.Drift != [ip.Kinds]int{1} {
+		t.Errorf("the device replaced: drift %v, %v, want the device", res.Drift, err)
+	}
+}
+
 // TestWhatVanishesWhileAPassAppliesIsDrift has the device go between the decision what to do and the doing.
 func TestWhatVanishesWhileAPassAppliesIsDrift(t *testing.T) {
 	broken := false

@@ -41,3 +41,14 @@ func calm(t *testing.T, what string, d *lab.Daemon) {
 		t.Errorf("%s: the log does not say that the host is ready:\n%s", what, d.Log())
 	}
 }
+
+// undisturbed wants a daemon to warn of nothing that it has done itself, such as making and removing devices.
+func undisturbed(t testing.TB, d *lab.Daemon) {
+	t.Helper()
+	for line := range strings.Lines(d.Log()) {
+		if !strings.Contains(line, "level=DEBUG") &&
+			(strings.Contains(line, `msg="drift found"`) || strings.Contains(line, `msg="worker ended"`)) {
+			t.Error(line)
+		}
+	}
+}

@@ -128,6 +128,7 @@ func TestANetworkMovesFromBackendToBackendWithoutLosingAPacket(t *testing.T) {
 		if n := strings.Count(d.Log(), "starting flanneld"); n != 1 {
 			t.Errorf("daemon %d was started %d times", i, n)
 		}
+		undisturbed(t, d)
 	}
 }
 

@@ -215,6 +215,7 @@ func backendIsChangedHostByHost(t *testing.T, n network) {
 		for i, h := range hosts {
 			daemons[i] = c.restartedTo(h, daemons[i], e, backend)
 			c.wantNoLeftovers(h, n, backend)
+			undisturbed(c.t, daemons[i])
 		}
 		if backend == `"alloc"` {
 			continue

@@ -1,6 +1,7 @@
 package udp
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -53,7 +54,11 @@ func newSession(d *datapath) (*session, error) {
 func (s *session) start(log *slog.Logger) {
 	for _, w := range s.workers {
 		s.done.Go(func() {
-			if err := w.loop(); err != nil {
+			switch err := w.loop(); {
+			case errors.Is(err, errGone):
+				// The daemon removes the device itself in a move; a device that others delete is drift, and said to be.
+				log.Debug("worker ended", "reason", err)
+			case err != nil:
 				log.Warn("worker ended", "reason", err)
 			}
 		})
