@@ -18,7 +18,7 @@ test-examples: runtests
 	hack/install-packages ansible-core ruby
 	$(RUNTESTS) -most 0 -v "./dist -tags examples -timeout 10m -run Ansible|Ruby"
 
-## test-machines: booted machines with systemd, etcd and docker: packages, commands of the documents, each backend, upgrades, the examples of Ansible, Vagrant and Docker Compose (root; a quarter of an hour)
+## test-machines: booted machines with systemd, etcd and docker: packages, commands of the documents, each backend, upgrades, a read-only system, the examples of Ansible, Vagrant and Docker Compose (root; a quarter of an hour)
 test-machines: runtests
 	hack/install-packages gcc libc6-dev ansible-core ruby
 	$(RUNTESTS) -most 0 -v "./dist/machines -tags machines -timeout 60m"

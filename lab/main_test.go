@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -120,30 +118,8 @@ func keepLogs(t testing.TB, l *lab.Lab) {
 	}
 }
 
-// idleStart is what a program takes at most to start on an idle machine.
-const idleStart = 100 * time.Millisecond
-
-// slower returns how many times slower than an idle one the machine is just now, at least 1: by how long a program
-// takes to start, and how many threads a processor has to run in turn.
-func slower() float64 {
-	worst, turns := idleStart, 0.0
-	for range 3 {
-		start := time.Now()
-		_ = exec.Command(binaries.Flanneld, "-version").Run()
-		worst = max(worst, time.Since(start))
-		turns = max(turns, float64(running())/float64(runtime.NumCPU()))
-	}
-	return max(float64(worst)/float64(idleStart), turns)
-}
-
-// running returns how many threads of the machine run or could (proc_loadavg(5)).
-func running() (n int) {
-	text, err := os.ReadFile("/proc/loadavg")
-	if fields := strings.Fields(string(text)); err == nil && len(fields) > 3 {
-		_, _ = fmt.Sscanf(fields[3], "%d/", &n)
-	}
-	return n
-}
+// slower returns how many times slower than an idle one the machine is just now, at least 1.
+func slower() float64 { return iptest.Slower(binaries.Flanneld, "-version") }
 
 // inTime fails the test if something took longer than it may on an idle machine. A machine that does other work as well
 // is measured then, and gets more time by as much as it is slower.

@@ -19,6 +19,10 @@ type Machine struct {
 	Name string
 	Addr netip.Addr // on the underlay
 
+	// Writable are the folders that can be written when it is started, beside those in memory; nil: all. What is written
+	// to them lasts.
+	Writable []string
+
 	cluster string // name
 	dir     string // its layers; root is where they are mounted
 	groups  []string
@@ -86,17 +90,16 @@ func (m *Machine) Start(ctx context.Context) error {
 	if err := m.plug(ctx); err != nil {
 		return err
 	}
+	if err := m.expose(ctx); err != nil {
+		return err
+	}
 	// The shell moves into groups of the machine's own before it becomes the container's manager.
 	enter := ""
 	for _, g := range m.groups {
 		group := filepath.Join(g, m.namespace())
 		enter += fmt.Sprintf("mkdir -p %s && echo $$ >%s/cgroup.procs && ", group, group)
 	}
-	m.nspawn = exec.Command("sh", "-c", enter+`exec "$@"`, "sh",
-		"systemd-nspawn", "--quiet", "--boot", "--directory="+m.Root(), "--machine="+m.namespace(), "--hostname="+m.Name,
-		"--network-namespace-path=/run/netns/"+m.namespace(), "--register=no", "--keep-unit", "--console=pipe",
-		"--capability=all", "--system-call-filter=bpf keyctl add_key", // An overlay cannot lie on another one.
-		"--bind="+m.dir+"/docker:/var/lib/docker", "--bind="+m.dir+"/containerd:/var/lib/containerd")
+	m.nspawn = exec.Command("sh", append([]string{"-c", enter + `exec "$@"`, "sh", "systemd-nspawn"}, m.options()...)...)
 	m.nspawn.Env = append(os.Environ(), "UNIFIED_CGROUP_HIERARCHY=1", "SYSTEMD_NSPAWN_API_VFS_WRITABLE=network")
 	m.nspawn.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	log, err := os.OpenFile(m.dir+"/console", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
@@ -120,6 +123,42 @@ func (m *Machine) Start(ctx context.Context) error {
 		_, err := m.Run(ctx, "systemctl", "show", "--property=Version")
 		return err
 	})
+}
+
+// writable is where the root of a machine is mounted a second time: systemd-nspawn makes all of the first mount
+// read-only, sources of --bind among it.
+func (m *Machine) writable() string { return filepath.Join(m.dir, "writable") }
+
+// expose makes the second mount, if it is needed and not there.
+func (m *Machine) expose(ctx context.Context) error {
+	if m.Writable == nil {
+		return nil
+	}
+	switch err := os.Mkdir(m.writable(), 0o755); {
+	case errors.Is(err, os.ErrExist):
+		return nil
+	case err != nil:
+		return err
+	}
+	return run(ctx, "mount", "--bind", m.Root(), m.writable())
+}
+
+// options are those of systemd-nspawn.
+func (m *Machine) options() []string {
+	out := []string{
+		"--quiet", "--boot", "--directory=" + m.Root(), "--machine=" + m.namespace(), "--hostname=" + m.Name,
+		"--network-namespace-path=/run/netns/" + m.namespace(), "--register=no", "--keep-unit", "--console=pipe",
+		"--capability=all", "--system-call-filter=bpf keyctl add_key",
+	}
+	if m.Writable != nil {
+		out = append(out, "--read-only")
+		for _, folder := range m.Writable {
+			out = append(out, "--bind="+filepath.Join(m.writable(), folder)+":"+folder)
+		}
+		return out
+	}
+	// An overlay cannot lie on another one.
+	return append(out, "--bind="+m.dir+"/docker:/var/lib/docker", "--bind="+m.dir+"/containerd:/var/lib/containerd")
 }
 
 // child returns the only child of a process.
@@ -165,6 +204,7 @@ func (m *Machine) killAll() {
 // remove takes away what is left of a machine.
 func (m *Machine) remove(ctx context.Context) error {
 	m.killAll()
+	_ = run(ctx, "umount", "--lazy", m.writable())          // few machines have it
 	errs := []error{run(ctx, "umount", "--lazy", m.Root())} // by processes that are still dying
 	_ = run(ctx, "ip", "netns", "delete", m.namespace())
 	for _, g := range m.groups {

@@ -3,6 +3,7 @@
 package machines_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -13,12 +14,18 @@ import (
 	"testing"
 	"time"
 
+	"flanneld/api"
 	"flanneld/dist/machines"
+	"flanneld/ip/iptest"
 	"flanneld/need"
 )
 
 // carrier is a backend that carries packets.
-type carrier struct{ backend, options, path, kind string }
+type carrier struct {
+	backend, options, path, kind string
+	network                      string        // empty: as the backend
+	gap                          time.Duration // for which a restart takes the traffic away; 0: nothing is lost
+}
 
 // carriers are the backends that a daemon runs under the unit as it is shipped, each with what the status says of where
 // packets are carried; and what the kernel must have for it.
@@ -26,7 +33,7 @@ var carriers = []carrier{
 	{backend: "vxlan", kind: "vxlan"},
 	{backend: "host-gw"},
 	{backend: "ipip", kind: "ipip"},
-	{backend: "wireguard"}, // in the daemon, where the kernel has none
+	{backend: "wireguard", gap: iptest.Time(time.Second)}, // in the daemon, where the kernel has none
 	{backend: "extension", options: `, "SubnetAddCommand": "ip route replace $SUBNET via $PUBLIC_IP",
 		"SubnetRemoveCommand": "ip route del $SUBNET via $PUBLIC_IP"`},
 	{backend: "udp", options: `, "Kernel": true`, path: "user space: "},
@@ -68,6 +75,62 @@ func TestEveryBackendRunsUnderTheUnit(t *testing.T) {
 			s.sh(t, m, dropIn("wireguard"))
 		}
 		s.carries(t, carrier{backend: "wireguard"})
+	})
+	t.Run("extension with its drop-in runs commands that send frames and write files", s.commands)
+}
+
+// neighbourly is a command of extension that opens a packet socket as arping does, and writes a file.
+const neighbourly = `#!/bin/sh -e
+python3 -c 'import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0x0608).bind(("eth0", 0))'
+echo "$PUBLIC_IP" >"/srv/peers/${SUBNET%/*}"
+ip route replace "$SUBNET" via "$PUBLIC_IP"
+`
+
+// commands has the unit refuse what only the drop-in allows, and the drop-in what is to be uncommented in it.
+func (s *story) commands(t *testing.T) {
+	const allow = `sed -i 's|^#ReadWritePaths=.*|ReadWritePaths=/srv/peers|' /etc/systemd/system/flanneld.service.d/extension.conf
+		systemctl daemon-reload; systemctl restart flanneld`
+	for _, m := range s.Machines {
+		if err := m.Write("/usr/local/bin/add-peer", neighbourly, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		s.sh(t, m, "mkdir -p /srv/peers")
+	}
+	s.configure(t, carrier{backend: "extension", network: "commands",
+		options: `, "SubnetAddCommand": "/usr/local/bin/add-peer", "SubnetRemoveCommand": "ip route del $SUBNET"`})
+	for _, step := range []struct{ script, refused string }{
+		{"true", "Address family not supported"},
+		{dropIn("extension"), "Read-only file system"},
+		{allow, ""},
+	} {
+		for _, m := range s.Machines {
+			s.sh(t, m, step.script)
+		}
+		s.each(t, func(m *machines.Machine) error { return s.refused(m, step.refused) })
+	}
+	s.reach(t)
+	for i, m := range s.Machines {
+		if got, want := s.sh(t, m, "cat /srv/peers/*"), s.Machines[1-i].Addr.String(); got != want {
+			t.Errorf("%s: the command has written %q, want %q", m.Name, got, want)
+		}
+	}
+}
+
+// refused waits until a machine says of its peer why its command fails; empty: it does not.
+func (s *story) refused(m *machines.Machine, why string) error {
+	return machines.Await(s.ctx, 60*time.Second, func() error {
+		out, err := m.Run(s.ctx, "sh", "-c", "flannelctl peers --output=json 2>/dev/null || [ $? = 3 ]")
+		if err != nil {
+			return err
+		}
+		var peers []api.Peer
+		if err := json.Unmarshal([]byte(out), &peers); err != nil {
+			return err
+		}
+		if len(peers) != 1 || peers[0].Programmed != (why == "") || !strings.Contains(peers[0].Reason, why) {
+			return fmt.Errorf("%s: its peers are %+v, want one with the reason %q", m.Name, peers, why)
+		}
+		return nil
 	})
 }
 
@@ -115,6 +178,7 @@ func (s *story) configure(t *testing.T, c carrier) {
 	t.Helper()
 	for _, m := range s.Machines {
 		s.sh(t, m, fmt.Sprintf(`systemctl stop flanneld; flannelctl cleanup >/dev/null; rm -f /var/lib/flannel/*
+			ip address flush dev lo to 10.5.0.0/16
 			sed -i '/^FLANNELD_/d' /etc/flannel/flanneld.conf
 			cat >>/etc/flannel/flanneld.conf <<'END'
 FLANNELD_ETCD_ENDPOINTS=http://192.0.2.11:2379,http://192.0.2.12:2379
@@ -122,7 +186,7 @@ FLANNELD_ETCD_PREFIX=/coreos.com/network/%s
 FLANNELD_IFACE=eth0
 FLANNELD_NETWORK_CONFIG='{"Network": "10.5.0.0/16", "Backend": {"Type": "%s"%s}}'
 END
-			systemctl restart flanneld`, c.backend, c.backend, strings.ReplaceAll(c.options, "\n", " ")))
+			systemctl restart flanneld`, cmp.Or(c.network, c.backend), c.backend, strings.ReplaceAll(c.options, "\n", " ")))
 	}
 }
 
