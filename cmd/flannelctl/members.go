@@ -56,9 +56,9 @@ func role(m api.Member) string {
 func newMembersRemove(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "remove HOST|USER|ID", Short: "Remove a member of the store, and its host",
-		Long: `Removes a member, deletes the user and the record of its host, and frees its subnet. It is refused
-if the others would have no majority of healthy members. The host has the key of the authority: if somebody
-else may have it, replace the authority (docs/embedded-etcd.md).`,
+		Long: `Removes a member, deletes the user and the record of its host, and frees its subnet. The command is refused
+if the other members would have no majority of healthy ones. The removed host has the key of the certificate
+authority: if others may have read it, replace the authority (docs/embedded-etcd.md).`,
 		Args: arguments(1), ValidArgsFunction: completeMembers(a),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			m, err := send[api.Member](cmd.Context(), a, api.PathMemberRemove, api.Named{Name: args[0]})

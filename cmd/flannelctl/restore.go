@@ -65,9 +65,9 @@ snapshot was saved need a new token. Hosts that were removed after it are in the
 
 // former says what becomes of the members of the former store.
 func former(w page, r api.Restored) {
-	w.line("former data are kept beside the new ones, in etcd.old-TIME: remove them when all is well")
+	w.line("former data are kept beside the new ones, in etcd.old-TIME: remove them when everything works")
 	for _, h := range r.Former {
-		w.line("member %s (%s) is added again by itself when its daemon runs; if it is gone for good, run "+
+		w.line("member %s (%s) is added again automatically when its daemon runs; if it is gone for good, run "+
 			"\"flannelctl members remove %s\"", h.Host, h.User, h.User)
 	}
 }

@@ -345,7 +345,7 @@ func (h *Filter) Firewalld(ctx context.Context, networks []netip.Prefix, reason 
 	if len(missing) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("firewalld rejects forwarded packets of the network and lets nobody change its table (%v): "+
+	return fmt.Sprintf("firewalld rejects forwarded packets of the network and its table cannot be changed (%v): "+
 		"firewall-cmd --permanent --zone=trusted %s && firewall-cmd --reload",
 		reason, strings.Join(missing, " "))
 }

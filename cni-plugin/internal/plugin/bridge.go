@@ -173,8 +173,8 @@ func (b *bridge) refuse(e subnet.Env, c Conf) *types.Error {
 				b.name, other, serves, c.Name, join(e.Subnets)), separate)
 	}
 	details := fmt.Sprintf("end the containers with addresses of %s, or restart them all at once (no other host "+
-		"reaches them any more); then the bridge gets its new "+
-		"address by itself. Or set \"forceAddress\": true in \"delegate\": it takes the old ones' gateway away", join(old))
+		"reaches them any more); the next container then gives the bridge its new "+
+		"address. Or set \"forceAddress\": true in \"delegate\": it takes the old ones' gateway away", join(old))
 	if foreign {
 		details = "if these containers belong to another network, " + separate +
 			". If this network had another range before: " + details

@@ -39,7 +39,7 @@ func Secured(stateDir string, w Wish) (bool, error) {
 			"before", f)
 	case has && w == Insecure:
 		return false, fmt.Errorf("the store of this host is secured, and -etcd-embedded-insecure would open it to "+
-			"everybody: leave the flag away; to begin anew without security, remove %s and %s", f, DataDir(stateDir))
+			"everybody: remove the flag; to start a new store without security, remove %s and %s", f, DataDir(stateDir))
 	case has, w == Secure:
 		return true, nil
 	case w == Insecure:

@@ -77,7 +77,7 @@ var (
 	ErrPrefix = errors.New("the store is for another network: give all hosts the same -etcd-prefix")
 	// ErrAuthority says that whoever answers has another authority than the token.
 	ErrAuthority = errors.New("the certificate authority is another one than that of the token: the token is for " +
-		"another store, or somebody else answers at this address; nothing was sent there")
+		"another store, or another program answers at this address; nothing was sent there")
 )
 
 // pinned is the configuration of a connection to a member of the store whose authority the token names. Only members

@@ -129,15 +129,15 @@ func explain(err error, o Options) error {
 	case strings.Contains(text, syscall.EADDRINUSE.Error()):
 		return fmt.Errorf("the embedded etcd does not run: %w: stop the program that listens on %s", err, o.Listen)
 	case strings.Contains(text, syscall.ENOSPC.Error()):
-		return fmt.Errorf("the embedded etcd does not run, its disk is full: %w: free space on the file system of %s, it "+
-			"is started again by itself", err, o.Dir)
+		return fmt.Errorf("the embedded etcd does not run, its disk is full: %w: free space on the file system of %s; "+
+			"flanneld starts it again automatically", err, o.Dir)
 	}
 	damaged := "all hosts write their records again"
 	if o.Prepare != nil {
 		damaged = "other members give it theirs; if there are none, run \"flannelctl restore\""
 	}
-	return fmt.Errorf("the embedded etcd does not run: %w: it is started again by itself; if its data are damaged, "+
-		"move %s away, and %s (see docs/embedded-etcd.md)", err, o.Dir, damaged)
+	return fmt.Errorf("the embedded etcd does not run: %w: flanneld starts it again automatically; if its data are "+
+		"damaged, move %s away, and %s (see docs/embedded-etcd.md)", err, o.Dir, damaged)
 }
 
 // once runs the child until it ends, and returns why.
