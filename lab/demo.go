@@ -49,7 +49,9 @@ func Demo(ctx context.Context, o DemoOptions) error {
 		return err
 	}
 	if o.Hold == nil {
-		d.printf("\nTry next: make demo HOLD=1 keeps the network up; docs/start.md is the same on real hosts.\n")
+		d.printf("\nTry next:\n" +
+			"  make demo HOLD=1   keeps the network running, and prints commands to try: flannelctl, status page, pings\n" +
+			"  docs/start.md      sets up such a network on real hosts\n")
 		return nil
 	}
 	d.printCommands()
