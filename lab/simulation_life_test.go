@@ -32,12 +32,16 @@ var simulationSize = flag.Int("simulated", 1_000, "simulate clusters of up to so
 var simulationBackend = flag.String("simulated-backend",
 	"vxlan", "the backend of simulated clusters: vxlan or host-gw, which needs less memory")
 
+// simulationPatience is how patient its hosts are.
+var simulationPatience = flag.Int("simulated-patience", slowdown,
+	"how many times longer than a real host a simulated one waits for an answer of the store")
+
 const (
 	churnRate      = 10 // hosts a second that leave, and as many that come
 	churnTime      = 10 * time.Second
 	restarts       = 50
 	waves          = 5
-	listsAtOnce    = 100           // by all hosts together
+	listsAtOnce    = 100           // by all hosts together, unless they have the patience of real ones
 	simulationTime = 2 * time.Hour // of one cluster at most
 )
 
@@ -96,6 +100,9 @@ func live(b *testing.B, proxied bool, n int, life func(c *simulation, n int)) {
 	ctx, cancel := context.WithTimeout(b.Context(), simulationTime)
 	defer cancel()
 	c := &simulation{b: b, ctx: ctx, lists: make(chan struct{}, listsAtOnce)}
+	if *simulationPatience < slowdown {
+		c.lists = make(chan struct{}, n)
+	}
 	var sharing sync.WaitGroup
 	sharing.Go(func() { shareMemory(ctx, b) })
 	defer func() {

@@ -143,7 +143,7 @@ func background(b *testing.B, args ...string) *exec.Cmd {
 // store returns a connection to a store by its URL.
 func (c *simulation) store(url string) *etcdv3.Store {
 	s, err := etcdv3.New(etcdv3.Options{Endpoints: []string{url}, Prefix: "/simulated", Log: slog.New(slog.DiscardHandler),
-		Times: etcdv3.Times{Call: slowdown * 5 * time.Second, Quiet: slowdown * 10 * time.Second,
+		Times: etcdv3.Times{Call: c.patience() * 5 * time.Second, Quiet: slowdown * 10 * time.Second,
 			Answer: slowdown * 3 * time.Second, Checks: slowdown * time.Minute}})
 	if err != nil {
 		c.b.Fatal(err)

@@ -48,9 +48,12 @@ type simulation struct {
 	lag map[time.Duration]int // how often news took how long, to a millisecond
 }
 
-// slowdown is how many times longer than a real host a simulated one waits for the store, and for peers that
-// it has lost: thousands of hosts share two cores.
+// slowdown is how many times longer than a real host a simulated one waits for connections, and for peers that it has
+// lost: thousands of hosts share two cores.
 const slowdown = 100
+
+// patience is how many times longer it waits for the answers of the store.
+func (c *simulation) patience() time.Duration { return time.Duration(*simulationPatience) }
 
 // config is the configuration of the network.
 func (c *simulation) config() string { return fmt.Sprintf(scaleNetwork, *simulationBackend) }
@@ -194,7 +197,7 @@ func (c *simulation) join(i int) *member {
 		Check: check,
 		Attrs: func(p netip.Prefix) subnet.Attrs { return b.Attrs(p) },
 		Valid: func(l subnet.Lease) error { return b.Valid(l) },
-		Log:   quiet, WatchWait: slowdown * 5 * time.Second,
+		Log:   quiet, WatchWait: c.patience() * 5 * time.Second,
 	}
 	h.ended.Go(func() {
 		defer store.Close()

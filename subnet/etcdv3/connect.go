@@ -52,7 +52,7 @@ func (s *Store) connected(ctx context.Context) (*clientv3.Client, error) {
 
 // connect makes the client of a login, whose context is that of the client.
 func (s *Store) connect(ctx context.Context, l *login) {
-	late := time.AfterFunc(s.wait, l.cancel)
+	late := time.AfterFunc(s.patience(), l.cancel)
 	client, err := s.dial(ctx)
 	if !late.Stop() && err != nil {
 		err = context.DeadlineExceeded

@@ -32,11 +32,13 @@ func (s *Store) pages() *pages {
 	return &pages{size: s.mostPage, most: s.mostPage}
 }
 
-// shrink bounds the pages of the next list.
+// shrink bounds the pages of the next list, once more time has not helped: etcd looks at all keys for each page.
 func (s *Store) shrink(p *pages) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.mostPage = max(1, p.size/pageShrink)
+	if s.late == maxLate {
+		s.mostPage = max(1, p.size/pageShrink)
+	}
 }
 
 // listed notes that all was listed: the next list may ask for more at once, and a watch from there has a

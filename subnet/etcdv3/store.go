@@ -65,7 +65,7 @@ const (
 type Store struct {
 	config clientv3.Config
 	prefix string                   // with a slash at the end
-	wait   time.Duration            // for one call
+	wait   time.Duration            // for one call, while the store answers
 	where  atomic.Pointer[[]string] // the endpoints
 	legacy string                   // endpoint that is used only while the others accept no connection; empty: none
 	log    *slog.Logger
@@ -76,6 +76,7 @@ type Store struct {
 	client   *clientv3.Client
 	cancel   context.CancelFunc // of the client's context
 	login    *login             // under way; nil: none
+	late     int                // calls that were not answered in time, more than that were
 	mostPage int                // of the next list; zero: nothing was listed yet
 	witness  witness
 }
@@ -137,9 +138,33 @@ func (s *Store) Move(endpoints []string) {
 	s.Redial()
 }
 
+// maxLate bounds by how many powers of two a call may take longer than the usual time.
+const maxLate = 3
+
+// patience returns how long the next call may take. A store that does not answer in time is given twice as long the
+// next time: that it did the work for nothing would make it no faster for the many hosts that ask at the same moment.
+func (s *Store) patience() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.wait << s.late
+}
+
+// learn takes in how long a call took, and whether it was answered.
+func (s *Store) learn(took time.Duration, answered bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case !answered:
+		s.late = min(s.late+1, maxLate)
+	case took < s.wait:
+		s.late = max(s.late-1, 0)
+	}
+}
+
 // call bounds a call and names the servers in its error.
-func (s *Store) call(ctx context.Context, what string, f func(ctx context.Context, c *clientv3.Client) error) error {
-	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), s.wait)
+func (s *Store) call(parent context.Context, what string, f func(ctx context.Context, c *clientv3.Client) error) error {
+	limit, start := s.patience(), time.Now()
+	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(parent), limit)
 	defer cancel()
 	c, err := s.connected(ctx)
 	if err == nil {
@@ -147,6 +172,7 @@ func (s *Store) call(ctx context.Context, what string, f func(ctx context.Contex
 	}
 	switch {
 	case err == nil:
+		s.learn(time.Since(start), true)
 		s.answered(c)
 		return nil
 	case errors.Is(err, rpctypes.ErrLeaseNotFound):
@@ -155,7 +181,10 @@ func (s *Store) call(ctx context.Context, what string, f func(ctx context.Contex
 		return fmt.Errorf("%s: etcd %s has no space left: compact and defragment it, then disarm the alarm: %w", what,
 			s.servers(), err)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return fmt.Errorf("%s: %w from etcd %s within %s", what, errNoAnswer, s.servers(), s.wait)
+		if parent.Err() == nil {
+			s.learn(limit, false)
+		}
+		return fmt.Errorf("%s: %w from etcd %s within %s", what, errNoAnswer, s.servers(), limit)
 	case s.legacy != "" && status.Code(err) == codes.Unavailable:
 		s.Redial() // to choose between the endpoints again
 	}

@@ -23,6 +23,7 @@ type Network struct {
 	fixed  bool
 	first  *subnet.Snapshot // the list that the configuration is from, for the first session; nil: there was none
 	listed time.Time        // when that was
+	took   time.Duration    // how long it took
 	read   configRead
 	status subnet.Status // of the store
 }
@@ -56,6 +57,7 @@ func WaitConfig(ctx context.Context, store subnet.Store, o ConfigOptions) (Netwo
 	w := configWait{store: store, o: o}
 	pause := backoff{}
 	for {
+		start := time.Now()
 		snap, whole, err := w.ask(ctx)
 		switch {
 		case ctx.Err() != nil:
@@ -64,6 +66,7 @@ func WaitConfig(ctx context.Context, store subnet.Store, o ConfigOptions) (Netwo
 			w.report(storeUp(&w.status, o.Log))
 			n, err := w.network(snap, whole)
 			if n != nil {
+				n.took = time.Since(start)
 				return *n, nil
 			}
 			w.missing(snap.Config, err)

@@ -52,7 +52,7 @@ type Options struct {
 	// State is what the last run has left, already found usable; the zero value: nothing.
 	State subnet.State
 	Log   *slog.Logger
-	// WatchWait is how long the watch may take to open after a list; zero: 5 s.
+	// WatchWait is how long the watch may take to open after a list that took less; zero: 5 s.
 	WatchWait time.Duration
 }
 
@@ -68,8 +68,9 @@ type Keeper struct {
 	texts   chan []byte // that of a file, when it has changed
 	first   *subnet.Snapshot
 	read    configRead
-	listed  time.Time // when first was
-	graced  time.Time // when the time of the peers that a list has lost last began
+	listed  time.Time     // when first was
+	took    time.Duration // how long the last list took
+	graced  time.Time     // when the time of the peers that a list has lost last began
 
 	trail    trail         // by which a watch can begin again without a list
 	missed   missed        // during the last break
@@ -103,7 +104,7 @@ func New(store subnet.Store, n Network, o Options) *Keeper {
 	}
 	k := &Keeper{
 		store: store, o: o, log: o.Log, changed: trigger.New(), refresh: trigger.New(), texts: make(chan []byte, 1),
-		fixed: n.fixed, first: n.first, listed: n.listed, text: string(n.Text), read: n.read, status: n.status,
+		fixed: n.fixed, first: n.first, listed: n.listed, took: n.took, text: string(n.Text), read: n.read, status: n.status,
 		until: o.State.Until, named: map[string]bool{}, old: !n.fixed && n.first == nil && n.read.at == 0,
 	}
 	k.facts = facts{

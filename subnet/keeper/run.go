@@ -27,7 +27,8 @@ const (
 	// often as at first meanwhile: a record that is deleted just then is back while its peers still forward to it.
 	electing = 3 * time.Second
 	// watchWait is how long after a list the watch may take to open: a store that is replaced by another one breaks the
-	// connection, and cannot come back within that time with a revision beyond the list's.
+	// connection, and cannot come back within that time with a revision beyond the list's. A store that needed longer
+	// for the list has as long again.
 	watchWait = 5 * time.Second
 	// linger is how long packets still go to a peer whose record was deleted: its host, if it lives, takes it again
 	// meanwhile, also one whose watch has just ended. A deleted peer must be gone from all hosts within a second.
@@ -130,7 +131,7 @@ func (k *Keeper) watch(ctx context.Context, resumes bool, began time.Time) (w *w
 		cancel()
 		<-w.done
 	}()
-	wait := cmp.Or(k.o.WatchWait, watchWait)
+	wait := max(cmp.Or(k.o.WatchWait, watchWait), k.took)
 	for {
 		next := time.Until(w.started.Add(wait))
 		if w.seen || !resumes {
@@ -245,10 +246,13 @@ func (k *Keeper) hear(w *watch, events []subnet.Event) error {
 func (k *Keeper) list(ctx context.Context) (subnet.Snapshot, error) {
 	s := k.first
 	k.first = nil
-	if s != nil && time.Since(k.listed) < firstBreak {
+	if s != nil && time.Since(k.listed) < max(firstBreak, k.took) {
 		return *s, nil
 	}
-	return k.store.List(ctx)
+	start := time.Now()
+	snap, err := k.store.List(ctx)
+	k.took = time.Since(start)
+	return snap, err
 }
 
 // reset takes in a list. Peers that it has lost are kept for a while whenever the store's history may have broken:

@@ -1,0 +1,39 @@
+package etcdv3_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"flanneld/need"
+	"flanneld/subnet/etcdv3"
+)
+
+// A store that answers after the time that a call has is given more, up to a bound. Otherwise a host that asks a
+// store with too much to do would ask for ever, and be one of those that keep it busy.
+func TestAStoreThatAnswersLateIsGivenMoreTime(t *testing.T) {
+	t.Parallel()
+	e := startEtcd(t, nil)
+	e.put("subnets/10.5.34.0-24", `{"PublicIP":"192.0.2.1","BackendType":"host-gw"}`)
+	p := newProxy(t, e.addr)
+	s := newStore(t, etcdv3.Options{Endpoints: []string{p.url()}, Times: etcdv3.Times{Call: 200 * time.Millisecond,
+		Quiet: time.Hour, Answer: time.Hour}})
+	need.Until(t, "the store is connected", noticed, func() bool {
+		_, _, err := s.Config(t.Context())
+		return err == nil
+	})
+	p.delay.Store(int64(500 * time.Millisecond))
+	for try := 1; ; try++ {
+		snap, err := s.List(t.Context())
+		switch {
+		case err == nil && len(snap.Entries) != 1:
+			t.Fatalf("records %v listed, want one", snap.Entries)
+		case err == nil && try == 1:
+			t.Fatal("the store is not late: the test shows nothing")
+		case err == nil:
+			return
+		case !strings.Contains(err.Error(), "no answer") || try == 6:
+			t.Fatalf("list %d: %v", try, err)
+		}
+	}
+}
