@@ -140,11 +140,17 @@ func again(c *simulation, n int) {
 	c.loseStore()
 }
 
-// loseStore has the simulated hosts live through a wiped store, but not behind a proxy.
+// loseStore has the simulated hosts live through a store that crashes, where the record of one more shows that all
+// follow it again, and through one that is wiped, but not behind a proxy.
 func (c *simulation) loseStore() {
-	if c.wipe != nil {
-		c.phase("wiped store", len(c.hosts), c.relist)
+	if c.wipe == nil {
+		return
 	}
+	c.phase("store crashes, a host joins", 1, func() {
+		c.crash()
+		c.grow(1)
+	})
+	c.phase("wiped store", len(c.hosts), c.relist)
 }
 
 // grow adds hosts, and waits until all route to all.

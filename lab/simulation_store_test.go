@@ -116,15 +116,17 @@ func simulationEtcd(b *testing.B, c *simulation, proxied bool) {
 		c.via = ", by grpc-proxy"
 		return
 	}
-	c.wipe = func() {
+	again := func(meanwhile func()) {
 		_ = etcd.Process.Kill()
 		_ = etcd.Wait()
-		_ = os.RemoveAll(filepath.Join(dir, "data"))
+		meanwhile()
 		etcd = start()
 		c.pids[0] = etcd.Process.Pid
 		c.sentBefore, c.othersBefore = 0, 0
 		c.offerConfig()
 	}
+	c.crash = func() { again(func() {}) }
+	c.wipe = func() { again(func() { _ = os.RemoveAll(filepath.Join(dir, "data")) }) }
 }
 
 func background(b *testing.B, args ...string) *exec.Cmd {

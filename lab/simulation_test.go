@@ -29,7 +29,8 @@ type simulation struct {
 	etcd  string // of the store, for its metrics
 	pids  []int  // of the store and the proxy
 	via   string // the proxy, for the name of a phase
-	wipe  func() // replaces the store by an empty one; nil behind a proxy
+	crash func() // ends the store and starts it again; nil behind a proxy
+	wipe  func() // replaces it by an empty one; nil behind a proxy
 	hosts []*member
 	next  int // number of the host that joins next
 	// those under way, which are never more than its capacity: each needs as much memory as a real host has for it
