@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 
 	"flanneld/ip"
 	"flanneld/subnet"
@@ -17,7 +18,7 @@ const StateFile = "the state file"
 
 // Leases is what is asked of the source of leases.
 type Leases interface {
-	// Peers returns the records of all others, to be remembered over a restart, and the position that they stand at.
+	// Memory returns the records of all others, to be remembered over a restart, and the position that they stand at.
 	Memory() subnet.Memory
 }
 
@@ -55,17 +56,20 @@ type Options struct {
 type Publisher struct {
 	o         Options
 	saved     subnet.State
-	changed   trigger.Trigger   // peers have changed since they were saved
-	seen      subnet.Peers      // of the last pass
-	failing   string            // last error of a pass that was logged
-	logged    subnet.Peers      // peers, at debug level
-	written   []netip.Prefix    // subnets that the subnet file names
-	unwritten map[string]string // errors of files that were logged, by what is in them
+	position  atomic.Pointer[subnet.Position] // of the peers that are saved
+	changed   trigger.Trigger                 // peers have changed since they were saved
+	seen      subnet.Peers                    // of the last pass
+	failing   string                          // last error of a pass that was logged
+	logged    subnet.Peers                    // peers, at debug level
+	written   []netip.Prefix                  // subnets that the subnet file names
+	unwritten map[string]string               // errors of files that were logged, by what is in them
 }
 
 // New returns a publisher that has written nothing.
 func New(o Options) *Publisher {
-	return &Publisher{o: o, changed: trigger.New(), unwritten: map[string]string{}}
+	p := &Publisher{o: o, changed: trigger.New(), unwritten: map[string]string{}}
+	p.position.Store(&o.State.Memory.Position)
+	return p
 }
 
 // After takes in the outcome of a pass. A file that cannot be written fails the pass.
@@ -85,7 +89,7 @@ func (p *Publisher) After(v subnet.View, err error) error {
 		p.written = v.Own.Prefixes()
 	}
 	p.file("the subnet file", envErr)
-	stateErr := errors.Join(p.saveFirstPeers(), p.save(v))
+	stateErr := errors.Join(p.saveFirstPeers(), p.saveOtherHistory(v.Position), p.save(v))
 	p.file(StateFile, stateErr)
 	// Containers may start as long as the file names the subnets of this host.
 	ready := slices.Equal(p.written, v.Own.Prefixes()) && !v.Status.Lost

@@ -27,6 +27,7 @@ type desk struct {
 	log   bytes.Buffer
 	mtu   int
 	peers []subnet.Record
+	at    subnet.Position
 	asked func() // is called when the peers are saved
 	ready int    // how often Ready was called
 	last  bool   // whether the last pass was reported as ready
@@ -42,7 +43,7 @@ func (d *desk) Pass(_ subnet.View, _ ip.Underlay, _ error, ready bool) { d.last 
 
 func (d *desk) Memory() subnet.Memory {
 	d.asked()
-	return subnet.Memory{Records: subnet.Stale(d.peers...)}
+	return subnet.Memory{Position: d.at, Records: subnet.Stale(d.peers...)}
 }
 
 func newDesk(t *testing.T) *desk {
@@ -242,6 +243,31 @@ func TestAHostThatIsKilledAfterItsFirstPassKnowsItsPeers(t *testing.T) {
 	st, err := d.dir.Load()
 	if err != nil || len(st.Own.Leases) == 0 || len(st.Memory.Records) != 1 {
 		t.Errorf("the state has %d own leases, %d peers, %v, want 2 and 1", len(st.Own.Leases), len(st.Memory.Records), err)
+	}
+}
+
+// TestAStoreThatWasWipedIsRememberedAtOnce also where all hosts have their records again as they were.
+func TestAStoreThatWasWipedIsRememberedAtOnce(t *testing.T) {
+	d, v := newDesk(t), view(t)
+	for _, at := range []subnet.Position{{Cluster: 1, Revision: 9}, {Cluster: 1, Revision: 7}, {Cluster: 2, Revision: 8}} {
+		d.at, v.Position = at, at
+		if err := d.After(v, nil); err != nil {
+			t.Fatal(err)
+		}
+		if st, err := d.dir.Load(); err != nil || st.Memory.Position != at {
+			t.Errorf("the state is of position %+v, %v, want %+v", st.Memory.Position, err, at)
+		}
+	}
+	saves := 0
+	d.asked = func() { saves++ }
+	for range 3 {
+		v.Position.Revision++
+		if err := d.After(v, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if saves > 0 {
+		t.Errorf("peers saved %d times while the store went on, want none", saves)
 	}
 }
 

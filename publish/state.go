@@ -51,6 +51,16 @@ func (p *Publisher) saveFirstPeers() error {
 	return p.savePeers()
 }
 
+// saveOtherHistory writes the peers if the store was wiped or restored since, also where they are the same as before. A
+// next run would take that store for another one than its last, and wait for a valid network configuration.
+func (p *Publisher) saveOtherHistory(now subnet.Position) error {
+	if saved := p.position.Load(); now.Cluster == saved.Cluster && now.Revision >= saved.Revision {
+		return nil
+	}
+	p.changed.Set()
+	return p.savePeers()
+}
+
 func (p *Publisher) same(st subnet.State) bool {
 	return p.saved.Own.Equal(st.Own) && p.saved.Store == st.Store && p.saved.Until.Equal(st.Until) &&
 		p.saved.Config == st.Config && slices.Equal(p.saved.Links, st.Links)
@@ -84,7 +94,12 @@ func (p *Publisher) KeepPeers(ctx context.Context) error {
 func (p *Publisher) savePeers() error {
 	select {
 	case <-p.changed:
-		return p.o.StateDir.SaveMemory(p.o.Leases.Memory())
+		m := p.o.Leases.Memory()
+		err := p.o.StateDir.SaveMemory(m)
+		if err == nil {
+			p.position.Store(&m.Position)
+		}
+		return err
 	default:
 		return nil
 	}
