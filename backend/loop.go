@@ -117,7 +117,7 @@ func (l *Loop) passes(ctx context.Context) {
 		case <-timer.C:
 		}
 		start := time.Now()
-		if slowest, err := l.pass(); err != nil {
+		if slowest, err := l.pass(ctx); err != nil {
 			retry = min(max(2*retry, firstRetry), slowest)
 			timer.Reset(retry/2 + rand.N(retry/2))
 		} else {
@@ -130,7 +130,7 @@ func (l *Loop) passes(ctx context.Context) {
 }
 
 // pass makes one pass. After an error the next one comes within slowest.
-func (l *Loop) pass() (slowest time.Duration, err error) {
+func (l *Loop) pass(ctx context.Context) (slowest time.Duration, err error) {
 	l.Before()
 	v := l.source.View()
 	if len(v.Self) > 0 {
@@ -138,6 +138,9 @@ func (l *Loop) pass() (slowest time.Duration, err error) {
 		err = l.Set(v.Self, v.Peers)
 	}
 	slowest = lastRetry
+	if err != nil && ctx.Err() != nil {
+		return slowest, err // the daemon ends, and commands that the pass waited for with it: that is no fault
+	}
 	after := l.After(v, err)
 	unsettled := l.Unsettled()
 	if after != nil || unsettled != nil || errors.Is(err, ip.ErrContention) {

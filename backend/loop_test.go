@@ -296,3 +296,17 @@ func TestTheKernelIsReadAnewOnTheResyncTick(t *testing.T) {
 		}
 	})
 }
+
+func TestWhatFailsBecauseTheDaemonEndsIsNoFault(t *testing.T) {
+	var ended *loopRig
+	inBubble(t, func(r *loopRig) {
+		ended = r
+		r.backend.become(errors.New("the command was killed"), time.Minute)
+		r.outcomes()
+		r.Poke()
+		time.Sleep(time.Second) // of the bubble: the pass has begun
+	})
+	if got := ended.outcomes(); len(got) != 0 || len(ended.backend.passes()) != 1 {
+		t.Errorf("%d passes, outcomes %v; want none of the one that the end has met", len(ended.backend.passes()), got)
+	}
+}

@@ -10,7 +10,8 @@ import (
 // TestAHealthyStartWarnsOfNothing starts hosts for the first time, and again.
 func TestAHealthyStartWarnsOfNothing(t *testing.T) {
 	t.Parallel()
-	for _, n := range []network{{"vxlan", lab.Dual}, {"host-gw", lab.IPv4}, {"udp", lab.IPv4}} {
+	for _, n := range []network{{"vxlan", lab.Dual}, {"host-gw", lab.IPv4}, {"udp", lab.IPv4}, {"wireguard", lab.Dual},
+		{"extension", lab.IPv4}} {
 		t.Run(n.String(), func(t *testing.T) {
 			t.Parallel()
 			c := newClusterWith(t, lab.Options{Families: n.families})
