@@ -63,6 +63,13 @@ func TestEveryBackendRunsUnderTheUnit(t *testing.T) {
 			s.carriedBy(t, c.path)
 		})
 	}
+	t.Run("udp with its drop-in for the daemon", func(t *testing.T) {
+		for _, m := range s.Machines {
+			s.sh(t, m, dropIn("udp"))
+		}
+		s.reach(t)
+		s.carriedBy(t, "user space: ")
+	})
 	t.Run("udp with its drop-in is carried inside the kernel", func(t *testing.T) {
 		for _, m := range s.Machines {
 			s.sh(t, m, dropIn("udp-kernel"))
