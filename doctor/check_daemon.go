@@ -70,7 +70,8 @@ func checkState(f *Facts) Finding {
 	case f.State.Identity == "" && f.DaemonErr == nil && len(f.Status.Subnets) == 0:
 		return skip("%s is written with the first lease", f.StateFile)
 	case f.State.Identity == "":
-		return warn("", "%s holds no identity: no daemon has run with this --state-dir yet", f.StateFile)
+		return warn("if the daemon has another -state-dir, give it as --state-dir", "%s holds no identity: "+
+			"no daemon has run with this folder yet", f.StateFile)
 	}
 	return pass("%s: identity %s", f.StateFile, f.State.Identity)
 }

@@ -104,7 +104,11 @@ func checkLease(f *Facts) Finding {
 		return checkPodCIDR(f)
 	}
 	if len(f.Subnets) == 0 {
-		return fail("", "this host has no subnet")
+		fix := "the check ready says what the daemon waits for"
+		if f.DaemonErr != nil {
+			fix = "start the daemon: it takes a subnet as soon as it reaches the store"
+		}
+		return fail(fix, "this host has no subnet")
 	}
 	if r, ok := f.noStore(); ok {
 		return r

@@ -142,7 +142,8 @@ var faults = []failing{
 	}, doctor.Failure, "input/output", "disk"},
 	{"the list of peers is corrupt", "state", func(f *doctor.Facts) { f.StateErr = errors.New("read peers: invalid") },
 		doctor.Warning, "identity can be read", "restart"},
-	{"no state", "state", func(f *doctor.Facts) { f.State = subnet.State{} }, doctor.Warning, "no identity", ""},
+	{"no state", "state", func(f *doctor.Facts) { f.State = subnet.State{} }, doctor.Warning, "no identity",
+		"--state-dir"},
 	{"no state, and no lease yet", "state", func(f *doctor.Facts) { f.State, f.Status.Subnets = subnet.State{}, nil },
 		doctor.Skipped, "written with the first lease", ""},
 	{"the store is away", "store", func(f *doctor.Facts) { f.StoreErr = errors.New("list records: refused") },
@@ -154,6 +155,12 @@ var faults = []failing{
 	{"the clock of the store is behind", "clock", func(f *doctor.Facts) { f.Store.Clocks[0].Behind = time.Hour },
 		doctor.Failure, "1h0m0s", ""},
 	{"a store that tells no time", "clock", func(f *doctor.Facts) { f.Store.Clocks = nil }, doctor.Skipped, "", ""},
+	{"no subnet, and the daemon waits", "lease", func(f *doctor.Facts) {
+		f.State, f.Status.Subnets = subnet.State{}, nil
+	}, doctor.Failure, "no subnet", "check ready"},
+	{"no subnet, and no daemon", "lease", func(f *doctor.Facts) {
+		f.State, f.DaemonErr = subnet.State{}, api.ErrNoDaemon
+	}, doctor.Failure, "no subnet", "start the daemon"},
 	{"another record has the subnet", "lease", func(f *doctor.Facts) { f.Snapshot.Entries[0].Identity = "another" },
 		doctor.Failure, "in the store it belongs to", "history"},
 	{"the record is gone", "lease", func(f *doctor.Facts) { f.Snapshot.Entries = f.Snapshot.Entries[1:] }, doctor.Failure,
