@@ -91,10 +91,15 @@ func (k *kubeadm) validate(t *testing.T) {
 	if out, err := validate(file); err != nil || strings.Contains(out, "deprecated") {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	wrong := filepath.Join(p.Dir(), "wrong.yaml")
-	p.ok(os.WriteFile(wrong, []byte(strings.Replace(string(example), " podSubnet: 10", " podSubnets: 10", 1)), 0o644))
-	if out, err := validate(wrong); err == nil {
-		t.Errorf("kubeadm accepts a wrong name:\n%s", out)
+	changed := filepath.Join(p.Dir(), "changed.yaml")
+	for to, valid := range map[string]bool{
+		"podSubnet: 10.244.0.0/16,fd00:244::/48\n": true, // as docs/examples.md says of both families
+		"podSubnets: 10.244.0.0/16\n":              false,
+	} {
+		p.ok(os.WriteFile(changed, []byte(strings.Replace(string(example), "podSubnet: 10.244.0.0/16\n", to, 1)), 0o644))
+		if out, err := validate(changed); (err == nil) != valid {
+			t.Errorf("with %s valid is %t, want %t:\n%s", to, err == nil, valid, out)
+		}
 	}
 	k.config = filepath.Join(p.Dir(), "cluster.yaml")
 	p.ok(os.WriteFile(k.config, append(example, surroundings...), 0o644))
