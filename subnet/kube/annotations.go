@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"flanneld/subnet"
@@ -33,8 +34,9 @@ func NewNames(prefix string) (Names, error) {
 // errNotManaged says that a node does not take part in the network.
 var errNotManaged = errors.New("no flanneld runs on the node yet")
 
-// record returns what a node publishes. It is errNotManaged for one that publishes nothing.
-func (n Names) record(o *node) (subnet.Record, error) {
+// record returns what a node publishes in the families that count: a cluster may assign subnets of both families to its
+// nodes, and the network have only one. The error is errNotManaged for a node that publishes nothing.
+func (n Names) record(o *node, counts func(family int) bool) (subnet.Record, error) {
 	if o.annotations[n.Managed] != "true" {
 		return subnet.Record{}, errNotManaged
 	}
@@ -43,6 +45,10 @@ func (n Names) record(o *node) (subnet.Record, error) {
 		return subnet.Record{}, err
 	}
 	r := subnet.Record{Identity: o.uid, Host: o.name}
+	other := func(p netip.Prefix) bool { return !counts(annotation.Family(p.Addr().Is4())) }
+	if used := slices.DeleteFunc(slices.Clone(prefixes), other); len(used) > 0 {
+		prefixes = used // else it is a node of another network, of which others say what is wrong
+	}
 	for _, p := range prefixes {
 		l, err := n.lease(o, p)
 		if err != nil {
@@ -51,6 +57,11 @@ func (n Names) record(o *node) (subnet.Record, error) {
 		r.Leases = append(r.Leases, l)
 	}
 	return r, nil
+}
+
+// published returns what a node publishes in the families in which it has published an address.
+func (n Names) published(o *node) (subnet.Record, error) {
+	return n.record(o, func(family int) bool { return o.annotations[n.PublicIP[family]] != "" })
 }
 
 func (n Names) lease(o *node, p netip.Prefix) (subnet.Lease, error) {

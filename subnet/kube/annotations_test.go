@@ -50,6 +50,9 @@ func TestPrefixesAreCheckedAsByTheAPIServer(t *testing.T) {
 	}
 }
 
+// both has both families count.
+func both(int) bool { return true }
+
 func TestRecordsOfNodes(t *testing.T) {
 	n, err := NewNames(annotation.DefaultPrefix)
 	if err != nil {
@@ -73,7 +76,7 @@ func TestRecordsOfNodes(t *testing.T) {
 		{Subnet: netip.MustParsePrefix("fd00:5::/64"),
 			Attrs: subnet.Attrs{PublicIP: netip.MustParseAddr("2001:db8::1"), BackendType: "vxlan"}},
 	}}
-	got, err := n.record(good(nil))
+	got, err := n.record(good(nil), both)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +85,7 @@ func TestRecordsOfNodes(t *testing.T) {
 		t.Errorf("want (-) and got (+) differ:\n%s", diff)
 	}
 	const offers = `[{"Type":"udp"}]`
-	got, err = n.record(good(map[string]string{n.Offers[0]: ` [ {"Type": "UDP"} ] `, n.Offers[1]: "rubbish"}))
+	got, err = n.record(good(map[string]string{n.Offers[0]: ` [ {"Type": "UDP"} ] `, n.Offers[1]: "rubbish"}), both)
 	if err != nil || got.Leases[0].Offers != offers || !got.Leases[1].BadOffers() {
 		t.Errorf("with offers: %+v, %v", got, err)
 	}
@@ -90,7 +93,7 @@ func TestRecordsOfNodes(t *testing.T) {
 		t.Errorf("published as %v", of)
 	}
 	udp := map[string]string{n.BackendType: "udp", n.BackendData[0]: "null", n.UDPData: `{"InKernel": true}`}
-	got, err = n.record(good(udp))
+	got, err = n.record(good(udp), both)
 	if err != nil || got.Leases[0].BackendData != `{"InKernel":true}` || got.Leases[1].BackendData != "" {
 		t.Errorf("udp: %+v, %v", got, err)
 	}
@@ -108,14 +111,47 @@ func TestRecordsOfNodes(t *testing.T) {
 		"not a host's address":  {n.PublicIP[1]: "ff02::1"},
 		"data that is not JSON": {n.BackendData[0]: "{"},
 	} {
-		if r, err := n.record(good(change)); err == nil {
+		if r, err := n.record(good(change), both); err == nil {
 			t.Errorf("%s: got %v, want an error", name, r)
 		}
 	}
 	three := good(nil)
 	three.podCIDRs = append(three.podCIDRs, "10.5.35.0/24")
-	if r, err := n.record(three); err == nil {
+	if r, err := n.record(three, both); err == nil {
 		t.Errorf("three pod CIDRs: got %v, want an error", r)
+	}
+}
+
+// TestNodesOfAClusterWithMoreFamiliesThanTheNetworkAreRead: the controller assigns a subnet of each family of the
+// cluster.
+func TestNodesOfAClusterWithMoreFamiliesThanTheNetworkAreRead(t *testing.T) {
+	n, err := NewNames(annotation.DefaultPrefix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cidrs := []string{"10.5.34.0/24", "fd00:5::/64"}
+	for family, address := range []string{"192.0.2.1", "2001:db8::1"} {
+		o := &node{name: "a", uid: "u", podCIDRs: cidrs, annotations: map[string]string{
+			n.Managed: "true", n.BackendType: "host-gw", n.PublicIP[family]: address,
+		}}
+		only := func(f int) bool { return f == family }
+		for what, read := range map[string]func() (subnet.Record, error){
+			"as a peer":       func() (subnet.Record, error) { return n.record(o, only) },
+			"as the own node": func() (subnet.Record, error) { return n.published(o) },
+		} {
+			r, err := read()
+			if err != nil || len(r.Leases) != 1 || r.Leases[0].Subnet.String() != cidrs[family] ||
+				r.Leases[0].PublicIP.String() != address {
+				t.Errorf("%s, with %s only: got %+v, %v", what, address, r, err)
+			}
+		}
+		if r, err := n.record(o, both); err == nil {
+			t.Errorf("in a network of both families, with %s only: got %+v, want an error", address, r)
+		}
+		o.podCIDRs = cidrs[1-family : 2-family]
+		if r, err := n.record(o, only); err == nil {
+			t.Errorf("without a subnet of the family of %s: got %+v, want an error", address, r)
+		}
 	}
 }
 
@@ -137,7 +173,7 @@ func TestPublishedLeasesAreReadBack(t *testing.T) {
 			own.annotations[name] = text
 		}
 	}
-	r, err := n.record(own)
+	r, err := n.record(own, both)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +197,7 @@ func FuzzRecord(f *testing.F) {
 	f.Fuzz(func(t *testing.T, cidr4, cidr6, kind, data, ip4, ip6 string) {
 		r, err := n.record(&node{name: "a", podCIDRs: []string{cidr4, cidr6}, annotations: map[string]string{
 			n.Managed: "true", n.BackendType: kind, n.BackendData[0]: data, n.PublicIP[0]: ip4, n.PublicIP[1]: ip6,
-		}})
+		}}, both)
 		if err != nil {
 			return
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"flanneld/subnet"
+	"flanneld/subnet/annotation"
 )
 
 // put takes in one node. The own one comes from the watch and as the answer to a write, and the later one counts: an
@@ -48,7 +49,11 @@ func (s *Source) put(n *node) {
 
 // entryLocked returns what a node publishes, or what is wrong with that, or neither.
 func (s *Source) entryLocked(n *node) (*subnet.Entry, *subnet.BadRecord) {
-	r, err := s.o.Names.record(n)
+	r, err := s.o.Names.record(n, func(family int) bool {
+		return slices.ContainsFunc(s.o.Config.Pools, func(p subnet.Pool) bool {
+			return annotation.Family(p.Network.Addr().Is4()) == family
+		})
+	})
 	switch {
 	case errors.Is(err, errNotManaged):
 		return nil, nil

@@ -93,7 +93,7 @@ func (c *Client) own(ctx context.Context, o OwnOptions) (Own, error) {
 		}
 		out.PublicIPs[family] = a
 	}
-	if r, err := o.Names.record(n); err == nil {
+	if r, err := o.Names.published(n); err == nil {
 		out.Published = r
 	}
 	return out, nil
