@@ -103,7 +103,9 @@ func unsaid(s api.Status) []api.Event {
 		said = append(slices.Clone(said), s.StoreReason)
 	}
 	return slices.DeleteFunc(slices.Clone(s.Errors), func(e api.Event) bool {
-		return slices.ContainsFunc(said, func(reason string) bool { return strings.Contains(e.Detail, reason) })
+		return slices.ContainsFunc(said, func(reason string) bool {
+			return reason != "" && strings.Contains(e.Detail, reason)
+		})
 	})
 }
 

@@ -51,4 +51,8 @@ func TestTheStatusSaysTheErrorOfTheStoreOnce(t *testing.T) {
 	if text := flannelctl.StatusText(s); !strings.Contains(text, cause) {
 		t.Errorf("the error is not shown:\n%s", text)
 	}
+	s.Reasons = []string{""} // not ready, and the reason is not known
+	if text := flannelctl.StatusText(s); !strings.Contains(text, "another warning peer=host2") {
+		t.Errorf("the warning is not shown:\n%s", text)
+	}
 }
