@@ -118,11 +118,11 @@ Exit codes:
 		cobra.ShellCompDirectiveNoFileComp)
 	_ = root.RegisterFlagCompletionFunc("output", formats) // fails only where there is no such flag
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.check() }
-	root.AddCommand(
-		newStatus(a), newPeers(a), newPing(a), newLeases(a), newNetwork(a), newDrain(a), newRotate(a), newCleanup(a),
-		newDoctor(a), newToken(a), newHosts(a), newMembers(a), newRestore(a), newBundle(a),
-		newVersion(a), newManual(root),
-	)
+	addGroup(root, "Show and check:", newStatus(a), newPeers(a), newPing(a), newLeases(a), newDoctor(a), newBundle(a),
+		newVersion(a))
+	addGroup(root, "Change the network and this host:", newNetwork(a), newDrain(a), newRotate(a), newCleanup(a))
+	addGroup(root, "Embedded store:", newToken(a), newHosts(a), newMembers(a), newRestore(a))
+	root.AddCommand(newManual(root))
 	showExamples(root)
 	root.SetHelpCommand(newHelp(root))
 	root.SetUsageTemplate(usageTemplate(root.UsageTemplate()))
@@ -134,6 +134,15 @@ Exit codes:
 		}
 	}
 	return root
+}
+
+// addGroup adds commands that the help shows together.
+func addGroup(root *cobra.Command, title string, commands ...*cobra.Command) {
+	root.AddGroup(&cobra.Group{ID: title, Title: title})
+	for _, c := range commands {
+		c.GroupID = title
+		root.AddCommand(c)
+	}
 }
 
 // usageTemplate has the help of a command show its own flags only: those of all commands are many.

@@ -36,6 +36,24 @@ func TestAGroupOfCommandsAlonePrintsItsHelp(t *testing.T) {
 	}
 }
 
+func TestTheHelpShowsCommandsByTheme(t *testing.T) {
+	out, _, _ := flannelctl.Run(t, "--help")
+	last := -1
+	for _, title := range []string{"Show and check:", "Change the network and this host:", "Embedded store:",
+		"Additional Commands:"} {
+		at := strings.Index(out, "\n"+title+"\n")
+		if at <= last {
+			t.Errorf("no %q, or not after the one before:\n%s", title, out)
+		}
+		last = at
+	}
+	for _, c := range flannelctl.Root().Commands() {
+		if c.GroupID == "" && !c.Hidden && c.Name() != "help" && c.Name() != "completion" {
+			t.Errorf("%s has no theme", c.Name())
+		}
+	}
+}
+
 // The table of docs/flannelctl.md. What needs a daemon or a store is tested in lab.
 func TestExitCodesAreTheDocumentedOnes(t *testing.T) {
 	none := t.TempDir() + "/subnet.env"
