@@ -47,7 +47,7 @@ func checkReady(f *Facts) Finding {
 	case s.Pending != "":
 		return warn("systemctl restart flanneld", "a change of the network configuration waits for a restart: %s", s.Pending)
 	case s.State == api.StateDegraded:
-		return warn("see the checks below", "degraded: %s", reasons)
+		return warn("see the other findings", "degraded: %s", reasons)
 	}
 	return pass("ready, started %s ago", f.Now.Sub(s.Started).Round(time.Second))
 }

@@ -61,7 +61,7 @@ func checkPeers(f *Facts) Finding {
 		case hop.Err != nil:
 			lost = append(lost, fmt.Sprintf("%s: %v", f.named(l.Subnet), hop.Err))
 		default:
-			lost = append(lost, fmt.Sprintf("%s: packets leave by %s via %s", f.named(l.Subnet), hop.Link, hop.Via))
+			lost = append(lost, fmt.Sprintf("%s: packets leave by %s", f.named(l.Subnet), hop))
 		}
 	}
 	switch {

@@ -184,7 +184,11 @@ var faults = []failing{
 	{"a route is missing", "peers", func(f *doctor.Facts) {
 		f.Routes = f.Routes[:3]
 		f.Hops[peer] = doctor.Hop{Hop: ip.Hop{Link: "eth0", Via: netip.MustParseAddr("192.0.2.254")}}
-	}, doctor.Failure, "no route to 1 of 1 peers", "restart flanneld"},
+	}, doctor.Failure, "packets leave by eth0 via 192.0.2.254", "restart flanneld"},
+	{"packets to a peer stay on this host", "peers", func(f *doctor.Facts) {
+		f.Routes = f.Routes[:3]
+		f.Hops[peer] = doctor.Hop{Hop: ip.Hop{Link: "lo"}}
+	}, doctor.Failure, "packets leave by lo", "restart flanneld"},
 	{"forwarding is off on the host", "forwarding", func(f *doctor.Facts) { f.Sysctls["net/ipv4/ip_forward"] = 0 },
 		doctor.Failure, "ip_forward is 0", "sysctl -q -w net.ipv4.ip_forward=1"},
 	{"forwarding is off on the underlay", "forwarding",

@@ -82,6 +82,13 @@ type Hop struct {
 	Err error
 }
 
+func (h Hop) String() string {
+	if !h.Via.IsValid() {
+		return h.Link
+	}
+	return h.Link + " via " + h.Via.String()
+}
+
 // Rules are rules of a packet filter as a program prints them.
 type Rules struct {
 	Program string // such as iptables-nft

@@ -2,6 +2,7 @@ package firewall
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -12,6 +13,9 @@ type NonPeer struct {
 	Addr    netip.Addr `json:"address"`
 	Packets uint64     `json:"packets"`
 }
+
+// String is how a line of the log names it.
+func (n NonPeer) String() string { return fmt.Sprintf("%s (%d packets)", n.Addr, n.Packets) }
 
 // Status is what an operator wants to know of the firewall.
 type Status struct {

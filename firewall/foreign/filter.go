@@ -295,7 +295,7 @@ func Unforwarded(r Runner, networks []netip.Prefix) []string {
 			setting = "net.ipv4.ip_forward"
 		}
 		if len(OfFamily(networks, is4)) > 0 && !r.Forwards(is4) {
-			out = append(out, fmt.Sprintf("%[1]s is 0, so this host passes no packets on between pods and the network: "+
+			out = append(out, fmt.Sprintf("%[1]s is 0, so this host does not forward packets between pods and the network: "+
 				"sysctl -w %[1]s=1, or start with -ip-forward", setting))
 		}
 	}
