@@ -32,7 +32,8 @@ func TestAKernelThatForwardsNothingIsAProblem(t *testing.T) {
 		t.Fatal(err)
 	}
 	firewall.Heal(f)
-	want := []string{"net.ipv4.ip_forward is 0, so this host does not forward packets between pods and the network: sysctl " +
+	want := []string{"net.ipv4.ip_forward is 0, so this host does not forward packets between pods and the network: " +
+		"sysctl " +
 		"-w net.ipv4.ip_forward=1, or start with -ip-forward"}
 	if diff := cmp.Diff(want, f.Status().Problems); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
