@@ -22,8 +22,11 @@ type datapath struct {
 	recorder
 	kind    string
 	opening error
+	mtu     int
 	runs    atomic.Int32
 }
+
+func (d *datapath) MTU() int { return d.mtu }
 
 func (d *datapath) Attrs(netip.Prefix) subnet.Attrs { return subnet.Attrs{BackendType: d.kind} }
 func (d *datapath) Observe(ip.Event) bool           { return false }
@@ -79,6 +82,34 @@ func TestTheFirstBackendChangesInTheRecordWhenItWorks(t *testing.T) {
 	then.opening = nil
 	if err := a.Set(nil, subnet.Peers{}); err != nil || kind() != "then" {
 		t.Errorf("error %v, backend %s", err, kind())
+	}
+}
+
+func TestThePathHasTheSmallestMTUOfAllBackends(t *testing.T) {
+	first, then := &datapath{kind: "first", mtu: 1452}, &datapath{kind: "then", mtu: 1420}
+	a := applierOf(first)
+	for _, tt := range []struct {
+		name      string
+		planners  []backend.Planner
+		opening   error
+		mtu, path int
+	}{
+		{"one", []backend.Planner{first}, nil, 1452, 1452},
+		{"a second one", []backend.Planner{first, then}, nil, 1452, 1420},
+		{"the second one is the first, and not ready", []backend.Planner{then, first}, errors.New("no keys"), 1452, 1420},
+		{"it is ready", []backend.Planner{then, first}, nil, 1420, 1420},
+		{"and alone", []backend.Planner{then}, nil, 1420, 1420},
+		{"the way back begins", []backend.Planner{then, first}, nil, 1420, 1420},
+		{"the way back", []backend.Planner{first}, nil, 1452, 1452},
+	} {
+		then.opening = tt.opening
+		a.Use(tt.planners[0], tt.planners[1:]...)
+		if err := a.Set(nil, subnet.Peers{}); (err == nil) != (tt.opening == nil) {
+			t.Errorf("%s: the pass ends with %v", tt.name, err)
+		}
+		if mtu, path := a.MTU(), a.PathMTU(); mtu != tt.mtu || path != tt.path {
+			t.Errorf("%s: MTU %d of pods, %d of the path; want %d and %d", tt.name, mtu, path, tt.mtu, tt.path)
+		}
 	}
 }
 

@@ -26,6 +26,16 @@ func (a *Applier) Attrs(prefix netip.Prefix) subnet.Attrs {
 // MTU returns the largest packet, in bytes, that pods may send.
 func (a *Applier) MTU() int { return a.list()[0].MTU() }
 
+// PathMTU returns the largest packet, in bytes, that every peer gets. While there are several backends it is the
+// smallest of their MTUs, because some peers are reached by one of them and some by another. Pods learn it from the
+// routes, and may have a larger MTU.
+func (a *Applier) PathMTU() int {
+	a.mu.Lock()
+	members := slices.Concat(a.next, a.published)
+	a.mu.Unlock()
+	return narrowest(members)
+}
+
 // Valid says why a lease cannot be that of a peer; nil if it can. The answer is the same until Use is called.
 func (a *Applier) Valid(l subnet.Lease) error {
 	a.mu.Lock()

@@ -46,7 +46,7 @@ func (p *probeSite) site() probe.Site {
 		}
 		return l.PublicIP
 	}
-	site := probe.Site{MTU: from.Backend.MTU()}
+	site := probe.Site{MTU: from.Backend.PathMTU()}
 	for _, l := range v.Self {
 		if tunnel {
 			site.Locals = append(site.Locals, l.Subnet.Addr())

@@ -26,7 +26,7 @@ func (s *Status) Report() api.Status {
 	}
 	fw := s.o.Firewall()
 	r.Firewall, r.Drift["firewall"] = apiFirewall(fw), uint64(fw.Drift)
-	r.Probes = summary(findings, r.MTU)
+	r.Probes = summary(findings, from.Backend.PathMTU())
 	r.Silent = silent(from.sessions())
 	if from.Datapath != nil {
 		r.Datapath, r.Path = from.Datapath.Counters(), from.Datapath.Path()

@@ -144,6 +144,7 @@ func TestDriftThatIsRepairedAgainAndAgainIsNoticed(t *testing.T) {
 type quietBackend struct{ Backend }
 
 func (quietBackend) MTU() int                         { return 1450 }
+func (quietBackend) PathMTU() int                     { return 1450 }
 func (quietBackend) Scope() ip.Scope                  { return ip.Scope{} }
 func (quietBackend) Drift() [ip.Kinds]int             { return [ip.Kinds]int{} }
 func (quietBackend) Rival() string                    { return "" }

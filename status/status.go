@@ -46,7 +46,8 @@ type Leases interface {
 
 // Backend is what the status asks of a backend.
 type Backend interface {
-	MTU() int
+	MTU() int     // of pods
+	PathMTU() int // the largest packet that every peer gets
 	Scope() ip.Scope
 	MACs() map[string]ip.MAC
 	Drift() [ip.Kinds]int
@@ -291,7 +292,7 @@ func (s *Status) conditionLocked(l subnet.Status, findings map[netip.Prefix]prob
 	if s.from.Forwarding != nil {
 		c.routes = slices.Concat(c.routes, s.from.Forwarding())
 	}
-	c.peers = peerProblems(s.view.Peers, s.skippedLocked(), s.failing, findings, s.from.Backend.MTU())
+	c.peers = peerProblems(s.view.Peers, s.skippedLocked(), s.failing, findings, s.from.Backend.PathMTU())
 	if len(s.failing.single) > 0 {
 		c.pass = "" // the peers are named
 	}
