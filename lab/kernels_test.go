@@ -190,13 +190,24 @@ func TestKernelWireGuardMakesSessionsWithADeviceThatIsNew(t *testing.T) {
 	greeted()
 }
 
-// TestKernelWireGuardNamesAPeerThatDoesNotAnswer takes the device of a host away, and the sessions of another one.
+// TestKernelWireGuardNamesAPeerThatDoesNotAnswer takes the device of a host away, and the sessions of another one. The
+// new device of that one counts from zero what it sends.
 func TestKernelWireGuardNamesAPeerThatDoesNotAnswer(t *testing.T) {
 	c := newCluster(t)
 	hosts, e := c.hosts(2), c.etcd(wireguardConfig(lab.Dual, ``))
 	daemons := c.startAll(hosts, e)
 	s := &wireguardSite{c, hosts, daemons, c.pods(hosts...)}
 	s.reachable(t)
+	const much = 1 << 20
+	s.transfer(s.pods[0].Namespace, s.pods[1].Namespace, s.pods[1].Addrs[0], much)
+	c.await(func() error { // the daemon looks every 5 s
+		for _, p := range ctlJSON[[]api.Peer](c, hosts[0], "peers") {
+			if p.Traffic != nil && p.Traffic.SentBytes > much {
+				return nil
+			}
+		}
+		return errors.New("the daemon does not know yet what was sent")
+	})
 	pings := must[*lab.Pings](t)(s.pods[0].Pings(s.pods[1].Addrs[0], lab.PingOptions{}))
 	defer pings.Cut()
 	c.find(t, hosts[0], fault{name: "doctor", check: "handshakes", says: "do not answer handshakes: ",

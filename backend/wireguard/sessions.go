@@ -40,6 +40,9 @@ type call struct {
 // note takes in what a device says of a peer.
 func (c calls) note(p wgtypes.Peer, now time.Time) {
 	before, known := c[p.PublicKey]
+	if p.TransmitBytes < before.sent {
+		before.sent = 0 // the device was made anew, and counts anew
+	}
 	switch {
 	case now.Sub(p.LastHandshakeTime) <= sessionTime, !known:
 		c[p.PublicKey] = call{sent: p.TransmitBytes}

@@ -48,6 +48,12 @@ func TestAPeerIsSilentIfItIsCalledAndDoesNotAnswer(t *testing.T) {
 		if !see(met, 9296) {
 			t.Error("a peer that has gone is not silent")
 		}
+		see(time.Now(), 1<<20)
+		see(never, 148) // the device is a new one
+		time.Sleep(20 * time.Second)
+		if !see(never, 296) {
+			t.Error("a peer that does not answer a new device is not silent")
+		}
 	})
 }
 
