@@ -142,6 +142,11 @@ func (o *oracle) reset(s Snapshot, until time.Time) {
 		clear(o.stale)
 		return
 	}
+	for key, g := range o.stale {
+		if g.deleted {
+			o.stale[key] = oracleStale{g.Entry, retention{until: until}}
+		}
+	}
 	for key, e := range lost {
 		if _, there := o.living[key]; !there {
 			o.stale[key] = oracleStale{e, retention{until: until}}

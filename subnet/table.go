@@ -47,6 +47,9 @@ func (t *table) clear() {
 func (t *table) reset(s Snapshot, until time.Time) {
 	lost := t.living
 	t.clear()
+	if !until.IsZero() {
+		t.keepDeleted(until)
+	}
 	switch {
 	case until.IsZero():
 		lost = newRecordSet()
@@ -67,6 +70,17 @@ func (t *table) reset(s Snapshot, until time.Time) {
 	for e := range lost.all() {
 		if t.living.at(e.Key) == nil {
 			t.retain(e, retention{until: until})
+		}
+	}
+}
+
+// keepDeleted takes records that were deleted a moment ago for lost ones: the watch may have ended between that and the
+// news that their hosts have written them again.
+func (t *table) keepDeleted(until time.Time) {
+	for key, r := range t.retentions {
+		if r.deleted {
+			t.retentions[key] = retention{until: until}
+			t.kept++
 		}
 	}
 }

@@ -103,6 +103,29 @@ func TestPeersThatWentWhileTheStoreWasAwayAreKeptForAWhile(t *testing.T) {
 	})
 }
 
+// TestAPeerThatIsDeletedJustBeforeTheStoreIsWipedIsKept: its host may have written its record again, and the watch has
+// ended before it told of that.
+func TestAPeerThatIsDeletedJustBeforeTheStoreIsWipedIsKept(t *testing.T) {
+	network(t, func(t *testing.T, s *subnettest.Server) {
+		h := newHost(t, s, 1).start()
+		s.Put(record("x", "x", known, "192.0.2.99"))
+		after(time.Minute)
+		s.Remove(keyOf(known))
+		after(100 * time.Millisecond)
+		s.Wipe()
+		s.SetConfig([]byte(config4))
+		for range 100 {
+			if after(100 * time.Millisecond); len(h.peers()) != 1 {
+				t.Fatal("the peer is gone")
+			}
+		}
+		if after(h.options.PeerGrace); len(h.peers()) != 0 {
+			t.Errorf("peers %v after the time for which they are kept", h.peers())
+		}
+		h.quit()
+	})
+}
+
 func keyOf(prefix string) string {
 	return subnet.SubnetsFolder + subnet.Key([]netip.Prefix{netip.MustParsePrefix(prefix)})
 }
