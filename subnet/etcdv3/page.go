@@ -36,7 +36,7 @@ func (s *Store) pages() *pages {
 func (s *Store) shrink(p *pages) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.late == maxLate {
+	if s.limit >= maxPatience*s.wait {
 		s.mostPage = max(1, p.size/pageShrink)
 	}
 }

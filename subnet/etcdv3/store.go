@@ -76,7 +76,7 @@ type Store struct {
 	client   *clientv3.Client
 	cancel   context.CancelFunc // of the client's context
 	login    *login             // under way; nil: none
-	late     int                // calls that were not answered in time, more than that were
+	limit    time.Duration      // for the next call, if that is more than wait
 	mostPage int                // of the next list; zero: nothing was listed yet
 	witness  witness
 }
@@ -138,27 +138,26 @@ func (s *Store) Move(endpoints []string) {
 	s.Redial()
 }
 
-// maxLate bounds by how many powers of two a call may take longer than the usual time.
-const maxLate = 3
+// How long a call may take depends on how long the last one took. A store that has too much to do, as many hosts ask at
+// the same moment, becomes no faster when they ask again and what it did for them was for nothing.
+const (
+	perAnswer   = 4 // times what the last answer took
+	perSilence  = 2 // times what the last call was given, without an answer
+	maxPatience = 8 // times the usual time
+)
 
-// patience returns how long the next call may take. A store that does not answer in time is given twice as long the
-// next time: that it did the work for nothing would make it no faster for the many hosts that ask at the same moment.
+// patience returns how long the next call may take.
 func (s *Store) patience() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.wait << s.late
+	return max(s.limit, s.wait)
 }
 
-// learn takes in how long a call took, and whether it was answered.
-func (s *Store) learn(took time.Duration, answered bool) {
+// learn takes in that a call may take so long from now on.
+func (s *Store) learn(limit time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case !answered:
-		s.late = min(s.late+1, maxLate)
-	case took < s.wait:
-		s.late = max(s.late-1, 0)
-	}
+	s.limit = min(limit, maxPatience*s.wait)
 }
 
 // call bounds a call and names the servers in its error.
@@ -172,7 +171,7 @@ func (s *Store) call(parent context.Context, what string, f func(ctx context.Con
 	}
 	switch {
 	case err == nil:
-		s.learn(time.Since(start), true)
+		s.learn(perAnswer * time.Since(start))
 		s.answered(c)
 		return nil
 	case errors.Is(err, rpctypes.ErrLeaseNotFound):
@@ -182,7 +181,7 @@ func (s *Store) call(parent context.Context, what string, f func(ctx context.Con
 			s.servers(), err)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(ctx.Err(), context.DeadlineExceeded):
 		if parent.Err() == nil {
-			s.learn(limit, false)
+			s.learn(perSilence * limit)
 		}
 		return fmt.Errorf("%s: %w from etcd %s within %s", what, errNoAnswer, s.servers(), limit)
 	case s.legacy != "" && status.Code(err) == codes.Unavailable:
