@@ -61,6 +61,11 @@ func main() {
 // run runs all suites at once in a temporary folder of their own, and reports whether they passed and left nothing
 // behind.
 func run(ctx context.Context, r *report, suites []string) (ok bool, err error) {
+	release, err := ofMachine.hold()
+	if err != nil {
+		return false, err
+	}
+	defer release()
 	t, err := newTraces()
 	if err != nil {
 		return false, err
