@@ -57,6 +57,9 @@ func (f *first) another(name string) *first {
 // joining returns a host that is to be a member: it has joined, and does not run yet.
 func (f *first) joining(name string) *first {
 	f.t.Helper()
+	if testing.Short() {
+		f.t.Skip("several members take most of a minute")
+	}
 	other := newHost(f.t, name)
 	dir := other.o.StateDir
 	j := f.joinerWith(name, join.Terms{Valid: time.Hour, Member: true})
