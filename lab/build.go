@@ -46,12 +46,12 @@ func GoBuild(ctx context.Context, out, pkg string) error {
 	return goBuild(ctx, "", "0", "-ldflags", "-X flanneld/version.number=lab", "-o", out, pkg)
 }
 
-// goBuild runs go build in a module; empty: that of the working directory. The last argument is the package.
+// goBuild runs go build in a module; empty: that of the working directory.
 func goBuild(ctx context.Context, module, cgo string, args ...string) error {
 	cmd := exec.CommandContext(ctx, "go", append([]string{"build"}, args...)...)
 	cmd.Dir, cmd.Env = module, append(os.Environ(), "CGO_ENABLED="+cgo)
 	if text, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build %s of module %q: %w\n%s", args[len(args)-1], module, err, text)
+		return fmt.Errorf("%s: %w\n%s", cmd, err, text)
 	}
 	return nil
 }

@@ -47,9 +47,7 @@ func (t *table) clear() {
 func (t *table) reset(s Snapshot, until time.Time) {
 	lost := t.living
 	t.clear()
-	if !until.IsZero() {
-		t.keepDeleted(until)
-	}
+	t.keepDeleted(until)
 	switch {
 	case until.IsZero():
 		lost = newRecordSet()

@@ -107,8 +107,7 @@ func (m *Member) setAside(dir string) error {
 		return err
 	}
 	m.removed.Store(false)
-	m.o.Log.Warn("other members had removed this host from the store, it joins again and its former data was moved",
-		"dir", to)
+	m.o.Log.Warn("this host was removed from the store by another member: joining again, former data kept", "dir", to)
 	return nil
 }
 
