@@ -34,8 +34,8 @@ type Loop struct {
 	Resync time.Duration
 	// Before is called at the start of each pass.
 	Before func()
-	// Admit is called with the leases of each pass, before any route leads to the peers.
-	Admit func(self []subnet.Lease, peers subnet.Peers)
+	// Admit is called with what each pass is made of, before any route leads to the peers.
+	Admit func(v subnet.View)
 	// After is called with the outcome of each pass. What it returns fails the pass too: the next one comes soon.
 	After func(v subnet.View, err error) error
 
@@ -64,7 +64,7 @@ const (
 func NewLoop(s Source, a *Applier) *Loop {
 	l := &Loop{
 		Applier: a, source: s, wake: trigger.New(),
-		Before: func() {}, Admit: func([]subnet.Lease, subnet.Peers) {}, After: func(subnet.View, error) error { return nil },
+		Before: func() {}, Admit: func(subnet.View) {}, After: func(subnet.View, error) error { return nil },
 	}
 	l.alive()
 	return l
@@ -134,7 +134,7 @@ func (l *Loop) pass(ctx context.Context) (slowest time.Duration, err error) {
 	l.Before()
 	v := l.source.View()
 	if len(v.Self) > 0 {
-		l.Admit(v.Self, v.Peers)
+		l.Admit(v)
 		err = l.Set(v.Self, v.Peers)
 	}
 	slowest = lastRetry

@@ -109,3 +109,34 @@ func membersAreRestarted(t *testing.T, net network) {
 		c.ok(c.record(members[0], c.keyOf(h), underlayOf(h)))
 	}
 }
+
+// TestAHostThatIsKilledKnowsThePeersThatHaveJustCome: the file of all peers is written now and then only, and a daemon
+// that starts while the store is away removes what leads to peers that it does not know.
+func TestAHostThatIsKilledKnowsThePeersThatHaveJustCome(t *testing.T) {
+	t.Parallel()
+	for _, backend := range []string{"vxlan", "host-gw"} {
+		t.Run(backend, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, network{backend, lab.Dual}, 2)
+			s.connected()
+			late := s.host("late")
+			s.start(late, s.store)
+			h := s.hosts[0]
+			s.await(func() error {
+				routes, err := h.Output("ip -6 route show proto 70")
+				if n := strings.Count(routes, "::/64 "); err == nil && n != 2 {
+					err = fmt.Errorf("routes to %d subnets, want 2:\n%s", n, routes)
+				}
+				return err
+			})
+			s.daemons[0].Kill()
+			s.store.Kill()
+			before := s.look(h)
+			d := s.start(h, s.store)
+			s.ok(d.Ready(s.ctx))
+			if got := s.look(h); got != before {
+				t.Errorf("kernel:\n%s\nbefore the daemon was killed:\n%s", got, before)
+			}
+		})
+	}
+}

@@ -1,3 +1,3 @@
 // Package publish tells the rest of the host about the network after each pass: the subnet file, the state folder,
-// readiness and the status. It never changes the network.
+// readiness and the status. Peers are in the state folder before a pass routes to them. It never changes the network.
 package publish

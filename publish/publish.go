@@ -6,11 +6,9 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
-	"sync/atomic"
 
 	"flanneld/ip"
 	"flanneld/subnet"
-	"flanneld/trigger"
 )
 
 // StateFile is how messages name the state file.
@@ -52,31 +50,32 @@ type Options struct {
 	Log   *slog.Logger
 }
 
-// Publisher is made for one network. After is called by one goroutine, KeepPeers is another's.
+// Publisher is made for one network. Before and After are called by one goroutine, KeepPeers is another's.
 type Publisher struct {
 	o         Options
 	saved     subnet.State
-	position  atomic.Pointer[subnet.Position] // of the peers that are saved
-	changed   trigger.Trigger                 // peers have changed since they were saved
-	seen      subnet.Peers                    // of the last pass
-	failing   string                          // last error of a pass that was logged
-	logged    subnet.Peers                    // peers, at debug level
-	written   []netip.Prefix                  // subnets that the subnet file names
-	unwritten map[string]string               // errors of files that were logged, by what is in them
+	peers     *peersFile
+	seen      subnet.Peers      // of the last pass
+	failing   string            // last error of a pass that was logged
+	logged    subnet.Peers      // peers, at debug level
+	written   []netip.Prefix    // subnets that the subnet file names
+	unwritten map[string]string // errors of files that were logged, by what is in them
 }
 
 // New returns a publisher that has written nothing.
 func New(o Options) *Publisher {
-	p := &Publisher{o: o, changed: trigger.New(), unwritten: map[string]string{}}
-	p.position.Store(&o.State.Memory.Position)
-	return p
+	return &Publisher{o: o, peers: newPeersFile(o), unwritten: map[string]string{}}
 }
+
+// Before is called before a pass. It writes down the peers that have come since the last one: a next run that did not
+// know them would take what the pass makes for them for the leftovers of an earlier run, and remove it.
+func (p *Publisher) Before(v subnet.View) { p.peers.add(v) }
 
 // After takes in the outcome of a pass. A file that cannot be written fails the pass.
 func (p *Publisher) After(v subnet.View, err error) error {
 	if !v.Peers.Same(p.seen) {
 		p.seen = v.Peers
-		p.changed.Set()
+		p.peers.changed.Set()
 	}
 	p.logOutcome(err)
 	p.logPeers(v.Peers)

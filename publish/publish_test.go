@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -301,4 +302,50 @@ func TestPeersThatGoOnChangingAreSavedEverMoreRarely(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// TestPeersAreKnownToTheNextRunBeforeAPassRoutesToThem: what a run does not know, it removes from the kernel.
+func TestPeersAreKnownToTheNextRunBeforeAPassRoutesToThem(t *testing.T) {
+	d, v := newDesk(t), view(t)
+	pass := func(revision int64, subnets ...string) {
+		t.Helper()
+		v.Position = subnet.Position{Cluster: 1, Revision: revision}
+		var entries []*subnet.Entry
+		for _, s := range subnets {
+			r := subnet.Record{Identity: s, Leases: []subnet.Lease{{Subnet: netip.MustParsePrefix(s)}}}
+			entries = append(entries, &subnet.Entry{Record: r, Key: r.Key(), Revision: revision, Created: revision})
+		}
+		v.Peers = subnet.PeersOfEntries(entries...)
+		d.Before(v)
+	}
+	known := func(want ...string) {
+		t.Helper()
+		st, err := d.dir.Load()
+		var got []string
+		for _, r := range st.Memory.Records {
+			got = append(got, r.Identity)
+		}
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("the next run knows %v, %v, want %v", got, err, want)
+		}
+	}
+	const a, b, c, e = "10.5.1.0/24", "10.5.2.0/24", "10.5.3.0/24", "10.5.4.0/24"
+	pass(2, a)
+	d.peers, d.at = []subnet.Record{{Identity: a, Leases: []subnet.Lease{{Subnet: netip.MustParsePrefix(a)}}}}, v.Position
+	if err := d.After(v, nil); err != nil { // writes the file whole
+		t.Fatal(err)
+	}
+	known(a)
+	pass(3, a, b)
+	known(a, b)
+	d.asked = func() { pass(4, a, b, c) } // while the file is written whole
+	v.Position.Cluster = 2
+	d.at = v.Position
+	if err := d.After(v, nil); err != nil {
+		t.Fatal(err)
+	}
+	known(a, b, c)
+	d.asked = func() {}
+	pass(1, e) // of a store that was wiped: the pass writes it whole
+	known(a, b, c)
 }

@@ -8,6 +8,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
+	"slices"
+	"syscall"
 )
 
 // Memory is what a host remembers of its store over a restart, so that it knows its peers while the store is away, and
@@ -56,10 +59,11 @@ func (m Memory) Snapshot() (s Snapshot, stale []*Entry) {
 	return s, stale
 }
 
-// memoryHead is the first line of the file; each of the others is a record.
+// memoryHead is the first line of the file; each of the others is a record. Those that AddPeers has appended are newer
+// than the position, and stand for what comes before them under the same key.
 type memoryHead struct {
 	Position
-	Records int `json:",omitempty"` // how many follow; 0 in files of earlier versions
+	Records int `json:",omitempty"` // how many SaveMemory has written; 0 in files of earlier versions
 	Claims  []Entry
 	Bad     []BadRecord
 	Trail   []Event
@@ -111,11 +115,48 @@ func (s *StateDir) SaveMemory(m Memory) error {
 		err = fmt.Errorf("%d of %d peers not saved: the file would have more than %d bytes", left, len(m.Records),
 			maxStateSize)
 	}
-	if err != nil {
+	if s.peersSize = size; err != nil {
+		s.peersSize = 0
 		return fmt.Errorf("save peers: %w", err)
 	}
 	return nil
 }
+
+// AddPeers appends the records of the peers that have come or changed to what SaveMemory has written. That is quick, as
+// it waits for no disk: a daemon that is killed leaves them behind, a host that loses power may not.
+func (s *StateDir) AddPeers(before, after Peers) error {
+	var text bytes.Buffer
+	added, lines := map[*Entry]bool{}, json.NewEncoder(&text)
+	for _, now := range Changes(before, after) {
+		if !now.Valid() || now.stale || added[now.from] {
+			continue
+		}
+		added[now.from] = true
+		if err := lines.Encode(now.from); err != nil {
+			return fmt.Errorf("add peers: %w", err)
+		}
+	}
+	if text.Len() == 0 {
+		return nil
+	}
+	if s.peersSize == 0 || s.peersSize+text.Len() > maxStateSize {
+		return fmt.Errorf("add peers: %w", errNotAppendable)
+	}
+	s.peersSize += text.Len()
+	f, err := os.OpenFile(s.path+".peers", os.O_WRONLY|os.O_APPEND|syscall.O_NONBLOCK, 0)
+	if err == nil {
+		_, err = f.Write(text.Bytes())
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		s.peersSize = 0 // half a record may be there, and what follows it would not be read
+		return fmt.Errorf("add peers: %w", err)
+	}
+	return nil
+}
+
+// errNotAppendable is the error of AddPeers until the next SaveMemory.
+var errNotAppendable = errors.New("the file was not written whole, or has no room left")
 
 // loadMemory returns what can be read, also with an error. Then it has no trail.
 func (s *StateDir) loadMemory() (m Memory, err error) {
@@ -139,13 +180,28 @@ func (s *StateDir) loadMemory() (m Memory, err error) {
 			m.Records = append(m.Records, e)
 		}
 	}
-	if !errors.Is(err, io.EOF) {
+	saved := len(m.Records) >= head.Records && (head.Records > 0 || len(head.Trail) > 0)
+	if !errors.Is(err, io.EOF) && !saved { // of what was appended, the end may be missing
 		return m, fmt.Errorf("read peers %s.peers: only the first %d were read: %w", s.path, len(m.Records), err)
 	}
-	if head.Records == len(m.Records) && head.whole() && allNamed(m.Records) {
+	m.Records = latest(m.Records, head.Records)
+	if saved && head.whole() && allNamed(m.Records) {
 		m.Claims, m.Bad, m.Trail = head.Claims, head.Bad, head.Trail
 	}
 	return m, nil
+}
+
+// latest returns records without those among the first n that later ones replace, and those without others under
+// their key.
+func latest(records []*Entry, n int) []*Entry {
+	if n >= len(records) {
+		return records
+	}
+	at := map[string]*Entry{}
+	for _, e := range records {
+		at[e.Record.Key()] = e
+	}
+	return slices.DeleteFunc(records, func(e *Entry) bool { return at[e.Record.Key()] != e })
 }
 
 // allNamed reports whether all records of the store stand under their keys.

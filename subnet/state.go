@@ -42,6 +42,7 @@ type StateDir struct {
 	path       string
 	lock       *os.File // nil: the folder can neither be written nor has it a lock
 	unwritable error
+	peersSize  int // of the file of peers, in bytes; 0: it was not written whole by this run
 }
 
 // maxStateSize bounds what is read of a state file, in bytes.

@@ -15,6 +15,8 @@ func FuzzState(f *testing.F) {
 		[]byte(`{"Cluster":1,"Revision":7}`+"\n"+`{"Leases":[{"Subnet":"10.5.4.0/24","PublicIP":"192.0.2.2"}]}`))
 	f.Add([]byte(`{"Identity":"me"}`), []byte(`{"Cluster":1,"Revision":7,"Records":1,"Claims":null,"Bad":[{"Key":"subnets/x"}],"Trail":[{"Revision":5,"Put":{"Leases":[{"Subnet":"10.5.4.0/24","PublicIP":"192.0.2.2"}],"Key":"subnets/10.5.4.0-24","Revision":5,"Created":5,"LeaseID":7}}]}`+
 		"\n"+`{"Leases":[{"Subnet":"10.5.4.0/24","PublicIP":"192.0.2.2"}],"Key":"subnets/10.5.4.0-24","Revision":5,"Created":5,"LeaseID":7}`))
+	f.Add([]byte(`{"Identity":"me"}`), []byte(`{"Cluster":1,"Revision":7,"Records":1}`+"\n"+`{"Leases":[{"Subnet":"10.5.4.0/24","PublicIP":"192.0.2.2"}],"Key":"subnets/10.5.4.0-24","Revision":5}`+
+		"\n"+`{"Leases":[{"Subnet":"10.5.4.0/24","PublicIP":"192.0.2.3"}],"Key":"subnets/10.5.4.0-24","Revision":8}`+"\n"+`{"Lea`))
 	f.Add([]byte(`{"Identity":"me","MACs":{"a":"b"},"Networks":["x"]}`), []byte(`{}{"Leases":null}`))
 	f.Fuzz(func(t *testing.T, state, peers []byte) {
 		dir := t.TempDir()

@@ -66,8 +66,12 @@ func (d *daemon) join(ctx context.Context) error {
 		b.Settle()
 		leases.Refresh()
 	}
-	loop.Resync, loop.Admit = time.Minute, rules.Set
+	loop.Resync = time.Minute
 	loop.Before = func() { b.Again(ctx); d.before(leases, loop, settings) }
+	loop.Admit = func(v subnet.View) {
+		p.Before(v)
+		rules.Set(v.Self, v.Peers)
+	}
 	loop.After = func(v subnet.View, err error) error {
 		if own := v.Own.Prefixes(); len(own) > 0 {
 			settings.OnLinks(loop.Scope().Links, append(d.connected.Bridges(own), d.underlay.Now().Link))
