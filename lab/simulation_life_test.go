@@ -36,6 +36,10 @@ var simulationBackend = flag.String("simulated-backend",
 var simulationPatience = flag.Int("simulated-patience", slowdown,
 	"how many times longer than a real host a simulated one waits for an answer of the store")
 
+// simulationAlone is how many of its hosts wait for nothing longer than a real one.
+var simulationAlone = flag.Int("simulated-alone", 0,
+	"how many hosts of a cluster that starts at once have a process of their own, and wait for nothing longer than real ones")
+
 const (
 	churnRate      = 10 // hosts a second that leave, and as many that come
 	churnTime      = 10 * time.Second
@@ -43,6 +47,7 @@ const (
 	waves          = 5
 	listsAtOnce    = 100           // by all hosts together, unless they have the patience of real ones
 	simulationTime = 2 * time.Hour // of one cluster at most
+	slowdown       = 100
 )
 
 // BenchmarkScaleCluster takes a simulated cluster through its life. The table that it prints is that of docs/scale.md.
@@ -99,7 +104,9 @@ func available(b *testing.B) int64 {
 func live(b *testing.B, proxied bool, n int, life func(c *simulation, n int)) {
 	ctx, cancel := context.WithTimeout(b.Context(), simulationTime)
 	defer cancel()
-	c := &simulation{b: b, ctx: ctx, lists: make(chan struct{}, listsAtOnce)}
+	c := newSimulation(ctx, b)
+	c.slowdown, c.patience = slowdown, time.Duration(*simulationPatience)
+	c.lists = make(chan struct{}, listsAtOnce)
 	if *simulationPatience < slowdown {
 		c.lists = make(chan struct{}, n)
 	}
@@ -117,7 +124,19 @@ func live(b *testing.B, proxied bool, n int, life func(c *simulation, n int)) {
 
 // atOnce is a new cluster whose hosts all start at the same moment.
 func atOnce(c *simulation, n int) {
-	c.phase("cold start at once", n, func() { c.grow(n) })
+	c.alone = min(*simulationAlone, n-1)
+	var alone []*exec.Cmd
+	c.phase("cold start at once", n, func() {
+		for i := range c.alone {
+			alone = append(alone, c.startAlone(n-1-i, n))
+		}
+		c.grow(n - c.alone)
+	})
+	for _, cmd := range alone {
+		if err := cmd.Wait(); err != nil {
+			c.b.Errorf("a host in a process of its own: %v", err)
+		}
+	}
 }
 
 // inWaves is one whose hosts start in waves, and what comes then.
@@ -236,7 +255,7 @@ func (c *simulation) relist() {
 
 // complete waits until every host routes to every other.
 func (c *simulation) complete() {
-	want, told := int64(len(c.hosts)-1), time.Now()
+	want, told := int64(len(c.hosts)+c.alone-1), time.Now()
 	for {
 		missing := 0
 		for _, h := range c.hosts {
@@ -290,10 +309,11 @@ func (c *simulation) leave() {
 func (c *simulation) phase(name string, changes int, f func()) {
 	c.joined.Clear()
 	c.mu.Lock()
-	c.lag = map[time.Duration]int{}
+	c.lag, c.requests = map[time.Duration]int{}, map[string]int{}
 	c.mu.Unlock()
-	requests, events := c.requests.Load(), c.events.Load()
+	events := c.events.Load()
 	c.sentBefore, c.othersBefore = c.sent(), c.othersTime()
+	begun := c.begun()
 	own, start := ownTime(), time.Now()
 	f()
 	took, own, others := time.Since(start), ownTime()-own, c.othersTime()-c.othersBefore
@@ -308,9 +328,21 @@ func (c *simulation) phase(name string, changes int, f func()) {
 	runtime.GC()
 	var mem runtime.MemStats
 	runtime.ReadMemStats(&mem)
+	c.mu.Lock()
+	requests := maps.Clone(c.requests)
+	c.mu.Unlock()
+	all := 0
+	for _, n := range requests {
+		all += n
+	}
+	now := c.begun()
+	for method := range now {
+		now[method] -= begun[method]
+	}
+	fmt.Fprintf(os.Stderr, "requests of hosts: %v; begun by the store: %v\n", requests, now)
 	fmt.Printf("| %d | %s%s | %d | %s | %d | %d | %.1f | %s | %s | %s | %s | %d |\n", len(c.hosts), name, c.via, changes,
 		took.Round(10*time.Millisecond),
-		c.requests.Load()-requests, heard, sent/(1<<20), c.percentile(50), c.percentile(99), each(own), each(others),
+		all, heard, sent/(1<<20), c.percentile(50), c.percentile(99), each(own), each(others),
 		mem.HeapAlloc/uint64(len(c.hosts)*len(c.hosts)))
 }
 
@@ -337,6 +369,19 @@ func (c *simulation) sent() float64 {
 		c.b.Fatal(err)
 	}
 	return sumOf(string(out), "etcd_network_client_grpc_sent_bytes_total")
+}
+
+// begun returns how many requests the store has begun to answer, by their method. Each page of a list is one.
+func (c *simulation) begun() map[string]float64 {
+	out, err := exec.Command("curl", "-s", c.etcd+"/metrics").Output()
+	if err != nil {
+		c.b.Fatal(err)
+	}
+	all := map[string]float64{}
+	for _, method := range []string{"Range", "Txn", "Put", "LeaseGrant", "LeaseKeepAlive", "Watch"} {
+		all[method] = sumOf(string(out), `grpc_server_started_total{grpc_method="`+method+`"`)
+	}
+	return all
 }
 
 // ownTime returns the time of a processor that this process has had.

@@ -40,7 +40,7 @@ func (s countingStore) shared(e *subnet.Entry) *subnet.Entry {
 }
 
 func (s countingStore) List(ctx context.Context) (subnet.Snapshot, error) {
-	s.sim.requests.Add(1)
+	s.sim.asks("lists")
 	s.sim.lists <- struct{}{}
 	defer func() { <-s.sim.lists }()
 	snap, err := s.Store.List(ctx)
@@ -51,12 +51,12 @@ func (s countingStore) List(ctx context.Context) (subnet.Snapshot, error) {
 }
 
 func (s countingStore) Config(ctx context.Context) (subnet.Position, []byte, error) {
-	s.sim.requests.Add(1)
+	s.sim.asks("configurations")
 	return s.Store.Config(ctx)
 }
 
 func (s countingStore) Watch(ctx context.Context, after subnet.Position, from int64, f func([]subnet.Event)) error {
-	s.sim.requests.Add(1)
+	s.sim.asks("watches")
 	return s.Store.Watch(ctx, after, from, func(events []subnet.Event) {
 		s.sim.events.Add(int64(len(events)))
 		for i := range events {
@@ -69,12 +69,12 @@ func (s countingStore) Watch(ctx context.Context, after subnet.Position, from in
 }
 
 func (s countingStore) Grant(ctx context.Context, ttl time.Duration) (subnet.LeaseID, error) {
-	s.sim.requests.Add(1)
+	s.sim.asks("grants")
 	return s.Store.Grant(ctx, ttl)
 }
 
 func (s countingStore) Create(ctx context.Context, r subnet.Record, id subnet.LeaseID) (subnet.Entry, error) {
-	s.sim.requests.Add(1)
+	s.sim.asks("creates")
 	at := time.Now()
 	e, err := s.Store.Create(ctx, r, id)
 	if err == nil {
@@ -85,12 +85,12 @@ func (s countingStore) Create(ctx context.Context, r subnet.Record, id subnet.Le
 
 func (s countingStore) Update(ctx context.Context, old subnet.Entry, r subnet.Record, id subnet.LeaseID,
 	claims ...subnet.Entry) (subnet.Entry, error) {
-	s.sim.requests.Add(1)
+	s.sim.asks("updates")
 	return s.Store.Update(ctx, old, r, id, claims...)
 }
 
 func (s countingStore) KeepAlive(ctx context.Context, id subnet.LeaseID) (time.Duration, error) {
-	s.sim.requests.Add(1)
+	s.sim.asks("renewals")
 	return s.Store.KeepAlive(ctx, id)
 }
 
@@ -145,8 +145,8 @@ func background(b *testing.B, args ...string) *exec.Cmd {
 // store returns a connection to a store by its URL.
 func (c *simulation) store(url string) *etcdv3.Store {
 	s, err := etcdv3.New(etcdv3.Options{Endpoints: []string{url}, Prefix: "/simulated", Log: slog.New(slog.DiscardHandler),
-		Times: etcdv3.Times{Call: c.patience() * 5 * time.Second, Quiet: slowdown * 10 * time.Second,
-			Answer: slowdown * 3 * time.Second, Checks: slowdown * time.Minute}})
+		Times: etcdv3.Times{Call: c.patience * 5 * time.Second, Quiet: c.slowdown * 10 * time.Second,
+			Answer: c.slowdown * 3 * time.Second, Checks: c.slowdown * time.Minute}})
 	if err != nil {
 		c.b.Fatal(err)
 	}

@@ -23,7 +23,7 @@ import (
 // simulation is a cluster of many simulated hosts in this process: managers, loops and backends are the real ones, over
 // one real etcd; their kernels only count.
 type simulation struct {
-	b     *testing.B
+	b     testing.TB
 	ctx   context.Context
 	url   string // of the store, or of a proxy before it
 	etcd  string // of the store, for its metrics
@@ -32,29 +32,30 @@ type simulation struct {
 	crash func() // ends the store and starts it again; nil behind a proxy
 	wipe  func() // replaces it by an empty one; nil behind a proxy
 	hosts []*member
+	alone int // how many further hosts there are, each in a process of its own
 	next  int // number of the host that joins next
+	// slowdown is how many times longer than a real host one waits for connections, and for peers that it has lost, and
+	// patience the same for the answers of the store: thousands of hosts share two cores.
+	slowdown, patience time.Duration
 	// those under way, which are never more than its capacity: each needs as much memory as a real host has for it
 	lists chan struct{}
 
-	joined   sync.Map // netip.Prefix → time.Time: when the record of a subnet was written
-	records  sync.Map // recordID → *subnet.Entry: shared by all hosts
-	requests atomic.Int64
-	events   atomic.Int64
-	removed  atomic.Int64 // routes
+	joined  sync.Map // netip.Prefix → time.Time: when the record of a subnet was written
+	records sync.Map // recordID → *subnet.Entry: shared by all hosts
+	events  atomic.Int64
+	removed atomic.Int64 // routes
 
 	sentBefore   float64       // bytes that the store had sent when the phase began; zero: it is a new one
 	othersBefore time.Duration // and what it and the proxy had used of a processor
 
-	mu  sync.Mutex            // guards all below
-	lag map[time.Duration]int // how often news took how long, to a millisecond
+	mu       sync.Mutex            // guards all below
+	lag      map[time.Duration]int // how often news took how long, to a millisecond
+	requests map[string]int        // by kind
 }
 
-// slowdown is how many times longer than a real host a simulated one waits for connections, and for peers that it has
-// lost: thousands of hosts share two cores.
-const slowdown = 100
-
-// patience is how many times longer it waits for the answers of the store.
-func (c *simulation) patience() time.Duration { return time.Duration(*simulationPatience) }
+func newSimulation(ctx context.Context, t testing.TB) *simulation {
+	return &simulation{b: t, ctx: ctx, slowdown: 1, patience: 1, lists: make(chan struct{}, 1), requests: map[string]int{}}
+}
 
 // config is the configuration of the network.
 func (c *simulation) config() string { return fmt.Sprintf(scaleNetwork, *simulationBackend) }
@@ -119,6 +120,13 @@ func (k *counter) Apply(ops []ip.Op) error {
 	}
 	k.sim.took(lag...)
 	return nil
+}
+
+// asks counts a request.
+func (c *simulation) asks(kind string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.requests[kind]++
 }
 
 // took notes how long news took.
@@ -194,11 +202,11 @@ func (c *simulation) join(i int) *member {
 	check := func(subnet.Config) error { return nil }
 	o := keeper.Options{
 		Identity: identityOf(i), Prefix: "/simulated", TTL: 24 * time.Hour, RenewMargin: time.Hour,
-		PeerGrace: slowdown * 10 * time.Minute, OnLost: subnet.LostMove,
+		PeerGrace: c.slowdown * 10 * time.Minute, OnLost: subnet.LostMove,
 		Check: check,
 		Attrs: func(p netip.Prefix) subnet.Attrs { return b.Attrs(p) },
 		Valid: func(l subnet.Lease) error { return b.Valid(l) },
-		Log:   quiet, WatchWait: c.patience() * 5 * time.Second,
+		Log:   quiet, WatchWait: c.patience * 5 * time.Second,
 	}
 	h.ended.Go(func() {
 		defer store.Close()

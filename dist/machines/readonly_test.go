@@ -11,23 +11,12 @@ import (
 
 	"flanneld/api"
 	"flanneld/dist/machines"
-	"flanneld/need"
 )
 
 // TestAMachineWithAReadOnlySystemIsInTheNetwork boots machines whose / is mounted read-only: at first but for /var,
 // then but for the folder of etcd.
 func TestAMachineWithAReadOnlySystemIsInTheNetwork(t *testing.T) {
-	need.Program(t, "debootstrap", "systemd-nspawn")
-	s := newStory(t)
-	s.furnish(t, withEtcd(t, daemonOnly(t)), 2)
-	s.each(t, func(m *machines.Machine) error {
-		if err := m.Start(s.ctx); err != nil {
-			return err
-		}
-		_, err := m.Run(s.ctx, "sh", "-ec", "systemctl disable --now docker.socket docker.service containerd.service\n"+
-			"nft flush ruleset; apt-get install -q -y --no-install-recommends /srv/flanneld_*.deb")
-		return err
-	})
+	s := withPackage(t)
 	s.carries(t, carrier{backend: "vxlan"})
 	before := s.subnets(t)
 	for _, step := range []struct {

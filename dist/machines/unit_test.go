@@ -39,13 +39,9 @@ var carriers = []carrier{
 	{backend: "udp", options: `, "Kernel": true`, path: "user space: "},
 }
 
-// dropIn enables a drop-in of the package as docs/systemd.md says.
-func dropIn(name string) string {
-	return fmt.Sprintf("install -D -m 644 /usr/share/flannel/systemd/%[1]s.conf "+
-		"/etc/systemd/system/flanneld.service.d/%[1]s.conf; systemctl daemon-reload; systemctl restart flanneld", name)
-}
-
-func TestEveryBackendRunsUnderTheUnit(t *testing.T) {
+// withPackage boots two machines, the first with etcd, that have the package of the daemon and run no containers.
+func withPackage(t *testing.T) *story {
+	t.Helper()
 	need.Program(t, "debootstrap", "systemd-nspawn")
 	s := newStory(t)
 	s.furnish(t, withEtcd(t, daemonOnly(t)), 2)
@@ -53,10 +49,21 @@ func TestEveryBackendRunsUnderTheUnit(t *testing.T) {
 		if err := m.Start(s.ctx); err != nil {
 			return err
 		}
-		_, err := m.Run(s.ctx, "sh", "-ec", "systemctl disable --now docker.socket docker.service; nft flush ruleset\n"+
-			"apt-get install -q -y --no-install-recommends /srv/flanneld_*.deb")
+		_, err := m.Run(s.ctx, "sh", "-ec", "systemctl disable --now docker.socket docker.service containerd.service\n"+
+			"nft flush ruleset; apt-get install -q -y --no-install-recommends /srv/flanneld_*.deb")
 		return err
 	})
+	return s
+}
+
+// dropIn enables a drop-in of the package as docs/systemd.md says.
+func dropIn(name string) string {
+	return fmt.Sprintf("install -D -m 644 /usr/share/flannel/systemd/%[1]s.conf "+
+		"/etc/systemd/system/flanneld.service.d/%[1]s.conf; systemctl daemon-reload; systemctl restart flanneld", name)
+}
+
+func TestEveryBackendRunsUnderTheUnit(t *testing.T) {
+	s := withPackage(t)
 	for _, c := range carriers {
 		t.Run(c.backend, func(t *testing.T) {
 			s.carries(t, c)

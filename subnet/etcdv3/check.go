@@ -70,6 +70,15 @@ func (s *seen) take(events []*mvccpb.Event) {
 	}
 }
 
+// listed makes what a list has found the witness: the present one if it stands, else the newest record.
+func (s *Store) listed(newest, present witness) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.witness = newest; present.key != "" {
+		s.witness = present
+	}
+}
+
 // wrote makes a record of this host the witness.
 func (s *Store) wrote(e subnet.Entry, err error) (subnet.Entry, error) {
 	if err == nil && !e.Claim {

@@ -43,9 +43,9 @@ func (s *Store) list(ctx context.Context) (snap subnet.Snapshot, err error) {
 	s.mu.Lock()
 	key := s.witness.key
 	s.mu.Unlock()
-	pages, junk := s.pages(), 0
+	size, junk := int64(pageSize), 0
 	for {
-		page, err := s.page(ctx, from, end, snap.Revision, pages)
+		page, err := s.page(ctx, from, end, snap.Revision, &size)
 		if err != nil {
 			return subnet.Snapshot{}, err
 		}
@@ -65,7 +65,7 @@ func (s *Store) list(ctx context.Context) (snap subnet.Snapshot, err error) {
 			}
 		}
 		if !page.More || len(page.Kvs) == 0 {
-			s.listed(newest, present, pages)
+			s.listed(newest, present)
 			return snap, nil
 		}
 		from = string(page.Kvs[len(page.Kvs)-1].Key) + "\x00"

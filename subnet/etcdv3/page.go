@@ -12,63 +12,28 @@ import (
 
 const (
 	pageSize   = 1000 // keys listed with one request, at most
-	pageShrink = 8    // how many times fewer are asked for if those were too large or took too long
+	pageShrink = 8    // how many times fewer are asked for if those were too large
 )
 
-// pages says how many keys to ask for. An answer above pageBytes is refused before it is read, so that the next
-// question, for fewer keys, costs nothing but its time.
-type pages struct {
-	size int // of the next page
-	most int // after an answer that did not come in time, until all was listed
-}
+// An answer above pageBytes is refused before it is read, so that the next question, for fewer keys, costs nothing but
+// its time. An answer that is late is no reason to ask for fewer: etcd looks at all keys for each page.
 
-// pages returns what the last list has learned.
-func (s *Store) pages() *pages {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.mostPage == 0 {
-		s.mostPage = pageSize
-	}
-	return &pages{size: s.mostPage, most: s.mostPage}
-}
-
-// shrink bounds the pages of the next list, once more time has not helped: etcd looks at all keys for each page.
-func (s *Store) shrink(p *pages) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.limit >= maxPatience*s.wait {
-		s.mostPage = max(1, p.size/pageShrink)
-	}
-}
-
-// listed notes that all was listed: the next list may ask for more at once, and a watch from there has a
-// witness: the present one if it stands, else the newest.
-func (s *Store) listed(newest, present witness, p *pages) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.mostPage = min(pageSize, p.most*pageShrink)
-	if s.witness = newest; present.key != "" {
-		s.witness = present
-	}
-}
-
-// page reads the next keys. A key whose value is too large comes without it.
-func (s *Store) page(ctx context.Context, from, end string, revision int64, p *pages) (*clientv3.GetResponse, error) {
+// page reads the next keys, size at most, which it adapts for the page after it. A key whose value is too large comes
+// without it.
+func (s *Store) page(ctx context.Context, from, end string, revision int64, size *int64) (*clientv3.GetResponse,
+	error) {
 	for {
-		resp, err := s.read(ctx, from, clientv3.WithRange(end), clientv3.WithRev(revision), clientv3.WithLimit(int64(p.size)))
+		resp, err := s.read(ctx, from, clientv3.WithRange(end), clientv3.WithRev(revision), clientv3.WithLimit(*size))
 		switch {
 		case err == nil:
-			p.size = min(2*p.size, p.most)
+			*size = min(2**size, pageSize)
 			return resp, nil
-		case errors.Is(err, errNoAnswer):
-			s.shrink(p)
-			return nil, err
 		case !isTooLarge(err):
 			return nil, err
-		case p.size == 1:
+		case *size == 1:
 			return s.keyAlone(ctx, from, end, revision)
 		}
-		p.size = max(1, p.size/pageShrink)
+		*size = max(1, *size/pageShrink)
 	}
 }
 

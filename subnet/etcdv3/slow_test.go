@@ -37,3 +37,31 @@ func TestAStoreThatAnswersLateIsGivenMoreTime(t *testing.T) {
 		}
 	}
 }
+
+// A store that has answered late is not asked for smaller pages: each costs it a look at all keys, and so the hosts of a
+// large cluster that had lost their patience kept it busy for minutes.
+func TestAStoreThatHasAnsweredLateIsListedWithOneRequest(t *testing.T) { // counts, and so beside no other test
+	e := startEtcd(t, nil)
+	e.fill(200)
+	p := newProxy(t, e.addr)
+	const call = 25 * time.Millisecond
+	s := newStore(t, etcdv3.Options{Endpoints: []string{p.url()}, Times: etcdv3.Times{Call: call,
+		Quiet: time.Hour, Answer: time.Hour}})
+	p.delay.Store(int64(16 * call)) // longer than it may take ever
+	for range 8 {
+		if _, err := s.List(t.Context()); err == nil {
+			t.Fatal("the store is not late: the test shows nothing")
+		}
+	}
+	p.delay.Store(0)
+	need.Until(t, "the store is connected", noticed, func() bool {
+		_, _, err := s.Config(t.Context())
+		return err == nil
+	})
+	_, before := e.requests()
+	snap, err := s.List(t.Context())
+	_, after := e.requests()
+	if n := after["Range"] - before["Range"]; err != nil || len(snap.Entries) != 200 || n != 1 {
+		t.Errorf("%d records listed with %d requests, %v, want 200 with one", len(snap.Entries), n, err)
+	}
+}

@@ -72,13 +72,12 @@ type Store struct {
 	warned sync.Once     // of an answer of the legacy endpoint
 	checks time.Duration // between two checks of a watch, on average
 
-	mu       sync.Mutex // guards all below
-	client   *clientv3.Client
-	cancel   context.CancelFunc // of the client's context
-	login    *login             // under way; nil: none
-	limit    time.Duration      // for the next call, if that is more than wait
-	mostPage int                // of the next list; zero: nothing was listed yet
-	witness  witness
+	mu      sync.Mutex // guards all below
+	client  *clientv3.Client
+	cancel  context.CancelFunc // of the client's context
+	login   *login             // under way; nil: none
+	limit   time.Duration      // for the next call, if that is more than wait
+	witness witness
 }
 
 var _ subnet.Store = (*Store)(nil)
