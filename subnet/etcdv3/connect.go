@@ -165,6 +165,18 @@ func (s *Store) preferred(ctx context.Context) ([]string, error) {
 	return nil, err
 }
 
+// dialer connects to an address as clientv3 gives it to gRPC, within a time: a host that is not there is tried again
+// then, and the kernel's own tries become rare. No proxy of the environment is asked.
+func dialer(within time.Duration) func(context.Context, string) (net.Conn, error) {
+	d := net.Dialer{Timeout: within}
+	return func(ctx context.Context, address string) (net.Conn, error) {
+		if file, ok := strings.CutPrefix(address, "unix:"); ok {
+			return d.DialContext(ctx, "unix", strings.TrimPrefix(file, "//"))
+		}
+		return d.DialContext(ctx, "tcp", address)
+	}
+}
+
 // accepts says why an endpoint does not accept a connection; nil: it does.
 func accepts(ctx context.Context, endpoint string) error {
 	network, address := "tcp", hostOf(endpoint)

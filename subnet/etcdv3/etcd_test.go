@@ -213,6 +213,7 @@ type proxy struct {
 	cut      atomic.Bool
 	delay    atomic.Int64 // nanoseconds, of each piece that etcd sends
 	answered atomic.Int64 // bytes that etcd has sent
+	accepted atomic.Int64 // connections
 }
 
 // newProxy starts one in front of an address.
@@ -242,6 +243,7 @@ func (p *proxy) serve() {
 		if err != nil {
 			return
 		}
+		p.accepted.Add(1)
 		if p.cut.Load() {
 			_ = in.Close()
 			continue

@@ -1,6 +1,7 @@
 package etcdv3_test
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -63,5 +64,29 @@ func TestAStoreThatHasAnsweredLateIsListedWithOneRequest(t *testing.T) { // coun
 	_, after := e.requests()
 	if n := after["Range"] - before["Range"]; err != nil || len(snap.Entries) != 200 || n != 1 {
 		t.Errorf("%d records listed with %d requests, %v, want 200 with one", len(snap.Entries), n, err)
+	}
+}
+
+// A store that is slow with TLS, as thousands of hosts connect to it at the same moment, is waited for: hosts that gave
+// up would have it begin anew, and it would finish no handshake.
+func TestAStoreThatIsSlowWithTLSIsConnectedToOnce(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	a := newAuthority(t, "a")
+	a.write(dir, "server")
+	a.write(dir, "client")
+	e := startEtcd(t, withTLS(dir))
+	p := newProxy(t, e.addr)
+	p.delay.Store(int64(500 * time.Millisecond))
+	file := func(name string) string { return filepath.Join(dir, name) }
+	s := newStore(t, etcdv3.Options{Endpoints: []string{"https://" + strings.TrimPrefix(p.url(), "http://")},
+		CAFile: file("ca.crt"), CertFile: file("client.crt"), KeyFile: file("client.key"),
+		Times: etcdv3.Times{Call: 100 * time.Millisecond, Quiet: time.Hour, Answer: 200 * time.Millisecond}})
+	need.Until(t, "the store answers", noticed, func() bool {
+		_, _, err := s.Config(t.Context())
+		return err == nil
+	})
+	if n := p.accepted.Load(); n != 1 {
+		t.Errorf("%d connections were made, want one", n)
 	}
 }

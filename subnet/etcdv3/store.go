@@ -38,7 +38,7 @@ type Options struct {
 type Times struct {
 	Call   time.Duration // for the answer to one call
 	Quiet  time.Duration // on a connection in use, before it is pinged
-	Answer time.Duration // for the answer to a ping, and for a connection
+	Answer time.Duration // for the answer to a ping, and until a connection is accepted
 	Checks time.Duration // between two checks of a watch, on average
 }
 
@@ -54,6 +54,11 @@ const (
 	keepaliveTime = 10 * time.Second
 	keepaliveWait = 3 * time.Second
 	maxRedial     = 1500 * time.Millisecond // a store that comes back is noticed within 5 s
+	// handshakeTime is how long a server may take that has accepted a connection, for TLS and the first frames. When
+	// thousands of hosts connect at the same moment, all their handshakes go on side by side, and each takes long; a host
+	// that gives up and begins anew has etcd do everything again, until it finishes none. One that is not there is not
+	// waited for: the dialer gives up after keepaliveWait, and the kernel later, if what was sent is not acknowledged.
+	handshakeTime = 20 * time.Second
 	// window is how many bytes etcd may send before they are looked at. Left to itself gRPC lets it grow to 16 MiB. What
 	// a host that is starved does not take in thereby waits in etcd, which keeps one copy of it for all.
 	window = 256 << 10
@@ -106,10 +111,11 @@ func New(o Options) (*Store, error) {
 		DialOptions: []grpc.DialOption{
 			grpc.WithChainUnaryInterceptor(unary), grpc.WithChainStreamInterceptor(streamed),
 			grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window), grpc.WithMaxHeaderListSize(maxHeader),
+			grpc.WithContextDialer(dialer(times.Answer)),
 			grpc.WithConnectParams(grpc.ConnectParams{
 				Backoff: backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2,
 					MaxDelay: maxRedial},
-				MinConnectTimeout: times.Answer,
+				MinConnectTimeout: max(handshakeTime, times.Answer),
 			}),
 		},
 		Logger: zap.NewNop(),
