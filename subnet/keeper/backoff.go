@@ -11,6 +11,7 @@ type backoff struct{ last time.Duration }
 const (
 	firstPause = 100 * time.Millisecond
 	maxPause   = 2500 * time.Millisecond // after an error: a store that comes back is noticed within 5 s
+	slowPause  = 5 * time.Second         // after a write that took as long: the store has much to do, and may do it yet
 	racePause  = 400 * time.Millisecond  // after a lost race: a subnet is taken before its peers stop to linger
 )
 
@@ -39,6 +40,13 @@ func (p *pace) tried(most time.Duration) {
 	}
 	p.last = now
 	p.from = now.Add(p.next(firstPause, most))
+}
+
+// rest puts off the next try by a pause at least.
+func (p *pace) rest(pause time.Duration) {
+	if from := time.Now().Add(pause); from.After(p.from) {
+		p.from = from
+	}
 }
 
 // at returns the earliest time, not before t, when the next try may be made.

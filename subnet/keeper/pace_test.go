@@ -74,6 +74,31 @@ func TestAStoreThatRefusesEverythingIsAskedAtABoundedRateAndNamedOnce(t *testing
 	}
 }
 
+// TestAWriteThatTookLongIsNotRepeatedAtOnce: a store that has given up waiting for its own write may still do it. If all
+// hosts repeated theirs at once, it would have twice as much to do.
+func TestAWriteThatTookLongIsNotRepeatedAtOnce(t *testing.T) {
+	network(t, func(t *testing.T, s *subnettest.Server) {
+		h, late := newHost(t, s, 1), true
+		h.client.OnCall(func(method string) subnettest.Fault {
+			if late && method == "Create" {
+				return subnettest.Fault{Delay: 7 * time.Second, Before: errors.New("request timed out")}
+			}
+			return subnettest.Fault{}
+		})
+		h.start()
+		after(time.Minute)
+		if n := h.client.Counts()["Create"]; n < 4 || n > 6 {
+			t.Errorf("%d tries in a minute, want one in 12 s", n)
+		}
+		late = false
+		after(15 * time.Second)
+		if n := h.client.Counts()["Create"]; !h.manager.Status().Held || n > 7 {
+			t.Errorf("%d tries, status %+v", n, h.manager.Status())
+		}
+		h.quit()
+	})
+}
+
 func TestTwoHostsThatSwapAddressesKeepTheirSubnets(t *testing.T) {
 	network(t, func(t *testing.T, s *subnettest.Server) {
 		a, b := newHost(t, s, 1).start(), newHost(t, s, 2).start()

@@ -41,12 +41,13 @@ func (k *Keeper) step(ctx context.Context) error {
 			k.decideAt = free
 			return nil
 		}
+		start := time.Now()
 		if err := k.act(ctx, a); err != nil {
-			k.failed(ctx, a, err)
+			k.failed(ctx, a, err, time.Since(start))
 			return nil
 		}
 	}
-	k.failed(ctx, Action{}, errUnsettled)
+	k.failed(ctx, Action{}, errUnsettled, 0)
 	return nil
 }
 
@@ -84,8 +85,8 @@ func (k *Keeper) mayAt(a Action) time.Time {
 	return k.pace.from
 }
 
-// failed takes in the error of an action, and plans the next try.
-func (k *Keeper) failed(ctx context.Context, a Action, err error) {
+// failed takes in the error of an action, and how long it took, and plans the next try.
+func (k *Keeper) failed(ctx context.Context, a Action, err error, took time.Duration) {
 	conflict := (*subnet.ConflictError)(nil)
 	lost := errors.As(err, &conflict)
 	if ctx.Err() != nil {
@@ -108,6 +109,7 @@ func (k *Keeper) failed(ctx context.Context, a Action, err error) {
 		k.pace.tried(racePause)
 	default:
 		k.pace.tried(maxPause)
+		k.pace.rest(min(took, slowPause))
 		k.setWaiting(Action{Why: fmt.Sprintf("lease not confirmed in the store: %v", err), Level: slog.LevelWarn})
 	}
 }

@@ -195,7 +195,7 @@ func (h *stepHost) write() {
 		h.cloned(a.Err)
 	default:
 		if err := h.k.act(context.Background(), *a); err != nil {
-			h.k.failed(context.Background(), *a, err)
+			h.k.failed(context.Background(), *a, err, 0)
 		}
 	}
 }
