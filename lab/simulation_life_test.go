@@ -45,7 +45,8 @@ const (
 	churnTime      = 10 * time.Second
 	restarts       = 50
 	waves          = 5
-	listsAtOnce    = 100           // by all hosts together, unless they have the patience of real ones
+	listsAtOnce    = 100           // by all hosts together
+	realLists      = 1_000         // the same if they have the patience of real ones
 	simulationTime = 2 * time.Hour // of one cluster at most
 	slowdown       = 100
 )
@@ -108,7 +109,7 @@ func live(b *testing.B, proxied bool, n int, life func(c *simulation, n int)) {
 	c.slowdown, c.patience = slowdown, time.Duration(*simulationPatience)
 	c.lists = make(chan struct{}, listsAtOnce)
 	if *simulationPatience < slowdown {
-		c.lists = make(chan struct{}, n)
+		c.lists = make(chan struct{}, realLists)
 	}
 	var sharing sync.WaitGroup
 	sharing.Go(func() { shareMemory(ctx, b) })

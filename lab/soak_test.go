@@ -3,6 +3,7 @@
 package lab_test
 
 import (
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -11,6 +12,9 @@ import (
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"flanneld/api"
 	"flanneld/lab"
 )
 
@@ -26,7 +30,8 @@ var (
 type soak struct {
 	*site
 	rnd       *rand.Rand
-	snapshots int // saved so far
+	snapshots int          // saved so far
+	deaf      map[int]bool // hosts that do not hear the store at present
 }
 
 // soakFault is what happens to one host, or to the store.
@@ -49,7 +54,7 @@ func TestSoak(t *testing.T) {
 		seed = rand.Uint64()
 	}
 	t.Logf("seed %d (-soak.seed)", seed)
-	s := &soak{rnd: rand.New(rand.NewPCG(seed, 0))}
+	s := &soak{rnd: rand.New(rand.NewPCG(seed, 0)), deaf: map[int]bool{}}
 	s.site = newSite(t, network{*soakBackend, lab.Dual}, *soakHosts)
 	s.settled()
 	before := s.usage()
@@ -179,6 +184,41 @@ func (s *soak) settled() {
 	}
 }
 
+// heard waits until a record stands in the store, and all hosts that hear the store have heard of it.
+func (s *soak) heard(key string) {
+	s.t.Helper()
+	client := must[*clientv3.Client](s.t)(s.store.Client())
+	defer client.Close()
+	var revision int64
+	s.await(func() error {
+		resp, err := client.Get(s.ctx, lab.Prefix+"/"+key)
+		switch {
+		case err != nil:
+			return err
+		case len(resp.Kvs) == 0:
+			return fmt.Errorf("%s is not back", key)
+		}
+		revision = resp.Kvs[0].ModRevision
+		return nil
+	})
+	for i, d := range s.daemons {
+		if s.deaf[i] {
+			continue
+		}
+		s.await(func() error {
+			var st api.Status
+			_, text, err := d.Get(s.ctx, "/status")
+			if err == nil {
+				err = json.Unmarshal([]byte(text), &st)
+			}
+			if err == nil && st.Revision < revision {
+				err = fmt.Errorf("host%d has heard of revision %d, want %d", i+1, st.Revision, revision)
+			}
+			return err
+		})
+	}
+}
+
 // restart starts the daemon of a host again, as a service manager does.
 func (s *soak) restart(i int) { s.daemons[i] = s.start(s.hosts[i], s.store) }
 
@@ -220,19 +260,15 @@ var hostFaults = []soakFault{
 	{name: "cut off from the store", do: func(s *soak, i int) (time.Duration, func() error) {
 		mend, err := s.hosts[i].CutFrom(s.store)
 		s.ok(err)
-		return 0, mend
+		s.deaf[i] = true
+		return 0, func() error { delete(s.deaf, i); return mend() }
 	}},
 	{name: "record deleted", do: func(s *soak, i int) (time.Duration, func() error) {
 		key := s.keyOf(s.hosts[i])
 		s.ok(s.store.Delete(s.ctx, "subnets/"+key))
-		// Where the store goes away before the host has written it again, its peers drop it, as they must.
-		s.await(func() error {
-			records, err := s.store.Records(s.ctx)
-			if err == nil && records[key] == "" {
-				err = fmt.Errorf("%s is not back", key)
-			}
-			return err
-		})
+		// Where the store goes away before its peers have heard that the host has written it again, they drop it, as they
+		// must.
+		s.heard("subnets/" + key)
 		return 0, nil
 	}},
 	{name: "restarted", ends: true, do: func(s *soak, i int) (time.Duration, func() error) {
@@ -251,7 +287,8 @@ var hostFaults = []soakFault{
 			s.restart(i)
 			return healed, nil
 		}
-		return 0, func() error { s.restart(i); return nil }
+		s.deaf[i] = true
+		return 0, func() error { delete(s.deaf, i); s.restart(i); return nil }
 	}},
 	{name: "rebooted", ends: true, do: func(s *soak, i int) (time.Duration, func() error) {
 		s.daemons[i].Kill()
