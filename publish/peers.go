@@ -30,8 +30,8 @@ type peersFile struct {
 	mu         sync.Mutex       // guards all below, and the file where it is not being written whole
 	position   *subnet.Position // of what was last written whole; nil: nothing was
 	appendable bool             // it is not being written whole, and no append has failed since it was
-	latest     subnet.Peers     // to be in the file
-	written    subnet.Peers     // in the file
+	latest     subnet.View      // of the last pass
+	written    subnet.Peers     // that the file has
 }
 
 func newPeersFile(o Options) *peersFile {
@@ -54,21 +54,24 @@ func (f *peersFile) holdsLocked(now subnet.Position) bool {
 func (f *peersFile) add(v subnet.View) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.latest = v.Peers; f.appendable && f.holdsLocked(v.Position) {
-		f.appendLocked()
-	}
+	f.latest = v
+	f.appendLocked()
 }
 
+// appendLocked appends to a file that can take it and is not newer than what there is to append.
 func (f *peersFile) appendLocked() {
-	if err := f.dir.AddPeers(f.written, f.latest); err != nil {
+	if !f.appendable || !f.holdsLocked(f.latest.Position) {
+		return
+	}
+	if err := f.dir.AddPeers(f.written, f.latest.Peers); err != nil {
 		f.appendable = false
 		f.log.Debug("peers not added to their file, which is soon written whole", "error", err)
 		return
 	}
-	f.written = f.latest
+	f.written = f.latest.Peers
 }
 
-// save writes the file whole if something has changed.
+// save writes the file whole if something has changed, or the last try has failed.
 func (f *peersFile) save() error {
 	f.whole.Lock()
 	defer f.whole.Unlock()
@@ -79,15 +82,18 @@ func (f *peersFile) save() error {
 	}
 	f.mu.Lock()
 	f.appendable = false
-	before := f.latest
+	before := f.latest.Peers
 	f.mu.Unlock()
 	m := f.memory()
-	if err := f.dir.SaveMemory(m); err != nil {
-		return err
-	}
+	err := f.dir.SaveMemory(m)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.position, f.appendable, f.written = &m.Position, true, before
+	if err != nil {
+		f.changed.Set()
+		return err
+	}
+	at := m.Position
+	f.position, f.appendable, f.written = &at, true, before
 	f.appendLocked()
 	return nil
 }
@@ -95,7 +101,7 @@ func (f *peersFile) save() error {
 // KeepPeers writes the peers soon after a change, ever more rarely while they go on changing, and once more when ctx
 // ends. It sleeps while nothing changes.
 func (p *Publisher) KeepPeers(ctx context.Context) error {
-	f, pause, saved := p.peers, peersPause, time.Time{}
+	f, pause, saved, failing := p.peers, peersPause, time.Time{}, ""
 	for {
 		select {
 		case <-ctx.Done():
@@ -109,8 +115,11 @@ func (p *Publisher) KeepPeers(ctx context.Context) error {
 		if trigger.Pause(ctx, pause) != nil {
 			return f.save()
 		}
-		if err := f.save(); err != nil {
-			f.log.Error("peers not saved", "error", err)
+		err := f.save()
+		if text := textOf(err); text != failing {
+			if failing = text; err != nil {
+				f.log.Error("peers not saved, trying again", "error", err)
+			}
 		}
 		pause, saved = min(2*pause, peersPeriod), time.Now()
 	}

@@ -67,8 +67,8 @@ func New(o Options) *Publisher {
 	return &Publisher{o: o, peers: newPeersFile(o), unwritten: map[string]string{}}
 }
 
-// Before is called before a pass. It writes down the peers that have come since the last one: a next run that did not
-// know them would take what the pass makes for them for the leftovers of an earlier run, and remove it.
+// Before is called before a pass. It writes down the peers that have come since the last one: the next run removes
+// routes to peers that it does not know.
 func (p *Publisher) Before(v subnet.View) { p.peers.add(v) }
 
 // After takes in the outcome of a pass. A file that cannot be written fails the pass.

@@ -24,6 +24,7 @@ import (
 type desk struct {
 	*publish.Publisher
 	file  string // the subnet file
+	path  string // the state folder
 	dir   *subnet.StateDir
 	log   bytes.Buffer
 	mtu   int
@@ -50,7 +51,8 @@ func (d *desk) Memory() subnet.Memory {
 func newDesk(t *testing.T) *desk {
 	t.Helper()
 	d := &desk{file: filepath.Join(t.TempDir(), "subnet.env"), mtu: 1450, asked: func() {}, files: map[string]error{}}
-	dir, err := subnet.OpenState(t.TempDir(), d.file)
+	d.path = t.TempDir()
+	dir, err := subnet.OpenState(d.path, d.file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -309,7 +311,7 @@ func TestPeersAreKnownToTheNextRunBeforeAPassRoutesToThem(t *testing.T) {
 	d, v := newDesk(t), view(t)
 	pass := func(revision int64, subnets ...string) {
 		t.Helper()
-		v.Position = subnet.Position{Cluster: 1, Revision: revision}
+		v.Position.Revision = revision
 		var entries []*subnet.Entry
 		for _, s := range subnets {
 			r := subnet.Record{Identity: s, Leases: []subnet.Lease{{Subnet: netip.MustParsePrefix(s)}}}
@@ -330,6 +332,7 @@ func TestPeersAreKnownToTheNextRunBeforeAPassRoutesToThem(t *testing.T) {
 		}
 	}
 	const a, b, c, e = "10.5.1.0/24", "10.5.2.0/24", "10.5.3.0/24", "10.5.4.0/24"
+	v.Position.Cluster = 1
 	pass(2, a)
 	d.peers, d.at = []subnet.Record{{Identity: a, Leases: []subnet.Lease{{Subnet: netip.MustParsePrefix(a)}}}}, v.Position
 	if err := d.After(v, nil); err != nil { // writes the file whole
@@ -338,14 +341,55 @@ func TestPeersAreKnownToTheNextRunBeforeAPassRoutesToThem(t *testing.T) {
 	known(a)
 	pass(3, a, b)
 	known(a, b)
-	d.asked = func() { pass(4, a, b, c) } // while the file is written whole
 	v.Position.Cluster = 2
 	d.at = v.Position
+	d.asked = func() { pass(4, a, b, c) } // while the file is written whole
 	if err := d.After(v, nil); err != nil {
 		t.Fatal(err)
 	}
 	known(a, b, c)
+	d.asked = func() { pass(3, a, b, e) } // what the file has is newer
+	v.Position.Cluster = 3
+	d.at = subnet.Position{Cluster: 3, Revision: 5}
+	if err := d.After(v, nil); err != nil {
+		t.Fatal(err)
+	}
+	known(a)
 	d.asked = func() {}
 	pass(1, e) // of a store that was wiped: the pass writes it whole
-	known(a, b, c)
+	known(a)
+}
+
+// TestPeersThatCouldNotBeSavedAreSavedLater without another change.
+func TestPeersThatCouldNotBeSavedAreSavedLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, v := newDesk(t), view(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- d.KeepPeers(ctx) }()
+		file := subnet.StateFiles(d.path, d.file)[1]
+		if err := os.Mkdir(file, 0o700); err != nil { // in its place
+			t.Fatal(err)
+		}
+		l := subnet.Lease{Subnet: netip.MustParsePrefix("10.5.1.0/24")}
+		d.peers, v.Peers = []subnet.Record{{Leases: []subnet.Lease{l}}}, subnet.PeersOf(l)
+		if err := d.After(v, nil); err == nil {
+			t.Error("the peers were saved although a folder has their place")
+		}
+		time.Sleep(10 * time.Minute)
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if st, err := d.dir.Load(); len(st.Memory.Records) != 1 {
+			t.Errorf("%d peers saved, %v, want 1", len(st.Memory.Records), err)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(d.log.String(), "peers not saved"); n != 1 {
+			t.Errorf("said %d times, want once:\n%s", n, &d.log)
+		}
+	})
 }

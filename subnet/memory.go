@@ -60,10 +60,10 @@ func (m Memory) Snapshot() (s Snapshot, stale []*Entry) {
 }
 
 // memoryHead is the first line of the file; each of the others is a record. Those that AddPeers has appended are newer
-// than the position, and stand for what comes before them under the same key.
+// than the position, and replace earlier records with the same key.
 type memoryHead struct {
 	Position
-	Records int `json:",omitempty"` // how many SaveMemory has written; 0 in files of earlier versions
+	Records *int `json:",omitempty"` // how many SaveMemory has written; nil in files of earlier versions
 	Claims  []Entry
 	Bad     []BadRecord
 	Trail   []Event
@@ -105,7 +105,8 @@ func (s *StateDir) SaveMemory(m Memory) error {
 			_, _ = b.Write(line) // Flush tells
 			return b.WriteByte('\n')
 		}
-		err := add(memoryHead{m.Position, len(m.Records), m.Claims, m.Bad, m.Trail})
+		n := len(m.Records)
+		err := add(memoryHead{m.Position, &n, m.Claims, m.Bad, m.Trail})
 		for i := 0; i < len(m.Records) && err == nil && size <= maxStateSize; i++ {
 			err = add(m.Records[i])
 		}
@@ -122,8 +123,8 @@ func (s *StateDir) SaveMemory(m Memory) error {
 	return nil
 }
 
-// AddPeers appends the records of the peers that have come or changed to what SaveMemory has written. That is quick, as
-// it waits for no disk: a daemon that is killed leaves them behind, a host that loses power may not.
+// AddPeers appends the records of the peers that have come or changed to what SaveMemory has written. It does not wait
+// for the disk: they survive the end of the daemon, but perhaps not a loss of power.
 func (s *StateDir) AddPeers(before, after Peers) error {
 	var text bytes.Buffer
 	added, lines := map[*Entry]bool{}, json.NewEncoder(&text)
@@ -143,7 +144,7 @@ func (s *StateDir) AddPeers(before, after Peers) error {
 		return fmt.Errorf("add peers: %w", errNotAppendable)
 	}
 	s.peersSize += text.Len()
-	f, err := os.OpenFile(s.path+".peers", os.O_WRONLY|os.O_APPEND|syscall.O_NONBLOCK, 0)
+	f, err := os.OpenFile(s.path+".peers", os.O_WRONLY|os.O_APPEND|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
 	if err == nil {
 		_, err = f.Write(text.Bytes())
 		err = errors.Join(err, f.Close())
@@ -180,29 +181,41 @@ func (s *StateDir) loadMemory() (m Memory, err error) {
 			m.Records = append(m.Records, e)
 		}
 	}
-	saved := len(m.Records) >= head.Records && (head.Records > 0 || len(head.Trail) > 0)
-	if !errors.Is(err, io.EOF) && !saved { // of what was appended, the end may be missing
+	saved := head.Records != nil && len(m.Records) >= *head.Records
+	// Of the last record that was appended, the end may be missing.
+	torn := saved && !bytes.Contains(bytes.TrimSpace(text[d.InputOffset():]), []byte("\n"))
+	if !errors.Is(err, io.EOF) && !torn {
 		return m, fmt.Errorf("read peers %s.peers: only the first %d were read: %w", s.path, len(m.Records), err)
 	}
-	m.Records = latest(m.Records, head.Records)
+	if saved {
+		m.Records = latest(m.Records, *head.Records)
+	}
 	if saved && head.whole() && allNamed(m.Records) {
 		m.Claims, m.Bad, m.Trail = head.Claims, head.Bad, head.Trail
 	}
 	return m, nil
 }
 
-// latest returns records without those among the first n that later ones replace, and those without others under
-// their key.
+// latest returns the last record of each key and of each host, if some were appended to the first n.
 func latest(records []*Entry, n int) []*Entry {
-	if n >= len(records) {
+	if n == len(records) {
 		return records
 	}
-	at := map[string]*Entry{}
-	for _, e := range records {
-		at[e.Record.Key()] = e
+	byKey, byHost := map[string]*Entry{}, map[string]*Entry{}
+	for i, e := range records {
+		byKey[e.Record.Key()] = e
+		if i >= n && e.Identity != "" {
+			byHost[hostOf(e)] = e
+		}
 	}
-	return slices.DeleteFunc(records, func(e *Entry) bool { return at[e.Record.Key()] != e })
+	return slices.DeleteFunc(records, func(e *Entry) bool {
+		last := byHost[hostOf(e)]
+		return byKey[e.Record.Key()] != e || last != nil && last != e
+	})
 }
+
+// hostOf names the host of a record: another one with its identity has another address.
+func hostOf(e *Entry) string { return fmt.Sprint(e.Identity, e.PublicIPs()) }
 
 // allNamed reports whether all records of the store stand under their keys.
 func allNamed(records []*Entry) bool {

@@ -273,8 +273,11 @@ func TestPeersThatWereAddedAreKnownAfterARestart(t *testing.T) {
 			pair.Key = pair.Record.Key()
 			before := subnet.PeersOfEntries(m.Records...)
 			after := subnet.PeersOfEntries(m.Records[0], m.Records[2], newOwner)
+			moved := entry(record("d", "d", "10.5.10.0/24", "192.0.2.9"), 12)
+			last := subnet.PeersOfEntries(m.Records[0], m.Records[2], moved)
 			err := errors.Join(s.Save(subnet.State{Identity: "me"}), s.SaveMemory(m), s.AddPeers(before, before),
-				s.AddPeers(before, after), s.AddPeers(after, subnet.PeersOfEntries(m.Records[0], m.Records[2], newOwner, pair)))
+				s.AddPeers(before, after), s.AddPeers(after, last),
+				s.AddPeers(last, subnet.PeersOfEntries(m.Records[0], m.Records[2], moved, pair)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -287,8 +290,8 @@ func TestPeersThatWereAddedAreKnownAfterARestart(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := memory()
-			want.Records = append(want.Records[:1], want.Records[2])
-			want.Records = append(want.Records, []*subnet.Entry{newOwner, pair}[:tt.more]...)
+			want.Records = []*subnet.Entry{want.Records[0], want.Records[2]}
+			want.Records = append(want.Records, []*subnet.Entry{moved, pair}[:tt.more]...)
 			st, err := s.Load()
 			if diff := cmp.Diff(st.Memory, want, equate); diff != "" || err != nil {
 				t.Errorf("%v (-got +want):\n%s", err, diff)
@@ -302,5 +305,26 @@ func TestPeersAreAddedOnlyToWhatThisRunHasSaved(t *testing.T) {
 	s, m := openState(t, t.TempDir()), memory()
 	if err := s.AddPeers(subnet.Peers{}, subnet.PeersOfEntries(m.Records[1])); err == nil {
 		t.Error("peers were added to a file that was not written")
+	}
+}
+
+// TestDamageAmongAddedPeersIsNamed: only the end of the last one may be missing without a word.
+func TestDamageAmongAddedPeersIsNamed(t *testing.T) {
+	dir := t.TempDir()
+	s, m := openState(t, dir), memory()
+	path := filepath.Join(dir, "run-flannel-subnet.env.peers")
+	if err := errors.Join(s.SaveMemory(m), s.Save(subnet.State{Identity: "me"})); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err == nil {
+		err = os.WriteFile(path, append(text, `{"Leases":[`+"\n"+`{"Leases":[]}`+"\n"...), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := s.Load()
+	if err == nil || !strings.Contains(err.Error(), "only the first 3 were read") || len(st.Memory.Records) != 3 {
+		t.Errorf("%d records, error %v", len(st.Memory.Records), err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/url"
 	"path"
 	"slices"
@@ -13,6 +14,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 )
 
 // errReplaced ends a login whose connection was dropped or closed meanwhile.
@@ -52,7 +55,7 @@ func (s *Store) connected(ctx context.Context) (*clientv3.Client, error) {
 
 // connect makes the client of a login, whose context is that of the client.
 func (s *Store) connect(ctx context.Context, l *login) {
-	late := time.AfterFunc(s.patience(), l.cancel)
+	late := time.AfterFunc(max(s.patience(), handshakeTime), l.cancel)
 	client, err := s.dial(ctx)
 	if !late.Stop() && err != nil {
 		err = context.DeadlineExceeded
@@ -165,10 +168,33 @@ func (s *Store) preferred(ctx context.Context) ([]string, error) {
 	return nil, err
 }
 
-// dialer connects to an address as clientv3 gives it to gRPC, within a time: a host that is not there is tried again
-// then, and the kernel's own tries become rare. No proxy of the environment is asked.
+// connecting says how connections are made: within Answer to a host that is there, and handshakeTime for the rest. A
+// proxy that the environment names is gRPC's business, and has Answer for all.
+func connecting(endpoints []string, t Times) []grpc.DialOption {
+	params := grpc.ConnectParams{
+		Backoff: backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2,
+			MaxDelay: maxRedial},
+		MinConnectTimeout: t.Answer,
+	}
+	if slices.ContainsFunc(endpoints, behindProxy) {
+		return []grpc.DialOption{grpc.WithConnectParams(params)}
+	}
+	params.MinConnectTimeout = max(handshakeTime, t.Answer)
+	return []grpc.DialOption{grpc.WithConnectParams(params), grpc.WithContextDialer(dialer(t.Answer))}
+}
+
+// behindProxy reports whether the environment names a proxy for an endpoint. Like gRPC it looks at HTTPS_PROXY and
+// NO_PROXY, whatever the scheme of the endpoint.
+func behindProxy(endpoint string) bool {
+	proxy, err := http.ProxyFromEnvironment(&http.Request{URL: &url.URL{Scheme: "https", Host: hostOf(endpoint)}})
+	return err != nil || proxy != nil
+}
+
+// dialer connects to an address as clientv3 gives it to gRPC, within a time: the kernel sends a SYN again ever more
+// rarely, so that a new attempt is faster. The kernel probes an idle connection as seldom as with gRPC's own dialer:
+// one to a member that does not serve the watch would break with the first probe that is lost.
 func dialer(within time.Duration) func(context.Context, string) (net.Conn, error) {
-	d := net.Dialer{Timeout: within}
+	d := net.Dialer{Timeout: within, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: -1, Interval: -1, Count: -1}}
 	return func(ctx context.Context, address string) (net.Conn, error) {
 		if file, ok := strings.CutPrefix(address, "unix:"); ok {
 			return d.DialContext(ctx, "unix", strings.TrimPrefix(file, "//"))

@@ -17,7 +17,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -56,8 +55,9 @@ const (
 	maxRedial     = 1500 * time.Millisecond // a store that comes back is noticed within 5 s
 	// handshakeTime is how long a server may take that has accepted a connection, for TLS and the first frames. When
 	// thousands of hosts connect at the same moment, all their handshakes go on side by side, and each takes long; a host
-	// that gives up and begins anew has etcd do everything again, until it finishes none. One that is not there is not
-	// waited for: the dialer gives up after keepaliveWait, and the kernel later, if what was sent is not acknowledged.
+	// that gives up and begins anew has etcd do everything again, until it finishes none. A host that is not there is
+	// not waited for: the dialer gives up after keepaliveWait, and the kernel if what was sent is not acknowledged for as
+	// long. One that acknowledges and says nothing more is.
 	handshakeTime = 20 * time.Second
 	// window is how many bytes etcd may send before they are looked at. Left to itself gRPC lets it grow to 16 MiB. What
 	// a host that is starved does not take in thereby waits in etcd, which keeps one copy of it for all.
@@ -108,16 +108,10 @@ func New(o Options) (*Store, error) {
 		// Retrying is the manager's business: here a call costs what it says. Two tries, so that an
 		// expired token is renewed and a member that has just died is stepped over.
 		MaxUnaryRetries: 2, BackoffWaitBetween: 100 * time.Millisecond,
-		DialOptions: []grpc.DialOption{
+		DialOptions: append(connecting(o.Endpoints, times),
 			grpc.WithChainUnaryInterceptor(unary), grpc.WithChainStreamInterceptor(streamed),
 			grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window), grpc.WithMaxHeaderListSize(maxHeader),
-			grpc.WithContextDialer(dialer(times.Answer)),
-			grpc.WithConnectParams(grpc.ConnectParams{
-				Backoff: backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2,
-					MaxDelay: maxRedial},
-				MinConnectTimeout: max(handshakeTime, times.Answer),
-			}),
-		},
+		),
 		Logger: zap.NewNop(),
 	}
 	if tls != nil {

@@ -11,7 +11,7 @@ type backoff struct{ last time.Duration }
 const (
 	firstPause = 100 * time.Millisecond
 	maxPause   = 2500 * time.Millisecond // after an error: a store that comes back is noticed within 5 s
-	slowPause  = 5 * time.Second         // after a write that took as long: the store has much to do, and may do it yet
+	slowPause  = 5 * time.Second         // at most, after a slow write: the store is overloaded, and may still apply it
 	racePause  = 400 * time.Millisecond  // after a lost race: a subnet is taken before its peers stop to linger
 )
 

@@ -74,14 +74,14 @@ func TestAStoreThatRefusesEverythingIsAskedAtABoundedRateAndNamedOnce(t *testing
 	}
 }
 
-// TestAWriteThatTookLongIsNotRepeatedAtOnce: a store that has given up waiting for its own write may still do it. If all
-// hosts repeated theirs at once, it would have twice as much to do.
+// TestAWriteThatTookLongIsNotRepeatedAtOnce: an overloaded store may still apply it. If all hosts repeated theirs at
+// once, it would have twice as much to do.
 func TestAWriteThatTookLongIsNotRepeatedAtOnce(t *testing.T) {
 	network(t, func(t *testing.T, s *subnettest.Server) {
 		h, late := newHost(t, s, 1), true
 		h.client.OnCall(func(method string) subnettest.Fault {
 			if late && method == "Create" {
-				return subnettest.Fault{Delay: 7 * time.Second, Before: errors.New("request timed out")}
+				return subnettest.Fault{Delay: 7 * time.Second, Before: errors.New("timed out")}
 			}
 			return subnettest.Fault{}
 		})
