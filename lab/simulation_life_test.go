@@ -36,9 +36,9 @@ var simulationBackend = flag.String("simulated-backend",
 var simulationPatience = flag.Int("simulated-patience", slowdown,
 	"how many times longer than a real host a simulated one waits for an answer of the store")
 
-// simulationAlone is how many of its hosts wait for nothing longer than a real one.
+// simulationAlone is how many hosts of a simulated cluster wait for nothing longer than a real one.
 var simulationAlone = flag.Int("simulated-alone", 0,
-	"how many hosts of a cluster that starts at once have a process of their own, and wait for nothing longer than real ones")
+	"how many hosts of a cluster that starts at once run in a process of their own, with all timeouts of real hosts")
 
 const (
 	churnRate      = 10 // hosts a second that leave, and as many that come
