@@ -104,13 +104,13 @@ race-daemon: runtests
 bench: deps
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 30m ./...
 
-## bench-scale: cost of a start, an event and an idle minute with up to SCALE hosts; up to SIMULATED hosts in one process, with SIMULATED_BACKEND (root)
+## bench-scale: cost of a start, an event and an idle minute with up to SCALE hosts; up to SIMULATED hosts in one process, with SIMULATED_BACKEND and SIMULATED_FLAGS (root)
 SCALE ?= 10000
 SIMULATED ?= 1000
 SIMULATED_BACKEND ?= vxlan
 bench-scale: deps
 	$(GO) test -tags simulated ./ip -run TestSimulatedHostsShareObjects
-	$(GO) test -tags simulated -run '^$$' -bench Scale -benchtime 1x -timeout 6h ./lab -scale $(SCALE) -simulated $(SIMULATED) -simulated-backend $(SIMULATED_BACKEND)
+	$(GO) test -tags simulated -run '^$$' -bench Scale -benchtime 1x -timeout 6h ./lab -scale $(SCALE) -simulated $(SIMULATED) -simulated-backend $(SIMULATED_BACKEND) $(SIMULATED_FLAGS)
 
 ## lint: gofmt, govet, staticcheck, errorlint, unparam, misspell, over all modules and build tags
 lint:

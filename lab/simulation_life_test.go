@@ -372,13 +372,17 @@ func (c *simulation) sent() float64 {
 	return sumOf(string(out), "etcd_network_client_grpc_sent_bytes_total")
 }
 
-// begun returns how many requests the store has begun to answer, by their method. Each page of a list is one.
+// begun returns how many requests the store has begun to answer, by their method, and how many pages of lists nobody
+// waited for any more. Each page of a list is one request.
 func (c *simulation) begun() map[string]float64 {
 	out, err := exec.Command("curl", "-s", c.etcd+"/metrics").Output()
 	if err != nil {
 		c.b.Fatal(err)
 	}
 	all := map[string]float64{}
+	for _, code := range []string{"Canceled", "DeadlineExceeded"} {
+		all["late pages"] += sumOf(string(out), `grpc_server_handled_total{grpc_code="`+code+`",grpc_method="Range"`)
+	}
 	for _, method := range []string{"Range", "Txn", "Put", "LeaseGrant", "LeaseKeepAlive", "Watch"} {
 		all[method] = sumOf(string(out), `grpc_server_started_total{grpc_method="`+method+`"`)
 	}
