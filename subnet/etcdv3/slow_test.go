@@ -1,7 +1,6 @@
 package etcdv3_test
 
 import (
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -70,17 +69,12 @@ func TestAStoreThatHasAnsweredLateIsListedWithOneRequest(t *testing.T) { // coun
 // up would have it begin anew, and it would finish no handshake.
 func TestAStoreThatIsSlowWithTLSIsConnectedToOnce(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	a := newAuthority(t, "a")
-	a.write(dir, "server")
-	a.write(dir, "client")
-	e := startEtcd(t, withTLS(dir))
+	e, o := etcdWithTLS(t, t.TempDir())
 	p := newProxy(t, e.addr)
 	p.delay.Store(int64(300 * time.Millisecond))
-	file := func(name string) string { return filepath.Join(dir, name) }
-	s := newStore(t, etcdv3.Options{Endpoints: []string{"https://" + strings.TrimPrefix(p.url(), "http://")},
-		CAFile: file("ca.crt"), CertFile: file("client.crt"), KeyFile: file("client.key"),
-		Times: etcdv3.Times{Call: 300 * time.Millisecond, Quiet: time.Hour, Answer: 200 * time.Millisecond}})
+	o.Endpoints = []string{"https://" + strings.TrimPrefix(p.url(), "http://")}
+	o.Times = etcdv3.Times{Call: 300 * time.Millisecond, Quiet: time.Hour, Answer: 200 * time.Millisecond}
+	s := newStore(t, o)
 	need.Until(t, "the store answers", noticed, func() bool {
 		_, _, err := s.Config(t.Context())
 		return err == nil

@@ -109,16 +109,23 @@ func withTLS(dir string) func(*embed.Config) {
 	}
 }
 
+// etcdWithTLS starts a member that demands certificates of an authority, whose files it writes to a folder, and returns
+// how to reach it.
+func etcdWithTLS(t *testing.T, dir string) (*etcd, etcdv3.Options) {
+	t.Helper()
+	a := newAuthority(t, "first")
+	a.write(dir, "server")
+	a.write(dir, "client")
+	e := startEtcd(t, withTLS(dir))
+	file := func(name string) string { return filepath.Join(dir, name) }
+	return e, etcdv3.Options{Endpoints: []string{"https://" + e.addr}, CAFile: file("ca.crt"),
+		CertFile: file("client.crt"), KeyFile: file("client.key")}
+}
+
 func TestCertificatesThatAreRenewedOnDiskAreUsedWithoutARestart(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	first := newAuthority(t, "first")
-	first.write(dir, "server")
-	first.write(dir, "client")
-	e := startEtcd(t, withTLS(dir))
-	file := func(name string) string { return filepath.Join(dir, name) }
-	o := etcdv3.Options{Endpoints: []string{"https://" + e.addr}, CAFile: file("ca.crt"), CertFile: file("client.crt"),
-		KeyFile: file("client.key")}
+	e, o := etcdWithTLS(t, dir)
 	s := newStore(t, o)
 	if err := s.PutConfig(t.Context(), nil, netConfig); err != nil {
 		t.Fatal(err)
