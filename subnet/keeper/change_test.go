@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -50,13 +51,19 @@ func TestHostsStayPeersInIPv4WhileTheirNetworkGetsAndLosesIPv6(t *testing.T) {
 			hosts := []*host{newHost(t, s, 1).start(), newHost(t, s, 2).start()}
 			after(time.Second)
 			var own []netip.Prefix
+			var mu sync.Mutex // guards rng
+			random := func(n int) time.Duration {
+				mu.Lock()
+				defer mu.Unlock()
+				return time.Duration(rng.IntN(n))
+			}
 			for _, h := range hosts {
 				own = append(own, h.subnet())
-				slow := rng.IntN(2) == 0
-				h.client.Lag(time.Duration(rng.IntN(3)) * 500 * time.Millisecond)
+				slow := random(2) == 0
+				h.client.Lag(random(3) * 500 * time.Millisecond)
 				h.client.OnCall(func(string) (f subnettest.Fault) {
 					if slow {
-						f.Delay = time.Duration(rng.IntN(1500)) * time.Millisecond
+						f.Delay = random(1500) * time.Millisecond
 					}
 					return f
 				})
