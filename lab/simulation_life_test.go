@@ -314,7 +314,7 @@ func (c *simulation) phase(name string, changes int, f func()) {
 	c.mu.Unlock()
 	events := c.events.Load()
 	c.sentBefore, c.othersBefore = c.sent(), c.othersTime()
-	begun := c.begun()
+	c.begunBefore = c.begun()
 	own, start := ownTime(), time.Now()
 	f()
 	took, own, others := time.Since(start), ownTime()-own, c.othersTime()-c.othersBefore
@@ -338,7 +338,7 @@ func (c *simulation) phase(name string, changes int, f func()) {
 	}
 	now := c.begun()
 	for method := range now {
-		now[method] -= begun[method]
+		now[method] -= c.begunBefore[method]
 	}
 	fmt.Fprintf(os.Stderr, "requests of hosts: %v; begun by the store: %v\n", requests, now)
 	fmt.Printf("| %d | %s%s | %d | %s | %d | %d | %.1f | %s | %s | %s | %s | %d |\n", len(c.hosts), name, c.via, changes,

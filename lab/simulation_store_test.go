@@ -122,7 +122,7 @@ func simulationEtcd(b *testing.B, c *simulation, proxied bool) {
 		meanwhile()
 		etcd = start()
 		c.pids[0] = etcd.Process.Pid
-		c.sentBefore, c.othersBefore = 0, 0
+		c.sentBefore, c.begunBefore, c.othersBefore = 0, nil, 0
 		c.offerConfig()
 	}
 	c.crash = func() { again(func() {}) }

@@ -45,8 +45,9 @@ type simulation struct {
 	events  atomic.Int64
 	removed atomic.Int64 // routes
 
-	sentBefore   float64       // bytes that the store had sent when the phase began; zero: it is a new one
-	othersBefore time.Duration // and what it and the proxy had used of a processor
+	sentBefore   float64            // bytes that the store had sent when the phase began; zero: it is a new one
+	begunBefore  map[string]float64 // requests that it had begun to answer
+	othersBefore time.Duration      // and what it and the proxy had used of a processor
 
 	mu       sync.Mutex            // guards all below
 	lag      map[time.Duration]int // how often news took how long, to a millisecond
