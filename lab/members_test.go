@@ -40,12 +40,12 @@ func TestThreeMembersOutliveTheFirstUnderTraffic(t *testing.T) {
 	fifth := must[*lab.Daemon](t)(hosts[4].Flanneld("-join", c.tokenOf(hosts[1])))
 	c.ok(fifth.Ready(c.ctx))
 	for _, d := range []*lab.Daemon{daemons[1], daemons[2], plain, fifth} {
-		c.await(func() error { // nobody answers the probes of the host whose daemon was killed
-			err := c.state(d, api.StateReady, "")
-			if err != nil && c.state(d, api.StateDegraded, "does not answer: 3 of 3 probes lost") == nil {
-				err = nil
+		c.await(func() error {
+			lost := c.state(d, api.StateDegraded, hosts[0].Addr.String()+") does not answer: 3 of 3 probes lost")
+			if lost == nil { // its daemon was killed
+				return nil
 			}
-			return err
+			return c.state(d, api.StateReady, "")
 		})
 	}
 	pod := c.pods(hosts[4])[0]

@@ -46,9 +46,9 @@ const (
 	restarts       = 50
 	waves          = 5
 	listsAtOnce    = 100           // by all hosts together
-	realLists      = 1_000         // the same if they have the patience of real ones
+	realLists      = 1_000         // the same for hosts with the timeouts of real ones
 	simulationTime = 2 * time.Hour // of one cluster at most
-	slowdown       = 100
+	slowdown       = 100           // of the hosts that share this process: see simulation
 )
 
 // BenchmarkScaleCluster takes a simulated cluster through its life. The table that it prints is that of docs/scale.md.
@@ -365,26 +365,27 @@ func (c *simulation) percentile(p int) string {
 
 // sent returns how many bytes the store has sent to its clients.
 func (c *simulation) sent() float64 {
+	return sumOf(c.metrics(), "etcd_network_client_grpc_sent_bytes_total")
+}
+
+// metrics returns those of the store.
+func (c *simulation) metrics() string {
 	out, err := exec.Command("curl", "-s", c.etcd+"/metrics").Output()
 	if err != nil {
 		c.b.Fatal(err)
 	}
-	return sumOf(string(out), "etcd_network_client_grpc_sent_bytes_total")
+	return string(out)
 }
 
 // begun returns how many requests the store has begun to answer, by their method, and how many pages of lists nobody
 // waited for any more. Each page of a list is one request.
 func (c *simulation) begun() map[string]float64 {
-	out, err := exec.Command("curl", "-s", c.etcd+"/metrics").Output()
-	if err != nil {
-		c.b.Fatal(err)
-	}
-	all := map[string]float64{}
+	metrics, all := c.metrics(), map[string]float64{}
 	for _, code := range []string{"Canceled", "DeadlineExceeded"} {
-		all["late pages"] += sumOf(string(out), `grpc_server_handled_total{grpc_code="`+code+`",grpc_method="Range"`)
+		all["late pages"] += sumOf(metrics, `grpc_server_handled_total{grpc_code="`+code+`",grpc_method="Range"`)
 	}
 	for _, method := range []string{"Range", "Txn", "Put", "LeaseGrant", "LeaseKeepAlive", "Watch"} {
-		all[method] = sumOf(string(out), `grpc_server_started_total{grpc_method="`+method+`"`)
+		all[method] = sumOf(metrics, `grpc_server_started_total{grpc_method="`+method+`"`)
 	}
 	return all
 }

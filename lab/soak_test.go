@@ -3,7 +3,6 @@
 package lab_test
 
 import (
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -14,7 +13,6 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"flanneld/api"
 	"flanneld/lab"
 )
 
@@ -206,11 +204,7 @@ func (s *soak) heard(key string) {
 			continue
 		}
 		s.await(func() error {
-			var st api.Status
-			_, text, err := d.Get(s.ctx, "/status")
-			if err == nil {
-				err = json.Unmarshal([]byte(text), &st)
-			}
+			st, err := s.status(d)
 			if err == nil && st.Revision < revision {
 				err = fmt.Errorf("host%d has heard of revision %d, want %d", i+1, st.Revision, revision)
 			}

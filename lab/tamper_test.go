@@ -211,15 +211,20 @@ func (s *site) look(h *lab.Host) string {
 
 func statusOf(t testing.TB, c *cluster, d *lab.Daemon) api.Status {
 	t.Helper()
-	var s api.Status
-	_, text, err := d.Get(c.ctx, "/status")
-	if err == nil {
-		err = json.Unmarshal([]byte(text), &s)
-	}
+	s, err := c.status(d)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// status returns what a daemon says of itself.
+func (c *cluster) status(d *lab.Daemon) (s api.Status, err error) {
+	_, text, err := d.Get(c.ctx, "/status")
+	if err == nil {
+		err = json.Unmarshal([]byte(text), &s)
+	}
+	return s, err
 }
 
 // TestANetworkManagerIsNamedAndNotFoughtAtFullSpeed has a process change the same thing again and again. Of addresses

@@ -65,7 +65,7 @@ func (f *peersFile) appendLocked() {
 	}
 	if err := f.dir.AddPeers(f.written, f.latest.Peers); err != nil {
 		f.appendable = false
-		f.log.Debug("peers not added to their file, which is soon written whole", "error", err)
+		f.log.Debug("new peers not appended to the peers file, it is soon rewritten", "error", err)
 		return
 	}
 	f.written = f.latest.Peers
@@ -115,12 +115,11 @@ func (p *Publisher) KeepPeers(ctx context.Context) error {
 		if trigger.Pause(ctx, pause) != nil {
 			return f.save()
 		}
-		err := f.save()
-		if text := textOf(err); text != failing {
-			if failing = text; err != nil {
-				f.log.Error("peers not saved, trying again", "error", err)
-			}
+		text := textOf(f.save())
+		if text != "" && text != failing {
+			f.log.Error("write peers file failed, retrying", "error", text)
 		}
+		failing = text
 		pause, saved = min(2*pause, peersPeriod), time.Now()
 	}
 }

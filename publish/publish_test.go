@@ -388,7 +388,7 @@ func TestPeersThatCouldNotBeSavedAreSavedLater(t *testing.T) {
 		if err := <-ended; err != nil {
 			t.Fatal(err)
 		}
-		if n := strings.Count(d.log.String(), "peers not saved"); n != 1 {
+		if n := strings.Count(d.log.String(), "write peers file failed"); n != 1 {
 			t.Errorf("said %d times, want once:\n%s", n, &d.log)
 		}
 	})

@@ -116,10 +116,11 @@ func (s *StateDir) SaveMemory(m Memory) error {
 		err = fmt.Errorf("%d of %d peers not saved: the file would have more than %d bytes", left, len(m.Records),
 			maxStateSize)
 	}
-	if s.peersSize = size; err != nil {
+	if err != nil {
 		s.peersSize = 0
 		return fmt.Errorf("save peers: %w", err)
 	}
+	s.peersSize = size
 	return nil
 }
 
@@ -134,14 +135,14 @@ func (s *StateDir) AddPeers(before, after Peers) error {
 		}
 		added[now.from] = true
 		if err := lines.Encode(now.from); err != nil {
-			return fmt.Errorf("add peers: %w", err)
+			return fmt.Errorf("append to the peers file: %w", err)
 		}
 	}
 	if text.Len() == 0 {
 		return nil
 	}
 	if s.peersSize == 0 || s.peersSize+text.Len() > maxStateSize {
-		return fmt.Errorf("add peers: %w", errNotAppendable)
+		return fmt.Errorf("append to the peers file: %w", errNotAppendable)
 	}
 	s.peersSize += text.Len()
 	f, err := os.OpenFile(s.path+".peers", os.O_WRONLY|os.O_APPEND|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
@@ -151,13 +152,13 @@ func (s *StateDir) AddPeers(before, after Peers) error {
 	}
 	if err != nil {
 		s.peersSize = 0 // half a record may be there, and what follows it would not be read
-		return fmt.Errorf("add peers: %w", err)
+		return fmt.Errorf("append to the peers file: %w", err)
 	}
 	return nil
 }
 
 // errNotAppendable is the error of AddPeers until the next SaveMemory.
-var errNotAppendable = errors.New("the file was not written whole, or has no room left")
+var errNotAppendable = errors.New("it was not completely written by this daemon, or has reached its maximum size")
 
 // loadMemory returns what can be read, also with an error. Then it has no trail.
 func (s *StateDir) loadMemory() (m Memory, err error) {

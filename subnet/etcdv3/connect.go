@@ -205,12 +205,11 @@ func dialer(within time.Duration) func(context.Context, string) (net.Conn, error
 
 // accepts says why an endpoint does not accept a connection; nil: it does.
 func accepts(ctx context.Context, endpoint string) error {
-	network, address := "tcp", hostOf(endpoint)
+	address := hostOf(endpoint)
 	if scheme, file, _ := strings.Cut(endpoint, "://"); scheme == "unix" || scheme == "unixs" {
-		network, address = "unix", file
+		address = "unix:" + file
 	}
-	d := net.Dialer{Timeout: probeTime}
-	c, err := d.DialContext(ctx, network, address)
+	c, err := dialer(probeTime)(ctx, address)
 	if err != nil {
 		return err
 	}

@@ -15,11 +15,9 @@ const (
 	pageShrink = 8    // how many times fewer are asked for if those were too large
 )
 
-// An answer above pageBytes is refused before it is read, so that the next question, for fewer keys, costs nothing but
-// its time. An answer that is late is no reason to ask for fewer: etcd looks at all keys for each page.
-
 // page reads the next keys, size at most, which it adapts for the page after it. A key whose value is too large comes
-// without it.
+// without it. An answer above pageBytes is refused before it is read, so that asking again for fewer keys costs only
+// time. A late answer is no reason to ask for fewer: etcd looks at all keys for each page.
 func (s *Store) page(ctx context.Context, from, end string, revision int64, size *int64) (*clientv3.GetResponse,
 	error) {
 	for {

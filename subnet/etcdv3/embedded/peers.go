@@ -107,7 +107,8 @@ func (m *Member) setAside(dir string) error {
 		return err
 	}
 	m.removed.Store(false)
-	m.o.Log.Warn("this host was removed from the store by another member: joining again, former data kept", "dir", to)
+	m.o.Log.Warn("another member removed this host from the store: joining again as a new member, former data moved",
+		"dir", to)
 	return nil
 }
 
